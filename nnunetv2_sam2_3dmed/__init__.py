@@ -1,0 +1,1 @@
+"""SAM2-3dMed inside nnU-Net v2."""

@@ -1,0 +1,57 @@
+"""The ``sam2_3dmed`` command: one subcommand per module of this package."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+# subcommand -> what it is for; the module of the same name is imported only when its subcommand runs,
+# so that `sam2_3dmed env`, which shells evaluate, does not wait for torch
+COMMANDS = {
+    "env": "print the shell lines that tell nnU-Net where our trainers are",
+    "plan": "add the configuration `3d` to a dataset's nnU-Net plans",
+    "weights": "install a SAM 2 checkpoint into the local weights folder",
+    "demo": "run the whole comparison with nnU-Net on a small dataset",
+    "compare": "Dice, IoU, HD95 and NSD of several trained models, side by side",
+}
+
+
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the subcommand named in ``argv`` (the others keep only their names)."""
+    parser = argparse.ArgumentParser(
+        prog="sam2_3dmed",
+        description="SAM2-3dMed inside nnU-Net v2. Training and prediction use nnU-Net's own commands "
+        "(nnUNetv2_train ... 3d FOLD -tr SAM2_3dMedTrainer, nnUNetv2_predict); this command does the rest.",
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    named = next((a for a in argv if not a.startswith("-")), None)
+    for name, purpose in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+        if name == named:
+            module = importlib.import_module(f"nnunetv2_sam2_3dmed.commands.{name}")
+            if module.__doc__:
+                subparser.description = module.__doc__
+            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line ``argv`` (default: this process's) and returns its exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = build_parser(argv).parse_args(argv)
+    try:
+        args.run(args)
+    except UserError as error:
+        print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Add the configuration `3d` to a dataset's nnU-Net plans, beside `3d_fullres`, whose preprocessed data and
+folds it shares. Run nnU-Net's own `nnUNetv2_plan_and_preprocess -d ID -c 3d_fullres` first. Running it again
+replaces `3d` and leaves everything else alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from nnunetv2_sam2_3dmed.commands.nnunet import check_nnunet_version
+from nnunetv2_sam2_3dmed.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="dataset id or name, as for nnU-Net")
+    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="plans to add to (default: %(default)s)")
+    parser.add_argument("--name", default="3d", help="name of the configuration (default: %(default)s)")
+    parser.add_argument(
+        "--backbone",
+        default="sam2.1_hiera_tiny",
+        help="sam2 or sam2.1, then _hiera_ and tiny, small, base_plus or large (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side to which slices are resized, a multiple of 32 (default: 512 for slices of 256 and more, "
+        "otherwise four times the patch)",
+    )
+    parser.add_argument("--slices", type=int, default=12, help="slices in a patch (default: %(default)s)")
+    parser.add_argument(
+        "--patch-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="in-plane patch size in voxels (default: covers the median slice, up to 512)",
+    )
+    parser.add_argument("--batch-size", type=int, default=4, help="stacks in a batch (default: %(default)s)")
+    parser.add_argument("--memories", type=int, default=7, help="slices a slice looks back to, 1 to 7 (default: 7)")
+
+
+def run(args: argparse.Namespace) -> None:
+    check_nnunet_version()
+    from nnunetv2_sam2_3dmed.commands.nnunet import dataset_name, nnunet_folder, read_json
+    from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration
+
+    folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(args.dataset)
+    plans_file = folder / f"{args.plans}.json"
+    if not plans_file.is_file():
+        raise UserError(
+            f"there is no {plans_file}: run `nnUNetv2_plan_and_preprocess -d {args.dataset} -c 3d_fullres` first."
+        )
+    plans = read_json(plans_file)
+    options = PlanOptions(
+        backbone=args.backbone,
+        image_size=args.image_size,
+        slices=args.slices,
+        patch_size=tuple(args.patch_size) if args.patch_size else None,
+        batch_size=args.batch_size,
+        num_memories=args.memories,
+        name=args.name,
+    )
+    configuration = add_configuration(plans, read_json(folder / "dataset.json"), options)
+    write_json(plans_file, plans)
+    architecture = configuration["architecture"]["arch_kwargs"]
+    print(
+        f"Added the configuration {args.name!r} to {plans_file}: patch {configuration['patch_size']}, batch size "
+        f"{configuration['batch_size']}, {architecture['backbone']} at {architecture['image_size']} pixels.\n"
+        f"Next: nnUNetv2_train {args.dataset} {args.name} 0 -tr SAM2_3dMedTrainer"
+        + (f" -p {args.plans}" if args.plans != "nnUNetPlans" else "")
+    )
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes beside and renames, in nnU-Net's layout."""
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(content, indent=4))
+    os.replace(partial, path)

@@ -1,0 +1,197 @@
+"""SAM 2's memory over the slices of a stack: the structure that both branches of SAM2-3dMed share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nnunetv2_sam2_3dmed.network.sam2_modules import MaskDecoder, SAM2Base, get_1d_sine_pe
+from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
+
+
+class Memory(NamedTuple):
+    """What is kept of one slice: its spatial memory (B, M, H', W') and its object pointer (B, C)."""
+
+    spatial: torch.Tensor
+    pointer: torch.Tensor
+
+
+class MaskPropagation(nn.Module):
+    """Memory attention, mask decoder and memory encoder, run over the slices from 0 to D - 1.
+
+    Slice i is conditioned on the memory of slice 0 and of the slices just before it, as SAM 2 conditions a
+    video frame (``SAM2Base._prepare_memory_conditioned_features``); the decoder, without a prompt, gives K
+    masks in one pass from K mask tokens; the memory encoder stores the slice with all K masks.
+
+    SAM 2's heads for mask quality and object presence take no part: an object counts as present, and where
+    it is not its mask is empty.
+
+    Args:
+        sam2: a freshly built SAM 2, whose parts this module takes over.
+        num_masks: K.
+        fusion: a module (conditioned features, encoder features) -> features that the decoder gets instead
+            of the conditioned ones, both (B, C, H', W'); the boundary branch has one.
+    """
+
+    def __init__(self, sam2: SAM2Base, num_masks: int, fusion: nn.Module | None = None):
+        super().__init__()
+        self.num_masks = num_masks
+        self.num_memories = sam2.num_maskmem
+        self.max_pointers = sam2.max_obj_ptrs_in_encoder
+        self.image_size = sam2.image_size
+        self.mask_scale = sam2.sigmoid_scale_for_mem_enc
+        self.mask_bias = sam2.sigmoid_bias_for_mem_enc
+        # SAM 2.0 gives its object pointers no place in time, SAM 2.1 does
+        self.pointers_know_distance = sam2.add_tpos_enc_to_obj_ptrs
+
+        self.memory_attention = sam2.memory_attention
+        self.memory_encoder = sam2.memory_encoder
+        self.mask_decoder = self._decoder_for_masks(sam2, num_masks)
+        self.pointer_projection = sam2.obj_ptr_proj
+        self.pointer_distance_projection = sam2.obj_ptr_tpos_proj
+        self.memory_age = sam2.maskmem_tpos_enc
+        self.no_memory = sam2.no_mem_embed
+        # what SAM 2's prompt encoder gives when there is no prompt
+        self.position_encoding = sam2.sam_prompt_encoder.pe_layer
+        self.no_point = sam2.sam_prompt_encoder.not_a_point_embed
+        self.no_mask = sam2.sam_prompt_encoder.no_mask_embed
+        self.fusion = fusion
+
+        if num_masks != 1:
+            first = self.memory_encoder.mask_downsampler.encoder[0]
+            self.memory_encoder.mask_downsampler.encoder[0] = nn.Conv2d(
+                num_masks, first.out_channels, first.kernel_size, first.stride, first.padding
+            )
+
+    @staticmethod
+    def _decoder_for_masks(sam2: SAM2Base, num_masks: int) -> MaskDecoder:
+        """SAM 2's decoder with ``num_masks`` mask tokens, and without the heads that nothing here uses."""
+        original = sam2.sam_mask_decoder
+        decoder = MaskDecoder(
+            transformer_dim=original.transformer_dim,
+            transformer=original.transformer,
+            num_multimask_outputs=num_masks - 1,
+            use_high_res_features=True,
+            pred_obj_scores=original.pred_obj_scores,
+        )
+        decoder.iou_prediction_head = nn.Identity()
+        decoder.pred_obj_score_head = nn.Identity()
+        return decoder
+
+    def forward(self, features: SliceFeatures) -> torch.Tensor:
+        """Features of B stacks of D slices -> mask logits (B, D, K, S/4, S/4)."""
+        stride4 = self._lateral(self.mask_decoder.conv_s0, features.stride4)
+        stride8 = self._lateral(self.mask_decoder.conv_s1, features.stride8)
+        depth = features.stride16.shape[1]
+        memories: list[Memory] = []
+        masks = []
+        for i in range(depth):
+            embedding = features.stride16[:, i]
+            conditioned = self.condition(embedding, features.position, memories, depth)
+            if self.fusion is not None:
+                conditioned = self.fusion(conditioned, embedding)
+            mask, token = self.decode(conditioned, stride4[:, i], stride8[:, i])
+            masks.append(mask)
+            if i < depth - 1:  # nobody looks at the last one
+                memories.append(self.remember(embedding, mask, token))
+        return torch.stack(masks, dim=1)
+
+    @staticmethod
+    def _lateral(convolution: nn.Module, level: torch.Tensor) -> torch.Tensor:
+        return convolution(level.flatten(0, 1)).unflatten(0, level.shape[:2])
+
+    def condition(
+        self, embedding: torch.Tensor, position: torch.Tensor, memories: list[Memory], depth: int
+    ) -> torch.Tensor:
+        """Conditions a slice on the memories of all slices before it in the stack.
+
+        Args:
+            embedding: (B, C, H', W'), the slice's stride-16 features.
+            position: (1, C, H', W').
+            memories: those of slices 0 to i - 1, in this order; none for the first slice of a stack.
+            depth: D, the number of slices in the stack (SAM 2 states the age of object pointers relative to it).
+
+        Returns:
+            (B, C, H', W').
+        """
+        if not memories:
+            return embedding + self.no_memory.view(1, -1, 1, 1)
+        spatial, spatial_position = self._spatial_tokens(memories)
+        pointers, pointer_position = self._pointer_tokens(memories, depth)
+        batch = embedding.shape[0]
+        conditioned = self.memory_attention(
+            curr=embedding.flatten(2).permute(2, 0, 1),  # (H'W', B, C)
+            curr_pos=position.flatten(2).permute(2, 0, 1).expand(-1, batch, -1),
+            memory=torch.cat([spatial, pointers]),
+            memory_pos=torch.cat([spatial_position, pointer_position]),
+            num_obj_ptr_tokens=pointers.shape[0],
+        )
+        return conditioned.permute(1, 2, 0).view_as(embedding)
+
+    def _spatial_tokens(self, memories: list[Memory]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of slice 0 and of up to ``num_memories - 1`` slices before this one, oldest first."""
+        here = len(memories)
+        recent = range(max(here - self.num_memories + 1, 1), here)
+        # slice 0 is what SAM 2 calls the conditioning frame, with an age of its own: the last entry
+        chosen = [(0, self.num_memories - 1), *((i, here - i - 1) for i in recent)]
+        tokens, positions = [], []
+        for i, age in chosen:
+            spatial = memories[i].spatial
+            place = self.memory_encoder.position_encoding(spatial)
+            tokens.append(spatial.flatten(2).permute(2, 0, 1))  # (H'W', B, M)
+            positions.append(place.flatten(2).permute(2, 0, 1) + self.memory_age[age])
+        return torch.cat(tokens), torch.cat(positions)
+
+    def _pointer_tokens(self, memories: list[Memory], depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Object pointers of slice 0 and of the slices before this one, newest first, cut into tokens of M."""
+        here = len(memories)
+        most = min(depth, self.max_pointers)
+        chosen = [0, *range(here - 1, max(here - most, 0), -1)]
+        pointers = torch.stack([memories[i].pointer for i in chosen])  # (P, B, C)
+        count, batch, channels = pointers.shape
+        width = self.memory_age.shape[-1]
+        if self.pointers_know_distance:
+            distance = torch.tensor([here - i for i in chosen], device=pointers.device)
+            encoded = get_1d_sine_pe(distance / (most - 1), dim=channels)
+            position = self.pointer_distance_projection(encoded)[:, None].expand(-1, batch, -1)
+        else:
+            position = pointers.new_zeros(count, batch, width)
+        pieces = channels // width
+        tokens = pointers.view(count, batch, pieces, width).transpose(1, 2).flatten(0, 1)
+        return tokens, position.repeat_interleave(pieces, dim=0)
+
+    def decode(
+        self, features: torch.Tensor, stride4: torch.Tensor, stride8: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decodes K masks of a slice without any prompt.
+
+        Args:
+            features: (B, C, H', W'), conditioned on memory.
+            stride4: (B, C/8, 4H', 4W'), the projected finest level.
+            stride8: (B, C/4, 2H', 2W').
+
+        Returns:
+            Mask logits (B, K, 4H', 4W') and the mean of the K mask tokens (B, C).
+        """
+        batch, _, height, width = features.shape
+        masks, _, tokens, _ = self.mask_decoder.predict_masks(
+            image_embeddings=features,
+            image_pe=self.position_encoding((height, width)).unsqueeze(0),
+            # SAM 2 says "no point" with two tokens: the empty point, and the padding that follows any points
+            sparse_prompt_embeddings=self.no_point.weight.expand(batch, 2, -1),
+            dense_prompt_embeddings=self.no_mask.weight.view(1, -1, 1, 1).expand_as(features),
+            repeat_image=False,
+            high_res_features=[stride4, stride8],
+        )
+        return masks.float(), tokens.mean(dim=1)
+
+    def remember(self, embedding: torch.Tensor, masks: torch.Tensor, token: torch.Tensor) -> Memory:
+        """Encodes a slice's features (B, C, H', W') with its mask logits (B, K, 4H', 4W') into a memory."""
+        size = (self.image_size, self.image_size)
+        large = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
+        weights = torch.sigmoid(large) * self.mask_scale + self.mask_bias
+        encoded = self.memory_encoder(embedding, weights, skip_mask_sigmoid=True)
+        return Memory(encoded["vision_features"], self.pointer_projection(token))

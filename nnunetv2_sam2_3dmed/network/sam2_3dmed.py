@@ -1,0 +1,138 @@
+"""SAM2-3dMed: the network that nnU-Net builds from the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
+from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
+from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
+from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder
+from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
+
+MAX_MEMORIES = 7  # SAM 2's temporal encoding has that many entries
+
+
+class TrainingOutput(NamedTuple):
+    """What the network returns in training mode: all that the three losses need.
+
+    Attributes:
+        logits: (B, heads, D, H, W), as in eval mode.
+        boundaries: (B, K, D, H, W), boundary logits of the K foreground classes; None without BD.
+        offsets: (B, D, D), predicted j - i in slices; None without SRPP.
+    """
+
+    logits: torch.Tensor
+    boundaries: torch.Tensor | None
+    offsets: torch.Tensor | None
+
+
+class SAM2_3dMed(nn.Module):
+    """SAM 2's image encoder, a segmentation branch with memory over slices, SRPP and BD (paper, Figure 2).
+
+    All arguments are plain values, so that nnU-Net's plan can hold them (``architecture.arch_kwargs``).
+
+    Args:
+        input_channels: C of the patches.
+        num_classes: nnU-Net's number of segmentation heads.
+        regions: heads are regions, each with a sigmoid of its own. Otherwise head 0 is the background, whose
+            logit is the constant 0: the argmax then is the class with the largest positive logit, else
+            background, which is what one binary cross entropy per class trains.
+        backbone: one of ``sam2_modules.BACKBONES``.
+        image_size: S, to which slices are resized; a multiple of 32.
+        num_slices: D of the patches; prediction takes any number.
+        num_memories: how many slices a slice looks back to, 1 to 7 (slice 0 and the latest ones).
+        srpp: with slice relative position prediction.
+        srpp_memory: with a memory inside SRPP (Table 9).
+        boundary: with boundary detection.
+        boundary_fusion: with BD fusion (Table 6).
+        freeze_trunk: do not train the Hiera trunk.
+        intensity_range: normalised intensities that become black and white.
+        precision: "auto", "bfloat16" or "float32" (see ``precision.autocast``).
+
+    Raises:
+        ValueError: an argument has a value that cannot work; the message names it.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        regions: bool = False,
+        backbone: str = "sam2.1_hiera_tiny",
+        image_size: int = 512,
+        num_slices: int = 12,
+        num_memories: int = MAX_MEMORIES,
+        srpp: bool = True,
+        srpp_memory: bool = False,
+        boundary: bool = True,
+        boundary_fusion: bool = True,
+        freeze_trunk: bool = True,
+        intensity_range: Sequence[float] = (-3.0, 3.0),
+        precision: str = "auto",
+    ):
+        super().__init__()
+        num_masks = num_classes if regions else num_classes - 1
+        if num_masks < 1:
+            raise ValueError(f"num_classes is {num_classes}, but at least one foreground class is needed.")
+        if not 1 <= num_memories <= MAX_MEMORIES:
+            raise ValueError(f"num_memories is {num_memories}, but must be 1 to {MAX_MEMORIES}.")
+        if num_slices < 2:
+            raise ValueError(f"num_slices is {num_slices}, but memory needs at least 2.")
+        low, high = intensity_range
+        self.regions = regions
+        self.backbone = backbone
+        self.precision = precision
+
+        sam2 = build_sam2_base(backbone, image_size, num_memories)
+        adapter = InputAdapter(input_channels, image_size, (low, high))
+        channels = sam2.hidden_dim
+        self.encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk)
+        self.segmentation = MaskPropagation(sam2, num_masks)
+        self.boundary: MaskPropagation | None = None
+        if boundary:
+            fusion = BoundaryFusion(channels) if boundary_fusion else None
+            self.boundary = MaskPropagation(build_sam2_base(backbone, image_size, num_memories), num_masks, fusion)
+        self.srpp = SliceRelativePositionPredictor(channels, memory=srpp_memory) if srpp else None
+
+    def forward(self, patches: torch.Tensor) -> TrainingOutput | torch.Tensor:
+        """Segments B patches.
+
+        Args:
+            patches: (B, C, D, H, W), normalised as nnU-Net does; axis D is the slice axis.
+
+        Returns:
+            In training mode a :class:`TrainingOutput`, in eval mode the logits (B, heads, D, H, W), float32.
+            At inference only the segmentation branch runs.
+        """
+        with autocast(patches.device, self.precision):
+            features = self.encoder(patches)
+            size = (patches.shape[-2], patches.shape[-1])
+            logits = self._at_patch_size(self.segmentation(features), size)
+            if not self.regions:
+                background = torch.zeros_like(logits[:, :1])
+                logits = torch.cat([background, logits], dim=1)
+            if not self.training:
+                return logits
+            boundaries = None
+            if self.boundary is not None:
+                boundaries = self._at_patch_size(self.boundary(features), size)
+            offsets = self.srpp(features.stride16) if self.srpp is not None else None
+            return TrainingOutput(logits, boundaries, offsets)
+
+    @staticmethod
+    def _at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """(B, D, K, S/4, S/4) -> (B, K, D, H, W)."""
+        if masks.shape[-2:] != size:
+            shrinks = masks.shape[-2] > size[0] or masks.shape[-1] > size[1]
+            resized = F.interpolate(
+                masks.flatten(0, 1), size=size, mode="bilinear", align_corners=False, antialias=shrinks
+            )
+            masks = resized.unflatten(0, masks.shape[:2])
+        return masks.transpose(1, 2)

@@ -1,0 +1,86 @@
+"""The one place that imports ``sam2``: its module classes and the networks its packaged YAML files describe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+
+@contextmanager
+def _hydra_left_alone() -> Iterator[None]:
+    """``import sam2`` initialises Hydra for the whole process unless somebody did; undo that."""
+    if "sam2" in sys.modules:
+        yield
+        return
+    state = Singleton.get_state()
+    try:
+        yield
+    finally:
+        Singleton.set_state(state)
+
+
+with _hydra_left_alone():
+    import sam2.modeling.sam2_base  # noqa: F401  (what the YAML files instantiate)
+    from sam2.modeling.backbones.image_encoder import ImageEncoder
+    from sam2.modeling.memory_attention import MemoryAttention
+    from sam2.modeling.memory_encoder import MemoryEncoder
+    from sam2.modeling.sam.mask_decoder import MaskDecoder
+    from sam2.modeling.sam2_base import SAM2Base
+    from sam2.modeling.sam2_utils import get_1d_sine_pe
+
+__all__ = [
+    "BACKBONES",
+    "ImageEncoder",
+    "MaskDecoder",
+    "MemoryAttention",
+    "MemoryEncoder",
+    "SAM2Base",
+    "build_sam2_base",
+    "get_1d_sine_pe",
+]
+
+# name (that of the official checkpoint file) -> YAML file inside the sam2 package
+BACKBONES = {
+    f"sam{version}_hiera_{size}": f"configs/sam{version}/sam{version}_hiera_{letter}.yaml"
+    for version in ("2", "2.1")
+    for size, letter in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))
+}
+
+# stride of the features that memory attention and mask decoder work on
+STRIDE = 16
+
+
+def build_sam2_base(backbone: str, image_size: int, num_memories: int = 7) -> SAM2Base:
+    """Builds SAM 2 as its packaged YAML describes it, for square images of another size.
+
+    Args:
+        backbone: a key of :data:`BACKBONES`, for example ``sam2.1_hiera_tiny``.
+        image_size: side of the square images in pixels, a multiple of 32.
+        num_memories: how many slices a slice can look back to (SAM 2's ``num_maskmem``).
+
+    Returns:
+        The model with freshly initialised weights.
+
+    Raises:
+        ValueError: the backbone is not known, or the image size is not a positive multiple of 32.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone is {backbone!r}, but must be one of {', '.join(BACKBONES)}.")
+    if image_size < 32 or image_size % 32:
+        raise ValueError(f"image_size is {image_size}, but must be a positive multiple of 32, such as 256 or 512.")
+    config: Any = OmegaConf.create(files("sam2").joinpath(BACKBONES[backbone]).read_text()).model
+    config.image_size = image_size
+    config.num_maskmem = num_memories
+    # rotary tables of the wrong size would be rebuilt during the first forward pass; if that one runs under
+    # inference_mode, training afterwards fails
+    grid = [image_size // STRIDE, image_size // STRIDE]
+    config.memory_attention.layer.self_attention.feat_sizes = grid
+    config.memory_attention.layer.cross_attention.feat_sizes = grid
+    return instantiate(config)

@@ -1,0 +1,139 @@
+"""The paper's augmentations (appendix B), each drawn once per stack and the same for all its slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+
+from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL
+
+ROTATION_DEGREES = 25.0
+SHEAR_DEGREES = 20.0
+MOSAIC_PROBABILITY = 0.15
+
+
+def patch_size_to_load(patch_size: Sequence[int]) -> list[int]:
+    """The in-plane size that leaves no corner empty after the largest rotation and shear."""
+    depth, height, width = patch_size
+    angle, shear = math.radians(ROTATION_DEGREES), math.tan(math.radians(SHEAR_DEGREES))
+    # extremes of |R S| over the corners of the patch, R a rotation and S a shear along the rows
+    across = width + shear * height
+    tall = math.ceil(across * math.sin(angle) + height * math.cos(angle))
+    wide = math.ceil(across * math.cos(angle) + height * math.sin(angle))
+    return [depth, max(tall, height), max(wide, width)]
+
+
+class InPlaneAffineTransform(BasicTransform):
+    """Rotates and shears all slices by the same random angles, and crops the centre to ``size``.
+
+    Works on slices as channels, (C * D, H, W), as ``Convert3DTo2DTransform`` leaves them. The image is
+    interpolated linearly, the segmentation takes the nearest label; what lies outside the loaded patch
+    becomes 0 and the padding label.
+
+    Args:
+        size: in-plane size that comes out.
+        rotation_degrees: largest rotation either way.
+        shear_degrees: largest shear either way.
+        probability: how often anything but the crop is done.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        rotation_degrees: float = ROTATION_DEGREES,
+        shear_degrees: float = SHEAR_DEGREES,
+        probability: float = 1.0,
+    ):
+        super().__init__()
+        self.size = tuple(int(i) for i in size)
+        self.rotation_degrees = rotation_degrees
+        self.shear_degrees = shear_degrees
+        self.probability = probability
+
+    def get_parameters(self, **data_dict) -> dict:
+        height, width = data_dict["image"].shape[-2:]
+        angle = shear = 0.0
+        if np.random.uniform() < self.probability:
+            angle = math.radians(np.random.uniform(-self.rotation_degrees, self.rotation_degrees))
+            shear = math.tan(math.radians(np.random.uniform(-self.shear_degrees, self.shear_degrees)))
+        rotation = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        matrix = rotation @ torch.tensor([[1.0, shear], [0.0, 1.0]])  # on (x, y) in voxels
+        # affine_grid works in units of half the output and half the input
+        output, source = torch.tensor([self.size[1], self.size[0]]), torch.tensor([width, height])
+        theta = matrix * output[None, :] / source[:, None]
+        theta = torch.cat([theta, torch.zeros(2, 1)], dim=1)[None]
+        return {"grid": F.affine_grid(theta, [1, 1, *self.size], align_corners=False)}
+
+    def _apply_to_image(self, img: torch.Tensor, **params) -> torch.Tensor:
+        return F.grid_sample(img[None], params["grid"], mode="bilinear", align_corners=False)[0]
+
+    def _apply_to_segmentation(self, segmentation: torch.Tensor, **params) -> torch.Tensor:
+        # grid_sample pads with 0: shift the labels so that the padding label is 0 meanwhile
+        shifted = (segmentation[None] - PADDING_LABEL).float()
+        sampled = F.grid_sample(shifted, params["grid"], mode="nearest", align_corners=False)[0]
+        return sampled.to(segmentation.dtype) + PADDING_LABEL
+
+
+class RandomMosaicTransform(BasicTransform):
+    """Shrinks the stack to a quarter and tiles the slices with four copies of it, each mirrored at random.
+
+    As in SAM 2's training recipe, except that all four copies keep their labels: without a prompt there is
+    nothing that could tell one copy from the others.
+
+    Works on slices as channels, (C * D, H, W).
+    """
+
+    def get_parameters(self, **data_dict) -> dict:
+        return {"mirrored": np.random.uniform(size=4) < 0.5}
+
+    def _tile(self, slices: torch.Tensor, mode: str, mirrored: np.ndarray) -> torch.Tensor:
+        height, width = slices.shape[-2:]
+        # cut rather than shrink unevenly where a side is odd
+        tiles_size = ((height + 1) // 2, (width + 1) // 2)
+        options = {"align_corners": False, "antialias": True} if mode == "bilinear" else {}
+        small = F.interpolate(slices[None].float(), size=tiles_size, mode=mode, **options)[0]
+        tiles = [small.flip(-1) if flip else small for flip in mirrored]
+        rows = [torch.cat(tiles[:2], dim=-1), torch.cat(tiles[2:], dim=-1)]
+        return torch.cat(rows, dim=-2)[..., :height, :width].to(slices.dtype)
+
+    def _apply_to_image(self, img: torch.Tensor, **params) -> torch.Tensor:
+        return self._tile(img, "bilinear", params["mirrored"])
+
+    def _apply_to_segmentation(self, segmentation: torch.Tensor, **params) -> torch.Tensor:
+        return self._tile(segmentation, "nearest-exact", params["mirrored"])
+
+
+def paper_transforms(in_plane_size: Sequence[int], mirror_axes: Sequence[int]) -> list[BasicTransform]:
+    """The paper's augmentations in its order, on (C, D, H, W) stacks.
+
+    The paper states no strength for noise and blur: they are those of nnU-Net.
+
+    Args:
+        in_plane_size: (H, W) of the patch that the network gets.
+        mirror_axes: spatial axes that may be flipped.
+    """
+    return [
+        Convert3DTo2DTransform(),
+        InPlaneAffineTransform(in_plane_size),
+        RandomTransform(RandomMosaicTransform(), apply_probability=MOSAIC_PROBABILITY),
+        RandomTransform(
+            GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True),
+            apply_probability=0.1,
+        ),
+        RandomTransform(
+            GaussianBlurTransform(blur_sigma=(0.5, 1.0), synchronize_channels=True, p_per_channel=1),
+            apply_probability=0.2,
+        ),
+        Convert2DTo3DTransform(),
+        MirrorTransform(allowed_axes=tuple(mirror_axes)),
+    ]

@@ -1,0 +1,113 @@
+"""Training for a stated time instead of a stated number of epochs.
+
+Two methods are compared fairly on the same machine when both get the same number of minutes and both
+anneal their learning rate over exactly those minutes. :class:`WallClockBudget` adds that to any nnU-Net
+trainer without touching its optimizer, loss, sampling or augmentation.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
+else:
+    _Trainer = object
+
+
+class BudgetSchedule:
+    """Steps a trainer's own schedule by the share of the budget that is used up, not by epochs.
+
+    Args:
+        schedule: what the trainer's ``configure_optimizers`` returned; its ``step`` takes an epoch number.
+        trainer: the trainer; its schedule spans ``trainer.num_epochs``.
+    """
+
+    def __init__(self, schedule: Any, trainer: WallClockBudget):
+        self.schedule = schedule
+        self.trainer = trainer
+
+    def step(self, current_epoch: int) -> None:
+        share = min(self.trainer.seconds_used() / (60 * self.trainer.minutes), 1.0)
+        # a schedule that ends at exactly zero would waste the last epoch
+        self.schedule.step(min(share * self.trainer.num_epochs, self.trainer.num_epochs - 1))
+
+
+class WallClockBudget(_Trainer):
+    """Mixin in front of an nnU-Net trainer: trains for :attr:`minutes` and then stops.
+
+    The time counted is that of the epochs (training and the validation iterations inside them), read from
+    the trainer's own log, so that it survives ``--c``. Start-up and the final validation are not counted.
+    Epochs are short, so that the last one ends near the budget: training stops when another epoch, as long
+    as the last, would end more than half an epoch late.
+    """
+
+    minutes: float
+    iterations_per_epoch = 25
+    val_iterations_per_epoch = 5
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_iterations_per_epoch = self.iterations_per_epoch
+        self.num_val_iterations_per_epoch = self.val_iterations_per_epoch
+        self.save_every = 1
+
+    def configure_optimizers(self):
+        optimizer, schedule = super().configure_optimizers()
+        return optimizer, BudgetSchedule(schedule, self)
+
+    def _epoch_seconds(self) -> list[float]:
+        starts = self.logger.get_value("epoch_start_timestamps", step=None)
+        ends = self.logger.get_value("epoch_end_timestamps", step=None)
+        return [end - start for start, end in zip(starts, ends)]
+
+    def seconds_used(self) -> float:
+        """Seconds spent in epochs so far, the running one included."""
+        starts = self.logger.get_value("epoch_start_timestamps", step=None)
+        finished = self._epoch_seconds()
+        running = time() - starts[-1] if len(starts) > len(finished) else 0.0
+        return sum(finished) + running
+
+    def budget_is_used_up(self) -> bool:
+        """Whether another epoch would overrun the budget by more than half of itself."""
+        finished = self._epoch_seconds()
+        over = bool(finished) and sum(finished) + finished[-1] / 2 > 60 * self.minutes
+        if self.is_ddp:  # clocks differ between processes, and all must stop together
+            decision = [over]
+            dist.broadcast_object_list(decision, src=0)
+            over = decision[0]
+        return over
+
+    def run_training(self) -> None:
+        self.on_train_start()
+        while not self.budget_is_used_up():
+            self.on_epoch_start()
+
+            self.on_train_epoch_start()
+            train_outputs = [self.train_step(next(self.dataloader_train)) for _ in range(self.num_iterations_per_epoch)]
+            self.on_train_epoch_end(train_outputs)
+
+            with torch.no_grad():
+                self.on_validation_epoch_start()
+                val_outputs = [
+                    self.validation_step(next(self.dataloader_val)) for _ in range(self.num_val_iterations_per_epoch)
+                ]
+                self.on_validation_epoch_end(val_outputs)
+
+            self.on_epoch_end()
+        self.print_to_log_file(
+            f"Stopped after {self.seconds_used() / 60:.1f} minutes of training "
+            f"(budget: {self.minutes:g} minutes, {self.current_epoch} epochs)"
+        )
+        self.on_train_end()

@@ -1,0 +1,79 @@
+"""What is wrong with a plan or a configuration, said before any long work."""
+
+from __future__ import annotations
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+NETWORK_CLASS = "nnunetv2_sam2_3dmed.network.sam2_3dmed.SAM2_3dMed"
+
+
+def check_configuration(plans: dict, configuration: str, dataset_json: dict) -> None:
+    """Refuses a configuration that SAM2-3dMed cannot train.
+
+    Args:
+        plans: the content of nnUNetPlans.json.
+        configuration: the name the user gave.
+        dataset_json: the content of dataset.json.
+
+    Raises:
+        UserError: the configuration is missing, 2d, part of a cascade, planned for another network, or its
+            patch does not fit the network.
+    """
+    dataset = plans["dataset_name"]
+    if configuration not in plans["configurations"]:
+        raise UserError(
+            f"the configuration {configuration!r} is not in {plans['plans_name']} of {dataset} "
+            f"(there are {', '.join(plans['configurations'])}): add `3d` with `sam2_3dmed plan -d {dataset}`."
+        )
+    manager = PlansManager(plans).get_configuration(configuration)
+    if len(manager.patch_size) != 3:
+        raise UserError(
+            f"the configuration {configuration!r} is two-dimensional (patch {manager.patch_size}), but SAM2-3dMed "
+            f"needs stacks of slices: use the configuration `3d` of `sam2_3dmed plan -d {dataset}`."
+        )
+    if manager.previous_stage_name is not None:
+        raise UserError(
+            f"the configuration {configuration!r} is the second stage of a cascade (after "
+            f"{manager.previous_stage_name}), which SAM2-3dMed does not support: use the configuration `3d`."
+        )
+    if manager.network_arch_class_name != NETWORK_CLASS:
+        raise UserError(
+            f"the configuration {configuration!r} was planned for {manager.network_arch_class_name.split('.')[-1]}, "
+            f"but this trainer needs {NETWORK_CLASS.split('.')[-1]}: use the configuration `3d` of "
+            f"`sam2_3dmed plan -d {dataset}`."
+        )
+    architecture = manager.network_arch_init_kwargs
+    check_architecture(manager.patch_size, architecture)
+    has_regions = PlansManager(plans).get_label_manager(dataset_json).has_regions
+    if bool(architecture.get("regions", False)) != has_regions:
+        raise UserError(
+            f"dataset.json of {dataset} has {'regions' if has_regions else 'labels'}, but the configuration "
+            f"{configuration!r} was planned for the other: plan again with `sam2_3dmed plan -d {dataset}`."
+        )
+
+
+def check_architecture(patch_size: list[int], architecture: dict) -> None:
+    """Refuses an image size or a patch that the network cannot take.
+
+    Raises:
+        UserError: the image size is no multiple of 32, or the patch's slices are not those of the network.
+    """
+    image_size = architecture.get("image_size", 512)
+    if not isinstance(image_size, int) or image_size < 32 or image_size % 32:
+        raise UserError(
+            f"the image size is {image_size!r}, but must be a positive multiple of 32: plan again with, for example, "
+            f"`sam2_3dmed plan --image-size 256`."
+        )
+    num_slices = architecture.get("num_slices", 12)
+    if patch_size[0] != num_slices:
+        raise UserError(
+            f"the patch {list(patch_size)} has {patch_size[0]} slices, but the network was planned for "
+            f"num_slices {num_slices}: plan again with `sam2_3dmed plan --slices {patch_size[0]}`."
+        )
+    if num_slices < 2 or min(patch_size[1:]) < 8:
+        raise UserError(
+            f"the patch {list(patch_size)} is too small: it needs at least 2 slices of 8 x 8 voxels; plan again with "
+            f"`sam2_3dmed plan`."
+        )

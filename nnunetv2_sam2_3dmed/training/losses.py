@@ -1,0 +1,130 @@
+"""The three losses of SAM2-3dMed and their sum (paper, equations 2, 5 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import TrainingOutput
+from nnunetv2_sam2_3dmed.training.targets import TargetMaker, Targets, boundary_of
+
+SegmentationLoss = Callable[[torch.Tensor, Targets], torch.Tensor]
+
+
+def bce_loss(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """L_seg: binary cross entropy, the mean over classes and counted voxels.
+
+    Args:
+        logits: (B, K, D, H, W), foreground only.
+        targets: what they should be.
+    """
+    voxelwise = F.binary_cross_entropy_with_logits(logits, targets.masks, reduction="none")
+    counted = targets.counted.expand_as(voxelwise)
+    return (voxelwise * counted).sum() / counted.sum().clamp(min=1)
+
+
+class DiceBCELoss:
+    """L_seg plus nnU-Net's soft Dice loss on the sigmoids.
+
+    Args:
+        batch_dice: pool the batch before the ratio is taken (nnU-Net's plan says so per configuration).
+        ddp: pool over processes too.
+    """
+
+    def __init__(self, batch_dice: bool, ddp: bool = False):
+        self.dice = MemoryEfficientSoftDiceLoss(
+            apply_nonlin=torch.sigmoid, batch_dice=batch_dice, do_bg=True, smooth=1e-5, ddp=ddp
+        )
+
+    def __call__(self, logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+        return bce_loss(logits, targets) + self.dice(logits, targets.masks, loss_mask=targets.counted)
+
+
+def srpp_loss(offsets: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
+    """L_srpp (equation 2): mean over ordered pairs i != j of (P_ij - (j - i))^2.
+
+    Args:
+        offsets: (B, D, D), predicted P in slices.
+        slices: (B, D), bool; pairs with a slice that is not there do not count.
+    """
+    index = torch.arange(offsets.shape[1], device=offsets.device)
+    truth = (index[None, :] - index[:, None]).to(offsets.dtype)
+    pairs = slices[:, :, None] & slices[:, None, :] & (index[None, :] != index[:, None])
+    return ((offsets - truth).square() * pairs).sum() / pairs.sum().clamp(min=1)
+
+
+def boundary_loss(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """L_bd (equation 5) divided by N: cross entropy in which the rarer kind of voxel weighs more.
+
+    The sum is divided by the number of voxels N, so that its size does not depend on the resolution.
+
+    Args:
+        logits: (B, K, D, H, W), boundary logits.
+        targets: their masks; the boundaries are made from them.
+    """
+    truth = boundary_of(targets.masks)
+    counted = targets.counted.expand_as(truth).to(truth.dtype)
+    total = counted.sum().clamp(min=1)
+    share = (truth * counted).sum() / total  # N_bd / N
+    weight = torch.where(truth > 0, 1 - share, share) * counted
+    voxelwise = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return (voxelwise * weight).sum() / total
+
+
+class LossTerms(NamedTuple):
+    """The total and what it is made of, before weighting; a term that a variant lacks is None."""
+
+    total: torch.Tensor
+    segmentation: torch.Tensor
+    srpp: torch.Tensor | None
+    boundary: torch.Tensor | None
+
+
+class SAM2_3dMedLoss:
+    """L = L_seg + lambda_1 L_srpp + lambda_2 L_bd (equation 6).
+
+    Args:
+        make_targets: takes nnU-Net's target apart.
+        segmentation_loss: L_seg.
+        srpp_weight: lambda_1.
+        boundary_weight: lambda_2.
+    """
+
+    def __init__(
+        self,
+        make_targets: TargetMaker,
+        segmentation_loss: SegmentationLoss = bce_loss,
+        srpp_weight: float = 0.01,
+        boundary_weight: float = 0.1,
+    ):
+        self.make_targets = make_targets
+        self.segmentation_loss = segmentation_loss
+        self.srpp_weight = srpp_weight
+        self.boundary_weight = boundary_weight
+
+    def terms(self, output: TrainingOutput, target: torch.Tensor) -> LossTerms:
+        """All terms of the loss for what the network returns in training mode."""
+        targets = self.make_targets(target)
+        segmentation = self.segmentation_loss(self._foreground(output.logits, targets), targets)
+        total, srpp, boundary = segmentation, None, None
+        if output.offsets is not None:
+            srpp = srpp_loss(output.offsets, targets.slices)
+            total = total + self.srpp_weight * srpp
+        if output.boundaries is not None:
+            boundary = boundary_loss(output.boundaries, targets)
+            total = total + self.boundary_weight * boundary
+        return LossTerms(total, segmentation, srpp, boundary)
+
+    def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """L_seg alone, for what the network returns in eval mode (nnU-Net's ``validation_step``)."""
+        targets = self.make_targets(target)
+        return self.segmentation_loss(self._foreground(logits, targets), targets)
+
+    @staticmethod
+    def _foreground(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+        """Without the constant background head, where there is one."""
+        return logits[:, logits.shape[1] - targets.masks.shape[1] :]

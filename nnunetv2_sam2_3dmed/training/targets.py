@@ -1,0 +1,75 @@
+"""What the losses are measured against, made on the device from nnU-Net's target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+PADDING_LABEL = -1
+
+
+class Targets(NamedTuple):
+    """Targets of a batch of stacks.
+
+    Attributes:
+        masks: (B, K, D, H, W), 0 or 1, float.
+        counted: (B, 1, D, H, W), bool; False where the label is the ignore label.
+        slices: (B, D), bool; False for slices that are padding and nothing else.
+    """
+
+    masks: torch.Tensor
+    counted: torch.Tensor
+    slices: torch.Tensor
+
+
+class TargetMaker:
+    """Takes nnU-Net's target apart.
+
+    Args:
+        foreground_labels: the K labels; empty when training with regions.
+        ignore_label: its value, or None.
+        regions: the target has a channel per region, then one for the ignore label if there is one, then (in
+            training) one for padding; otherwise it is one label map, in which padding is -1.
+        num_regions: K when training with regions.
+    """
+
+    def __init__(
+        self, foreground_labels: Sequence[int], ignore_label: int | None, regions: bool = False, num_regions: int = 0
+    ):
+        self.foreground_labels = list(foreground_labels)
+        self.ignore_label = ignore_label
+        self.regions = regions
+        self.num_regions = num_regions
+
+    def __call__(self, target: torch.Tensor) -> Targets:
+        """Target (B, 1 or more, D, H, W) -> masks, which voxels count, which slices exist."""
+        if self.regions:
+            masks = target[:, : self.num_regions]
+            ignored = target[:, self.num_regions, None].bool() if self.ignore_label is not None else None
+            has_padding = target.shape[1] > self.num_regions + (self.ignore_label is not None)
+            padding = target[:, -1:].bool() if has_padding else torch.zeros_like(target[:, :1], dtype=torch.bool)
+        else:
+            labels = torch.tensor(self.foreground_labels, device=target.device).view(1, -1, 1, 1, 1)
+            masks = target == labels
+            ignored = target == self.ignore_label if self.ignore_label is not None else None
+            padding = target == PADDING_LABEL
+        counted = ~ignored if ignored is not None else torch.ones_like(padding)
+        return Targets(masks.float(), counted, ~padding.flatten(3).all(dim=3)[:, 0])
+
+
+def boundary_of(masks: torch.Tensor) -> torch.Tensor:
+    """In-plane morphological gradient of binary masks: 3 x 3 dilation minus 3 x 3 erosion.
+
+    Args:
+        masks: (B, K, D, H, W), 0 or 1. Outside the patch nothing is assumed: its edge is no boundary.
+
+    Returns:
+        The same shape, 1 on the voxels on both sides of each class's edge within a slice.
+    """
+    slices = masks.flatten(0, 1)  # (B * K, D, H, W): max_pool2d treats D as channels
+    dilated = F.max_pool2d(slices, kernel_size=3, stride=1, padding=1)
+    eroded = -F.max_pool2d(-slices, kernel_size=3, stride=1, padding=1)
+    return (dilated - eroded).view_as(masks)

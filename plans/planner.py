@@ -1,0 +1,136 @@
+"""The planner that adds the configuration `3d` to nnU-Net's plans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
+from nnunetv2_sam2_3dmed.training.checks import NETWORK_CLASS, check_architecture
+
+CONFIGURATION = "3d"
+PARENT = "3d_fullres"
+LARGEST_SLICE = 512  # the paper's image size
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a user may choose; None means that the planner does.
+
+    Attributes:
+        backbone: a key of ``sam2_modules.BACKBONES``.
+        image_size: side in pixels to which slices are resized, a multiple of 32.
+        slices: slices in a patch (the paper: 12, and 6 for lung).
+        patch_size: in-plane patch size in voxels (H, W).
+        batch_size: stacks in a batch, over all GPUs (the paper: 4).
+        num_memories: slices that a slice looks back to.
+        name: of the configuration.
+        architecture: further arguments of the network.
+    """
+
+    backbone: str = "sam2.1_hiera_tiny"
+    image_size: int | None = None
+    slices: int = 12
+    patch_size: tuple[int, int] | None = None
+    batch_size: int = 4
+    num_memories: int = 7
+    name: str = CONFIGURATION
+    architecture: tuple[tuple[str, Any], ...] = ()
+
+
+def in_plane_patch_size(median_slice: Sequence[float]) -> tuple[int, int]:
+    """(H, W) that covers the median slice: multiples of 16, the two sides equal where that costs little.
+
+    Args:
+        median_slice: the median case's in-plane size in voxels, after nnU-Net's resampling.
+    """
+    height, width = (min(math.ceil(side / 16) * 16, LARGEST_SLICE) for side in median_slice)
+    return height, width
+
+
+def image_size_for(patch_size: Sequence[int]) -> int:
+    """512 where a side of the patch is 256 or larger, else four times the patch, so that a mask pixel is a voxel."""
+    longest = max(patch_size)
+    if longest >= LARGEST_SLICE // 2:
+        return LARGEST_SLICE
+    return max(min(math.ceil(4 * longest / 64) * 64, LARGEST_SLICE), 128)
+
+
+def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> dict:
+    """Returns the new configuration, which inherits from ``3d_fullres``, and puts it into ``plans``.
+
+    The preprocessed data and the folds stay those of ``3d_fullres``; patch, batch and architecture are ours.
+
+    Args:
+        plans: the content of nnUNetPlans.json; changed in place.
+        dataset_json: the content of dataset.json.
+        options: the user's choices.
+
+    Raises:
+        UserError: there is no ``3d_fullres``, or an option cannot work.
+    """
+    if PARENT not in plans["configurations"]:
+        raise UserError(
+            f"{plans['plans_name']} of {plans['dataset_name']} has no configuration {PARENT!r} (there are "
+            f"{', '.join(plans['configurations'])}): run `nnUNetv2_plan_and_preprocess -d ID -c {PARENT}` first; "
+            f"two-dimensional datasets cannot be used."
+        )
+    if options.backbone not in BACKBONES:
+        raise UserError(f"the backbone is {options.backbone!r}, but must be one of {', '.join(BACKBONES)}.")
+    if not 1 <= options.num_memories <= 7:
+        raise UserError(f"the number of memories is {options.num_memories}, but must be 1 to 7.")
+    if options.batch_size < 1:
+        raise UserError(f"the batch size is {options.batch_size}, but must be at least 1.")
+    if options.name in plans["configurations"] and not _is_ours(plans["configurations"][options.name]):
+        raise UserError(
+            f"{plans['plans_name']} already has a configuration {options.name!r} that is not SAM2-3dMed's: choose "
+            f"another name with `--name`."
+        )
+    manager = PlansManager(plans)
+    parent = manager.get_configuration(PARENT)
+    in_plane = options.patch_size or in_plane_patch_size(parent.median_image_size_in_voxels[1:])
+    patch_size = [options.slices, *in_plane]
+    architecture = {
+        "regions": manager.get_label_manager(dataset_json).has_regions,
+        "backbone": options.backbone,
+        "image_size": image_size_for(in_plane) if options.image_size is None else options.image_size,
+        "num_slices": options.slices,
+        "num_memories": options.num_memories,
+        "intensity_range": intensity_range(parent.normalization_schemes),
+        **dict(options.architecture),
+    }
+    check_architecture(patch_size, architecture)
+    configuration = {
+        "inherits_from": PARENT,
+        "patch_size": patch_size,
+        "batch_size": options.batch_size,
+        # a class is absent from many stacks of a few slices: its Dice is only defined over the batch
+        "batch_dice": True,
+        "architecture": {
+            "network_class_name": NETWORK_CLASS,
+            "arch_kwargs": architecture,
+            "_kw_requires_import": [],
+        },
+    }
+    plans["configurations"][options.name] = configuration
+    return configuration
+
+
+def _is_ours(configuration: dict) -> bool:
+    return configuration.get("architecture", {}).get("network_class_name") == NETWORK_CLASS
+
+
+def intensity_range(normalization_schemes: Sequence[str]) -> list[float]:
+    """The normalised intensities that become black and white, given nnU-Net's normalisation.
+
+    Z-scores (of the image, or of the foreground as for CT) keep three standard deviations on either side;
+    schemes that scale to [0, 1] keep that.
+    """
+    if all(scheme in ("RGBTo01Normalization", "RescaleTo01Normalization") for scheme in normalization_schemes):
+        return [0.0, 1.0]
+    return [-3.0, 3.0]
