@@ -58,6 +58,8 @@ class MaskPropagation(nn.Module):
         self.position_encoding = sam2.sam_prompt_encoder.pe_layer
         self.no_point = sam2.sam_prompt_encoder.not_a_point_embed
         self.no_mask = sam2.sam_prompt_encoder.no_mask_embed
+        # SAM 2's tokens for three candidate masks decode nothing here, but its single-mask token attends to them
+        self.candidate_tokens = nn.Parameter(sam2.sam_mask_decoder.mask_tokens.weight[1:].detach().clone())
         self.fusion = fusion
 
         if num_masks != 1:
@@ -181,7 +183,9 @@ class MaskPropagation(nn.Module):
             image_embeddings=features,
             image_pe=self.position_encoding((height, width)).unsqueeze(0),
             # SAM 2 says "no point" with two tokens: the empty point, and the padding that follows any points
-            sparse_prompt_embeddings=self.no_point.weight.expand(batch, 2, -1),
+            sparse_prompt_embeddings=torch.cat(
+                [self.no_point.weight.expand(batch, 2, -1), self.candidate_tokens.expand(batch, -1, -1)], dim=1
+            ),
             dense_prompt_embeddings=self.no_mask.weight.view(1, -1, 1, 1).expand_as(features),
             repeat_image=False,
             high_res_features=[stride4, stride8],

@@ -53,6 +53,7 @@ class SAM2_3dMed(nn.Module):
         boundary: with boundary detection.
         boundary_fusion: with BD fusion (Table 6).
         freeze_trunk: do not train the Hiera trunk.
+        dropout: in memory attention; SAM 2 trains with 0.1.
         intensity_range: normalised intensities that become black and white.
         precision: "auto", "bfloat16" or "float32" (see ``precision.autocast``).
 
@@ -74,6 +75,7 @@ class SAM2_3dMed(nn.Module):
         boundary: bool = True,
         boundary_fusion: bool = True,
         freeze_trunk: bool = True,
+        dropout: float = 0.1,
         intensity_range: Sequence[float] = (-3.0, 3.0),
         precision: str = "auto",
     ):
@@ -90,7 +92,7 @@ class SAM2_3dMed(nn.Module):
         self.backbone = backbone
         self.precision = precision
 
-        sam2 = build_sam2_base(backbone, image_size, num_memories)
+        sam2 = build_sam2_base(backbone, image_size, num_memories, dropout)
         adapter = InputAdapter(input_channels, image_size, (low, high))
         channels = sam2.hidden_dim
         self.encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk)
@@ -98,7 +100,9 @@ class SAM2_3dMed(nn.Module):
         self.boundary: MaskPropagation | None = None
         if boundary:
             fusion = BoundaryFusion(channels) if boundary_fusion else None
-            self.boundary = MaskPropagation(build_sam2_base(backbone, image_size, num_memories), num_masks, fusion)
+            self.boundary = MaskPropagation(
+                build_sam2_base(backbone, image_size, num_memories, dropout), num_masks, fusion
+            )
         self.srpp = SliceRelativePositionPredictor(channels, memory=srpp_memory) if srpp else None
 
     def forward(self, patches: torch.Tensor) -> TrainingOutput | torch.Tensor:

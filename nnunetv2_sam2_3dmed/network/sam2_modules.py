@@ -57,13 +57,14 @@ BACKBONES = {
 STRIDE = 16
 
 
-def build_sam2_base(backbone: str, image_size: int, num_memories: int = 7) -> SAM2Base:
+def build_sam2_base(backbone: str, image_size: int, num_memories: int = 7, dropout: float = 0.1) -> SAM2Base:
     """Builds SAM 2 as its packaged YAML describes it, for square images of another size.
 
     Args:
         backbone: a key of :data:`BACKBONES`, for example ``sam2.1_hiera_tiny``.
         image_size: side of the square images in pixels, a multiple of 32.
         num_memories: how many slices a slice can look back to (SAM 2's ``num_maskmem``).
+        dropout: in memory attention.
 
     Returns:
         The model with freshly initialised weights.
@@ -81,6 +82,7 @@ def build_sam2_base(backbone: str, image_size: int, num_memories: int = 7) -> SA
     # rotary tables of the wrong size would be rebuilt during the first forward pass; if that one runs under
     # inference_mode, training afterwards fails
     grid = [image_size // STRIDE, image_size // STRIDE]
-    config.memory_attention.layer.self_attention.feat_sizes = grid
-    config.memory_attention.layer.cross_attention.feat_sizes = grid
+    layer = config.memory_attention.layer
+    layer.self_attention.feat_sizes = layer.cross_attention.feat_sizes = grid
+    layer.dropout = layer.self_attention.dropout = layer.cross_attention.dropout = dropout
     return instantiate(config)

@@ -94,6 +94,7 @@ def _propagation_sources(branch: MaskPropagation, weights: dict[str, torch.Tenso
                 found[ours + name[len(theirs) :]] = value
     # one mask token of ours for each class, all from SAM 2's token for a single mask (the first)
     token = "mask_decoder.mask_tokens.weight"
+    found["candidate_tokens"] = found[token][1:]
     found[token] = found[token][:1].expand(branch.num_masks, -1)
     network = "mask_decoder.output_hypernetworks_mlps."
     first = {n[len(network) + 1 :]: v for n, v in found.items() if n.startswith(network + "0.")}

@@ -1,0 +1,146 @@
+"""Compares any number of methods, case by case, on one nnU-Net dataset."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from tqdm import tqdm
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
+from nnunetv2_sam2_3dmed.evaluation.sources import share_cases
+from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with_first, summarize
+from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown
+
+DEFAULT_TOLERANCE_MM = 2.0
+
+
+def default_processes() -> int:
+    """Number of worker processes, unless the caller states one."""
+    return min(8, os.cpu_count() or 1)
+
+
+def compare(
+    methods: Mapping[str, Sequence[Path]],
+    truth_folder: Path,
+    dataset_json: Mapping[str, Any],
+    output_folder: Path,
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    processes: int | None = None,
+    seconds: Mapping[str, float] | None = None,
+    progress: bool = True,
+    dataset_name: str | None = None,
+) -> Comparison:
+    """Scores every case that all methods share and writes the result.
+
+    ``output_folder`` gets ``per_case.csv``, ``comparison.json`` and ``comparison.md``; older ones are
+    replaced. Nothing is printed but the progress bar; the table is
+    :func:`~nnunetv2_sam2_3dmed.evaluation.tables.as_markdown` of the result. With more than one process,
+    workers are spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
+
+    Args:
+        methods: the folders of each method's predictions, by its name; several, such as one per fold, are
+            pooled. The paired tests are against the first method.
+        truth_folder: the folder of the true segmentations, named as the predictions are.
+        dataset_json: the content of nnU-Net's ``dataset.json``; labels or regions, ignore label, file ending
+            and reader are taken from it.
+        output_folder: where the result goes; made if it does not exist.
+        tolerance_mm: the tolerance of NSD in mm.
+        processes: number of worker processes; 1 works in this process; None takes
+            :func:`default_processes`.
+        seconds: a time per method to show beside its scores.
+        progress: whether to show a progress bar on stderr.
+        dataset_name: the dataset's name in the report; default: the ``name`` in ``dataset_json``.
+
+    Raises:
+        UserError: if predictions or truth are missing, unreadable, or not on the same voxel grid.
+    """
+    processes = default_processes() if processes is None else processes
+    if not methods:
+        raise UserError("no methods were given, expected at least one: name the predictions to compare.")
+    if processes < 1:
+        raise UserError(f"the number of processes is {processes}, expected 1 or more.")
+    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        raise UserError(f"the NSD tolerance is {tolerance_mm} mm, expected 0 or more.")
+    shared = share_cases(methods, truth_folder, dataset_json["file_ending"])
+    classes, ignored = foreground_classes(dataset_json), ignore_label(dataset_json)
+    evaluator = CaseEvaluator(classes, ignored, _reader(dataset_json, shared.cases[0].truth), tolerance_mm)
+
+    scores: dict[str, dict[str, dict[str, MaskMetrics]]] = {method: {} for method in methods}
+    evaluated = _evaluate(evaluator, shared.cases, processes)
+    bar = tqdm(evaluated, desc="cases", total=len(shared.cases), disable=not progress)
+    for case, by_method in zip(shared.cases, bar, strict=True):
+        for method, by_class in by_method.items():
+            scores[method][case.name] = by_class
+
+    comparison = Comparison(
+        dataset_name=dataset_name or dataset_json.get("name", "an unnamed dataset"),
+        methods=methods,
+        truth_folder=truth_folder,
+        classes=classes,
+        ignore_label=ignored,
+        tolerance_mm=tolerance_mm,
+        scores=scores,
+        missing=shared.missing,
+        rows=summarize(scores, seconds),
+        tests=compare_with_first(scores),
+    )
+    write(comparison, output_folder)
+    return comparison
+
+
+def _reader(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
+    """The reader that nnU-Net itself uses for the dataset of which ``example`` is a file."""
+    try:
+        return determine_reader_writer_from_dataset_json(dict(dataset_json), example_file=str(example), verbose=False)()
+    except RuntimeError as error:
+        raise UserError(
+            f"{example} cannot be read by any of nnU-Net's readers: replace it, or name the reader as "
+            "overwrite_image_reader_writer in dataset.json."
+        ) from error
+
+
+def _evaluate(
+    evaluator: CaseEvaluator, cases: Sequence[Case], processes: int
+) -> Iterator[dict[str, dict[str, MaskMetrics]]]:
+    """The scores of ``cases`` in their order."""
+    processes = min(processes, len(cases))
+    if processes == 1:
+        yield from map(evaluator, cases)
+        return
+    # spawned, not forked: the caller may hold CUDA or threads
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield from pool.map(evaluator, cases)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"one of {processes} worker processes was killed, probably for want of memory: use fewer."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write(comparison: Comparison, output_folder: Path) -> None:
+    """Writes ``per_case.csv``, ``comparison.json`` and ``comparison.md``, each replaced as a whole."""
+    output_folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "per_case.csv": as_csv(comparison),
+        "comparison.json": as_json(comparison, software_and_machine()),
+        "comparison.md": as_markdown(comparison),
+    }
+    for name, content in contents.items():
+        beside = output_folder / f".{name}.{os.getpid()}"
+        beside.write_text(content, encoding="utf-8")
+        os.replace(beside, output_folder / name)

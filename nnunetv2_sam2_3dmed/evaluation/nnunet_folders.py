@@ -1,0 +1,122 @@
+"""Where nnU-Net keeps a dataset's validation predictions, true segmentations and ``dataset.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+
+def nnunet_folder(variable: str) -> Path:
+    """The folder that the environment variable ``variable`` names.
+
+    Raises:
+        UserError: if the variable is not set.
+    """
+    value = os.environ.get(variable)
+    if not value:
+        raise UserError(
+            f"the environment variable {variable} is not set, expected the path of that nnU-Net folder: "
+            'export it, or run eval "$(sam2_3dmed env)".'
+        )
+    return Path(value)
+
+
+def dataset_name(name_or_id: str) -> str:
+    """The dataset's full name, such as ``Dataset009_Spleen``, from that name or its number.
+
+    Raises:
+        UserError: if nnU-Net does not find exactly one such dataset, or none of its folders is set.
+    """
+    if not any(os.environ.get(v) for v in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")):
+        nnunet_folder("nnUNet_preprocessed")  # says that it is not set
+    try:
+        return str(maybe_convert_to_dataset_name(name_or_id))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"dataset {name_or_id!r} is not known, expected the number or name of one dataset in nnU-Net's "
+            "folders: check -d and the variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results."
+        ) from error
+
+
+def load_dataset_json(dataset: str) -> dict[str, Any]:
+    """The dataset's ``dataset.json``, preprocessed or raw.
+
+    Raises:
+        UserError: if neither folder has one.
+    """
+    variables = [v for v in ("nnUNet_preprocessed", "nnUNet_raw") if os.environ.get(v)]
+    files = [nnunet_folder(v) / dataset / "dataset.json" for v in variables or ["nnUNet_preprocessed"]]
+    for file in files:
+        if file.is_file():
+            return json.loads(file.read_text(encoding="utf-8"))
+    raise UserError(
+        f"dataset {dataset} has no dataset.json (looked for {', '.join(map(str, files))}): check -d and "
+        "nnU-Net's environment variables."
+    )
+
+
+def truth_folder(dataset: str) -> Path:
+    """The folder of true segmentations that nnU-Net itself validates against.
+
+    Raises:
+        UserError: if the dataset was not preprocessed here.
+    """
+    folder = nnunet_folder("nnUNet_preprocessed") / dataset / "gt_segmentations"
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} does not exist, expected the true segmentations: run nnUNetv2_plan_and_preprocess, or "
+            "give their folder with --truth."
+        )
+    return folder
+
+
+def validation_folders(results_folder: Path, folds: Sequence[str]) -> list[Path]:
+    """The folders with the validation predictions of ``folds``.
+
+    Args:
+        results_folder: a folder ``TRAINER__PLANS__CONFIG``.
+        folds: fold numbers, or ``all``.
+
+    Raises:
+        UserError: if a fold was not validated.
+    """
+    if not results_folder.is_dir():
+        raise UserError(
+            f"{results_folder} does not exist, expected a results folder TRAINER__PLANS__CONFIG of nnU-Net: "
+            "train the model, or give predictions as NAME=FOLDER."
+        )
+    folders = [results_folder / f"fold_{fold}" / "validation" for fold in folds]
+    for fold, folder in zip(folds, folders, strict=True):
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder} does not exist, expected the validation predictions of fold {fold}: run "
+                "nnUNetv2_train for this model and fold, with --val if it is trained already."
+            )
+    return folders
+
+
+def validated_results_folders(dataset: str, folds: Sequence[str]) -> list[Path]:
+    """The results folders with validation predictions of all ``folds``, nnU-Net's own trainers first.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = nnunet_folder("nnUNet_results") / dataset
+    found = [
+        f
+        for f in (folder.iterdir() if folder.is_dir() else [])
+        if len(f.name.split("__")) == 3 and all((f / f"fold_{fold}" / "validation").is_dir() for fold in folds)
+    ]
+    if not found:
+        raise UserError(
+            f"{folder} holds no results folder TRAINER__PLANS__CONFIG with validation predictions of fold "
+            f"{' and '.join(folds)}: run nnUNetv2_train, with --val if the model is trained already."
+        )
+    return sorted(found, key=lambda f: (not f.name.startswith("nnUNetTrainer"), f.name.split("__")))

@@ -1,0 +1,147 @@
+"""What a comparison found: scores per case, their statistics per class, and paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average
+from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest, correct, paired_test
+
+FOREGROUND = "foreground mean"
+
+# by method, then case, then class
+Scores = Mapping[str, Mapping[str, Mapping[str, MaskMetrics]]]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Mean, sample standard deviation and median of a score over the ``n`` cases that have it.
+
+    What is undefined (the mean of no case, the deviation of fewer than two) is NaN.
+    """
+
+    mean: float
+    std: float
+    median: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Statistic:
+        """The statistics of ``values``, leaving out those that are NaN."""
+        present = np.asarray([v for v in values if not np.isnan(v)])
+        return cls(
+            mean=float(present.mean()) if len(present) else np.nan,
+            std=float(present.std(ddof=1)) if len(present) > 1 else np.nan,
+            median=float(np.median(present)) if len(present) else np.nan,
+            n=len(present),
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one class.
+
+    Attributes:
+        method: the method's name.
+        class_name: the class or region, or :data:`FOREGROUND`: the mean over the classes of each case.
+        dice: Dice over the cases.
+        iou: IoU over the cases.
+        nsd: NSD over the cases.
+        hd95_mm: HD95 in mm, over the cases that have it.
+        failures: number of cases in which exactly one of the masks was empty (:data:`FOREGROUND`: for any
+            class).
+        seconds: the time that the caller stated for the method, or None.
+    """
+
+    method: str
+    class_name: str
+    dice: Statistic
+    iou: Statistic
+    nsd: Statistic
+    hd95_mm: Statistic
+    failures: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison of methods on the cases that they share.
+
+    Attributes:
+        dataset_name: the dataset's name.
+        methods: the folders of predictions of each method; the first method is the reference of the tests.
+        truth_folder: the folder of the true segmentations.
+        classes: the label values of each class or region, by its name.
+        ignore_label: the label value of voxels that are not evaluated, or None.
+        tolerance_mm: the tolerance of NSD in mm.
+        scores: the scores by method, case and class.
+        missing: for each method, the cases that were left out because it lacks them.
+        rows: for each class, and then for :data:`FOREGROUND`, one row per method.
+        tests: Dice and NSD of each method against the first.
+    """
+
+    dataset_name: str
+    methods: Mapping[str, Sequence[Path]]
+    truth_folder: Path
+    classes: Mapping[str, tuple[int, ...]]
+    ignore_label: int | None
+    tolerance_mm: float
+    scores: Scores
+    missing: Mapping[str, Sequence[str]]
+    rows: Sequence[Row]
+    tests: Sequence[PairedTest]
+
+    @property
+    def cases(self) -> list[str]:
+        """The names of the cases compared."""
+        return list(next(iter(self.scores.values())))
+
+    def row(self, method: str, class_name: str = FOREGROUND) -> Row:
+        """The row of one method and class."""
+        return next(r for r in self.rows if (r.method, r.class_name) == (method, class_name))
+
+
+def summarize(scores: Scores, seconds: Mapping[str, float] | None = None) -> list[Row]:
+    """The statistics of ``scores``: for each class, and then for :data:`FOREGROUND`, one row per method."""
+    seconds = seconds or {}
+    with_foreground = {
+        method: [{**by_class, FOREGROUND: average(list(by_class.values()))} for by_class in by_case.values()]
+        for method, by_case in scores.items()
+    }
+    class_names = next(iter(with_foreground.values()))[0]
+    return [
+        _row(method, name, [case[name] for case in cases], seconds.get(method))
+        for name in class_names
+        for method, cases in with_foreground.items()
+    ]
+
+
+def _row(method: str, class_name: str, metrics: Sequence[MaskMetrics], seconds: float | None) -> Row:
+    return Row(
+        method,
+        class_name,
+        dice=Statistic.of([m.dice for m in metrics]),
+        iou=Statistic.of([m.iou for m in metrics]),
+        nsd=Statistic.of([m.nsd for m in metrics]),
+        hd95_mm=Statistic.of([m.hd95_mm for m in metrics]),
+        failures=sum(m.failed for m in metrics),
+        seconds=seconds,
+    )
+
+
+def compare_with_first(scores: Scores) -> list[PairedTest]:
+    """Paired tests of foreground mean Dice and NSD of each method against the first, as one Holm family."""
+    foreground = {
+        method: [average(list(by_class.values())) for by_class in by_case.values()]
+        for method, by_case in scores.items()
+    }
+    reference, *others = foreground
+    tests = []
+    for metric, attribute in (("Dice", "dice"), ("NSD", "nsd")):
+        values = {m: [getattr(case, attribute) for case in cases] for m, cases in foreground.items()}
+        tests += [paired_test(metric, m, reference, values[m], values[reference]) for m in others]
+    return correct(tests)

@@ -1,0 +1,133 @@
+"""A comparison as Markdown (also readable in a terminal), as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from nnunetv2_sam2_3dmed.evaluation.metrics import EMPTY_MASK_POLICY
+from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest
+from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, Row, Statistic
+
+TESTS = (
+    "two-sided Wilcoxon signed-rank on the foreground mean of each case, against the first method, "
+    "corrected by Holm over all tests of this comparison"
+)
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """The whole comparison as Markdown, its tables padded to straight columns."""
+    legend = (
+        "Mean ± sample standard deviation (median) over the cases. "
+        f"NSD at {comparison.tolerance_mm:g} mm; HD95 in mm with the number of cases that have one. "
+        "Foreground mean: the mean over the classes of each case. "
+        f"{EMPTY_MASK_POLICY}"
+    )
+    parts = [
+        f"# Comparison on {comparison.dataset_name}",
+        coverage(comparison),
+        legend,
+        _results_table(comparison.rows),
+    ]
+    if comparison.tests:
+        parts += [f"Paired tests: {TESTS}.", _tests_table(comparison.tests)]
+    return "\n\n".join(parts) + "\n"
+
+
+def coverage(comparison: Comparison) -> str:
+    """How many cases were compared, and which method lacks how many that others have."""
+    n = len(comparison.cases)
+    sentence = f"{n} case{'s' * (n != 1)} that every method has {'were' if n != 1 else 'was'} compared."
+    left_out = {case for cases in comparison.missing.values() for case in cases}
+    if left_out:
+        lacking = "; ".join(f"{m} lacks {len(cases)}" for m, cases in comparison.missing.items() if cases)
+        sentence += f" Left out: {len(left_out)} ({lacking})."
+    return sentence
+
+
+def _results_table(rows: Sequence[Row]) -> str:
+    header = ["class", "method", "Dice", "IoU", "NSD", "HD95 (mm)", "failures"]
+    timed = any(row.seconds is not None for row in rows)
+    body = [
+        [row.class_name, row.method, *(_score(s) for s in (row.dice, row.iou, row.nsd))]
+        + [f"{_score(row.hd95_mm, digits=2)}, n={row.hd95_mm.n}", str(row.failures)]
+        + (["" if row.seconds is None else f"{row.seconds:.1f}"] if timed else [])
+        for row in rows
+    ]
+    return _table(header + ["seconds"] * timed, body)
+
+
+def _tests_table(tests: Sequence[PairedTest]) -> str:
+    header = ["metric", "method", "against", "mean difference", "p", "p (Holm)"]
+    body = [
+        [t.metric, t.method, t.reference, f"{t.mean_difference:+.4f}", _p(t.p, t.n), _p(t.p_holm, t.n)] for t in tests
+    ]
+    return _table(header, body)
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    cells = [[c.replace("|", "\\|") for c in row] for row in (header, *body)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _score(statistic: Statistic, digits: int = 3) -> str:
+    mean, std, median = (
+        "n/a" if math.isnan(v) else f"{v:.{digits}f}" for v in (statistic.mean, statistic.std, statistic.median)
+    )
+    return f"{mean} ± {std} ({median})"
+
+
+def _p(value: float | None, n: int) -> str:
+    if value is None:
+        return f"n/a (n={n})"
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def as_csv(comparison: Comparison) -> str:
+    """The scores of every method, case and class, one line each; a missing HD95 is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "case", "class", "dice", "iou", "nsd", "hd95_mm"])
+    for method, by_case in comparison.scores.items():
+        for case, by_class in by_case.items():
+            for name, m in by_class.items():
+                writer.writerow([method, case, name, m.dice, m.iou, m.nsd, "" if m.failed else m.hd95_mm])
+    return text.getvalue()
+
+
+def as_json(comparison: Comparison, used: Mapping[str, Any]) -> str:
+    """What was compared, how, with what (``used``: versions and machine), and what came out."""
+    content = {
+        "dataset": comparison.dataset_name,
+        "methods": {m: [str(f) for f in folders] for m, folders in comparison.methods.items()},
+        "truth": str(comparison.truth_folder),
+        "cases": comparison.cases,
+        "cases_missing": comparison.missing,
+        "classes": comparison.classes,
+        "ignore_label": comparison.ignore_label,
+        "nsd_tolerance_mm": comparison.tolerance_mm,
+        "empty_masks": EMPTY_MASK_POLICY,
+        "statistics": "mean, sample standard deviation and median over the cases that have the score",
+        "tests": TESTS,
+        **used,
+        "results": [asdict(row) for row in comparison.rows],
+        "paired_tests": [asdict(test) for test in comparison.tests],
+    }
+    return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
+
+
+def _without_nan(value: Any) -> Any:
+    """``value`` with every NaN, which JSON does not know, replaced by None."""
+    if isinstance(value, Mapping):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

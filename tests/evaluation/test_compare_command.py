@@ -1,0 +1,172 @@
+"""The command and the function behind it, on a small copy of nnU-Net's folder tree."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.evaluation.compare import compare
+from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND
+
+pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+
+DATASET = "Dataset042_Blocks"
+UNET, OURS = "nnUNetTrainer__nnUNetPlans__3d_fullres", "SAM2_3dMedTrainer__nnUNetPlans__3d"
+DATASET_JSON = {
+    "labels": {"background": 0, "block": 1},
+    "channel_names": {"0": "CT"},
+    "numTraining": 7,
+    "file_ending": ".nii.gz",
+}
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch, write_labels) -> Path:
+    """Seven cases in folds 0 and 1; the U-Net is always right, ours misses one slice, and case_6 entirely."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    preprocessed = tmp_path / "nnUNet_preprocessed" / DATASET
+    results = tmp_path / "nnUNet_results" / DATASET
+    for i in range(7):
+        truth = np.zeros((8, 6, 6))
+        truth[1 : 3 + i % 5, 1:5, 1:5] = 1  # 2 to 6 slices
+        ours = truth.copy()
+        ours[1 if i < 6 else slice(None)] = 0
+        fold, name = f"fold_{i % 2}", f"case_{i}.nii.gz"
+        write_labels(preprocessed / "gt_segmentations" / name, truth, (3, 1, 1))
+        write_labels(results / UNET / fold / "validation" / name, truth, (3, 1, 1))
+        write_labels(results / OURS / fold / "validation" / name, ours, (3, 1, 1))
+    (preprocessed / "dataset.json").write_text(json.dumps(DATASET_JSON))
+    return tmp_path
+
+
+def digests(folder: Path) -> dict[Path, str]:
+    return {f: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_the_command_compares_all_validated_models(tree, capsys):
+    before = digests(tree)
+    # a model that was trained on fold 0 alone is not part of a comparison on folds 0 and 1
+    (tree / "nnUNet_results" / DATASET / "Other__nnUNetPlans__2d" / "fold_0" / "validation").mkdir(parents=True)
+    assert main(["compare", "-d", "42", "-f", "0", "1", "--tolerance", "2.5", "--processes", "1"]) == 0
+
+    output = tree / "nnUNet_results" / DATASET / "comparison_fold_0_1"
+    after = digests(tree)
+    assert {f.name for f in after.keys() - before.keys()} == {
+        "per_case.csv",
+        "comparison.json",
+        "comparison.md",
+    }
+    assert {f: after[f] for f in before} == before
+
+    content = json.loads((output / "comparison.json").read_text())
+    assert list(content["methods"]) == [UNET, OURS]  # nnU-Net's own trainer is the reference
+    assert content["cases"] == [f"case_{i}" for i in range(7)]
+    assert content["nsd_tolerance_mm"] == 2.5
+    assert {"nnunetv2", "surface-distance", "numpy", "nnunetv2-sam2-3dmed", "python"} <= set(content["versions"])
+    assert content["machine"]["cpu_count"] >= 1
+    rows = {(r["class_name"], r["method"]): r for r in content["results"]}
+    assert rows["block", UNET]["dice"] == {"mean": 1, "std": 0, "median": 1, "n": 7}
+    # slices: 2 3 4 5 6 2, of which one is missed, and 3, of which all are: Dice = 2 (s - 1) / (2 s - 1)
+    dice = [2 * (s - 1) / (2 * s - 1) for s in (2, 3, 4, 5, 6, 2)] + [0]
+    assert rows["block", OURS]["dice"]["mean"] == pytest.approx(sum(dice) / 7)
+    assert rows["block", OURS]["hd95_mm"]["mean"] == pytest.approx(3)  # the missed slice is 3 mm thick
+    assert (rows["block", OURS]["hd95_mm"]["n"], rows["block", OURS]["failures"]) == (6, 1)
+    # seven pairs, all to one side; two tests
+    assert [t["metric"] for t in content["paired_tests"]] == ["Dice", "NSD"]
+    assert all(t["method"] == OURS and t["mean_difference"] < 0 for t in content["paired_tests"])
+
+    with (output / "per_case.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 14
+    assert {"method": OURS, "case": "case_6", "class": "block", "hd95_mm": ""}.items() <= lines[-1].items()
+    assert [float(line["dice"]) for line in lines[7:]] == pytest.approx(dice)
+
+    report = (output / "comparison.md").read_text()
+    assert capsys.readouterr().out.strip() == report.strip()
+    assert "NSD at 2.5 mm" in report
+    assert "7 cases that every method has were compared." in report
+
+
+def test_folders_of_predictions_and_another_truth(tree, capsys, write_labels):
+    results = tree / "nnUNet_results" / DATASET
+    arguments = ["-m", UNET, f"mine={results / OURS / 'fold_0' / 'validation'}"]
+    truth = ["--truth", str(tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations")]
+    (results / OURS / "fold_0" / "validation" / "case_2.nii.gz").unlink()
+    output = tree / "out"
+    assert main(["compare", "-d", DATASET, *arguments, *truth, "-o", str(output), "--processes", "1"]) == 0
+    content = json.loads((output / "comparison.json").read_text())
+    assert list(content["methods"]) == [UNET, "mine"]
+    assert content["cases"] == ["case_0", "case_4", "case_6"]
+    assert content["cases_missing"] == {UNET: [], "mine": ["case_2"]}
+    printed = capsys.readouterr().out
+    assert "Left out: 1 (mine lacks 1)." in printed
+    assert "n/a (n=3)" in printed
+
+
+def test_worker_processes_find_the_same(tree, tmp_path):
+    results = tree / "nnUNet_results" / DATASET
+    arguments = {
+        "methods": {name: [results / name / "fold_1" / "validation"] for name in (OURS, UNET)},
+        "truth_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
+        "dataset_json": DATASET_JSON,
+        "progress": False,
+    }
+    serial = compare(**arguments, output_folder=tmp_path / "serial", processes=1, seconds={OURS: 12.5})
+    parallel = compare(**arguments, output_folder=tmp_path / "parallel", processes=2)
+    assert parallel.cases == ["case_1", "case_3", "case_5"]
+    assert parallel.scores == serial.scores
+    assert serial.row(OURS, FOREGROUND).seconds == 12.5
+    assert "12.5" in (tmp_path / "serial" / "comparison.md").read_text()
+    assert "seconds" not in (tmp_path / "parallel" / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-d", "43"], "dataset '43' is not known"),
+        (["-d", "Dataset043_Typo"], "dataset Dataset043_Typo has no dataset.json"),
+        (["-d", "42", "-f", "4"], "holds no results folder TRAINER__PLANS__CONFIG with validation"),
+        (
+            ["-d", "42", "-m", UNET, "-f", "4"],
+            "expected the validation predictions of fold 4: run nnUNetv2_train",
+        ),
+        (
+            ["-d", "42", "-m", "nnUNetTrainer__nnUNetPlans__2d"],
+            "nnUNetTrainer__nnUNetPlans__2d does not exist",
+        ),
+        (["-d", "42", "-m", UNET, UNET], f"method {UNET} was given twice"),
+        (["-d", "42", "-m", "x=nowhere"], "nowhere holds no predictions"),
+        (["-d", "42", "--tolerance", "-1"], "the NSD tolerance is -1.0 mm"),
+        (["-d", "42", "--processes", "0"], "the number of processes is 0"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(tree, capsys, arguments, message):
+    assert main(["compare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sam2_3dmed compare: ")
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("unset", "named"),
+    [
+        (["nnUNet_results"], "nnUNet_results is not set"),
+        (["nnUNet_preprocessed"], "nnUNet_preprocessed is not set"),
+        (["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"], "nnUNet_preprocessed is not set"),
+    ],
+)
+def test_an_unset_folder_is_named(tree, capsys, monkeypatch, unset, named):
+    (tree / "nnUNet_raw" / DATASET).mkdir()
+    (tree / "nnUNet_raw" / DATASET / "dataset.json").write_text(json.dumps(DATASET_JSON))
+    for variable in unset:
+        monkeypatch.delenv(variable)
+    assert main(["compare", "-d", "42"]) == 2
+    assert f"the environment variable {named}" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average, compute_metrics
+
+# surface-distance 0.1 imports from scipy's old namespaces
+pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+
+
+def box(shape: tuple[int, ...], start: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = True
+    return mask
+
+
+def test_dice_and_iou_of_shifted_cubes_by_counting():
+    truth = box((8, 8, 8), (2, 2, 2), (4, 4, 4))
+    prediction = box((8, 8, 8), (3, 2, 2), (4, 4, 4))
+    metrics = compute_metrics(truth, prediction, (3, 1, 1), 2)
+    # 64 voxels each, 3 * 4 * 4 = 48 in common, 80 in the union
+    assert metrics.dice == 2 * 48 / (64 + 64)
+    assert metrics.iou == 48 / 80
+
+
+@pytest.mark.parametrize(("axis", "shift_mm", "face_mm2"), [(0, 3.0, 200), (1, 2.0, 300), (2, 1.0, 600)])
+def test_surfaces_of_shifted_boxes_by_geometry(axis: int, shift_mm: float, face_mm2: float):
+    # a box of 30 x 20 x 10 mm, whose surface is 2200 mm2, shifted by one voxel: the truth's trailing face and
+    # the prediction's leading face, over 5 % of each surface, lie exactly the shift away, and nothing further
+    spacing = (3.0, 2.0, 1.0)
+    truth = box((12, 12, 12), (1, 1, 1), (10, 10, 10))
+    prediction = np.roll(truth, 1, axis)
+    within = compute_metrics(truth, prediction, spacing, tolerance_mm=shift_mm)
+    below = compute_metrics(truth, prediction, spacing, tolerance_mm=0.99 * shift_mm)
+    assert within.hd95_mm == pytest.approx(shift_mm)
+    assert within.nsd == 1
+    assert below.nsd < 1 - face_mm2 / 2200
+
+
+@pytest.mark.parametrize("spacing", [(3.0, 2.0, 1.0), (2.0, 1.0)])
+def test_neighbouring_single_voxels_share_half_their_surface(spacing: tuple[float, ...]):
+    # the surface elements of one voxel are its corners, all of one area; neighbours share half of them, and
+    # the other half lies one voxel away
+    truth = box((5,) * len(spacing), (2,) * len(spacing), (1,) * len(spacing))
+    prediction = np.roll(truth, 1, axis=0)
+    metrics = compute_metrics(truth, prediction, spacing, tolerance_mm=0.9)
+    assert (metrics.dice, metrics.iou) == (0, 0)
+    assert metrics.nsd == pytest.approx(0.5)
+    assert metrics.hd95_mm == spacing[0]
+    assert compute_metrics(truth, prediction, spacing, tolerance_mm=spacing[0]).nsd == 1
+
+
+def test_identical_masks_are_perfect_up_to_the_edge_of_the_image():
+    mask = box((4, 4, 4), (0, 0, 0), (4, 4, 2))
+    assert compute_metrics(mask, mask.copy(), (5, 1, 1), 0) == MaskMetrics(dice=1, iou=1, nsd=1, hd95_mm=0)
+
+
+def test_both_masks_empty_is_perfect():
+    empty = np.zeros((3, 4, 5), bool)
+    metrics = compute_metrics(empty, empty, (1, 1, 1), 2)
+    assert metrics == MaskMetrics(dice=1, iou=1, nsd=1, hd95_mm=0)
+    assert not metrics.failed
+
+
+@pytest.mark.parametrize("empty_is_truth", [True, False])
+def test_one_mask_empty_is_a_failure_without_distance(empty_is_truth: bool):
+    masks = [np.zeros((3, 4, 5), bool), np.ones((3, 4, 5), bool)]
+    metrics = compute_metrics(*(masks if empty_is_truth else masks[::-1]), (1, 1, 1), 2)
+    assert (metrics.dice, metrics.iou, metrics.nsd) == (0, 0, 0)
+    assert math.isnan(metrics.hd95_mm)
+    assert metrics.failed
+
+
+def test_average_over_classes():
+    mean = average([MaskMetrics(1.0, 0.8, 0.6, 2.0), MaskMetrics(0.5, 0.4, 0.2, 6.0)])
+    assert mean.dice == pytest.approx(0.75)
+    assert mean.iou == pytest.approx(0.6)
+    assert mean.nsd == pytest.approx(0.4)
+    assert mean.hd95_mm == pytest.approx(4.0)
+    assert average([MaskMetrics(1, 1, 1, 0), MaskMetrics(0, 0, 0, math.nan)]).failed

@@ -1,0 +1,36 @@
+"""Trainers of two iterations an epoch, for end-to-end tests (found through ``nnUNet_extTrainer``)."""
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
+from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain
+
+
+class _Tiny:
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_iterations_per_epoch = 2
+        self.num_val_iterations_per_epoch = 1
+        self.num_epochs = 2
+        self.save_every = 1
+
+
+class TinyTrainer(_Tiny, SAM2_3dMedTrainer):
+    pass
+
+
+class TinyTrainer_noPretrain(_Tiny, SAM2_3dMedTrainer_noPretrain):
+    pass
+
+
+class TinyTrainer_noPretrain_stopped(TinyTrainer_noPretrain):
+    """Dies after its first epoch, as if interrupted."""
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        raise SystemExit("interrupted")
+
+
+class TinyTrainer_nnUNet(_Tiny, nnUNetTrainer):
+    pass
