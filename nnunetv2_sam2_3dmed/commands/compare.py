@@ -63,7 +63,7 @@ def prediction_folders(dataset: str, methods: Sequence[str] | None, folds: Seque
     Raises:
         UserError: if a folder is missing or a name is given twice.
     """
-    from nnunetv2_sam2_3dmed.evaluation.nnunet_folders import (
+    from nnunetv2_sam2_3dmed.nnunet_folders import (
         nnunet_folder,
         validated_results_folders,
         validation_folders,
@@ -86,13 +86,13 @@ def prediction_folders(dataset: str, methods: Sequence[str] | None, folds: Seque
 def run(args: argparse.Namespace) -> None:
     # nnU-Net imports torch, which `sam2_3dmed compare --help` need not wait for
     from nnunetv2_sam2_3dmed.evaluation.compare import compare
-    from nnunetv2_sam2_3dmed.evaluation.nnunet_folders import (
+    from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown
+    from nnunetv2_sam2_3dmed.nnunet_folders import (
         dataset_name,
         load_dataset_json,
         nnunet_folder,
         truth_folder,
     )
-    from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown
 
     dataset = dataset_name(args.dataset)
     dataset_json = load_dataset_json(dataset)

@@ -13,8 +13,8 @@ import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.commands.nnunet import check_nnunet_version
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version
 
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 

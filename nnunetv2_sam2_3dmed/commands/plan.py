@@ -10,8 +10,7 @@ import json
 import os
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.commands.nnunet import check_nnunet_version
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,16 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_nnunet_version()
-    from nnunetv2_sam2_3dmed.commands.nnunet import dataset_name, nnunet_folder, read_json
     from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration
 
-    folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(args.dataset)
-    plans_file = folder / f"{args.plans}.json"
-    if not plans_file.is_file():
-        raise UserError(
-            f"there is no {plans_file}: run `nnUNetv2_plan_and_preprocess -d {args.dataset} -c 3d_fullres` first."
-        )
-    plans = read_json(plans_file)
+    dataset = dataset_name(args.dataset)
+    plans_file, plans = read_plans(dataset, args.plans)
     options = PlanOptions(
         backbone=args.backbone,
         image_size=args.image_size,
@@ -63,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         num_memories=args.memories,
         name=args.name,
     )
-    configuration = add_configuration(plans, read_json(folder / "dataset.json"), options)
+    configuration = add_configuration(plans, load_dataset_json(dataset), options)
     write_json(plans_file, plans)
     architecture = configuration["architecture"]["arch_kwargs"]
     print(

@@ -40,10 +40,10 @@ class BudgetSchedule:
 class WallClockBudget(_Trainer):
     """Mixin in front of an nnU-Net trainer: trains for :attr:`minutes` and then stops.
 
-    The time counted is that of the epochs (training and the validation iterations inside them), read from
-    the trainer's own log, so that it survives ``--c``. Start-up and the final validation are not counted.
-    Epochs are short, so that the last one ends near the budget: training stops when another epoch, as long
-    as the last, would end more than half an epoch late.
+    The time counted is the wall clock from the start of the first epoch, with everything that a trainer does
+    between epochs. What an interrupted training used is read from its log, so that ``--c`` gets the rest.
+    Start-up and the final validation are not counted. Epochs are short, so that the last one ends near the
+    budget: training stops when another epoch, as long as the last, would end more than half an epoch late.
     """
 
     minutes: float
@@ -61,7 +61,9 @@ class WallClockBudget(_Trainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_iterations_per_epoch = self.iterations_per_epoch
         self.num_val_iterations_per_epoch = self.val_iterations_per_epoch
-        self.save_every = 1
+        self.save_every = 5
+        self._seconds_before = 0.0  # used up before this process took over
+        self._started: float | None = None
 
     def configure_optimizers(self):
         optimizer, schedule = super().configure_optimizers()
@@ -73,16 +75,12 @@ class WallClockBudget(_Trainer):
         return [end - start for start, end in zip(starts, ends)]
 
     def seconds_used(self) -> float:
-        """Seconds spent in epochs so far, the running one included."""
-        starts = self.logger.get_value("epoch_start_timestamps", step=None)
-        finished = self._epoch_seconds()
-        running = time() - starts[-1] if len(starts) > len(finished) else 0.0
-        return sum(finished) + running
+        """Seconds of the budget that are used up."""
+        return self._seconds_before + (time() - self._started if self._started is not None else 0.0)
 
-    def budget_is_used_up(self) -> bool:
-        """Whether another epoch would overrun the budget by more than half of itself."""
-        finished = self._epoch_seconds()
-        over = bool(finished) and sum(finished) + finished[-1] / 2 > 60 * self.minutes
+    def budget_is_used_up(self, epoch_seconds: float) -> bool:
+        """Whether another epoch of ``epoch_seconds`` would overrun the budget by more than half of itself."""
+        over = self.seconds_used() + epoch_seconds / 2 > 60 * self.minutes
         if self.is_ddp:  # clocks differ between processes, and all must stop together
             decision = [over]
             dist.broadcast_object_list(decision, src=0)
@@ -91,7 +89,11 @@ class WallClockBudget(_Trainer):
 
     def run_training(self) -> None:
         self.on_train_start()
-        while not self.budget_is_used_up():
+        self._seconds_before = sum(self._epoch_seconds())
+        self._started = time()
+        epoch_seconds = 0.0
+        while not self.budget_is_used_up(epoch_seconds):
+            before = self.seconds_used()
             self.on_epoch_start()
 
             self.on_train_epoch_start()
@@ -106,6 +108,7 @@ class WallClockBudget(_Trainer):
                 self.on_validation_epoch_end(val_outputs)
 
             self.on_epoch_end()
+            epoch_seconds = self.seconds_used() - before
         self.print_to_log_file(
             f"Stopped after {self.seconds_used() / 60:.1f} minutes of training "
             f"(budget: {self.minutes:g} minutes, {self.current_epoch} epochs)"

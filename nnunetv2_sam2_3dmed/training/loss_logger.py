@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from os.path import join
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import imread, imsave
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
 
 class LossTermsLogger(LocalLogger):
-    """Adds a key per loss term, and a fourth panel to ``progress.png``.
+    """Adds a key per loss term, and a panel for them to ``progress.png``.
 
     Args:
         terms: names of the terms; each is logged once per epoch as ``train_loss_NAME``.
@@ -37,22 +36,36 @@ class LossTermsLogger(LocalLogger):
         super().load_checkpoint(checkpoint)
 
     def plot_progress_png(self, output_folder: str) -> None:
-        super().plot_progress_png(output_folder)
-        stock = imread(join(output_folder, "progress.png"))
-        figure = Figure(figsize=(30, 18))
+        """nnU-Net's three panels (loss and pseudo Dice, epoch duration, learning rate) and the loss terms."""
+        logged = self.my_fantastic_logging
+        epochs = min(len(values) for values in logged.values())
+        figure = Figure(figsize=(14, 24), dpi=80)
         canvas = FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        for term in self.terms:
-            values = self.my_fantastic_logging[self.key(term)]
-            axes.plot(range(len(values)), values, linewidth=4, label=f"{term} loss (unweighted)")
-        axes.set_yscale("log")
-        axes.set_xlabel("epoch", fontsize=30)
-        axes.set_ylabel("training loss", fontsize=30)
-        axes.tick_params(labelsize=26)
-        axes.grid(True)
-        axes.legend(fontsize=30)
+        losses, terms, durations, rates = figure.subplots(4, 1)
+
+        _curves(losses, "loss", epochs, {"loss_tr": logged["train_losses"], "loss_val": logged["val_losses"]})
+        dice = losses.twinx()
+        dice.plot(logged["mean_fg_dice"][:epochs], "g:", label="pseudo dice")
+        dice.plot(logged["ema_fg_dice"][:epochs], "g-", label="pseudo dice (mov. avg.)")
+        dice.set_ylabel("pseudo dice")
+        dice.legend(loc="lower right")
+
+        _curves(terms, "training loss terms, unweighted", epochs, {t: logged[self.key(t)] for t in self.terms})
+        # Dice losses are negative
+        terms.set_yscale("symlog", linthresh=0.01)
+
+        starts, ends = logged["epoch_start_timestamps"], logged["epoch_end_timestamps"]
+        _curves(durations, "time [s]", epochs, {"epoch duration": [end - start for start, end in zip(starts, ends)]})
+        durations.set_ylim(bottom=0)
+        _curves(rates, "learning rate", epochs, {"learning rate": logged["lrs"]})
         figure.tight_layout()
-        canvas.draw()
-        panel = np.asarray(canvas.buffer_rgba(), dtype=np.float32)[..., : stock.shape[2]] / 255
-        width = min(panel.shape[1], stock.shape[1])
-        imsave(join(output_folder, "progress.png"), np.vstack([stock[:, :width], panel[:, :width]]))
+        canvas.print_png(join(output_folder, "progress.png"))
+
+
+def _curves(axes: Axes, ylabel: str, epochs: int, curves: dict[str, list[float]]) -> None:
+    for label, values in curves.items():
+        axes.plot(values[:epochs], label=label, linewidth=2)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")

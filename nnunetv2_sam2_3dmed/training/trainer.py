@@ -144,7 +144,8 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, CosineSchedule]:
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=self.initial_lr, weight_decay=self.weight_decay)
+        # one fused pass over the parameters, on CPU as well
+        optimizer = torch.optim.AdamW(trained, lr=self.initial_lr, weight_decay=self.weight_decay, fused=True)
         return optimizer, CosineSchedule(optimizer, self.num_epochs, self.warmup_share * self.num_epochs)
 
     def segmentation_loss(self) -> SegmentationLoss:

@@ -1,16 +1,31 @@
-"""Where nnU-Net keeps a dataset's validation predictions, true segmentations and ``dataset.json``."""
+"""nnU-Net's version and folders: plans, validation predictions, true segmentations, ``dataset.json``."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
-
 from nnunetv2_sam2_3dmed.errors import UserError
+
+OLDEST_NNUNET = (2, 8)  # the first with nnUNet_extTrainer
+
+
+def check_nnunet_version() -> None:
+    """Refuses a version of nnU-Net that does not look for trainers outside of itself.
+
+    Raises:
+        UserError: nnunetv2 is older than 2.8.
+    """
+    installed = version("nnunetv2")
+    if tuple(int(part) for part in installed.split(".")[:2]) < OLDEST_NNUNET:
+        raise UserError(
+            f"nnunetv2 is {installed}, but nnUNet_extTrainer, through which nnU-Net finds our trainers, exists "
+            f"since 2.8.0: run `pip install 'nnunetv2>=2.8.1,<2.9'`."
+        )
 
 
 def nnunet_folder(variable: str) -> Path:
@@ -36,6 +51,9 @@ def dataset_name(name_or_id: str) -> str:
     """
     if not any(os.environ.get(v) for v in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")):
         nnunet_folder("nnUNet_preprocessed")  # says that it is not set
+    # imports torch, which `sam2_3dmed env` need not wait for
+    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
     try:
         return str(maybe_convert_to_dataset_name(name_or_id))
     except (RuntimeError, ValueError) as error:
@@ -60,6 +78,28 @@ def load_dataset_json(dataset: str) -> dict[str, Any]:
         f"dataset {dataset} has no dataset.json (looked for {', '.join(map(str, files))}): check -d and "
         "nnU-Net's environment variables."
     )
+
+
+def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
+    """The file with a dataset's plans, and what it holds.
+
+    Args:
+        dataset: the dataset's full name.
+        plans: the plans' name, such as ``nnUNetPlans``.
+
+    Raises:
+        UserError: the dataset was not planned, or the file is damaged.
+    """
+    file = nnunet_folder("nnUNet_preprocessed") / dataset / f"{plans}.json"
+    if not file.is_file():
+        raise UserError(
+            f"there is no {file}: run `nnUNetv2_plan_and_preprocess -d {dataset} -c 3d_fullres` first, or name other "
+            "plans with -p."
+        )
+    try:
+        return file, json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is no valid JSON ({error}): run `nnUNetv2_plan_experiment` again.") from error
 
 
 def truth_folder(dataset: str) -> Path:

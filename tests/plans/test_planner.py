@@ -1,0 +1,122 @@
+import copy
+
+import pytest
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration, image_size_for, in_plane_patch_size
+from nnunetv2_sam2_3dmed.training.checks import check_configuration
+
+DATASET = {"labels": {"background": 0, "organ": 1, "lesion": 2}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
+REGIONS = {**DATASET, "labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]}
+
+
+def make_plans(median=(90, 512, 512), normalization="CTNormalization") -> dict:
+    fullres = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "batch_size": 2,
+        "patch_size": [64, 192, 160],
+        "median_image_size_in_voxels": list(median),
+        "spacing": [2.5, 0.8, 0.8],
+        "normalization_schemes": [normalization],
+        "batch_dice": False,
+        "architecture": {"network_class_name": "x.PlainConvUNet", "arch_kwargs": {}, "_kw_requires_import": []},
+    }
+    return {
+        "dataset_name": "Dataset009_Spleen",
+        "plans_name": "nnUNetPlans",
+        "label_manager": "LabelManager",
+        "configurations": {
+            "2d": {**fullres, "patch_size": [512, 512]},
+            "3d_fullres": fullres,
+            "3d_lowres": {**fullres, "next_stage": "3d_cascade_fullres"},
+            "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "median, in_plane, image_size",
+    [((512, 512), (512, 512), 512), ((630, 600), (512, 512), 512), ((320, 250), (320, 256), 512), ((50, 35), (64, 48), 256)],
+)
+def test_patch_covers_the_median_slice(median, in_plane, image_size):
+    assert in_plane_patch_size(median) == in_plane
+    assert image_size_for(in_plane) == image_size
+
+
+def test_the_configuration_inherits_and_changes_nothing_else():
+    plans = make_plans()
+    before = copy.deepcopy(plans)
+    configuration = add_configuration(plans, DATASET, PlanOptions())
+    assert plans["configurations"].pop("3d") is configuration
+    assert plans == before
+    assert configuration["inherits_from"] == "3d_fullres" and configuration["patch_size"] == [12, 512, 512]
+    assert configuration["architecture"]["arch_kwargs"]["image_size"] == 512
+
+
+def test_what_was_planned_can_be_trained_and_planned_again():
+    for dataset in (DATASET, REGIONS):
+        plans = make_plans()
+        add_configuration(plans, dataset, PlanOptions(slices=6))
+        check_configuration(plans, "3d", dataset)
+        add_configuration(plans, dataset, PlanOptions(slices=3))
+        assert plans["configurations"]["3d"]["patch_size"][0] == 3
+
+
+@pytest.mark.parametrize(
+    "normalization, expected", [("ZScoreNormalization", [-3, 3]), ("RescaleTo01Normalization", [0, 1])]
+)
+def test_intensity_range_follows_the_normalization(normalization, expected):
+    plans = make_plans(normalization=normalization)
+    assert add_configuration(plans, DATASET, PlanOptions())["architecture"]["arch_kwargs"]["intensity_range"] == expected
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (PlanOptions(image_size=500), "the image size is 500"),
+        (PlanOptions(backbone="sam"), "the backbone is 'sam'"),
+        (PlanOptions(slices=1), "at least 2 slices"),
+        (PlanOptions(patch_size=(4, 64)), "too small"),
+        (PlanOptions(num_memories=9), "the number of memories is 9"),
+        (PlanOptions(batch_size=0), "the batch size is 0"),
+        (PlanOptions(name="3d_fullres"), "already has a configuration '3d_fullres'"),
+    ],
+)
+def test_options_that_cannot_work_are_named(options, message):
+    plans = make_plans()
+    before = copy.deepcopy(plans)
+    with pytest.raises(UserError, match=message):
+        add_configuration(plans, DATASET, options)
+    assert plans == before
+
+
+def test_without_3d_fullres_there_is_nothing_to_inherit_from():
+    plans = make_plans()
+    del plans["configurations"]["3d_fullres"]
+    with pytest.raises(UserError, match="nnUNetv2_plan_and_preprocess -d ID -c 3d_fullres"):
+        add_configuration(plans, DATASET, PlanOptions())
+
+
+@pytest.mark.parametrize(
+    "configuration, message",
+    [
+        ("3d", "sam2_3dmed plan -d Dataset009_Spleen"),
+        ("2d", "two-dimensional"),
+        ("3d_cascade_fullres", "second stage of a cascade"),
+        ("3d_fullres", "planned for PlainConvUNet"),
+    ],
+)
+def test_configurations_that_cannot_be_trained(configuration, message):
+    with pytest.raises(UserError, match=message):
+        check_configuration(make_plans(), configuration, DATASET)
+
+
+def test_a_plan_edited_by_hand_is_checked():
+    plans = make_plans()
+    add_configuration(plans, DATASET, PlanOptions())
+    plans["configurations"]["3d"]["patch_size"] = [16, 512, 512]
+    with pytest.raises(UserError, match="has 16 slices, but the network was planned for num_slices 12"):
+        check_configuration(plans, "3d", DATASET)
+    plans["configurations"]["3d"]["patch_size"] = [12, 512, 512]
+    with pytest.raises(UserError, match="has regions"):
+        check_configuration(plans, "3d", REGIONS)

@@ -1,0 +1,107 @@
+import math
+
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import TrainingOutput
+from nnunetv2_sam2_3dmed.training.losses import (
+    DiceBCELoss,
+    SAM2_3dMedLoss,
+    bce_loss,
+    boundary_loss,
+    srpp_loss,
+)
+from nnunetv2_sam2_3dmed.training.targets import TargetMaker, Targets, boundary_of
+
+
+def targets_of(masks: torch.Tensor, counted: torch.Tensor | None = None) -> Targets:
+    if counted is None:
+        counted = torch.ones_like(masks[:, :1], dtype=torch.bool)
+    return Targets(masks, counted, torch.ones(masks.shape[0], masks.shape[2], dtype=torch.bool))
+
+
+def test_bce_by_hand():
+    """Logits 0, log 3 and -log 3 are probabilities 1/2, 3/4 and 1/4."""
+    logits = torch.tensor([0.0, math.log(3), -math.log(3), 0.0]).view(1, 1, 1, 2, 2)
+    masks = torch.tensor([1.0, 1.0, 1.0, 0.0]).view(1, 1, 1, 2, 2)
+    expected = (math.log(2) + math.log(4 / 3) + math.log(4) + math.log(2)) / 4
+    assert bce_loss(logits, targets_of(masks)).item() == pytest.approx(expected)
+
+
+def test_ignored_voxels_do_not_count():
+    logits = torch.tensor([0.0, 50.0]).view(1, 1, 1, 1, 2)
+    masks = torch.zeros(1, 1, 1, 1, 2)
+    counted = torch.tensor([True, False]).view(1, 1, 1, 1, 2)
+    assert bce_loss(logits, targets_of(masks, counted)).item() == pytest.approx(math.log(2))
+    everything_ignored = targets_of(masks, torch.zeros_like(counted))
+    assert bce_loss(logits, everything_ignored).item() == 0
+
+
+def test_srpp_by_hand():
+    """Three slices, all offsets predicted as 0: (1 + 4 + 1 + 1 + 4 + 1) / (3 * 2) = 2; perfect ones cost nothing."""
+    there = torch.ones(1, 3, dtype=torch.bool)
+    assert srpp_loss(torch.zeros(1, 3, 3), there).item() == pytest.approx(2.0)
+    perfect = torch.tensor([[[0.0, 1, 2], [-1, 0, 1], [-2, -1, 0]]])
+    assert srpp_loss(perfect, there).item() == 0
+    # j - i, not i - j
+    assert srpp_loss(-perfect, there).item() == pytest.approx(8.0)
+
+
+def test_srpp_ignores_its_diagonal_and_padded_slices():
+    offsets = torch.diag_embed(torch.full((1, 3), 100.0))
+    there = torch.tensor([[True, True, False]])
+    # only the pairs (0, 1) and (1, 0) are left: (1 + 1) / 2
+    assert srpp_loss(offsets, there).item() == pytest.approx(1.0)
+    assert srpp_loss(offsets, torch.zeros(1, 3, dtype=torch.bool)).item() == 0
+
+
+def test_boundary_loss_by_hand():
+    """Of 49 voxels 24 are boundary (see test_targets); all logits are 0, so each voxel costs log 2."""
+    mask = torch.zeros(1, 1, 1, 7, 7)
+    mask[..., 2:5, 2:5] = 1
+    assert boundary_of(mask).sum() == 24
+    expected = math.log(2) * (25 / 49 * 24 + 24 / 49 * 25) / 49
+    assert boundary_loss(torch.zeros_like(mask), targets_of(mask)).item() == pytest.approx(expected)
+
+
+def test_boundary_loss_weighs_the_rarer_kind_more():
+    mask = torch.zeros(1, 1, 1, 9, 9)
+    mask[..., 4, 4] = 1  # 9 boundary voxels, 72 others
+    on_boundary, elsewhere = torch.zeros(1, 1, 1, 9, 9), torch.zeros(1, 1, 1, 9, 9)
+    on_boundary[..., 4, 4] = -5.0  # wrong on a boundary voxel
+    elsewhere[..., 0, 0] = 5.0  # as wrong on another
+    rest = boundary_loss(torch.zeros_like(mask), targets_of(mask))
+    wrong_boundary = boundary_loss(on_boundary, targets_of(mask)) - rest
+    wrong_elsewhere = boundary_loss(elsewhere, targets_of(mask)) - rest
+    assert (wrong_boundary / wrong_elsewhere).item() == pytest.approx(72 / 9, rel=1e-4)
+
+
+def test_dice_bce_adds_minus_dice():
+    """Saturated logits: cross entropy is about 0, and Dice of 2 overlapping of 2 and 4 voxels is 2 * 2 / 6."""
+    masks = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 2, 3)
+    logits = torch.tensor([40.0, 40, -40, -40, -40, -40]).view(1, 1, 1, 2, 3)
+    combined = DiceBCELoss(batch_dice=True)(logits, targets_of(masks))
+    assert combined.item() == pytest.approx(bce_loss(logits, targets_of(masks)).item() - 4 / 6, abs=1e-4)
+
+
+def test_total_is_the_weighted_sum_and_validation_sees_the_masks_alone():
+    target = torch.randint(0, 3, (1, 1, 3, 8, 8))
+    output = TrainingOutput(torch.randn(1, 3, 3, 8, 8), torch.randn(1, 2, 3, 8, 8), torch.randn(1, 3, 3))
+    loss = SAM2_3dMedLoss(TargetMaker([1, 2], None), srpp_weight=0.01, boundary_weight=0.1)
+    terms = loss.terms(output, target)
+    expected = terms.segmentation + 0.01 * terms.srpp + 0.1 * terms.boundary
+    torch.testing.assert_close(terms.total, expected)
+    torch.testing.assert_close(loss(output.logits, target), terms.segmentation)
+    # the background head is a constant and must not enter
+    moved = output.logits.clone()
+    moved[:, 0] += 3
+    torch.testing.assert_close(loss(moved, target), terms.segmentation)
+
+
+def test_terms_that_a_variant_lacks_are_none():
+    target = torch.randint(0, 3, (1, 1, 3, 8, 8))
+    terms = SAM2_3dMedLoss(TargetMaker([1, 2], None)).terms(
+        TrainingOutput(torch.randn(1, 3, 3, 8, 8), None, None), target
+    )
+    assert terms.srpp is None and terms.boundary is None
+    torch.testing.assert_close(terms.total, terms.segmentation)
