@@ -33,8 +33,8 @@ def installed_checkpoint(backbone: str) -> Path:
     if not path.is_file():
         raise UserError(
             f"the SAM 2 weights {path.name} are not in {path.parent}: install them with "
-            f"`sam2_3dmed weights {backbone}` (or `sam2_3dmed weights FILE --as {backbone}` for a file you have; "
-            f"{WEIGHTS_VARIABLE} names another folder), or train from scratch with SAM2_3dMedTrainer_noPretrain."
+            f"`sam2_3dmed weights {backbone}` (or `sam2_3dmed weights FILE` for a file you have; {WEIGHTS_VARIABLE} "
+            f"names another folder), or train from scratch with SAM2_3dMedTrainer_noPretrain."
         )
     return path
 
@@ -62,6 +62,24 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
             f"state dict (image_encoder.trunk...); known ones are {', '.join(BACKBONES)}."
         )
     return weights
+
+
+def identify_backbone(weights: dict[str, torch.Tensor]) -> str:
+    """The backbone that a checkpoint belongs to, from its width, its depth and SAM 2.1's extra tensors.
+
+    Raises:
+        UserError: it is none of the official ones.
+    """
+    width = weights["image_encoder.trunk.patch_embed.proj.weight"].shape[0]
+    depth = len({name.split(".")[3] for name in weights if name.startswith("image_encoder.trunk.blocks.")})
+    sizes = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
+    if (width, depth) not in sizes:
+        raise UserError(
+            f"the checkpoint's trunk has width {width} and {depth} blocks, expected one of "
+            f"{', '.join(f'{name} {size}' for size, name in sizes.items())}: take an official SAM 2 checkpoint."
+        )
+    version = "2.1" if "obj_ptr_tpos_proj.weight" in weights else "2"
+    return f"sam{version}_hiera_{sizes[width, depth]}"
 
 
 class ComponentReport(NamedTuple):

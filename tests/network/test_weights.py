@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
-from nnunetv2_sam2_3dmed.network.weights import WEIGHTS_VARIABLE, installed_checkpoint, load_sam2_weights
+from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES, build_sam2_base
+from nnunetv2_sam2_3dmed.network.weights import (
+    WEIGHTS_VARIABLE,
+    identify_backbone,
+    installed_checkpoint,
+    load_sam2_weights,
+)
 
 TINY = "sam2.1_hiera_tiny"
 
@@ -74,6 +79,13 @@ def test_fewer_memories_keep_the_age_of_the_first_slice(official, checkpoint, ma
     load_sam2_weights(network, checkpoint)
     ages = official.maskmem_tpos_enc
     assert torch.equal(network.segmentation.memory_age, torch.cat([ages[:2], ages[6:]]))
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_every_official_checkpoint_is_recognised(backbone):
+    with torch.device("meta"):  # names and shapes are enough
+        weights = build_sam2_base(backbone, 64).state_dict()
+    assert identify_backbone(weights) == backbone
 
 
 def test_missing_weights_say_file_folder_command_and_the_way_without(monkeypatch, tmp_path):

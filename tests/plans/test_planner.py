@@ -1,9 +1,9 @@
 import copy
 
 import pytest
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration, image_size_for, in_plane_patch_size
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration, image_size_for, in_plane_patch_size
 from nnunetv2_sam2_3dmed.training.checks import check_configuration
 
 DATASET = {"labels": {"background": 0, "organ": 1, "lesion": 2}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
@@ -36,7 +36,12 @@ def make_plans(median=(90, 512, 512), normalization="CTNormalization") -> dict:
 
 @pytest.mark.parametrize(
     "median, in_plane, image_size",
-    [((512, 512), (512, 512), 512), ((630, 600), (512, 512), 512), ((320, 250), (320, 256), 512), ((50, 35), (64, 48), 256)],
+    [
+        ((512, 512), (512, 512), 512),
+        ((630, 600), (512, 512), 512),
+        ((320, 250), (320, 256), 512),
+        ((50, 35), (64, 48), 256),
+    ],
 )
 def test_patch_covers_the_median_slice(median, in_plane, image_size):
     assert in_plane_patch_size(median) == in_plane
@@ -67,7 +72,9 @@ def test_what_was_planned_can_be_trained_and_planned_again():
 )
 def test_intensity_range_follows_the_normalization(normalization, expected):
     plans = make_plans(normalization=normalization)
-    assert add_configuration(plans, DATASET, PlanOptions())["architecture"]["arch_kwargs"]["intensity_range"] == expected
+    assert (
+        add_configuration(plans, DATASET, PlanOptions())["architecture"]["arch_kwargs"]["intensity_range"] == expected
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Trainers of two iterations an epoch, for end-to-end tests (found through ``nnUNet_extTrainer``)."""
 
+import os
+
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -7,13 +9,18 @@ from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain
 
 
-class _Tiny:
+class _Tiny(nnUNetTrainer):
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_iterations_per_epoch = 2
         self.num_val_iterations_per_epoch = 1
         self.num_epochs = 2
         self.save_every = 1
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        if os.environ.get("TINY_TRAINER_DIES_AFTER_EPOCH") == str(self.current_epoch):
+            os._exit(9)  # no clean-up, as when killed
 
 
 class TinyTrainer(_Tiny, SAM2_3dMedTrainer):
@@ -24,13 +31,5 @@ class TinyTrainer_noPretrain(_Tiny, SAM2_3dMedTrainer_noPretrain):
     pass
 
 
-class TinyTrainer_noPretrain_stopped(TinyTrainer_noPretrain):
-    """Dies after its first epoch, as if interrupted."""
-
-    def on_epoch_end(self):
-        super().on_epoch_end()
-        raise SystemExit("interrupted")
-
-
-class TinyTrainer_nnUNet(_Tiny, nnUNetTrainer):
+class TinyTrainer_nnUNet(_Tiny):
     pass

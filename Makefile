@@ -1,0 +1,29 @@
+# Needs Python (3.10 to 3.13) and make, nothing else; everything goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install demo test lint clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	touch $@
+
+# nnU-Net and SAM2-3dMed, three minutes each, on synthetic CT: about ten minutes on two cores
+demo: install
+	$(BIN)/sam2_3dmed demo --output demo_output $(DEMO_OPTIONS)
+
+test: install
+	$(BIN)/python -m pytest $(TEST_OPTIONS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo_output build *.egg-info

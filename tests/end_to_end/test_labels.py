@@ -1,0 +1,160 @@
+"""The README's commands, from planning to the comparison, with pretrained weights and without."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
+from tests.end_to_end.conftest import read_volume, write_dataset
+
+DATASET = "Dataset301_Tiny"
+PLAN = ("sam2_3dmed", "plan", "-d", "301", "--image-size", "64", "--slices", "4", "--batch-size", "2")
+TRAIN = ("nnUNetv2_train", "301", "3d", "0", "-device", "cpu", "-tr")
+TINY = "sam2.1_hiera_tiny"
+
+
+@pytest.fixture(scope="module")
+def planned(workplace):
+    write_dataset(workplace.root / "nnUNet_raw" / DATASET, 1, {"background": 0, "outer": 1, "inner": 2}, {})
+    workplace.run("nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-npfp", "1", "-np", "1")
+    out = workplace.run(*TRAIN, "TinyTrainer_noPretrain", status=1)
+    assert "the configuration '3d' is not in nnUNetPlans of Dataset301_Tiny" in out
+    assert "sam2_3dmed plan -d Dataset301_Tiny" in out
+    assert not workplace.results(DATASET, "TinyTrainer_noPretrain").exists()
+    assert "at 64 pixels" in workplace.run(*PLAN)
+    return workplace
+
+
+@pytest.fixture(scope="module")
+def trained(planned):
+    """Killed after the first of two epochs, then continued, validated with probabilities."""
+    fold = planned.results(DATASET, "TinyTrainer_noPretrain") / "fold_0"
+    planned.run(*TRAIN, "TinyTrainer_noPretrain", status=9, TINY_TRAINER_DIES_AFTER_EPOCH="1")
+    assert (fold / "checkpoint_latest.pth").is_file() and not (fold / "checkpoint_final.pth").exists()
+    out = planned.run(*TRAIN, "TinyTrainer_noPretrain", "--c", "--npz")
+    assert "Epoch 1" in out and "Epoch 0" not in out
+    return planned
+
+
+def test_training_is_logged_plotted_and_validated(trained):
+    fold = trained.results(DATASET, "TinyTrainer_noPretrain") / "fold_0"
+    log = "".join(path.read_text() for path in fold.glob("training_log*.txt"))
+    for part in ("'segmentation':", "'srpp':", "'boundary':", "Pseudo dice"):
+        assert log.count(part) >= 2, part
+    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    for key in ("train_loss_segmentation", "train_loss_srpp", "train_loss_boundary", "mean_fg_dice"):
+        assert len(checkpoint["logging"][key]) == 2
+    assert (fold / "progress.png").stat().st_size > 10_000
+    assert not list(fold.glob("*.partial"))
+    cases = json.loads((fold / "validation" / "summary.json").read_text())["metric_per_case"]
+    assert len(cases) == 2
+    probabilities = np.load(next((fold / "validation").glob("*.npz")))["probabilities"]
+    assert probabilities.shape == (3, 10, 34, 30)
+
+
+def test_validation_alone_with_the_last_and_the_best_checkpoint(trained):
+    summary = trained.results(DATASET, "TinyTrainer_noPretrain") / "fold_0" / "validation" / "summary.json"
+    before = json.loads(summary.read_text())["foreground_mean"]["Dice"]
+    summary.unlink()
+    trained.run(*TRAIN, "TinyTrainer_noPretrain", "--val")
+    assert json.loads(summary.read_text())["foreground_mean"]["Dice"] == pytest.approx(before, abs=1e-6)
+    summary.unlink()
+    trained.run(*TRAIN, "TinyTrainer_noPretrain", "--val", "--val_best")
+    assert summary.is_file()
+
+
+def test_predictions_are_the_same_by_either_command_and_from_any_folder(trained, tmp_path):
+    images = str(trained.root / "nnUNet_raw" / DATASET / "imagesTs")
+    predict = ("-i", images, "-device", "cpu", "-f", "0")
+    trained.run(
+        "nnUNetv2_predict",
+        "-d",
+        "301",
+        "-c",
+        "3d",
+        "-tr",
+        "TinyTrainer_noPretrain",
+        "-o",
+        str(tmp_path / "a"),
+        *predict,
+    )
+    model = str(trained.results(DATASET, "TinyTrainer_noPretrain"))
+    trained.run("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(tmp_path / "b"), *predict, cwd=tmp_path)
+    first, second = (read_volume(tmp_path / name / "test_00.nii.gz") for name in "ab")
+    assert first.shape == (10, 34, 30) and np.array_equal(first, second)
+
+
+def test_pretrained_weights_are_needed_to_train_and_not_to_predict(planned, tmp_path):
+    out = planned.run(*TRAIN, "TinyTrainer", status=1)
+    assert f"{TINY}.pt are not in" in out and f"sam2_3dmed weights {TINY}" in out and "noPretrain" in out
+
+    official = build_sam2_base(TINY, 64)
+    torch.save({"model": official.state_dict()}, tmp_path / "brought.pt")
+    planned.run("sam2_3dmed", "weights", str(tmp_path / "brought.pt"))
+    out = planned.run(*TRAIN, "TinyTrainer")
+    assert "image encoder: " in out and "segmentation branch: " in out and "boundary branch: " in out
+    shutil.rmtree(planned.root / "weights")
+
+    fold = planned.results(DATASET, "TinyTrainer") / "fold_0"
+    weights = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)["network_weights"]
+    for name, value in official.image_encoder.trunk.state_dict().items():
+        assert torch.equal(weights[f"encoder.trunk.{name}"], value), "the trunk is frozen"
+    assert any(
+        not torch.equal(weights[f"encoder.neck.{name}"], value)
+        for name, value in official.image_encoder.neck.state_dict().items()
+    )
+    images = str(planned.root / "nnUNet_raw" / DATASET / "imagesTs")
+    planned.run(
+        *("nnUNetv2_predict", "-d", "301", "-c", "3d", "-tr", "TinyTrainer", "-f", "0", "-device", "cpu"),
+        *("-i", images, "-o", str(tmp_path / "out")),
+    )
+    assert (tmp_path / "out" / "test_00.nii.gz").is_file()
+    planned.run(*TRAIN, "TinyTrainer", "--val")
+    planned.run(*TRAIN, "TinyTrainer", "--c")
+
+
+def test_compared_with_nnunet(trained):
+    trained.run("nnUNetv2_train", "301", "3d_fullres", "0", "-device", "cpu", "-tr", "TinyTrainer_nnUNet")
+    baseline, ours = "TinyTrainer_nnUNet__nnUNetPlans__3d_fullres", "TinyTrainer_noPretrain__nnUNetPlans__3d"
+    table = trained.run("sam2_3dmed", "compare", "-d", "301", "-f", "0", "-m", baseline, ours)
+    assert baseline in table and ours in table and "NSD" in table
+    summary = trained.results(DATASET, "TinyTrainer_noPretrain") / "fold_0" / "validation" / "summary.json"
+    nnunet = json.loads(summary.read_text())["mean"]
+    output = trained.root / "nnUNet_results" / DATASET / "comparison_fold_0"
+    per_case = (output / "per_case.csv").read_text().splitlines()
+    columns = per_case[0].split(",")
+    rows = [dict(zip(columns, line.split(","))) for line in per_case[1:]]
+    # where no mask is empty, our mean Dice is nnU-Net's own
+    for label, name in (("1", "outer"), ("2", "inner")):
+        values = [float(r["dice"]) for r in rows if r["method"] == ours and r["class"] == name]
+        assert len(values) == 2
+        assert np.mean(values) == pytest.approx(nnunet[label]["Dice"], abs=1e-6)
+
+
+def test_the_plan_survives_nnunet_s_own_planning(trained):
+    plans = trained.root / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json"
+    before = json.loads(plans.read_text())["configurations"]["3d"]
+    trained.run("nnUNetv2_plan_experiment", "-d", "301")
+    assert json.loads(plans.read_text())["configurations"]["3d"] == before
+
+
+def test_the_search_finds_picklable_trainers_from_two_folders(workplace, tmp_path):
+    code = (
+        "import pickle, sys\n"
+        "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
+        "for name in ('SAM2_3dMedTrainer', 'SAM2_3dMedTrainer_noPretrain_5epochs', 'nnUNetTrainer_3minutes'):\n"
+        "    found = find(name)\n"
+        "    assert found.__module__.startswith('nnunetv2_sam2_3dmed.training'), found.__module__\n"
+        "    assert pickle.loads(pickle.dumps(found)) is found\n"
+    )
+    (tmp_path / "code.py").write_text(code)
+    for folder in (workplace.root, tmp_path):
+        workplace.run("python", str(tmp_path / "code.py"), cwd=folder)
+
+
+def test_configurations_that_cannot_work_stop_at_once(trained):
+    out = trained.run(*("nnUNetv2_train", "301", "3d_fullres", "0"), "-tr", "SAM2_3dMedTrainer", status=1)
+    assert "was planned for PlainConvUNet" in out
