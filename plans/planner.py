@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
 from nnunetv2_sam2_3dmed.training.checks import NETWORK_CLASS, check_architecture
 
@@ -30,7 +32,6 @@ class PlanOptions:
         batch_size: stacks in a batch, over all GPUs (the paper: 4).
         num_memories: slices that a slice looks back to.
         name: of the configuration.
-        architecture: further arguments of the network.
     """
 
     backbone: str = "sam2.1_hiera_tiny"
@@ -40,7 +41,6 @@ class PlanOptions:
     batch_size: int = 4
     num_memories: int = 7
     name: str = CONFIGURATION
-    architecture: tuple[tuple[str, Any], ...] = ()
 
 
 def in_plane_patch_size(median_slice: Sequence[float]) -> tuple[int, int]:
@@ -96,13 +96,13 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
     in_plane = options.patch_size or in_plane_patch_size(parent.median_image_size_in_voxels[1:])
     patch_size = [options.slices, *in_plane]
     architecture = {
+        **network_defaults(),
         "regions": manager.get_label_manager(dataset_json).has_regions,
         "backbone": options.backbone,
         "image_size": image_size_for(in_plane) if options.image_size is None else options.image_size,
         "num_slices": options.slices,
         "num_memories": options.num_memories,
         "intensity_range": intensity_range(parent.normalization_schemes),
-        **dict(options.architecture),
     }
     check_architecture(patch_size, architecture)
     configuration = {
@@ -119,6 +119,12 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
     }
     plans["configurations"][options.name] = configuration
     return configuration
+
+
+def network_defaults() -> dict[str, Any]:
+    """All of the network's options with their defaults: in the plan, each is there to be changed."""
+    parameters = inspect.signature(SAM2_3dMed).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
 def _is_ours(configuration: dict) -> bool:

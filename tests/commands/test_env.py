@@ -37,7 +37,10 @@ def test_a_shell_takes_the_lines(tmp_path):
 
 
 def test_env_does_not_wait_for_torch():
-    code = "import sys; from nnunetv2_sam2_3dmed.commands.main import main; main(['env']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from nnunetv2_sam2_3dmed.commands.main import main\n"
+        "main(['env']); assert 'torch' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 

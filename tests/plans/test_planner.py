@@ -1,9 +1,12 @@
 import copy
+import inspect
+import json
 
 import pytest
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration, image_size_for, in_plane_patch_size
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.training.checks import check_configuration
 
 DATASET = {"labels": {"background": 0, "organ": 1, "lesion": 2}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
@@ -56,6 +59,14 @@ def test_the_configuration_inherits_and_changes_nothing_else():
     assert plans == before
     assert configuration["inherits_from"] == "3d_fullres" and configuration["patch_size"] == [12, 512, 512]
     assert configuration["architecture"]["arch_kwargs"]["image_size"] == 512
+
+
+def test_every_option_of_the_network_lies_in_the_plan_as_json():
+    architecture = add_configuration(make_plans(), DATASET, PlanOptions())["architecture"]["arch_kwargs"]
+    given_by_nnunet = {"self", "input_channels", "num_classes"}
+    assert set(architecture) == set(inspect.signature(SAM2_3dMed.__init__).parameters) - given_by_nnunet
+    assert json.loads(json.dumps(architecture)).keys() == architecture.keys()
+    SAM2_3dMed(1, 3, **{**architecture, "image_size": 64})
 
 
 def test_what_was_planned_can_be_trained_and_planned_again():

@@ -1,0 +1,101 @@
+"""The time budget, on a trainer that only pretends to train, with a clock of its own."""
+
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.training import budget
+from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
+from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Log(dict):
+    def get_value(self, key, step):
+        assert step is None
+        return self[key]
+
+
+class PretendTrainer:
+    """The parts of nnU-Net's trainer that the budget uses; an epoch takes 60 s, and 6 s more pass between epochs."""
+
+    is_ddp = False
+    num_epochs = 500
+
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        self.logger = Log(epoch_start_timestamps=[], epoch_end_timestamps=[])
+        self.current_epoch = 0
+        self.iterations = 0
+        self.rates: list[float] = []
+        self.dataloader_train = self.dataloader_val = iter(lambda: 0, 1)
+        self.optimizer, self.lr_scheduler = self.configure_optimizers()
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        return optimizer, CosineSchedule(optimizer, self.num_epochs)
+
+    def on_epoch_start(self):
+        self.logger["epoch_start_timestamps"].append(budget.time())
+
+    def on_train_epoch_start(self):
+        self.lr_scheduler.step(self.current_epoch)
+        self.rates.append(self.optimizer.param_groups[0]["lr"])
+
+    def train_step(self, batch):
+        self.iterations += 1
+        Clock.now += 2
+        return {}
+
+    def validation_step(self, batch):
+        Clock.now += 2
+        return {}
+
+    def on_epoch_end(self):
+        self.logger["epoch_end_timestamps"].append(budget.time())
+        self.current_epoch += 1
+        Clock.now += 6  # plots and checkpoints
+
+    def nothing(self, *_):
+        pass
+
+    on_train_start = on_train_end = on_train_epoch_end = nothing
+    on_validation_epoch_start = on_validation_epoch_end = print_to_log_file = nothing
+
+
+class TenMinutes(WallClockBudget, PretendTrainer):
+    minutes = 10
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    Clock.now = 1000.0
+    monkeypatch.setattr(budget, "time", Clock())
+    return TenMinutes({}, "3d", 0, {}, torch.device("cpu"))
+
+
+def test_it_stops_within_half_an_epoch_of_the_budget(trainer):
+    trainer.run_training()
+    # an epoch is 25 + 5 steps of 2 s and 6 s of overhead: 9 epochs are 594 s, and a tenth would end 60 s late
+    assert trainer.current_epoch == 9 and trainer.iterations == 225
+    assert trainer.seconds_used() == pytest.approx(594)
+
+
+def test_the_learning_rate_follows_the_budget(trainer):
+    trainer.run_training()
+    shares = [66 * epoch / 600 for epoch in range(9)]
+    expected = CosineSchedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 500)
+    assert trainer.rates == pytest.approx([expected.share(500 * share) for share in shares])
+    assert trainer.rates[0] == 1.0 and trainer.rates[-1] < 0.2
+
+
+def test_a_continued_training_gets_what_is_left(trainer):
+    trainer.logger["epoch_start_timestamps"] = [0.0, 200.0]
+    trainer.logger["epoch_end_timestamps"] = [200.0, 400.0]
+    trainer.current_epoch = 2
+    trainer.run_training()
+    assert trainer.current_epoch == 2 + 3  # 200 s are left: three epochs of 66 s
