@@ -57,8 +57,13 @@ class DemoOptions:
         """nnU-Net itself, and SAM2-3dMed from random weights (so that nothing has to be downloaded)."""
         return (
             Method("nnU-Net", "3d_fullres", f"nnUNetTrainer_{self.minutes}minutes"),
-            Method("SAM2-3dMed", "3d", f"SAM2_3dMedTrainer_noPretrain_{self.minutes}minutes"),
+            Method("SAM2-3dMed", "3d", f"SAM2_3dMedTrainer_noPretrain_DiceBCE_{self.minutes}minutes"),
         )
+
+    @property
+    def plan_options(self) -> tuple[str, ...]:
+        """What a CPU needs to get anywhere in minutes; a GPU takes the defaults."""
+        return ("--image-size", "128", "--slices", "6", "--batch-size", "2") if self.device == "cpu" else ()
 
     @property
     def task(self) -> str:

@@ -87,7 +87,7 @@ def _preparation_steps(options: DemoOptions, cases: int) -> list[Step]:
         Step(
             "plan",
             "add the configuration `3d` of SAM2-3dMed to nnU-Net's plans",
-            ("sam2_3dmed", "plan", "-d", number),
+            ("sam2_3dmed", "plan", "-d", number, *options.plan_options),
         ),
     ]
 

@@ -33,13 +33,13 @@ def options(tmp_path) -> DemoOptions:
 def test_the_commands_of_the_default_demo(options):
     truth = "--truth data/Task90_SyntheticCT/labelsTs"
     predictions = "-m nnU-Net=predictions/nnU-Net SAM2-3dMed=predictions/SAM2-3dMed"
-    theirs, ours = "nnUNetTrainer_3minutes", "SAM2_3dMedTrainer_noPretrain_3minutes"
+    theirs, ours = "nnUNetTrainer_3minutes", "SAM2_3dMedTrainer_noPretrain_DiceBCE_3minutes"
     images = "-f 0 -i nnUNet_raw/Dataset090_SyntheticCT/imagesTs"
     assert list(commands(options).values()) == [
         "python -m nnunetv2_sam2_3dmed.demo.synthetic data --test-cases 4 --cases 24",
         "nnUNetv2_convert_MSD_dataset -i data/Task90_SyntheticCT",
         "nnUNetv2_plan_and_preprocess -d 90 -c 3d_fullres -npfp 2 -np 2",
-        "sam2_3dmed plan -d 90",
+        "sam2_3dmed plan -d 90 --image-size 128 --slices 6 --batch-size 2",
         f"nnUNetv2_train 90 3d_fullres 0 -tr {theirs} -device cpu",
         f"nnUNetv2_train 90 3d 0 -tr {ours} -device cpu",
         f"nnUNetv2_predict -d 90 -c 3d_fullres -tr {theirs} {images} -o predictions/nnU-Net -device cpu",
@@ -57,10 +57,12 @@ def test_a_real_task_keeps_its_number_and_name(options):
     assert "-i nnUNet_raw/Dataset004_Hippocampus/imagesTs" in chosen["predict_nnU-Net"]
 
 
-def test_minutes_and_device_change_training_and_prediction_only(options):
+def test_minutes_and_device_change_plan_training_and_prediction_only(options):
     before, after = commands(options), commands(replace(options, minutes=8, device="cuda"))
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {f"{what}_{name}" for what in ("train", "predict") for name in ("nnU-Net", "SAM2-3dMed")}
+    commanded = {f"{what}_{name}" for what in ("train", "predict") for name in ("nnU-Net", "SAM2-3dMed")}
+    assert changed == {"plan", *commanded}
+    assert after["plan"] == "sam2_3dmed plan -d 90", "a GPU takes the default plan"
     assert after["train_nnU-Net"] == "nnUNetv2_train 90 3d_fullres 0 -tr nnUNetTrainer_8minutes -device cuda"
 
 
