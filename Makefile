@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/sam2_3dmed demo --output demo_output $(DEMO_OPTIONS)
 
 test: install
-	$(BIN)/python -m pytest $(TEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TEST_OPTIONS)
 
 lint: install
 	$(BIN)/ruff check .

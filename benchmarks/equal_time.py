@@ -19,6 +19,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,12 +39,13 @@ class Runner:
         self.dry = dry
         self.commands: list[str] = []
 
-    def __call__(self, *command: str, done: Path | None = None) -> None:
+    def __call__(self, *command: str, done: Path | None = None, go_on: Sequence[str] = ()) -> None:
+        """Runs ``command``, with ``go_on`` added, unless ``done`` exists; what is remembered is ``command``."""
         self.commands.append(shlex.join(command))
         if self.dry or (done is not None and done.exists()):
             return
-        print(f"$ {self.commands[-1]}", flush=True)
-        subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:]], check=True)
+        print(f"$ {shlex.join([*command, *go_on])}", flush=True)
+        subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:], *go_on], check=True)
 
 
 def training_facts(dataset: str, configuration: str, trainer: str) -> dict:
@@ -123,10 +125,10 @@ def main() -> None:
     methods += [("3d", f"{trainer}_{args.minutes}minutes") for trainer in args.ours]
     for configuration, trainer in methods:
         folder = nnunet_folder("nnUNet_results") / dataset / f"{trainer}__nnUNetPlans__{configuration}" / "fold_0"
-        go_on = ["--c"] if folder.exists() else []
         run(
-            *("nnUNetv2_train", "4", configuration, "0", "-tr", trainer, "-device", args.device, *go_on),
+            *("nnUNetv2_train", "4", configuration, "0", "-tr", trainer, "-device", args.device),
             done=folder / "validation" / "summary.json",
+            go_on=["--c"] if folder.exists() else [],
         )
     name = args.name or f"hippocampus_fold0_{args.minutes}min_{args.device}"
     output = nnunet_folder("nnUNet_results") / dataset / f"comparison_{name}"

@@ -44,7 +44,7 @@ class PlanOptions:
 
 
 def in_plane_patch_size(median_slice: Sequence[float]) -> tuple[int, int]:
-    """(H, W) that covers the median slice: multiples of 16, the two sides equal where that costs little.
+    """(H, W) that covers the median slice, in multiples of 16; the network stretches it to a square image.
 
     Args:
         median_slice: the median case's in-plane size in voxels, after nnU-Net's resampling.
@@ -54,7 +54,7 @@ def in_plane_patch_size(median_slice: Sequence[float]) -> tuple[int, int]:
 
 
 def image_size_for(patch_size: Sequence[int]) -> int:
-    """512 where a side of the patch is 256 or larger, else four times the patch, so that a mask pixel is a voxel."""
+    """512 where a side of the patch is 256 or larger, else four times it: a mask pixel then is at most a voxel."""
     longest = max(patch_size)
     if longest >= LARGEST_SLICE // 2:
         return LARGEST_SLICE

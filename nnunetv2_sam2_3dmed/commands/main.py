@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a folder that may not be written to
+        print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

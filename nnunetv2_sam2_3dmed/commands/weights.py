@@ -26,13 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
-    from nnunetv2_sam2_3dmed.network.weights import weights_folder
+    from nnunetv2_sam2_3dmed.network.weights import identify_backbone, read_checkpoint, weights_folder
 
     folder = weights_folder()
     name = args.name_or_path
     if name in BACKBONES:
         installed = install(lambda partial: download(official_address(name), partial), folder, args.force, name)
     elif Path(name).is_file():
+        identify_backbone(read_checkpoint(Path(name)))  # complain about the user's file, not about its copy
         installed = install(lambda partial: shutil.copyfile(name, partial), folder, args.force)
     else:
         raise UserError(f"{name!r} is neither a file nor one of {', '.join(BACKBONES)}.")

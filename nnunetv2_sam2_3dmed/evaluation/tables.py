@@ -28,6 +28,8 @@ def as_markdown(comparison: Comparison) -> str:
         "Foreground mean: the mean over the classes of each case. "
         f"{EMPTY_MASK_POLICY}"
     )
+    if comparison.ignore_label is not None:
+        legend += f" Voxels with the ignore label ({comparison.ignore_label}) in the truth were left out of all masks."
     parts = [
         f"# Comparison on {comparison.dataset_name}",
         coverage(comparison),

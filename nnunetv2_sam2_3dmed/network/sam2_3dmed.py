@@ -105,6 +105,7 @@ class SAM2_3dMed(nn.Module):
             )
         self.srpp = SliceRelativePositionPredictor(channels, memory=srpp_memory) if srpp else None
 
+    @torch.compiler.disable  # SAM 2's rotary encoding works on complex numbers, which the compiler does not take
     def forward(self, patches: torch.Tensor) -> TrainingOutput | torch.Tensor:
         """Segments B patches.
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -16,10 +17,10 @@ from omegaconf import OmegaConf
 @contextmanager
 def _hydra_left_alone() -> Iterator[None]:
     """``import sam2`` initialises Hydra for the whole process unless somebody did; undo that."""
-    if "sam2" in sys.modules:
+    state = Singleton.get_state()
+    if "sam2" in sys.modules or GlobalHydra.instance().is_initialized():
         yield
         return
-    state = Singleton.get_state()
     try:
         yield
     finally:
@@ -82,6 +83,9 @@ def build_sam2_base(backbone: str, image_size: int, num_memories: int = 7, dropo
     # rotary tables of the wrong size would be rebuilt during the first forward pass; if that one runs under
     # inference_mode, training afterwards fails
     grid = [image_size // STRIDE, image_size // STRIDE]
+    # tables for 1024 pixels on any GPU there is, which nobody would use
+    config.image_encoder.neck.position_encoding.warmup_cache = False
+    config.memory_encoder.position_encoding.warmup_cache = False
     layer = config.memory_attention.layer
     layer.self_attention.feat_sizes = layer.cross_attention.feat_sizes = grid
     layer.dropout = layer.self_attention.dropout = layer.cross_attention.dropout = dropout

@@ -16,6 +16,13 @@ from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
 
 WEIGHTS_VARIABLE = "SAM2_3dMed_weights"
+# tensors that every SAM 2 checkpoint has, one per part that is needed
+_SIGNATURE = (
+    "image_encoder.trunk.patch_embed.proj.weight",
+    "memory_attention.norm.weight",
+    "memory_encoder.pix_feat_proj.weight",
+    "sam_mask_decoder.mask_tokens.weight",
+)
 
 
 def weights_folder() -> Path:
@@ -56,7 +63,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
             f"({type(error).__name__})."
         ) from error
     weights = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or "image_encoder.trunk.patch_embed.proj.weight" not in weights:
+    if not isinstance(weights, dict) or not set(_SIGNATURE) <= set(weights):
         raise UserError(
             f"{path} is not a SAM 2 checkpoint: expected a dictionary with the key 'model' that holds a SAM 2 "
             f"state dict (image_encoder.trunk...); known ones are {', '.join(BACKBONES)}."
@@ -164,17 +171,17 @@ def load_sam2_weights(network: SAM2_3dMed, path: Path) -> list[ComponentReport]:
         UserError: the file cannot be read, is no SAM 2 checkpoint, or belongs to another backbone.
     """
     weights = read_checkpoint(path)
+    backbone = identify_backbone(weights)
+    if backbone != network.backbone:
+        raise UserError(
+            f"{path} holds {backbone}, but does not fit the backbone in the plan, {network.backbone}: install that one "
+            f"with `sam2_3dmed weights {network.backbone}`, or plan again with `sam2_3dmed plan --backbone {backbone}`."
+        )
     encoder = {
         name.removeprefix("image_encoder."): value
         for name, value in weights.items()
         if name.startswith("image_encoder.")
     }
-    missing = [n for n in network.encoder.state_dict() if not n.startswith("adapter.") and n not in encoder]
-    if missing:
-        raise UserError(
-            f"{path} does not fit the backbone {network.backbone}: it lacks {len(missing)} tensors of the image "
-            f"encoder, the first is {missing[0]}; install the checkpoint that the plan names."
-        )
     reports = [_load("image encoder", network.encoder, encoder, path)]
     branches = {"segmentation branch": network.segmentation, "boundary branch": network.boundary}
     for component, branch in branches.items():

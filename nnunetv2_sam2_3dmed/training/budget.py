@@ -7,6 +7,7 @@ trainer without touching its optimizer, loss, sampling or augmentation.
 
 from __future__ import annotations
 
+from statistics import median
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ class BudgetSchedule:
         self.trainer = trainer
 
     def step(self, current_epoch: int) -> None:
-        share = min(self.trainer.seconds_used() / (60 * self.trainer.minutes), 1.0)
+        share = min(self.trainer.agreed(self.trainer.seconds_used()) / (60 * self.trainer.minutes), 1.0)
         # a schedule that ends at exactly zero would waste the last epoch
         self.schedule.step(min(share * self.trainer.num_epochs, self.trainer.num_epochs - 1))
 
@@ -69,10 +70,22 @@ class WallClockBudget(_Trainer):
         optimizer, schedule = super().configure_optimizers()
         return optimizer, BudgetSchedule(schedule, self)
 
-    def _epoch_seconds(self) -> list[float]:
+    def _logged_epochs(self) -> list[float]:
+        """Seconds of each finished epoch of an earlier process, with the usual pause that followed it."""
         starts = self.logger.get_value("epoch_start_timestamps", step=None)
         ends = self.logger.get_value("epoch_end_timestamps", step=None)
-        return [end - start for start, end in zip(starts, ends)]
+        # the median, because the time between an interruption and --c is a pause as well
+        pauses = [start - end for start, end in zip(starts[1:], ends)]
+        usual = median(pauses) if pauses else 0.0
+        return [end - start + usual for start, end in zip(starts, ends)]
+
+    def agreed(self, value: float) -> float:
+        """The first process's value: clocks differ between processes, and all must do the same."""
+        if not self.is_ddp:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def seconds_used(self) -> float:
         """Seconds of the budget that are used up."""
@@ -80,18 +93,14 @@ class WallClockBudget(_Trainer):
 
     def budget_is_used_up(self, epoch_seconds: float) -> bool:
         """Whether another epoch of ``epoch_seconds`` would overrun the budget by more than half of itself."""
-        over = self.seconds_used() + epoch_seconds / 2 > 60 * self.minutes
-        if self.is_ddp:  # clocks differ between processes, and all must stop together
-            decision = [over]
-            dist.broadcast_object_list(decision, src=0)
-            over = decision[0]
-        return over
+        return self.agreed(self.seconds_used() + epoch_seconds / 2) > 60 * self.minutes
 
     def run_training(self) -> None:
         self.on_train_start()
-        self._seconds_before = sum(self._epoch_seconds())
+        logged = self._logged_epochs()
+        self._seconds_before = sum(logged)
         self._started = time()
-        epoch_seconds = 0.0
+        epoch_seconds = logged[-1] if logged else 0.0
         while not self.budget_is_used_up(epoch_seconds):
             before = self.seconds_used()
             self.on_epoch_start()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import TrainingOutput
-from nnunetv2_sam2_3dmed.training.targets import TargetMaker, Targets, boundary_of
+from nnunetv2_sam2_3dmed.training.targets import TargetMaker, Targets, boundary_of, touched_by
 
 SegmentationLoss = Callable[[torch.Tensor, Targets], torch.Tensor]
 
@@ -67,7 +67,9 @@ def boundary_loss(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
         targets: their masks; the boundaries are made from them.
     """
     truth = boundary_of(targets.masks)
-    counted = targets.counted.expand_as(truth).to(truth.dtype)
+    # beside an ignored voxel nobody knows whether there is a boundary
+    counted = ~touched_by(~targets.counted).expand_as(truth)
+    counted = counted.to(truth.dtype)
     total = counted.sum().clamp(min=1)
     share = (truth * counted).sum() / total  # N_bd / N
     weight = torch.where(truth > 0, 1 - share, share) * counted

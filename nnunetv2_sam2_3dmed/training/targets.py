@@ -60,6 +60,12 @@ class TargetMaker:
         return Targets(masks.float(), counted, ~padding.flatten(3).all(dim=3)[:, 0])
 
 
+def touched_by(voxels: torch.Tensor) -> torch.Tensor:
+    """The voxels given (B, C, D, H, W, bool) and their eight neighbours within the slice."""
+    slices = voxels.flatten(0, 1).float()  # (B * C, D, H, W): max_pool2d treats D as channels
+    return (F.max_pool2d(slices, kernel_size=3, stride=1, padding=1) > 0).view_as(voxels)
+
+
 def boundary_of(masks: torch.Tensor) -> torch.Tensor:
     """In-plane morphological gradient of binary masks: 3 x 3 dilation minus 3 x 3 erosion.
 
@@ -69,7 +75,7 @@ def boundary_of(masks: torch.Tensor) -> torch.Tensor:
     Returns:
         The same shape, 1 on the voxels on both sides of each class's edge within a slice.
     """
-    slices = masks.flatten(0, 1)  # (B * K, D, H, W): max_pool2d treats D as channels
+    slices = masks.flatten(0, 1)
     dilated = F.max_pool2d(slices, kernel_size=3, stride=1, padding=1)
     eroded = -F.max_pool2d(-slices, kernel_size=3, stride=1, padding=1)
     return (dilated - eroded).view_as(masks)

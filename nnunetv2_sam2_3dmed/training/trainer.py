@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from os.path import isfile, join
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
-from nnunetv2_sam2_3dmed.network.weights import installed_checkpoint, load_sam2_weights, read_checkpoint
+from nnunetv2_sam2_3dmed.network.weights import installed_checkpoint, load_sam2_weights
 from nnunetv2_sam2_3dmed.training.augmentation import paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checks import check_configuration
 from nnunetv2_sam2_3dmed.training.loss_logger import LossTermsLogger
@@ -105,10 +104,9 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
             UserError: the checkpoint is missing, unreadable or another backbone's.
         """
         wanted = self.pretrained and not self.resumed and not self.was_initialized
-        if wanted:  # before anything slow
+        if wanted:
             backbone = self.architecture_of(self.configuration_manager).get("backbone", "sam2.1_hiera_tiny")
             checkpoint = installed_checkpoint(backbone)
-            read_checkpoint(checkpoint)
         super().initialize()
         if wanted:
             for report in load_sam2_weights(self.plain_network(), checkpoint):
@@ -130,7 +128,7 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         """As nnU-Net's, but written beside and renamed: an interruption leaves no torn checkpoint."""
         partial = f"{filename}.partial"
         super().save_checkpoint(partial)
-        if self.local_rank == 0 and isfile(partial):
+        if self.local_rank == 0 and not self.disable_checkpointing:
             os.replace(partial, filename)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
@@ -222,9 +220,3 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
                 ConvertSegmentationToRegionsTransform([*regions, *ignored, PADDING_LABEL], channel_in_seg=0)
             )
         return ComposeTransforms(transforms)
-
-    def on_train_end(self) -> None:
-        super().on_train_end()
-        leftover = join(self.output_folder, "checkpoint_latest.pth.partial")
-        if self.local_rank == 0 and isfile(leftover):
-            os.remove(leftover)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.commands.env import trainers_folder
 
+SHAPE = (6, 34, 30)
 TEST_TRAINERS = Path(__file__).parents[1] / "trainers_for_tests"
 
 
@@ -27,7 +30,7 @@ class Workplace:
             **{name: str(root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")},
             "nnUNet_extTrainer": os.pathsep.join([trainers_folder(), str(TEST_TRAINERS)]),
             "nnUNet_def_n_proc": "1",
-            "nnUNet_n_proc_DA": "0",
+            "nnUNet_n_proc_DA": "1",
             "nnUNet_npp": "1",
             "nnUNet_nps": "1",
             "SAM2_3dMed_weights": str(root / "weights"),
@@ -38,16 +41,23 @@ class Workplace:
     def run(self, *command: str, status: int = 0, cwd: Path | None = None, **environment: str) -> str:
         """Runs a console script of this Python's environment and returns what it printed."""
         script = Path(sys.executable).parent / command[0]
-        result = subprocess.run(
-            [str(script), *command[1:]],
-            env={**self.environment, **environment},
-            cwd=cwd or self.root,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert result.returncode == status, f"{' '.join(command)}\n{result.stdout[-4000:]}"
-        return result.stdout
+        # a file, not a pipe: the data loaders of a trainer that was killed live on and would keep a pipe open
+        log = self.root / "output.txt"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [str(script), *command[1:]],
+                env={**self.environment, **environment},
+                cwd=cwd or self.root,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            returned = process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        printed = log.read_text()
+        assert returned == status, f"{' '.join(command)}\n{printed[-4000:]}"
+        return printed
 
     def results(self, dataset: str, trainer: str, configuration: str = "3d") -> Path:
         return self.root / "nnUNet_results" / dataset / f"{trainer}__nnUNetPlans__{configuration}"
@@ -59,15 +69,15 @@ def workplace(tmp_path_factory) -> Workplace:
 
 
 def write_dataset(folder: Path, channels: int, labels: dict, extra: dict, ignore: int | None = None) -> None:
-    """Ten training cases and one test case of 10 x 34 x 30 voxels at 3 x 1 x 1 mm with two nested boxes."""
+    """Ten training cases and one test case of ``SHAPE`` voxels at 3 x 1 x 1 mm with two nested boxes."""
     rng = np.random.default_rng(0)
     for sub in ("imagesTr", "labelsTr", "imagesTs"):
         (folder / sub).mkdir(parents=True)
     for index in range(11):
-        label = np.zeros((10, 34, 30), dtype=np.uint8)
+        label = np.zeros(SHAPE, dtype=np.uint8)
         y, x = rng.integers(4, 10, size=2)
-        label[2:9, y : y + 16, x : x + 14] = 1
-        label[4:7, y + 4 : y + 10, x + 4 : x + 9] = 2
+        label[1:6, y : y + 16, x : x + 14] = 1
+        label[2:4, y + 4 : y + 10, x + 4 : x + 9] = 2
         if ignore is not None:
             label[:, :3] = ignore
         split, name = ("Tr", f"case_{index:02d}") if index < 10 else ("Ts", "test_00")

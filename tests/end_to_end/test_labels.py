@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
-from tests.end_to_end.conftest import read_volume, write_dataset
+from tests.end_to_end.conftest import SHAPE, read_volume, write_dataset
 
 DATASET = "Dataset301_Tiny"
 PLAN = ("sam2_3dmed", "plan", "-d", "301", "--image-size", "64", "--slices", "4", "--batch-size", "2")
@@ -52,18 +52,14 @@ def test_training_is_logged_plotted_and_validated(trained):
     cases = json.loads((fold / "validation" / "summary.json").read_text())["metric_per_case"]
     assert len(cases) == 2
     probabilities = np.load(next((fold / "validation").glob("*.npz")))["probabilities"]
-    assert probabilities.shape == (3, 10, 34, 30)
+    assert probabilities.shape == (3, *SHAPE)
 
 
-def test_validation_alone_with_the_last_and_the_best_checkpoint(trained):
-    summary = trained.results(DATASET, "TinyTrainer_noPretrain") / "fold_0" / "validation" / "summary.json"
-    before = json.loads(summary.read_text())["foreground_mean"]["Dice"]
-    summary.unlink()
-    trained.run(*TRAIN, "TinyTrainer_noPretrain", "--val")
-    assert json.loads(summary.read_text())["foreground_mean"]["Dice"] == pytest.approx(before, abs=1e-6)
-    summary.unlink()
-    trained.run(*TRAIN, "TinyTrainer_noPretrain", "--val", "--val_best")
-    assert summary.is_file()
+def test_validation_alone_with_the_best_checkpoint(trained):
+    fold = trained.results(DATASET, "TinyTrainer_noPretrain") / "fold_0"
+    (fold / "validation" / "summary.json").unlink()
+    out = trained.run(*TRAIN, "TinyTrainer_noPretrain", "--val", "--val_best")
+    assert (fold / "validation" / "summary.json").is_file() and "Epoch" not in out
 
 
 def test_predictions_are_the_same_by_either_command_and_from_any_folder(trained, tmp_path):
@@ -84,7 +80,7 @@ def test_predictions_are_the_same_by_either_command_and_from_any_folder(trained,
     model = str(trained.results(DATASET, "TinyTrainer_noPretrain"))
     trained.run("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(tmp_path / "b"), *predict, cwd=tmp_path)
     first, second = (read_volume(tmp_path / name / "test_00.nii.gz") for name in "ab")
-    assert first.shape == (10, 34, 30) and np.array_equal(first, second)
+    assert first.shape == SHAPE and np.array_equal(first, second)
 
 
 def test_pretrained_weights_are_needed_to_train_and_not_to_predict(planned, tmp_path):
@@ -113,7 +109,6 @@ def test_pretrained_weights_are_needed_to_train_and_not_to_predict(planned, tmp_
     )
     assert (tmp_path / "out" / "test_00.nii.gz").is_file()
     planned.run(*TRAIN, "TinyTrainer", "--val")
-    planned.run(*TRAIN, "TinyTrainer", "--c")
 
 
 def test_compared_with_nnunet(trained):
@@ -150,9 +145,9 @@ def test_the_search_finds_picklable_trainers_from_two_folders(workplace, tmp_pat
         "    assert found.__module__.startswith('nnunetv2_sam2_3dmed.training'), found.__module__\n"
         "    assert pickle.loads(pickle.dumps(found)) is found\n"
     )
-    (tmp_path / "code.py").write_text(code)
+    (tmp_path / "find_trainers.py").write_text(code)
     for folder in (workplace.root, tmp_path):
-        workplace.run("python", str(tmp_path / "code.py"), cwd=folder)
+        workplace.run("python", str(tmp_path / "find_trainers.py"), cwd=folder)
 
 
 def test_configurations_that_cannot_work_stop_at_once(trained):

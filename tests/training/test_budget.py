@@ -94,8 +94,17 @@ def test_the_learning_rate_follows_the_budget(trainer):
 
 
 def test_a_continued_training_gets_what_is_left(trainer):
-    trainer.logger["epoch_start_timestamps"] = [0.0, 200.0]
-    trainer.logger["epoch_end_timestamps"] = [200.0, 400.0]
-    trainer.current_epoch = 2
+    """Four epochs of 60 s with 6 s between them, but for the second pause, an interruption of an hour."""
+    trainer.logger["epoch_start_timestamps"] = [0.0, 66.0, 3726.0, 3792.0]
+    trainer.logger["epoch_end_timestamps"] = [60.0, 126.0, 3786.0, 3852.0]
+    trainer.current_epoch = 4
     trainer.run_training()
-    assert trainer.current_epoch == 2 + 3  # 200 s are left: three epochs of 66 s
+    assert trainer.current_epoch == 9  # as without the interruption: 4 * 66 s are used up
+
+
+def test_a_finished_training_is_not_continued(trainer):
+    trainer.run_training()
+    continued = TenMinutes({}, "3d", 0, {}, torch.device("cpu"))
+    continued.logger, continued.current_epoch = trainer.logger, trainer.current_epoch
+    continued.run_training()
+    assert continued.current_epoch == 9 and continued.iterations == 0

@@ -76,6 +76,16 @@ def test_boundary_loss_weighs_the_rarer_kind_more():
     assert (wrong_boundary / wrong_elsewhere).item() == pytest.approx(72 / 9, rel=1e-4)
 
 
+def test_nothing_is_called_a_boundary_beside_ignored_voxels():
+    """Half of the slice is foreground, the rest ignored: where the edge is, nobody knows."""
+    masks = torch.zeros(1, 1, 1, 6, 6)
+    masks[..., :3] = 1
+    counted = masks.bool()
+    sure_of_no_boundary = torch.full_like(masks, -40.0)
+    assert boundary_loss(sure_of_no_boundary, targets_of(masks)) > 0.1
+    assert boundary_loss(sure_of_no_boundary, targets_of(masks, counted)).item() == pytest.approx(0, abs=1e-6)
+
+
 def test_dice_bce_adds_minus_dice():
     """Saturated logits: cross entropy is about 0, and Dice of 2 overlapping of 2 and 4 voxels is 2 * 2 / 6."""
     masks = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 2, 3)
