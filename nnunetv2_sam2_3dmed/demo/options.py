@@ -46,7 +46,7 @@ class DemoOptions:
 
     output: Path
     data: Path | None = None
-    minutes: int = 3
+    minutes: int = 2
     device: str = "cpu"
     cases: int | None = None
     held_out: int = 4

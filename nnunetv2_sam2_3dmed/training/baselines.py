@@ -7,8 +7,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 
 
-class nnUNetTrainer_3minutes(WallClockBudget, nnUNetTrainer):
-    minutes = 3
+class nnUNetTrainer_2minutes(WallClockBudget, nnUNetTrainer):
+    minutes = 2
 
 
 class nnUNetTrainer_8minutes(WallClockBudget, nnUNetTrainer):

@@ -63,8 +63,8 @@ class SAM2_3dMedTrainer_noPretrain_20epochs(_ShortTraining, SAM2_3dMedTrainer_no
     epochs = 20
 
 
-class SAM2_3dMedTrainer_noPretrain_3minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain):
-    minutes = 3
+class SAM2_3dMedTrainer_noPretrain_2minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain):
+    minutes = 2
 
 
 class SAM2_3dMedTrainer_noPretrain_8minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain):
@@ -75,8 +75,8 @@ class SAM2_3dMedTrainer_noPretrain_45minutes(WallClockBudget, SAM2_3dMedTrainer_
     minutes = 45
 
 
-class SAM2_3dMedTrainer_noPretrain_DiceBCE_3minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_DiceBCE):
-    minutes = 3
+class SAM2_3dMedTrainer_noPretrain_DiceBCE_2minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_DiceBCE):
+    minutes = 2
 
 
 class SAM2_3dMedTrainer_noPretrain_DiceBCE_8minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_DiceBCE):

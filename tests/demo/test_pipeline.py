@@ -33,7 +33,7 @@ def options(tmp_path) -> DemoOptions:
 def test_the_commands_of_the_default_demo(options):
     truth = "--truth data/Task90_SyntheticCT/labelsTs"
     predictions = "-m nnU-Net=predictions/nnU-Net SAM2-3dMed=predictions/SAM2-3dMed"
-    theirs, ours = "nnUNetTrainer_3minutes", "SAM2_3dMedTrainer_noPretrain_DiceBCE_3minutes"
+    theirs, ours = "nnUNetTrainer_2minutes", "SAM2_3dMedTrainer_noPretrain_DiceBCE_2minutes"
     images = "-f 0 -i nnUNet_raw/Dataset090_SyntheticCT/imagesTs"
     assert list(commands(options).values()) == [
         "python -m nnunetv2_sam2_3dmed.demo.synthetic data --test-cases 4 --cases 24",
@@ -78,7 +78,7 @@ def test_both_methods_have_a_trainer_for_every_choice_of_minutes(options):
 def test_only_trainings_are_resumed_and_they_start_clean(options):
     steps = {step.name: step for step in demo_steps(options, 24)}
     assert {name for name, step in steps.items() if step.resume} == {"train_nnU-Net", "train_SAM2-3dMed"}
-    folder = "nnUNet_results/Dataset090_SyntheticCT/nnUNetTrainer_3minutes__nnUNetPlans__3d_fullres"
+    folder = "nnUNet_results/Dataset090_SyntheticCT/nnUNetTrainer_2minutes__nnUNetPlans__3d_fullres"
     assert steps["train_nnU-Net"].clears == (folder,)
     assert all(not Path(pattern).is_absolute() for step in steps.values() for pattern in step.clears)
 

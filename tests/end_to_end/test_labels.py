@@ -140,7 +140,7 @@ def test_the_search_finds_picklable_trainers_from_two_folders(workplace, tmp_pat
     code = (
         "import pickle, sys\n"
         "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
-        "for name in ('SAM2_3dMedTrainer', 'SAM2_3dMedTrainer_noPretrain_5epochs', 'nnUNetTrainer_3minutes'):\n"
+        "for name in ('SAM2_3dMedTrainer', 'SAM2_3dMedTrainer_noPretrain_5epochs', 'nnUNetTrainer_2minutes'):\n"
         "    found = find(name)\n"
         "    assert found.__module__.startswith('nnunetv2_sam2_3dmed.training'), found.__module__\n"
         "    assert pickle.loads(pickle.dumps(found)) is found\n"
