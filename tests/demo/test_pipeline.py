@@ -188,6 +188,6 @@ def test_command_line_options_reach_the_demo(monkeypatch, tmp_path):
     assert chosen == [DemoOptions(tmp_path, None, 8, "cuda", 9, 3, True)]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     demo.run(parser.parse_args([]))
-    assert chosen[1] == DemoOptions(Path("demo_output"), None, 3, "cpu", None, 4, False)
+    assert chosen[1] == DemoOptions(Path("demo_output"), None, 2, "cpu", None, 4, False)
     with pytest.raises(SystemExit):
         parser.parse_args(["--minutes", "4"])
