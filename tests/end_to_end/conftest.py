@@ -63,9 +63,29 @@ class Workplace:
         return self.root / "nnUNet_results" / dataset / f"{trainer}__nnUNetPlans__{configuration}"
 
 
+DATASET = "Dataset301_Tiny"
+TRAIN = ("nnUNetv2_train", "301", "3d", "0", "-device", "cpu", "-tr")
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Workplace:
     return Workplace(tmp_path_factory.mktemp("nnunet"))
+
+
+@pytest.fixture(scope="module")
+def preprocessed(workplace) -> Workplace:
+    write_dataset(workplace.root / "nnUNet_raw" / DATASET, 1, {"background": 0, "outer": 1, "inner": 2}, {})
+    workplace.run("nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-npfp", "1", "-np", "1")
+    return workplace
+
+
+@pytest.fixture(scope="module")
+def planned(preprocessed) -> Workplace:
+    printed = preprocessed.run(
+        "sam2_3dmed", "plan", "-d", "301", "--image-size", "64", "--slices", "4", "--batch-size", "2"
+    )
+    assert "at 64 pixels" in printed
+    return preprocessed
 
 
 def write_dataset(folder: Path, channels: int, labels: dict, extra: dict, ignore: int | None = None) -> None:

@@ -1,31 +1,19 @@
-"""The README's commands, from planning to the comparison, with pretrained weights and without."""
+"""The README's commands, from planning to the comparison, from random weights."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
-from tests.end_to_end.conftest import SHAPE, read_volume, write_dataset
-
-DATASET = "Dataset301_Tiny"
-PLAN = ("sam2_3dmed", "plan", "-d", "301", "--image-size", "64", "--slices", "4", "--batch-size", "2")
-TRAIN = ("nnUNetv2_train", "301", "3d", "0", "-device", "cpu", "-tr")
-TINY = "sam2.1_hiera_tiny"
+from tests.end_to_end.conftest import DATASET, SHAPE, TRAIN, read_volume
 
 
-@pytest.fixture(scope="module")
-def planned(workplace):
-    write_dataset(workplace.root / "nnUNet_raw" / DATASET, 1, {"background": 0, "outer": 1, "inner": 2}, {})
-    workplace.run("nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-npfp", "1", "-np", "1")
-    out = workplace.run(*TRAIN, "TinyTrainer_noPretrain", status=1)
+def test_before_planning_the_trainer_says_what_to_do(preprocessed):
+    out = preprocessed.run(*TRAIN, "TinyTrainer_noPretrain", status=1)
     assert "the configuration '3d' is not in nnUNetPlans of Dataset301_Tiny" in out
     assert "sam2_3dmed plan -d Dataset301_Tiny" in out
-    assert not workplace.results(DATASET, "TinyTrainer_noPretrain").exists()
-    assert "at 64 pixels" in workplace.run(*PLAN)
-    return workplace
+    assert not preprocessed.results(DATASET, "TinyTrainer_noPretrain").exists()
 
 
 @pytest.fixture(scope="module")
@@ -81,34 +69,6 @@ def test_predictions_are_the_same_by_either_command_and_from_any_folder(trained,
     trained.run("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(tmp_path / "b"), *predict, cwd=tmp_path)
     first, second = (read_volume(tmp_path / name / "test_00.nii.gz") for name in "ab")
     assert first.shape == SHAPE and np.array_equal(first, second)
-
-
-def test_pretrained_weights_are_needed_to_train_and_not_to_predict(planned, tmp_path):
-    out = planned.run(*TRAIN, "TinyTrainer", status=1)
-    assert f"{TINY}.pt are not in" in out and f"sam2_3dmed weights {TINY}" in out and "noPretrain" in out
-
-    official = build_sam2_base(TINY, 64)
-    torch.save({"model": official.state_dict()}, tmp_path / "brought.pt")
-    planned.run("sam2_3dmed", "weights", str(tmp_path / "brought.pt"))
-    out = planned.run(*TRAIN, "TinyTrainer")
-    assert "image encoder: " in out and "segmentation branch: " in out and "boundary branch: " in out
-    shutil.rmtree(planned.root / "weights")
-
-    fold = planned.results(DATASET, "TinyTrainer") / "fold_0"
-    weights = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)["network_weights"]
-    for name, value in official.image_encoder.trunk.state_dict().items():
-        assert torch.equal(weights[f"encoder.trunk.{name}"], value), "the trunk is frozen"
-    assert any(
-        not torch.equal(weights[f"encoder.neck.{name}"], value)
-        for name, value in official.image_encoder.neck.state_dict().items()
-    )
-    images = str(planned.root / "nnUNet_raw" / DATASET / "imagesTs")
-    planned.run(
-        *("nnUNetv2_predict", "-d", "301", "-c", "3d", "-tr", "TinyTrainer", "-f", "0", "-device", "cpu"),
-        *("-i", images, "-o", str(tmp_path / "out")),
-    )
-    assert (tmp_path / "out" / "test_00.nii.gz").is_file()
-    planned.run(*TRAIN, "TinyTrainer", "--val")
 
 
 def test_compared_with_nnunet(trained):
