@@ -138,13 +138,16 @@ def main() -> None:
         Runner(dry=False)(*shlex.split(run.commands[-1]))
 
     RESULTS.mkdir(exist_ok=True)
+    comparison = (output / "comparison.json").read_text()
+    for variable in ("nnUNet_results", "nnUNet_preprocessed"):  # a reader has other folders
+        comparison = comparison.replace(str(nnunet_folder(variable)), f"${variable}")
     report = {
         "budget_minutes": args.minutes,
         "notes": args.note,
         "machine": machine(args.device),
         "commands": [command.replace(str(output), output.name) for command in run.commands],
         "methods": [training_facts(dataset_name("4"), *method) for method in methods],
-        "comparison": json.loads((output / "comparison.json").read_text()),
+        "comparison": json.loads(comparison),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
     (RESULTS / f"{name}.md").write_text((output / "comparison.md").read_text())
