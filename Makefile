@@ -13,7 +13,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
 	touch $@
 
-# nnU-Net and SAM2-3dMed, two minutes each, on synthetic CT: about nine minutes on two cores
+# nnU-Net and SAM2-3dMed, two minutes each, on synthetic CT: about ten minutes on two cores
 demo: install
 	$(BIN)/sam2_3dmed demo --output demo_output $(DEMO_OPTIONS)
 

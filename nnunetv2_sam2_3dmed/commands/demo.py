@@ -4,7 +4,7 @@ Without --data the task is made up: synthetic CT volumes of random shapes, so no
 --data it is a task of the Medical Segmentation Decathlon, of which some training cases are held out.
 Every step prints the stock command that it runs. Started again with the same options, the demo skips what
 is done and continues a training that was interrupted. With the default two minutes of training per
-method, it takes about nine minutes on two cores.
+method, it takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
