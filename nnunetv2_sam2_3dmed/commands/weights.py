@@ -1,10 +1,12 @@
 """Install a SAM 2 checkpoint into the local weights folder ($SAM2_3dMed_weights, or ~/.cache/sam2_3dmed).
 
-    sam2_3dmed weights sam2.1_hiera_tiny        downloads the official file
+    sam2_3dmed weights sam2.1_hiera_tiny        downloads the official file; run it again to go on
     sam2_3dmed weights FILE.pt                  takes a file that you have, for machines without internet
 
-Nothing else in this package ever downloads anything. The file is checked before it is installed; which
-backbone it belongs to is read from its tensors.
+Nothing else in this package ever downloads anything. The file is checked before it is installed (its size, the
+checksums inside it, the published SHA-256 where there is one, and that its tensors are SAM 2's), and its SHA-256 is
+recorded beside it. A file that you bring is installed under its own name if that is a known one, otherwise under
+the name of its backbone, which is read from its tensors; --as says it.
 """
 
 from __future__ import annotations
@@ -19,78 +21,101 @@ from nnunetv2_sam2_3dmed.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name_or_path", help="sam2 or sam2.1, then _hiera_ and tiny, small, base_plus or large; or a file"
+        "name_or_path",
+        help="sam2 or sam2.1, then _hiera_ and tiny, small, base_plus or large; or MedSAM2_latest; or a file",
     )
+    parser.add_argument("--as", dest="name", metavar="NAME", help="the name under which to install a file of yours")
     parser.add_argument("--force", action="store_true", help="replace a checkpoint that is installed already")
 
 
 def run(args: argparse.Namespace) -> None:
-    from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
-    from nnunetv2_sam2_3dmed.network.weights import identify_backbone, read_checkpoint, weights_folder
+    from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS, recorded_sha256, weights_folder
 
     folder = weights_folder()
-    name = args.name_or_path
-    if name in BACKBONES:
-        installed = install(lambda partial: download(official_address(name), partial), folder, args.force, name)
-    elif Path(name).is_file():
-        identify_backbone(read_checkpoint(Path(name)))  # complain about the user's file, not about its copy
-        installed = install(lambda partial: shutil.copyfile(name, partial), folder, args.force)
+    wanted = args.name_or_path
+    if wanted in CHECKPOINTS and args.name is None:
+        installed = install_published(wanted, folder, args.force)
+    elif Path(wanted).is_file():
+        installed = install_file(Path(wanted), folder, args.name, args.force)
     else:
-        raise UserError(f"{name!r} is neither a file nor one of {', '.join(BACKBONES)}.")
-    print(f"installed {installed} ({installed.stat().st_size / 1e6:.0f} MB)")
+        raise UserError(f"{wanted!r} is neither a file nor one of {', '.join(CHECKPOINTS)}.")
+    print(f"installed {installed} ({installed.stat().st_size / 1e6:.0f} MB, SHA-256 {recorded_sha256(installed)})")
 
 
-def official_address(name: str) -> str:
-    """Where the authors of SAM 2 publish the checkpoint ``name``."""
-    release = "092824" if name.startswith("sam2.1") else "072824"
-    return f"https://dl.fbaipublicfiles.com/segment_anything_2/{release}/{name}.pt"
-
-
-def download(address: str, path: Path) -> None:
-    """Downloads with a progress bar.
+def install_published(name: str, folder: Path, force: bool) -> Path:
+    """Downloads a known checkpoint, checks it and installs it.
 
     Raises:
-        UserError: the address cannot be reached.
+        UserError: it is installed already, cannot be fetched, or is not what was published.
     """
-    from torch.hub import download_url_to_file
+    from nnunetv2_sam2_3dmed.download import download
+    from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS, sha256_of
 
+    target = folder / f"{name}.pt"
+    _refuse_to_replace(target, force)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{name}.pt.partial"
+    download(CHECKPOINTS[name].address, partial)
+    sha256 = sha256_of(partial)
     try:
-        download_url_to_file(address, str(path), progress=True)
-    except OSError as error:
-        raise UserError(
-            f"{address} cannot be downloaded ({error}): on a machine without internet, bring the file and run "
-            f"`sam2_3dmed weights FILE`."
-        ) from error
+        if CHECKPOINTS[name].sha256 not in (None, sha256):
+            raise UserError(
+                f"the file from {CHECKPOINTS[name].address} has the SHA-256 {sha256}, but {CHECKPOINTS[name].sha256} "
+                f"was published; it was thrown away: try again."
+            )
+        _check(partial, CHECKPOINTS[name].backbone)
+    except UserError:
+        partial.unlink()  # going on with it would never help
+        raise
+    return _move(partial, target, sha256)
 
 
-def install(fetch, folder: Path, force: bool, expected: str | None = None) -> Path:
-    """Fetches a checkpoint beside its place, checks it, and moves it there.
-
-    Args:
-        fetch: writes the file to the path that it is given.
-        folder: the weights folder.
-        force: replace an installed checkpoint.
-        expected: the backbone that it must be, if that is known.
+def install_file(path: Path, folder: Path, name: str | None, force: bool) -> Path:
+    """Checks a file that the user brought and installs a copy of it.
 
     Raises:
-        UserError: the file is no SAM 2 checkpoint, another one than expected, or already installed.
+        UserError: the file is no SAM 2 checkpoint, does not fit ``name``, or that one is installed already.
     """
-    from nnunetv2_sam2_3dmed.network.weights import identify_backbone, read_checkpoint
+    from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS, sha256_of
 
-    if expected is not None:
-        _refuse_to_replace(folder / f"{expected}.pt", force)
+    if name is not None and name not in CHECKPOINTS:
+        raise UserError(f"--as is {name!r}, but must be one of {', '.join(CHECKPOINTS)}.")
+    if name is None and path.stem in CHECKPOINTS:
+        name = path.stem
+    backbone = _check(path, CHECKPOINTS[name].backbone if name else None)
+    name = name or backbone
+    target = folder / f"{name}.pt"
+    _refuse_to_replace(target, force)
+    sha256 = sha256_of(path)
+    if CHECKPOINTS[name].sha256 not in (None, sha256):
+        print(f"note: {path} is not the published {name} (SHA-256 {sha256}); it fits, and is installed as such.")
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".partial.{os.getpid()}.pt"
     try:
-        fetch(partial)
-        backbone = identify_backbone(read_checkpoint(partial))
-        if expected is not None and backbone != expected:
-            raise UserError(f"the file that was fetched is {backbone}, but {expected} was asked for: try again later.")
-        target = folder / f"{backbone}.pt"
-        _refuse_to_replace(target, force)
-        os.replace(partial, target)
+        shutil.copyfile(path, partial)
+        return _move(partial, target, sha256)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _check(path: Path, expected: str | None) -> str:
+    """Returns the file's backbone after all checks."""
+    from nnunetv2_sam2_3dmed.network.checkpoints import check_archive, identify_backbone, read_checkpoint
+
+    backbone = identify_backbone(read_checkpoint(path))
+    check_archive(path)
+    if expected not in (None, backbone):
+        raise UserError(f"{path} holds {backbone}, but {expected} was expected: take another file or another name.")
+    return backbone
+
+
+def _move(partial: Path, target: Path, sha256: str) -> Path:
+    from nnunetv2_sam2_3dmed.network.checkpoints import sha256_file
+
+    # an old record must never stand beside a new file
+    sha256_file(target).unlink(missing_ok=True)
+    os.replace(partial, target)
+    sha256_file(target).write_text(f"{sha256}  {target.name}\n")
     return target
 
 

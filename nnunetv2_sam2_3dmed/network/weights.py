@@ -1,9 +1,7 @@
-"""Official SAM 2 checkpoints: where they lie, and how they get into the network."""
+"""Official SAM 2 checkpoints: how they get into the network."""
 
 from __future__ import annotations
 
-import os
-import pickle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,82 +9,9 @@ import torch
 from torch import nn
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
-from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
-
-WEIGHTS_VARIABLE = "SAM2_3dMed_weights"
-# tensors that every SAM 2 checkpoint has, one per part that is needed
-_SIGNATURE = (
-    "image_encoder.trunk.patch_embed.proj.weight",
-    "memory_attention.norm.weight",
-    "memory_encoder.pix_feat_proj.weight",
-    "sam_mask_decoder.mask_tokens.weight",
-)
-
-
-def weights_folder() -> Path:
-    """Where checkpoints are installed: ``$SAM2_3dMed_weights`` or ``~/.cache/sam2_3dmed``."""
-    return Path(os.environ.get(WEIGHTS_VARIABLE) or Path.home() / ".cache" / "sam2_3dmed")
-
-
-def installed_checkpoint(backbone: str) -> Path:
-    """The installed checkpoint for a backbone.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = weights_folder() / f"{backbone}.pt"
-    if not path.is_file():
-        raise UserError(
-            f"the SAM 2 weights {path.name} are not in {path.parent}: install them with "
-            f"`sam2_3dmed weights {backbone}` (or `sam2_3dmed weights FILE` for a file you have; {WEIGHTS_VARIABLE} "
-            f"names another folder), or train from scratch with SAM2_3dMedTrainer_noPretrain."
-        )
-    return path
-
-
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a checkpoint in SAM 2's official format, without running code from it.
-
-    Raises:
-        UserError: the file is missing, truncated, or holds something else.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}: give the path of a SAM 2 checkpoint (.pt).")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise UserError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint, it may be truncated: "
-            f"expected a file of tensors in SAM 2's official format; install it again with `sam2_3dmed weights` "
-            f"({type(error).__name__})."
-        ) from error
-    weights = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not set(_SIGNATURE) <= set(weights):
-        raise UserError(
-            f"{path} is not a SAM 2 checkpoint: expected a dictionary with the key 'model' that holds a SAM 2 "
-            f"state dict (image_encoder.trunk...); known ones are {', '.join(BACKBONES)}."
-        )
-    return weights
-
-
-def identify_backbone(weights: dict[str, torch.Tensor]) -> str:
-    """The backbone that a checkpoint belongs to, from its width, its depth and SAM 2.1's extra tensors.
-
-    Raises:
-        UserError: it is none of the official ones.
-    """
-    width = weights["image_encoder.trunk.patch_embed.proj.weight"].shape[0]
-    depth = len({name.split(".")[3] for name in weights if name.startswith("image_encoder.trunk.blocks.")})
-    sizes = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
-    if (width, depth) not in sizes:
-        raise UserError(
-            f"the checkpoint's trunk has width {width} and {depth} blocks, expected one of "
-            f"{', '.join(f'{name} {size}' for size, name in sizes.items())}: take an official SAM 2 checkpoint."
-        )
-    version = "2.1" if "obj_ptr_tpos_proj.weight" in weights else "2"
-    return f"sam{version}_hiera_{sizes[width, depth]}"
 
 
 class ComponentReport(NamedTuple):
@@ -96,6 +21,9 @@ class ComponentReport(NamedTuple):
     taken: int
     adapted: int
     fresh: int
+
+
+_RESHAPED = ("mask_decoder.mask_tokens.weight", "memory_encoder.mask_downsampler.encoder.0.weight", "memory_age")
 
 
 def _propagation_sources(branch: MaskPropagation, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -117,6 +45,8 @@ def _propagation_sources(branch: MaskPropagation, weights: dict[str, torch.Tenso
         for theirs, ours in renamed.items():
             if name.startswith(theirs):
                 found[ours + name[len(theirs) :]] = value
+    if not {"mask_decoder.output_hypernetworks_mlps.0.layers.0.weight", *_RESHAPED} <= set(found):
+        return found  # whoever fills the branch names what is missing
     # one mask token of ours for each class, all from SAM 2's token for a single mask (the first)
     token = "mask_decoder.mask_tokens.weight"
     found["candidate_tokens"] = found[token][1:]
@@ -136,39 +66,68 @@ def _propagation_sources(branch: MaskPropagation, weights: dict[str, torch.Tenso
 
 _ADAPTED = ("mask_tokens.", "output_hypernetworks_mlps.", "mask_downsampler.encoder.0.weight")
 
+# parts that SAM 2 does not have, or not in this form
+_NOT_IN_SAM2 = ("adapter.", "fusion.", "lora_")
 
-def _load(component: str, module: nn.Module, values: dict[str, torch.Tensor], source: Path) -> ComponentReport:
+# what the report tells apart in a branch; the rest are memory ages, object pointers and embeddings
+_PARTS = ("memory_attention", "memory_encoder", "mask_decoder", "fusion")
+
+
+def _named(tensors: list[str]) -> str:
+    """Up to five names, and how many more there are."""
+    more = f" and {len(tensors) - 5} more" if len(tensors) > 5 else ""
+    return f"{len(tensors)} tensors ({', '.join(tensors[:5])}{more})"
+
+
+def _fill(component: str, module: nn.Module, values: dict[str, torch.Tensor], source: Path) -> set[str]:
+    """Copies ``values`` into ``module`` and returns the names that were filled.
+
+    Raises:
+        UserError: a tensor has another shape in the file, or is missing there; nothing is changed then.
+    """
     own = module.state_dict()
-    wrong = [n for n, v in own.items() if n in values and values[n].shape != v.shape]
+    hint = "install the checkpoint that the plan names or plan again with `sam2_3dmed plan --backbone`."
+    wrong = [
+        f"{name} {tuple(values[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in values and values[name].shape != value.shape
+    ]
     if wrong:
-        name = wrong[0]
         raise UserError(
-            f"{source} does not fit the backbone in the plan: {len(wrong)} tensors of {component} differ in shape, "
-            f"the first is {name}, {tuple(values[name].shape)} in the file and {tuple(own[name].shape)} in the "
-            f"network; install the checkpoint that the plan names or plan again with `sam2_3dmed plan --backbone`."
+            f"{source} does not fit the backbone in the plan: in the {component}, the shapes of {_named(wrong)} "
+            f"differ; {hint}"
         )
-    found = {n: values[n].clone() for n in own if n in values}
+    missing = [name for name in own if name not in values and not any(part in name for part in _NOT_IN_SAM2)]
+    if missing:
+        raise UserError(f"{source} lacks, for the {component}, {_named(missing)}; {hint}")
+    found = {name: values[name].clone() for name in own if name in values}
     module.load_state_dict(found, strict=False)
-    several = isinstance(module, MaskPropagation) and module.num_masks > 1
-    adapted = sum(1 for n in found if several and any(part in n for part in _ADAPTED))
-    return ComponentReport(component, len(found) - adapted, adapted, len(own) - len(found))
+    return set(found)
+
+
+def _report(component: str, names: list[str], filled: set[str], adapted: bool) -> ComponentReport:
+    changed = [n for n in names if n in filled and adapted and any(part in n for part in _ADAPTED)]
+    fresh = [n for n in names if n not in filled]
+    return ComponentReport(component, len(names) - len(changed) - len(fresh), len(changed), len(fresh))
 
 
 def load_sam2_weights(network: SAM2_3dMed, path: Path) -> list[ComponentReport]:
     """Fills the encoder and both branches from an official SAM 2 or 2.1 checkpoint, or MedSAM2's.
 
     Mask tokens and their hypernetworks are copied for each class, the memory encoder's mask input is spread
-    over the classes; SRPP, BD fusion and a learned mix of input channels stay as they are.
+    over the classes; SRPP, BD fusion, low-rank updates and a learned mix of input channels stay as they are.
 
     Args:
         network: the network; its tensors are changed in place.
         path: the checkpoint.
 
     Returns:
-        A report per component.
+        A report per component: the image encoder, and in each branch memory attention, memory encoder, mask
+        decoder and the rest.
 
     Raises:
-        UserError: the file cannot be read, is no SAM 2 checkpoint, or belongs to another backbone.
+        UserError: the file cannot be read, is no SAM 2 checkpoint, or belongs to another backbone; tensors of
+            another shape or missing ones are named.
     """
     weights = read_checkpoint(path)
     backbone = identify_backbone(weights)
@@ -182,9 +141,19 @@ def load_sam2_weights(network: SAM2_3dMed, path: Path) -> list[ComponentReport]:
         for name, value in weights.items()
         if name.startswith("image_encoder.")
     }
-    reports = [_load("image encoder", network.encoder, encoder, path)]
+    filled = _fill("image encoder", network.encoder, encoder, path)
+    reports = [_report("image encoder", list(network.encoder.state_dict()), filled, adapted=False)]
     branches = {"segmentation branch": network.segmentation, "boundary branch": network.boundary}
-    for component, branch in branches.items():
-        if branch is not None:
-            reports.append(_load(component, branch, _propagation_sources(branch, weights), path))
+    for name, branch in branches.items():
+        if branch is None:
+            continue
+        filled = _fill(name, branch, _propagation_sources(branch, weights), path)
+        names = list(branch.state_dict())
+        for part in _PARTS:
+            inside = [n for n in names if n.startswith(f"{part}.")]
+            if inside:
+                label = f"{name}, {part.replace('_', ' ')}"
+                reports.append(_report(label, inside, filled, adapted=branch.num_masks > 1))
+        rest = [n for n in names if n.split(".")[0] not in _PARTS]
+        reports.append(_report(f"{name}, pointers and embeddings", rest, filled, adapted=False))
     return reports

@@ -1,9 +1,13 @@
+import hashlib
+
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.commands import weights
+import nnunetv2_sam2_3dmed.download
 from nnunetv2_sam2_3dmed.commands.main import main
-from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES, build_sam2_base
+from nnunetv2_sam2_3dmed.network import checkpoints
+from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS, MEDSAM2
+from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 
 
 @pytest.fixture
@@ -12,17 +16,54 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "weights"
 
 
-@pytest.fixture
-def brought(tmp_path):
-    path = tmp_path / "from_a_stick.pt"
-    torch.save({"model": build_sam2_base("sam2_hiera_tiny", 64).state_dict()}, path)
+def write_official(path, backbone):
+    torch.save({"model": build_sam2_base(backbone, 64).state_dict()}, path)
     return path
 
 
-def test_a_file_is_installed_under_the_name_of_its_backbone(folder, brought, capsys):
+@pytest.fixture
+def brought(tmp_path):
+    return write_official(tmp_path / "from_a_stick.pt", "sam2_hiera_tiny")
+
+
+@pytest.fixture
+def published(brought, monkeypatch):
+    """The file brought is what the official address of SAM 2.0 tiny gives; returns the addresses asked."""
+    sha256 = hashlib.sha256(brought.read_bytes()).hexdigest()
+    known = CHECKPOINTS["sam2_hiera_tiny"]._replace(sha256=sha256)
+    monkeypatch.setitem(checkpoints.CHECKPOINTS, "sam2_hiera_tiny", known)
+    addresses = []
+
+    def fetch(address, partial):
+        addresses.append(address)
+        partial.write_bytes(brought.read_bytes())
+
+    monkeypatch.setattr(nnunetv2_sam2_3dmed.download, "download", fetch)
+    return addresses
+
+
+def test_a_file_is_installed_under_the_name_of_its_backbone_with_its_sha256(folder, brought, capsys):
     assert main(["weights", str(brought)]) == 0
-    assert [p.name for p in folder.iterdir()] == ["sam2_hiera_tiny.pt"]
     assert (folder / "sam2_hiera_tiny.pt").read_bytes() == brought.read_bytes()
+    sha256 = hashlib.sha256(brought.read_bytes()).hexdigest()
+    assert (folder / "sam2_hiera_tiny.pt.sha256").read_text() == f"{sha256}  sam2_hiera_tiny.pt\n"
+    assert len(list(folder.iterdir())) == 2
+    printed = capsys.readouterr().out
+    assert "is not the published sam2_hiera_tiny" in printed and sha256 in printed
+
+
+def test_medsam2_keeps_its_name(folder, tmp_path, capsys):
+    path = write_official(tmp_path / f"{MEDSAM2}.pt", "sam2.1_hiera_tiny")
+    assert main(["weights", str(path)]) == 0
+    assert main(["weights", str(path), "--as", "sam2.1_hiera_tiny"]) == 0
+    assert {p.stem for p in folder.glob("*.pt")} == {MEDSAM2, "sam2.1_hiera_tiny"}
+
+
+def test_a_name_that_does_not_fit_is_refused(folder, brought, capsys):
+    assert main(["weights", str(brought), "--as", MEDSAM2]) == 2
+    assert "holds sam2_hiera_tiny, but sam2.1_hiera_tiny was expected" in capsys.readouterr().err
+    assert main(["weights", str(brought), "--as", "mine"]) == 2
+    assert "--as is 'mine'" in capsys.readouterr().err
 
 
 def test_an_installed_one_is_replaced_only_by_force(folder, brought, capsys):
@@ -39,21 +80,24 @@ def test_a_broken_file_leaves_nothing_behind(folder, brought, capsys):
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
-def test_a_download_is_checked_against_what_was_asked_for(folder, brought, capsys, monkeypatch):
-    addresses = []
-
-    def fetch(address, path):
-        addresses.append(address)
-        path.write_bytes(brought.read_bytes())
-
-    monkeypatch.setattr(weights, "download", fetch)
-    assert main(["weights", "sam2.1_hiera_tiny"]) == 2
-    assert "is sam2_hiera_tiny, but sam2.1_hiera_tiny was asked for" in capsys.readouterr().err
+def test_a_download_comes_from_the_official_address(folder, published, brought):
     assert main(["weights", "sam2_hiera_tiny"]) == 0
-    assert addresses[1] == "https://dl.fbaipublicfiles.com/segment_anything_2/072824/sam2_hiera_tiny.pt"
+    assert published == ["https://dl.fbaipublicfiles.com/segment_anything_2/072824/sam2_hiera_tiny.pt"]
+    assert {p.name for p in folder.iterdir()} == {"sam2_hiera_tiny.pt", "sam2_hiera_tiny.pt.sha256"}
+
+
+def test_a_download_that_is_not_the_published_file_is_thrown_away(folder, published, capsys):
+    assert main(["weights", "sam2.1_hiera_tiny"]) == 2
+    assert CHECKPOINTS["sam2.1_hiera_tiny"].sha256 in capsys.readouterr().err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_download_without_a_published_sha256_must_still_fit(folder, published, capsys):
+    assert main(["weights", MEDSAM2]) == 2
+    assert "holds sam2_hiera_tiny, but sam2.1_hiera_tiny was expected" in capsys.readouterr().err
 
 
 def test_unknown_names_are_answered_with_the_known_ones(folder, capsys):
     assert main(["weights", "sam3"]) == 2
     message = capsys.readouterr().err
-    assert all(name in message for name in BACKBONES)
+    assert all(name in message for name in CHECKPOINTS)

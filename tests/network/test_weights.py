@@ -6,13 +6,9 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES, build_sam2_base
-from nnunetv2_sam2_3dmed.network.weights import (
-    WEIGHTS_VARIABLE,
-    identify_backbone,
-    installed_checkpoint,
-    load_sam2_weights,
-)
+from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
 
 TINY = "sam2.1_hiera_tiny"
 
@@ -56,13 +52,45 @@ def test_both_branches_are_filled_and_the_rest_is_reported_fresh(official, check
             hypernetwork = branch.mask_decoder.output_hypernetworks_mlps[k].layers[0].weight
             assert torch.equal(hypernetwork, theirs["sam_mask_decoder.output_hypernetworks_mlps.0.layers.0.weight"])
     assert reports["image encoder"].fresh == 0 and reports["image encoder"].adapted == 0
-    # tokens, two hypernetworks of six tensors, the first convolution of the mask downsampler
-    assert reports["segmentation branch"].adapted == 1 + 2 * 6 + 1
-    assert reports["segmentation branch"].fresh == 0
+    for branch in ("segmentation branch", "boundary branch"):
+        adapted = {name: report.adapted for name, report in reports.items() if name.startswith(branch)}
+        # tokens and two hypernetworks of six tensors; the first convolution of the mask downsampler
+        assert adapted.pop(f"{branch}, mask decoder") == 1 + 2 * 6
+        assert adapted.pop(f"{branch}, memory encoder") == 1
+        assert set(adapted.values()) == {0}
     fusion = [n for n in fresh if n.startswith("boundary.fusion.")]
-    assert reports["boundary branch"].fresh == len(fusion) > 0
+    assert reports["boundary branch, fusion"].fresh == len(fusion) > 0
+    assert sum(report.fresh for report in reports.values()) == len(fusion)
     unchanged = [n for n in fresh if torch.equal(fresh[n], network.state_dict()[n])]
     assert set(fusion) <= set(unchanged) and any(n.startswith("srpp.") for n in unchanged)
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_every_official_checkpoint_fills_all_that_is_sam2_s(backbone, tmp_path):
+    """Eight files in the official format; what they hold arrives in the encoder and in both branches."""
+    torch.save({"model": build_sam2_base(backbone, 1024).state_dict()}, tmp_path / "official.pt")
+    # the large trunk is not needed twice: the boundary branch has none of its own
+    network = SAM2_3dMed(1, 2, backbone=backbone, image_size=64, boundary_fusion=False)
+    reports = load_sam2_weights(network, tmp_path / "official.pt")
+    assert len(reports) == 1 + 2 * 4
+    assert all(report.taken > 0 and report.adapted == report.fresh == 0 for report in reports)
+
+
+def test_missing_tensors_are_named_and_nothing_is_changed(official, tmp_path, make_network):
+    weights = {n: v for n, v in official.state_dict().items() if "memory_attention.layers.2.norm1" not in n}
+    torch.save({"model": weights}, tmp_path / "incomplete.pt")
+    network = make_network()
+    before = copy.deepcopy(network.segmentation.state_dict())
+    with pytest.raises(UserError, match=r"lacks.*2 tensors \(memory_attention.layers.2.norm1.weight, .*bias\)"):
+        load_sam2_weights(network, tmp_path / "incomplete.pt")
+    assert all(torch.equal(value, before[name]) for name, value in network.segmentation.state_dict().items())
+
+
+def test_tensors_of_another_shape_are_named(official, tmp_path, make_network):
+    weights = {**official.state_dict(), "no_mem_embed": torch.zeros(1, 1, 128)}
+    torch.save({"model": weights}, tmp_path / "changed.pt")
+    with pytest.raises(UserError, match=r"no_memory \(1, 1, 128\) instead of \(1, 1, 256\)"):
+        load_sam2_weights(make_network(), tmp_path / "changed.pt")
 
 
 def test_equal_masks_of_all_classes_encode_as_the_one_mask_did(official, checkpoint, make_network):
@@ -79,20 +107,6 @@ def test_fewer_memories_keep_the_age_of_the_first_slice(official, checkpoint, ma
     load_sam2_weights(network, checkpoint)
     ages = official.maskmem_tpos_enc
     assert torch.equal(network.segmentation.memory_age, torch.cat([ages[:2], ages[6:]]))
-
-
-@pytest.mark.parametrize("backbone", sorted(BACKBONES))
-def test_every_official_checkpoint_is_recognised(backbone):
-    assert identify_backbone(build_sam2_base(backbone, 64).state_dict()) == backbone
-
-
-def test_missing_weights_say_file_folder_command_and_the_way_without(monkeypatch, tmp_path):
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
-    with pytest.raises(UserError) as error:
-        installed_checkpoint(TINY)
-    message = str(error.value)
-    for part in (f"{TINY}.pt", str(tmp_path), f"sam2_3dmed weights {TINY}", "noPretrain"):
-        assert part in message
 
 
 def test_a_truncated_file_is_named(checkpoint, make_network):

@@ -1,0 +1,67 @@
+"""Downloading one large file: with a progress bar, and going on where an earlier attempt stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+_TIMEOUT_SECONDS = 30  # without any byte
+_BLOCK = 1 << 16  # what an interruption loses at most
+
+
+def download(address: str, partial: Path) -> None:
+    """Downloads ``address`` to ``partial``; what ``partial`` holds already is kept and added to.
+
+    An interrupted download leaves ``partial`` where it is, for the next call to go on with. A server that cannot
+    go on sends the file from its beginning.
+
+    Args:
+        address: an http(s) address.
+        partial: the file; complete, of the size that the server announced, when this returns.
+
+    Raises:
+        UserError: the address cannot be reached, or the file is incomplete or too long.
+    """
+    start = partial.stat().st_size if partial.exists() else 0
+    # an identity encoding: sizes and ranges then count the file's own bytes
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    try:
+        with requests.get(address, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                # all of it is there already, or the file on the server is another one by now
+                total = _total_after_slash(response)
+                if total == start:
+                    return
+                partial.unlink()
+                raise UserError(f"{address} has changed since the download began ({start} bytes): start it again.")
+            response.raise_for_status()
+            goes_on = response.status_code == requests.codes.partial_content
+            start = start if goes_on else 0
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length is not None else None
+            with partial.open("ab" if goes_on else "wb") as file, _bar(partial.name, total, start) as bar:
+                for block in response.iter_content(_BLOCK):
+                    file.write(block)
+                    bar.update(len(block))
+    except requests.RequestException as error:
+        raise UserError(
+            f"{address} cannot be downloaded ({error}): run the same command again to go on, or, on a machine without "
+            f"internet, bring the file and run `sam2_3dmed weights FILE`."
+        ) from error
+    size = partial.stat().st_size
+    if total is not None and size != total:
+        raise UserError(f"{address} has {total} bytes, but {size} arrived: run the same command again to go on.")
+
+
+def _total_after_slash(response: requests.Response) -> int | None:
+    """The size in ``Content-Range: bytes */SIZE``."""
+    size = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(size) if size.isdigit() else None
+
+
+def _bar(name: str, total: int | None, start: int) -> tqdm:
+    return tqdm(desc=name, total=total, initial=start, unit="B", unit_scale=True, unit_divisor=1000)

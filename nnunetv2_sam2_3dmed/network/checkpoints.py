@@ -1,0 +1,160 @@
+"""The SAM 2 checkpoints that there are, where they lie on this machine, and how their files are read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+WEIGHTS_VARIABLE = "SAM2_3dMed_weights"
+MEDSAM2 = "MedSAM2_latest"
+
+
+class Checkpoint(NamedTuple):
+    """A published checkpoint.
+
+    Attributes:
+        backbone: the network that it fits, a key of ``sam2_modules.BACKBONES``.
+        address: where its authors publish it.
+        sha256: of the published file; None where the authors replace the file from time to time.
+    """
+
+    backbone: str
+    address: str
+    sha256: str | None
+
+
+_SHA256 = {
+    "sam2_hiera_tiny": "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
+    "sam2_hiera_small": "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
+    "sam2_hiera_base_plus": "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
+    "sam2_hiera_large": "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
+    "sam2.1_hiera_tiny": "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+    "sam2.1_hiera_small": "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+    "sam2.1_hiera_base_plus": "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+    "sam2.1_hiera_large": "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+}
+
+
+def _official_address(name: str) -> str:
+    release = "092824" if name.startswith("sam2.1") else "072824"
+    return f"https://dl.fbaipublicfiles.com/segment_anything_2/{release}/{name}.pt"
+
+
+# name, which is that of the published file -> what is known of it
+CHECKPOINTS = {name: Checkpoint(name, _official_address(name), sha256) for name, sha256 in _SHA256.items()}
+CHECKPOINTS[MEDSAM2] = Checkpoint(
+    "sam2.1_hiera_tiny", f"https://huggingface.co/wanglab/MedSAM2/resolve/main/{MEDSAM2}.pt", None
+)
+
+# tensors that every SAM 2 checkpoint has, one per part that is needed
+_SIGNATURE = (
+    "image_encoder.trunk.patch_embed.proj.weight",
+    "memory_attention.norm.weight",
+    "memory_encoder.pix_feat_proj.weight",
+    "sam_mask_decoder.mask_tokens.weight",
+)
+
+
+def weights_folder() -> Path:
+    """Where checkpoints are installed: ``$SAM2_3dMed_weights`` or ``~/.cache/sam2_3dmed``."""
+    return Path(os.environ.get(WEIGHTS_VARIABLE) or Path.home() / ".cache" / "sam2_3dmed")
+
+
+def installed_checkpoint(name: str) -> Path:
+    """The installed checkpoint of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = weights_folder() / f"{name}.pt"
+    if not path.is_file():
+        raise UserError(
+            f"the SAM 2 weights {path.name} are not in {path.parent}: install them with "
+            f"`sam2_3dmed weights {name}` (or `sam2_3dmed weights FILE` for a file you have; {WEIGHTS_VARIABLE} "
+            f"names another folder), or train from scratch with SAM2_3dMedTrainer_noPretrain."
+        )
+    return path
+
+
+def sha256_file(checkpoint: Path) -> Path:
+    """Where the SHA-256 of an installed checkpoint is recorded, in the format of ``sha256sum``."""
+    return checkpoint.with_name(f"{checkpoint.name}.sha256")
+
+
+def recorded_sha256(checkpoint: Path) -> str | None:
+    """The SHA-256 recorded when ``checkpoint`` was installed; None where nobody recorded one."""
+    record = sha256_file(checkpoint)
+    return record.read_text().split()[0] if record.is_file() else None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_archive(path: Path) -> None:
+    """Checks the checksums inside a checkpoint's file, which ``torch.load`` does not look at.
+
+    Raises:
+        UserError: a part of the file is damaged.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise UserError(f"{path} is damaged (the checksum of {damaged} is wrong): fetch the file again.")
+
+
+def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """Reads a checkpoint in SAM 2's official format, without running code from it.
+
+    Raises:
+        UserError: the file is missing, truncated, or holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: give the path of a SAM 2 checkpoint (.pt).")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint, it may be truncated: "
+            f"expected a file of tensors in SAM 2's official format; install it again with `sam2_3dmed weights` "
+            f"({type(error).__name__})."
+        ) from error
+    weights = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not set(_SIGNATURE) <= set(weights):
+        raise UserError(
+            f"{path} is not a SAM 2 checkpoint: expected a dictionary with the key 'model' that holds a SAM 2 "
+            f"state dict (image_encoder.trunk...); known ones are {', '.join(CHECKPOINTS)}."
+        )
+    return weights
+
+
+def identify_backbone(weights: dict[str, torch.Tensor]) -> str:
+    """The backbone that a checkpoint belongs to, from its width, its depth and SAM 2.1's extra tensors.
+
+    Raises:
+        UserError: it is none of the official ones.
+    """
+    width = weights["image_encoder.trunk.patch_embed.proj.weight"].shape[0]
+    depth = len({name.split(".")[3] for name in weights if name.startswith("image_encoder.trunk.blocks.")})
+    sizes = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
+    if (width, depth) not in sizes:
+        raise UserError(
+            f"the checkpoint's trunk has width {width} and {depth} blocks, expected one of "
+            f"{', '.join(f'{name} {size}' for size, name in sizes.items())}: take an official SAM 2 checkpoint."
+        )
+    version = "2.1" if "obj_ptr_tpos_proj.weight" in weights else "2"
+    return f"sam{version}_hiera_{sizes[width, depth]}"
