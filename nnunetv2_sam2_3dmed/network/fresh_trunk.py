@@ -1,0 +1,64 @@
+"""What a Hiera trunk needs to learn from random weights; SAM 2's code counts on a checkpoint.
+
+A checkpoint that is loaded afterwards overwrites the embeddings. The windows are left alone unless asked for,
+because with SAM 2's weights the network must compute what SAM 2 does.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from nnunetv2_sam2_3dmed.network.sam2_modules import Hiera
+
+# about as large as the fresh patch embeddings that they are added to
+_AMPLITUDE = 0.3
+
+
+def sine_embedding(channels: int, height: int, width: int, wavelengths: tuple[float, float]) -> torch.Tensor:
+    """Sines and cosines of the place: (1, channels, height, width), between -1 and 1.
+
+    Args:
+        channels: a multiple of 4: sine and cosine along y, then along x.
+        height: in places.
+        width: in places.
+        wavelengths: the shortest and the longest, in places; the others lie between in equal ratios.
+    """
+    shortest, longest = wavelengths
+    frequencies = 2 * math.pi / torch.logspace(math.log10(shortest), math.log10(longest), channels // 4)
+    y = torch.arange(height)[:, None] * frequencies
+    x = torch.arange(width)[:, None] * frequencies
+    along_y = torch.cat([y.sin(), y.cos()], dim=1)[:, None].expand(-1, width, -1)
+    along_x = torch.cat([x.sin(), x.cos()], dim=1)[None].expand(height, -1, -1)
+    return torch.cat([along_y, along_x], dim=2).permute(2, 0, 1)[None]
+
+
+@torch.no_grad()
+def initialise_positions(trunk: Hiera) -> None:
+    """Fills the position embeddings, which SAM 2's code leaves at zero: attention then cannot tell places apart.
+
+    The coarse embedding, which is stretched over the image, gets long waves, that of the places within a window
+    gets short ones.
+    """
+    for embedding, wavelengths in ((trunk.pos_embed, (4.0, 16.0)), (trunk.pos_embed_window, (2.5, 16.0))):
+        _, channels, height, width = embedding.shape
+        embedding.copy_(_AMPLITUDE * sine_embedding(channels, height, width, wavelengths))
+
+
+def fit_windows(trunk: Hiera, image_size: int) -> None:
+    """Shrinks attention windows that are larger than the whole grid of their level to that grid.
+
+    SAM 2 pads the grid to the window with zeros, which a window of 14 places over a grid of 6 pays with five times
+    the work, and whose attention mostly looks at padding.
+
+    Args:
+        trunk: changed in place; no parameter depends on the size of a window.
+        image_size: side of the square images in pixels.
+    """
+    grid = image_size // 4
+    for index, block in enumerate(trunk.blocks):
+        # a block that pools works on the finer grid before it
+        block.window_size = min(block.window_size, grid)
+        if index in trunk.q_pool_blocks:
+            grid //= 2

@@ -1,0 +1,55 @@
+import copy
+
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions, sine_embedding
+from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
+
+
+def test_sines_of_the_place():
+    embedding = sine_embedding(8, 3, 5, (4.0, 16.0))  # two frequencies: a quarter and a sixteenth of a turn a place
+    assert embedding.shape == (1, 8, 3, 5)
+    y, x = 1, 3
+    expected = [1.0, 0.3826834, 0.0, 0.9238795]  # sin 90, sin 22.5, cos 90, cos 22.5 degrees
+    expected += [-1.0, 0.9238795, 0.0, 0.3826834]  # sin 270, sin 67.5, cos 270, cos 67.5 degrees
+    torch.testing.assert_close(embedding[0, :, y, x], torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_fresh_trunks_can_tell_places_apart():
+    trunk = build_sam2_base("sam2.1_hiera_tiny", 64).image_encoder.trunk
+    flat = torch.zeros(1, 3, 64, 64)
+    middle = trunk.eval()(flat)[0][0, :, 4:12, 4:12]  # away from the edge, which the patch embedding pads
+    assert (middle == middle[:, :1, :1]).all(), "as SAM 2's code leaves it"
+    initialise_positions(trunk)
+    middle = trunk(flat)[0][0, :, 4:12, 4:12].flatten(1).T
+    assert torch.pdist(middle).min() > 1e-3
+
+
+@pytest.mark.parametrize("image_size", [64, 96])
+@torch.no_grad()
+def test_a_fitted_window_is_attention_over_the_whole_grid(image_size):
+    trunk = build_sam2_base("sam2.1_hiera_tiny", image_size).image_encoder.trunk.eval()
+    everywhere = copy.deepcopy(trunk)
+    grids = {96: image_size // 4, 192: image_size // 8, 384: image_size // 16, 768: image_size // 32}
+    padded = 0
+    for block in everywhere.blocks:
+        if block.window_size > grids[block.dim]:
+            # 0 is Hiera's way to say: no windows; blocks that pool always have them
+            block.window_size = grids[block.dim] if block.q_stride else 0
+            padded += 1
+    assert padded > 0
+    images = torch.randn(1, 3, image_size, image_size)
+    before = trunk(images)
+    fit_windows(trunk, image_size)
+    for ours, expected, with_padding in zip(trunk(images), everywhere(images), before):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+        assert ours.shape == with_padding.shape
+    assert not torch.allclose(trunk(images)[-1], before[-1], atol=1e-5)
+
+
+def test_windows_that_fit_are_left_alone():
+    trunk = build_sam2_base("sam2.1_hiera_tiny", 512).image_encoder.trunk
+    before = [block.window_size for block in trunk.blocks]
+    fit_windows(trunk, 512)
+    assert [block.window_size for block in trunk.blocks] == before
