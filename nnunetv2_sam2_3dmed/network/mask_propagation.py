@@ -34,11 +34,13 @@ class MaskPropagation(nn.Module):
         num_masks: K.
         fusion: a module (conditioned features, encoder features) -> features that the decoder gets instead
             of the conditioned ones, both (B, C, H', W'); the boundary branch has one.
+        bidirectional: also run over the slices from D - 1 to 0, and average the logits.
     """
 
-    def __init__(self, sam2: SAM2Base, num_masks: int, fusion: nn.Module | None = None):
+    def __init__(self, sam2: SAM2Base, num_masks: int, fusion: nn.Module | None = None, bidirectional: bool = False):
         super().__init__()
         self.num_masks = num_masks
+        self.bidirectional = bidirectional
         self.num_memories = sam2.num_maskmem
         self.max_pointers = sam2.max_obj_ptrs_in_encoder
         self.image_size = sam2.image_size
@@ -85,6 +87,15 @@ class MaskPropagation(nn.Module):
 
     def forward(self, features: SliceFeatures) -> torch.Tensor:
         """Features of B stacks of D slices -> mask logits (B, D, K, S/4, S/4)."""
+        if not self.bidirectional:
+            return self._propagate(features)
+        # the way back is more stacks of the same batch
+        stride4, stride8, stride16 = (torch.cat([level, level.flip(1)]) for level in features[:3])
+        there, back = self._propagate(SliceFeatures(stride4, stride8, stride16, features.position)).chunk(2)
+        return (there + back.flip(1)) / 2
+
+    def _propagate(self, features: SliceFeatures) -> torch.Tensor:
+        """From slice 0 to slice D - 1."""
         stride4 = self._lateral(self.mask_decoder.conv_s0, features.stride4)
         stride8 = self._lateral(self.mask_decoder.conv_s1, features.stride8)
         depth = features.stride16.shape[1]

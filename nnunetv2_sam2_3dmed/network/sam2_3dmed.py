@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.precision import autocast
-from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
+from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, build_sam2_base
 from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder
 from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
 
@@ -52,7 +53,11 @@ class SAM2_3dMed(nn.Module):
         srpp_memory: with a memory inside SRPP (Table 9).
         boundary: with boundary detection.
         boundary_fusion: with BD fusion (Table 6).
+        bidirectional: both branches also run from the last slice to the first, and average their logits.
         freeze_trunk: do not train the Hiera trunk.
+        lora_rank: rank of trained updates (LoRA) of the trunk's attention layers; 0 for none.
+        fitted_windows: the trunk's attention windows are never larger than the image; SAM 2 pads small images
+            instead, and its weights have learned that.
         dropout: in memory attention; SAM 2 trains with 0.1.
         intensity_range: normalised intensities that become black and white.
         precision: "auto", "bfloat16" or "float32" (see ``precision.autocast``).
@@ -74,7 +79,10 @@ class SAM2_3dMed(nn.Module):
         srpp_memory: bool = False,
         boundary: bool = True,
         boundary_fusion: bool = True,
+        bidirectional: bool = False,
         freeze_trunk: bool = True,
+        lora_rank: int = 0,
+        fitted_windows: bool = False,
         dropout: float = 0.1,
         intensity_range: Sequence[float] = (-3.0, 3.0),
         precision: str = "auto",
@@ -87,6 +95,8 @@ class SAM2_3dMed(nn.Module):
             raise ValueError(f"num_memories is {num_memories}, but must be 1 to {MAX_MEMORIES}.")
         if num_slices < 2:
             raise ValueError(f"num_slices is {num_slices}, but memory needs at least 2.")
+        if lora_rank < 0:
+            raise ValueError(f"lora_rank is {lora_rank}, but must be 0 (none) or a positive rank.")
         low, high = intensity_range
         self.regions = regions
         self.backbone = backbone
@@ -95,13 +105,13 @@ class SAM2_3dMed(nn.Module):
         sam2 = build_sam2_base(backbone, image_size, num_memories, dropout)
         adapter = InputAdapter(input_channels, image_size, (low, high))
         channels = sam2.hidden_dim
-        self.encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk)
-        self.segmentation = MaskPropagation(sam2, num_masks)
+        self.encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk, lora_rank, fitted_windows)
+        self.segmentation = MaskPropagation(sam2, num_masks, bidirectional=bidirectional)
         self.boundary: MaskPropagation | None = None
         if boundary:
             fusion = BoundaryFusion(channels) if boundary_fusion else None
             self.boundary = MaskPropagation(
-                build_sam2_base(backbone, image_size, num_memories, dropout), num_masks, fusion
+                build_sam2_base(backbone, image_size, num_memories, dropout), num_masks, fusion, bidirectional
             )
         self.srpp = SliceRelativePositionPredictor(channels, memory=srpp_memory) if srpp else None
 
@@ -116,7 +126,8 @@ class SAM2_3dMed(nn.Module):
             In training mode a :class:`TrainingOutput`, in eval mode the logits (B, heads, D, H, W), float32.
             At inference only the segmentation branch runs.
         """
-        with autocast(patches.device, self.precision):
+        tokens = (self.encoder.adapter.image_size // STRIDE) ** 2
+        with autocast(patches.device, self.precision), attention_kernels(patches.device, tokens):
             features = self.encoder(patches)
             size = (patches.shape[-2], patches.shape[-1])
             logits = self._at_patch_size(self.segmentation(features), size)

@@ -29,6 +29,7 @@ def _hydra_left_alone() -> Iterator[None]:
 
 with _hydra_left_alone():
     import sam2.modeling.sam2_base  # noqa: F401  (what the YAML files instantiate)
+    from sam2.modeling.backbones.hieradet import Hiera
     from sam2.modeling.backbones.image_encoder import ImageEncoder
     from sam2.modeling.memory_attention import MemoryAttention
     from sam2.modeling.memory_encoder import MemoryEncoder
@@ -38,6 +39,7 @@ with _hydra_left_alone():
 
 __all__ = [
     "BACKBONES",
+    "Hiera",
     "ImageEncoder",
     "MaskDecoder",
     "MemoryAttention",

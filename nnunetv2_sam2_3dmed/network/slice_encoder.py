@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions
+from nnunetv2_sam2_3dmed.network.low_rank import add_low_rank_updates
 from nnunetv2_sam2_3dmed.network.sam2_modules import ImageEncoder
 
 # what SAM 2's image encoder was trained on
@@ -81,23 +83,37 @@ class SliceEncoder(nn.Module):
         adapter: what makes images of the patches.
         freeze_trunk: keep the trunk as it is (the paper); the neck always trains, because it is what the
             segmentation branch shares with the auxiliary tasks.
+        lora_rank: rank of trained updates of the trunk's attention layers, frozen or not; 0 for none.
+        fitted_windows: attention windows are never larger than the image (SAM 2 pads the image instead).
     """
 
-    def __init__(self, image_encoder: ImageEncoder, adapter: InputAdapter, freeze_trunk: bool):
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        adapter: InputAdapter,
+        freeze_trunk: bool,
+        lora_rank: int = 0,
+        fitted_windows: bool = False,
+    ):
         super().__init__()
         self.adapter = adapter
         self.trunk = image_encoder.trunk
         self.neck = image_encoder.neck
         self.scalp = image_encoder.scalp
-        self.freeze_trunk = freeze_trunk
+        initialise_positions(self.trunk)
+        if fitted_windows:
+            fit_windows(self.trunk, adapter.image_size)
         if freeze_trunk:
             self.trunk.requires_grad_(False)
+        if lora_rank:
+            add_low_rank_updates(self.trunk, lora_rank)
+        self.trunk_trains = not freeze_trunk or lora_rank > 0
 
     def forward(self, patches: torch.Tensor) -> SliceFeatures:
         """(B, C, D, H, W) -> features of B stacks of D slices."""
         images = self.adapter(patches)
         # with several input channels the learned mix lies in front of the trunk, and its gradient must pass
-        needs_gradient = torch.is_grad_enabled() and (images.requires_grad or not self.freeze_trunk)
+        needs_gradient = torch.is_grad_enabled() and (images.requires_grad or self.trunk_trains)
         with torch.set_grad_enabled(needs_gradient):
             pyramid = self.trunk(images)
         features, positions = self.neck(pyramid)
