@@ -1,8 +1,8 @@
 """nnU-Net and SAM2-3dMed on one fold of MSD hippocampus, trained for the same wall-clock time on the same machine.
 
     eval "$(sam2_3dmed env)"
-    python benchmarks/equal_time.py --data Task04_Hippocampus --minutes 45 -device cpu --image-size 128 \
-        --patch-size 56 40 --slices 6        # two CPU cores
+    python benchmarks/equal_time.py --data Task04_Hippocampus --minutes 45 -device cpu --image-size 96 \
+        --patch-size 56 40 --slices 6 --batch-size 8        # two CPU cores
     python benchmarks/equal_time.py --data Task04_Hippocampus --minutes 8 -device cuda
 
 Runs stock commands only, prints each, skips what is there already (a training goes on with --c), and writes
@@ -99,10 +99,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="MSD's folder Task04_Hippocampus; needed unless converted already")
     parser.add_argument("--minutes", type=int, required=True, choices=(2, 8, 45))
     parser.add_argument("-device", default="cuda", choices=("cpu", "cuda"))
-    parser.add_argument("--ours", nargs="+", default=["SAM2_3dMedTrainer_noPretrain_DiceBCE"], metavar="TRAINER")
+    parser.add_argument("--ours", nargs="+", default=["SAM2_3dMedTrainer_fromScratch"], metavar="TRAINER")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--patch-size", type=int, nargs=2)
     parser.add_argument("--slices", type=int)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--name", help="of the result files")
     parser.add_argument("--note", action="append", default=[], help="what a reader must know about this run")
     parser.add_argument("--collect", action="store_true", help="run nothing, write the results of what is there")
@@ -119,6 +120,7 @@ def main() -> None:
         *(("--image-size", str(args.image_size)) if args.image_size else ()),
         *(("--patch-size", *map(str, args.patch_size)) if args.patch_size else ()),
         *(("--slices", str(args.slices)) if args.slices else ()),
+        *(("--batch-size", str(args.batch_size)) if args.batch_size else ()),
     ]
     run("sam2_3dmed", "plan", "-d", "4", *options)
     methods = [("3d_fullres", f"nnUNetTrainer_{args.minutes}minutes")]
