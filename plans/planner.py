@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -18,6 +18,7 @@ from nnunetv2_sam2_3dmed.training.checks import NETWORK_CLASS, check_architectur
 CONFIGURATION = "3d"
 PARENT = "3d_fullres"
 LARGEST_SLICE = 512  # the paper's image size
+ABLATED_SLICES = (3, 6)  # the paper's Table 7
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,27 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
     }
     plans["configurations"][options.name] = configuration
     return configuration
+
+
+def add_configurations(plans: dict, dataset_json: dict, options: PlanOptions) -> dict[str, dict]:
+    """Adds the configuration and, beside it, those with 3 and with 6 slices, ``NAME_slices3`` and ``NAME_slices6``.
+
+    Args:
+        plans: the content of nnUNetPlans.json; changed in place.
+        dataset_json: the content of dataset.json.
+        options: the user's choices.
+
+    Returns:
+        The new configurations by their names; the chosen one first.
+
+    Raises:
+        UserError: as :func:`add_configuration`.
+    """
+    added = {options.name: add_configuration(plans, dataset_json, options)}
+    for slices in ABLATED_SLICES:
+        name = f"{options.name}_slices{slices}"
+        added[name] = add_configuration(plans, dataset_json, replace(options, slices=slices, name=name))
+    return added
 
 
 def network_defaults() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Add the configuration `3d` to a dataset's nnU-Net plans, beside `3d_fullres`, whose preprocessed data and
 folds it shares. Run nnU-Net's own `nnUNetv2_plan_and_preprocess -d ID -c 3d_fullres` first. Running it again
-replaces `3d` and leaves everything else alone.
+replaces `3d` and leaves everything else alone. For the paper's Table 7, `3d_slices3` and `3d_slices6` are added too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_nnunet_version()
-    from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration
+    from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
     dataset = dataset_name(args.dataset)
     plans_file, plans = read_plans(dataset, args.plans)
@@ -56,12 +56,15 @@ def run(args: argparse.Namespace) -> None:
         num_memories=args.memories,
         name=args.name,
     )
-    configuration = add_configuration(plans, load_dataset_json(dataset), options)
+    configurations = add_configurations(plans, load_dataset_json(dataset), options)
     write_json(plans_file, plans)
-    architecture = configuration["architecture"]["arch_kwargs"]
+    for name, configuration in configurations.items():
+        architecture = configuration["architecture"]["arch_kwargs"]
+        print(
+            f"Added the configuration {name!r} to {plans_file}: patch {configuration['patch_size']}, batch size "
+            f"{configuration['batch_size']}, {architecture['backbone']} at {architecture['image_size']} pixels."
+        )
     print(
-        f"Added the configuration {args.name!r} to {plans_file}: patch {configuration['patch_size']}, batch size "
-        f"{configuration['batch_size']}, {architecture['backbone']} at {architecture['image_size']} pixels.\n"
         f"Next: nnUNetv2_train {args.dataset} {args.name} 0 -tr SAM2_3dMedTrainer"
         + (f" -p {args.plans}" if args.plans != "nnUNetPlans" else "")
     )

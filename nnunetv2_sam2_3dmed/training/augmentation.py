@@ -19,7 +19,6 @@ from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL
 
 ROTATION_DEGREES = 25.0
 SHEAR_DEGREES = 20.0
-MOSAIC_PROBABILITY = 0.15
 
 
 def patch_size_to_load(patch_size: Sequence[int]) -> list[int]:
@@ -113,7 +112,12 @@ class RandomMosaicTransform(BasicTransform):
         return self._tile(segmentation, "nearest-exact", params["mirrored"])
 
 
-def paper_transforms(in_plane_size: Sequence[int], mirror_axes: Sequence[int]) -> list[BasicTransform]:
+def paper_transforms(
+    in_plane_size: Sequence[int],
+    mirror_axes: Sequence[int],
+    affine_probability: float = 1.0,
+    mosaic_probability: float = 0.15,
+) -> list[BasicTransform]:
     """The paper's augmentations in its order, on (C, D, H, W) stacks.
 
     The paper states no strength for noise and blur: they are those of nnU-Net.
@@ -121,11 +125,13 @@ def paper_transforms(in_plane_size: Sequence[int], mirror_axes: Sequence[int]) -
     Args:
         in_plane_size: (H, W) of the patch that the network gets.
         mirror_axes: spatial axes that may be flipped.
+        affine_probability: how often a stack is rotated and sheared (the paper: always).
+        mosaic_probability: how often it is tiled (the paper: 0.15).
     """
     return [
         Convert3DTo2DTransform(),
-        InPlaneAffineTransform(in_plane_size),
-        RandomTransform(RandomMosaicTransform(), apply_probability=MOSAIC_PROBABILITY),
+        InPlaneAffineTransform(in_plane_size, probability=affine_probability),
+        RandomTransform(RandomMosaicTransform(), apply_probability=mosaic_probability),
         RandomTransform(
             GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True),
             apply_probability=0.1,

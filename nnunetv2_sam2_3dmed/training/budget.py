@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from nnunetv2_sam2_3dmed.training.epoch import run_epoch
+
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
 else:
@@ -103,20 +105,7 @@ class WallClockBudget(_Trainer):
         epoch_seconds = logged[-1] if logged else 0.0
         while not self.budget_is_used_up(epoch_seconds):
             before = self.seconds_used()
-            self.on_epoch_start()
-
-            self.on_train_epoch_start()
-            train_outputs = [self.train_step(next(self.dataloader_train)) for _ in range(self.num_iterations_per_epoch)]
-            self.on_train_epoch_end(train_outputs)
-
-            with torch.no_grad():
-                self.on_validation_epoch_start()
-                val_outputs = [
-                    self.validation_step(next(self.dataloader_val)) for _ in range(self.num_val_iterations_per_epoch)
-                ]
-                self.on_validation_epoch_end(val_outputs)
-
-            self.on_epoch_end()
+            run_epoch(self)
             epoch_seconds = self.seconds_used() - before
         self.print_to_log_file(
             f"Stopped after {self.seconds_used() / 60:.1f} minutes of training "

@@ -54,6 +54,20 @@ def check_configuration(plans: dict, configuration: str, dataset_json: dict) -> 
         )
 
 
+def check_slices(plans: dict, configuration: str, trainer: str, required: int | None) -> None:
+    """Refuses a configuration whose stacks are not those that a trainer is named after.
+
+    Raises:
+        UserError: the patch has another number of slices.
+    """
+    slices = PlansManager(plans).get_configuration(configuration).patch_size[0]
+    if required not in (None, slices):
+        raise UserError(
+            f"{trainer} is for stacks of {required} slices, but the configuration {configuration!r} has {slices}: use "
+            f"the configuration `3d_slices{required}`, which `sam2_3dmed plan -d {plans['dataset_name']}` adds."
+        )
+
+
 def check_architecture(patch_size: list[int], architecture: dict) -> None:
     """Refuses an image size or a patch that the network cannot take.
 

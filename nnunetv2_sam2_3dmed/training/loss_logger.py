@@ -19,6 +19,7 @@ class LossTermsLogger(LocalLogger):
 
     def __init__(self, terms: list[str], verbose: bool = False):
         super().__init__(verbose)
+        self.stopped_early: str | None = None  # why, for the checkpoint and the plot
         self.terms = terms
         for term in terms:
             self.my_fantastic_logging[self.key(term)] = []
@@ -33,7 +34,11 @@ class LossTermsLogger(LocalLogger):
         for term in self.terms:
             # a checkpoint of a run that did not log this term: a gap in the curve
             checkpoint.setdefault(self.key(term), [float("nan")] * epochs)
-        super().load_checkpoint(checkpoint)
+        # why a training stopped belongs to the epoch it stopped at: whoever goes on decides anew
+        super().load_checkpoint({key: value for key, value in checkpoint.items() if key != "stopped_early"})
+
+    def get_checkpoint(self) -> dict:
+        return {**super().get_checkpoint(), "stopped_early": self.stopped_early}
 
     def plot_progress_png(self, output_folder: str) -> None:
         """nnU-Net's three panels (loss and pseudo Dice, epoch duration, learning rate) and the loss terms."""
@@ -58,6 +63,8 @@ class LossTermsLogger(LocalLogger):
         _curves(durations, "time [s]", epochs, {"epoch duration": [end - start for start, end in zip(starts, ends)]})
         durations.set_ylim(bottom=0)
         _curves(rates, "learning rate", epochs, {"learning rate": logged["lrs"]})
+        if self.stopped_early is not None:
+            figure.suptitle(self.stopped_early)
         figure.tight_layout()
         canvas.print_png(join(output_folder, "progress.png"))
 

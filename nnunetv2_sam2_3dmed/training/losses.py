@@ -44,15 +44,16 @@ class DiceBCELoss:
         return bce_loss(logits, targets) + self.dice(logits, targets.masks, loss_mask=targets.counted)
 
 
-def srpp_loss(offsets: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
+def srpp_loss(offsets: torch.Tensor, slices: torch.Tensor, slice_distance: float = 1.0) -> torch.Tensor:
     """L_srpp (equation 2): mean over ordered pairs i != j of (P_ij - (j - i))^2.
 
     Args:
-        offsets: (B, D, D), predicted P in slices.
+        offsets: (B, D, D), predicted P.
         slices: (B, D), bool; pairs with a slice that is not there do not count.
+        slice_distance: from one slice to the next, in the unit of P; 1 if P counts slices.
     """
     index = torch.arange(offsets.shape[1], device=offsets.device)
-    truth = (index[None, :] - index[:, None]).to(offsets.dtype)
+    truth = slice_distance * (index[None, :] - index[:, None]).to(offsets.dtype)
     pairs = slices[:, :, None] & slices[:, None, :] & (index[None, :] != index[:, None])
     return ((offsets - truth).square() * pairs).sum() / pairs.sum().clamp(min=1)
 
@@ -94,6 +95,7 @@ class SAM2_3dMedLoss:
         segmentation_loss: L_seg.
         srpp_weight: lambda_1.
         boundary_weight: lambda_2.
+        slice_distance: between neighbouring slices, in the unit in which SRPP states offsets.
     """
 
     def __init__(
@@ -102,11 +104,13 @@ class SAM2_3dMedLoss:
         segmentation_loss: SegmentationLoss = bce_loss,
         srpp_weight: float = 0.01,
         boundary_weight: float = 0.1,
+        slice_distance: float = 1.0,
     ):
         self.make_targets = make_targets
         self.segmentation_loss = segmentation_loss
         self.srpp_weight = srpp_weight
         self.boundary_weight = boundary_weight
+        self.slice_distance = slice_distance
 
     def terms(self, output: TrainingOutput, target: torch.Tensor) -> LossTerms:
         """All terms of the loss for what the network returns in training mode."""
@@ -114,7 +118,7 @@ class SAM2_3dMedLoss:
         segmentation = self.segmentation_loss(self._foreground(output.logits, targets), targets)
         total, srpp, boundary = segmentation, None, None
         if output.offsets is not None:
-            srpp = srpp_loss(output.offsets, targets.slices)
+            srpp = srpp_loss(output.offsets, targets.slices, self.slice_distance)
             total = total + self.srpp_weight * srpp
         if output.boundaries is not None:
             boundary = boundary_loss(output.boundaries, targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,11 +17,16 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
-from nnunetv2_sam2_3dmed.network.weights import installed_checkpoint, load_sam2_weights
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.checkpoints import installed_checkpoint, recorded_sha256
+from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
 from nnunetv2_sam2_3dmed.training.augmentation import paper_transforms, patch_size_to_load
-from nnunetv2_sam2_3dmed.training.checks import check_configuration
+from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
+from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
+from nnunetv2_sam2_3dmed.training.early_stopping import EarlyStopping
+from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 from nnunetv2_sam2_3dmed.training.loss_logger import LossTermsLogger
 from nnunetv2_sam2_3dmed.training.losses import SAM2_3dMedLoss, SegmentationLoss, bce_loss
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
@@ -32,18 +38,28 @@ LEFT_RIGHT = 2  # the last axis of a slice
 class SAM2_3dMedTrainer(nnUNetTrainer):
     """SAM2-3dMed with pretrained weights, a frozen trunk, and the paper's recipe (appendix B).
 
-    AdamW at 5e-5 with weight decay 0.1, cosine to one tenth over 500 epochs, binary cross entropy plus
-    0.01 L_srpp plus 0.1 L_bd, and the paper's augmentations. Variants are subclasses that override one of
-    the attributes or hooks below.
+    AdamW at 5e-5 with weight decay 0.1, cosine to one tenth over 500 epochs, early stopping, binary cross
+    entropy plus 0.01 L_srpp plus 0.1 L_bd, and the paper's augmentations. Variants are subclasses that
+    override one of the attributes or hooks below; what two of them change can be had by inheriting from both.
     """
 
+    is_ddp: bool  # nnU-Net's
+    network: Any
+
     pretrained: ClassVar[bool] = True
-    architecture_changes: ClassVar[dict[str, Any]] = {}  # over what the plan says
+    checkpoint: ClassVar[str | None] = None  # a key of CHECKPOINTS; None: the one of the plan's backbone
+    # over what the plan says; what the classes in between say is merged
+    architecture_changes: ClassVar[dict[str, Any]] = {}
+    required_slices: ClassVar[int | None] = None  # of the configuration
+    patience: ClassVar[int] = 50  # epochs without a new best moving average of the pseudo Dice
     peak_lr: ClassVar[float] = 5e-5
+    trunk_lr: ClassVar[float | None] = None  # where the trunk has a learning rate of its own
     warmup_share: ClassVar[float] = 0.0  # of all epochs
     srpp_weight: ClassVar[float] = 0.01
     boundary_weight: ClassVar[float] = 0.1
     max_gradient_norm: ClassVar[float] = 12.0  # nnU-Net's
+    affine_probability: ClassVar[float] = 1.0
+    mosaic_probability: ClassVar[float] = 0.15
 
     def __init__(
         self,
@@ -54,7 +70,10 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         check_configuration(plans, configuration, dataset_json)
+        check_slices(plans, configuration, type(self).__name__, self.required_slices)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp:
+            self.device = device_of_this_process(device)
         self.initial_lr = self.peak_lr
         self.weight_decay = 0.1
         self.num_epochs = 500
@@ -88,8 +107,11 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
 
     @classmethod
     def architecture_of(cls, configuration_manager) -> dict[str, Any]:
-        """The network's arguments for this trainer: the plan's, with what the trainer changes."""
-        return {**configuration_manager.network_arch_init_kwargs, **cls.architecture_changes}
+        """The network's arguments for this trainer: the plan's, with what the trainer and its bases change."""
+        arguments = dict(configuration_manager.network_arch_init_kwargs)
+        for base in reversed(cls.__mro__):
+            arguments.update(vars(base).get("architecture_changes", {}))
+        return arguments
 
     def loss_terms(self) -> list[str]:
         """Names of the terms that this trainer's loss has."""
@@ -101,23 +123,46 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         """Builds everything; fills the network from the SAM 2 checkpoint unless a training goes on.
 
         Raises:
-            UserError: the checkpoint is missing, unreadable or another backbone's.
+            UserError: the checkpoint is missing, unreadable or another backbone's; the batch is too small for
+                this many processes.
         """
         wanted = self.pretrained and not self.resumed and not self.was_initialized
         if wanted:
             backbone = self.architecture_of(self.configuration_manager).get("backbone", "sam2.1_hiera_tiny")
-            checkpoint = installed_checkpoint(backbone)
-        super().initialize()
+            checkpoint = installed_checkpoint(self.checkpoint or backbone)
+        # nnU-Net's own wrapping holds on one machine with GPUs only: it takes the global rank for the number of
+        # the GPU, and broadcasts buffers in every forward pass, which hangs in the final validation, where the
+        # processes have different numbers of passes
+        distributed, self.is_ddp = self.is_ddp, False
+        try:
+            super().initialize()
+        finally:
+            self.is_ddp = distributed
         if wanted:
-            for report in load_sam2_weights(self.plain_network(), checkpoint):
-                self.print_to_log_file(
-                    f"{checkpoint.name} -> {report.component}: {report.taken} tensors taken, "
-                    f"{report.adapted} adapted, {report.fresh} left fresh"
-                )
+            self._load_pretrained(checkpoint)
+        if distributed:
+            self._distribute()
 
-    def plain_network(self) -> SAM2_3dMed:
-        """The network without wrappers."""
-        return self.network.module if self.is_ddp else self.network
+    def _load_pretrained(self, checkpoint: Path) -> None:
+        self.print_to_log_file(f"{checkpoint}, SHA-256 {recorded_sha256(checkpoint) or 'not recorded'}")
+        for report in load_sam2_weights(self.network, checkpoint):
+            self.print_to_log_file(
+                f"{checkpoint.name} -> {report.component}: {report.taken} tensors taken, "
+                f"{report.adapted} adapted, {report.fresh} left fresh"
+            )
+
+    def _distribute(self) -> None:
+        """This process's share of the batch, the loss over all processes, and the wrapped network."""
+        batch_size, processes = self.configuration_manager.batch_size, dist.get_world_size()
+        if batch_size < processes:
+            raise UserError(
+                f"the batch size in the plan is {batch_size}, but {processes} processes need at least one stack each: "
+                f"plan again with `sam2_3dmed plan --batch-size {processes}` or more, or use fewer GPUs."
+            )
+        self._set_batch_size_and_oversample()
+        self.loss = self._build_loss()
+        device_ids = [self.device.index] if self.device.type == "cuda" else None
+        self.network = DistributedDataParallel(self.network, device_ids=device_ids, broadcast_buffers=False)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """As nnU-Net's; the SAM 2 file is not needed, all weights are in the checkpoint."""
@@ -141,10 +186,24 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
     # ---------------------------------------------------------- optimization
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, CosineSchedule]:
-        trained = [p for p in self.network.parameters() if p.requires_grad]
+        groups = self.parameter_groups()
         # one fused pass over the parameters, on CPU as well
-        optimizer = torch.optim.AdamW(trained, lr=self.initial_lr, weight_decay=self.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.initial_lr, weight_decay=self.weight_decay, fused=True)
         return optimizer, CosineSchedule(optimizer, self.num_epochs, self.warmup_share * self.num_epochs)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The trained parameters; the trunk apart where it has a learning rate of its own."""
+        trained = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        if self.trunk_lr is None:
+            return [{"params": list(trained.values())}]
+        trunk = [p for name, p in trained.items() if name.startswith("encoder.trunk.")]
+        rest = [p for name, p in trained.items() if not name.startswith("encoder.trunk.")]
+        # the first group's learning rate is what nnU-Net logs
+        return [{"params": rest}, {"params": trunk, "lr": self.trunk_lr}]
+
+    def slice_distance(self) -> float:
+        """From one slice to the next, in the unit in which SRPP states offsets: slices."""
+        return 1.0
 
     def segmentation_loss(self) -> SegmentationLoss:
         """L_seg: the paper's is binary cross entropy."""
@@ -159,7 +218,9 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
             regions=labels.has_regions,
             num_regions=len(regions),
         )
-        return SAM2_3dMedLoss(targets, self.segmentation_loss(), self.srpp_weight, self.boundary_weight)
+        return SAM2_3dMedLoss(
+            targets, self.segmentation_loss(), self.srpp_weight, self.boundary_weight, self.slice_distance()
+        )
 
     def train_step(self, batch: dict) -> dict:
         data = batch["data"].to(self.device, non_blocking=True)
@@ -183,6 +244,21 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
                 value = float(np.mean(everywhere))
             self.logger.log(LossTermsLogger.key(term), value, self.current_epoch)
 
+    def run_training(self) -> None:
+        """As nnU-Net's, with early stopping; a training that stopped early does not go on with ``--c``."""
+        self.on_train_start()
+        early_stopping = EarlyStopping(self.patience)
+        while self.current_epoch < self.num_epochs:
+            reason = early_stopping.reason(self.logger.get_value("ema_fg_dice", step=None))
+            if reason is not None:
+                self.print_to_log_file(f"Training {reason}")
+                self.logger.local_logger.stopped_early = reason
+                if self.local_rank == 0:
+                    self.logger.plot_progress_png(self.output_folder)
+                break
+            run_epoch(self)
+        self.on_train_end()
+
     def on_epoch_end(self) -> None:
         terms = {term: self.logger.get_value(LossTermsLogger.key(term), step=-1) for term in self.loss_terms()}
         self.print_to_log_file("train_loss terms", {name: round(value, 4) for name, value in terms.items()})
@@ -196,8 +272,9 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         patch_size = patch_size_to_load(self.configuration_manager.patch_size)
         return None, True, patch_size, self.inference_allowed_mirroring_axes
 
-    @staticmethod
+    @classmethod
     def get_training_transforms(
+        cls,
         patch_size,
         rotation_for_DA,
         deep_supervision_scales,
@@ -210,7 +287,7 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         ignore_label=None,
     ) -> BasicTransform:
         """The paper's augmentations; padding stays marked in the target, so that SRPP can leave it out."""
-        transforms = paper_transforms(patch_size[1:], mirror_axes)
+        transforms = paper_transforms(patch_size[1:], mirror_axes, cls.affine_probability, cls.mosaic_probability)
         if use_mask_for_norm is not None and any(use_mask_for_norm):
             masked = [channel for channel, use in enumerate(use_mask_for_norm) if use]
             transforms.append(MaskImageTransform(apply_to_channels=masked, channel_idx_in_seg=0, set_outside_to=0))

@@ -31,5 +31,13 @@ class TinyTrainer_noPretrain(_Tiny, SAM2_3dMedTrainer_noPretrain):
     pass
 
 
+class TinyTrainer_stopsEarly(TinyTrainer_noPretrain):
+    patience = 1
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = 50
+
+
 class TinyTrainer_nnUNet(_Tiny):
     pass

@@ -1,11 +1,13 @@
 """Two gloo processes: every trainable parameter takes part in the loss, and both processes stay alike."""
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
+from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
@@ -15,7 +17,7 @@ def two_steps(rank: int, address: str, results) -> None:
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     torch.manual_seed(0)
     network = SAM2_3dMed(1, 3, image_size=64, num_slices=3, freeze_trunk=False, precision="float32")
-    network = DistributedDataParallel(network)
+    network = DistributedDataParallel(network, broadcast_buffers=False)  # as the trainer does
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     loss = SAM2_3dMedLoss(TargetMaker([1, 2], None), DiceBCELoss(batch_dice=True, ddp=True))
     torch.manual_seed(rank + 1)  # other data on each process
@@ -25,6 +27,17 @@ def two_steps(rank: int, address: str, results) -> None:
         optimizer.step()
     results[rank] = [p.detach().double().sum().item() for p in network.parameters()]
     dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("local_rank, index", [(None, 5), ("1", 1)])
+def test_the_device_is_numbered_within_the_machine(local_rank, index, monkeypatch):
+    """Rank 5 is GPU 5 under nnU-Net's launcher, and on the second machine of four GPUs GPU 1."""
+    monkeypatch.setattr(dist, "get_rank", lambda: 5)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert device_of_this_process(torch.device("cuda")) == torch.device("cuda", index)
+    assert device_of_this_process(torch.device("cpu")) == torch.device("cpu")
 
 
 def test_two_processes_train_in_step(tmp_path):

@@ -1,0 +1,162 @@
+"""Each variant differs from the full model in what its name says and in nothing else."""
+
+from typing import NamedTuple
+
+import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
+import pytest
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
+
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
+from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
+from tests.plans.test_planner import DATASET, make_plans
+
+IMAGE_SIZE = 64
+
+
+class Difference(NamedTuple):
+    """What sets a variant apart from SAM2_3dMedTrainer.
+
+    Attributes:
+        members: attributes and methods of the class that have another value.
+        options: the network's options that differ.
+        absent: prefixes of the parameters that it lacks.
+        added: parts of the names of the parameters that only it has.
+        same_masks: with the same weights, it gives the same logits.
+    """
+
+    members: set[str]
+    options: dict
+    absent: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    same_masks: bool = True
+
+
+ARCHITECTURE = {"architecture_changes"}
+FRESH = {"freeze_trunk": False, "dropout": 0.0, "fitted_windows": True}
+VARIANTS = {
+    "SAM2_3dMedTrainer_noSRPP": Difference(ARCHITECTURE, {"srpp": False}, absent=("srpp.",)),
+    "SAM2_3dMedTrainer_noBD": Difference(ARCHITECTURE, {"boundary": False}, absent=("boundary.",)),
+    "SAM2_FinetuneTrainer": Difference(ARCHITECTURE, {"srpp": False, "boundary": False}, absent=("srpp.", "boundary.")),
+    "SAM2_3dMedTrainer_noBDFusion": Difference(ARCHITECTURE, {"boundary_fusion": False}, absent=("boundary.fusion.",)),
+    "SAM2_3dMedTrainer_SRPPMemory": Difference(ARCHITECTURE, {"srpp_memory": True}, added=("srpp.memory.",)),
+    "SAM2_3dMedTrainer_slices3": Difference({"required_slices"}, {}),
+    "SAM2_3dMedTrainer_slices6": Difference({"required_slices"}, {}),
+    "SAM2_3dMedTrainer_lambda_001_03": Difference({"boundary_weight"}, {}),
+    "SAM2_3dMedTrainer_lambda_001_05": Difference({"boundary_weight"}, {}),
+    "SAM2_3dMedTrainer_lambda_003_01": Difference({"srpp_weight"}, {}),
+    "SAM2_3dMedTrainer_lambda_005_01": Difference({"srpp_weight"}, {}),
+    "SAM2_3dMedTrainer_noPretrain": Difference(
+        ARCHITECTURE | {"pretrained", "peak_lr", "warmup_share"}, FRESH, same_masks=False
+    ),
+    "SAM2_3dMedTrainer_SRPPmm": Difference({"slice_distance"}, {}),
+    "SAM2_3dMedTrainer_bidirectional": Difference(ARCHITECTURE, {"bidirectional": True}, same_masks=False),
+    "SAM2_3dMedTrainer_DiceBCE": Difference({"segmentation_loss"}, {}),
+    "SAM2_3dMedTrainer_trainTrunk": Difference(ARCHITECTURE, {"freeze_trunk": False}),
+    "SAM2_3dMedTrainer_MedSAM2Rates": Difference(ARCHITECTURE | {"trunk_lr"}, {"freeze_trunk": False}),
+    "SAM2_3dMedTrainer_MedSAM2": Difference({"checkpoint"}, {}),
+    "SAM2_3dMedTrainer_LoRA": Difference(ARCHITECTURE, {"lora_rank": 8}, added=("lora_down", "lora_up")),
+    "SAM2_3dMedTrainer_noPretrain_DiceBCE": Difference(
+        ARCHITECTURE | {"pretrained", "peak_lr", "warmup_share", "segmentation_loss"}, FRESH, same_masks=False
+    ),
+    "SAM2_3dMedTrainer_fromScratch": Difference(
+        ARCHITECTURE
+        | {"pretrained", "peak_lr", "warmup_share", "segmentation_loss", "affine_probability", "mosaic_probability"},
+        FRESH,
+        same_masks=False,
+    ),
+}
+VALUES = {
+    "SAM2_3dMedTrainer_slices3": ("required_slices", 3),
+    "SAM2_3dMedTrainer_slices6": ("required_slices", 6),
+    "SAM2_3dMedTrainer_lambda_001_03": ("boundary_weight", 0.3),
+    "SAM2_3dMedTrainer_lambda_001_05": ("boundary_weight", 0.5),
+    "SAM2_3dMedTrainer_lambda_003_01": ("srpp_weight", 0.03),
+    "SAM2_3dMedTrainer_lambda_005_01": ("srpp_weight", 0.05),
+    "SAM2_3dMedTrainer_MedSAM2Rates": ("trunk_lr", 3e-5),
+    "SAM2_3dMedTrainer_MedSAM2": ("checkpoint", "MedSAM2_latest"),
+}
+SHORTENED = ("epochs", "minutes")
+
+
+def configuration(name: str = "3d"):
+    plans = make_plans()
+    add_configurations(plans, DATASET, PlanOptions(image_size=IMAGE_SIZE, slices=4, patch_size=(24, 20)))
+    return PlansManager(plans).get_configuration(name)
+
+
+def build(trainer: type[SAM2_3dMedTrainer]) -> SAM2_3dMed:
+    return trainer.build_network_architecture(None, configuration(), 1, 3)
+
+
+@pytest.fixture(scope="module")
+def full() -> SAM2_3dMed:
+    torch.manual_seed(0)
+    return build(SAM2_3dMedTrainer)
+
+
+def members(trainer: type) -> dict:
+    """All that a trainer class has, inherited or not, but for what every class has of its own."""
+    own = {"__module__", "__doc__", "__qualname__", "__static_attributes__", "__firstlineno__", "__annotations__"}
+    return {n: v for c in reversed(trainer.__mro__) for n, v in vars(c).items() if n not in own}
+
+
+def test_every_trainer_that_nnunet_finds_is_here_or_is_a_shorter_one_of_these():
+    names = {n for n in found_by_nnunet.__all__ if not n.endswith(SHORTENED)}
+    assert names == {"SAM2_3dMedTrainer", *VARIANTS}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_class_changes_only_what_its_name_says(name):
+    variant, base = members(getattr(found_by_nnunet, name)), members(SAM2_3dMedTrainer)
+    assert {n for n in variant if n not in base or variant[n] is not base[n]} == VARIANTS[name].members
+    if name in VALUES:
+        member, value = VALUES[name]
+        assert variant[member] == value
+
+
+@pytest.mark.parametrize("name", [n for n, d in VARIANTS.items() if d.options])
+def test_the_network_changes_only_what_its_name_says(name, full):
+    trainer, difference = getattr(found_by_nnunet, name), VARIANTS[name]
+    plan = configuration()
+    ours, theirs = trainer.architecture_of(plan), SAM2_3dMedTrainer.architecture_of(plan)
+    assert {k: v for k, v in ours.items() if v != theirs[k]} == difference.options
+
+    network = build(trainer)
+    mine, complete = dict(network.named_parameters()), dict(full.named_parameters())
+    lacking, having = set(complete) - set(mine), set(mine) - set(complete)
+    assert lacking == {n for n in complete if difference.absent and n.startswith(difference.absent)}
+    assert having == {n for n in mine if any(part in n for part in difference.added)}
+    assert bool(having) == bool(difference.added)
+    assert all(mine[n].shape == complete[n].shape for n in set(mine) & set(complete))
+    trained = {n for n, p in mine.items() if p.requires_grad}
+    expected = {n for n, p in complete.items() if p.requires_grad and n in mine} | having
+    if not difference.options.get("freeze_trunk", True):
+        expected |= {n for n in mine if n.startswith("encoder.trunk.")}
+    assert trained == expected
+
+    network.load_state_dict({n: v for n, v in full.state_dict().items() if n in network.state_dict()}, strict=False)
+    patches = torch.randn(2, 1, 4, 24, 20)
+    with torch.no_grad():
+        logits, reference = network.eval()(patches), full.eval()(patches)
+    assert torch.equal(logits, reference) == difference.same_masks
+
+
+@torch.no_grad()
+def test_both_directions_are_averaged(full):
+    network = build(found_by_nnunet.SAM2_3dMedTrainer_bidirectional).eval()
+    network.precision = full.precision = "float32"
+    network.load_state_dict(full.state_dict())
+    patches = torch.randn(1, 1, 4, 24, 20)
+    there, back = full.eval()(patches), full(patches.flip(2)).flip(2)
+    torch.testing.assert_close(network(patches), (there + back) / 2, atol=1e-5, rtol=1e-5)
+
+
+def test_configurations_of_three_and_six_slices_differ_in_the_slices_alone():
+    plain = configuration()
+    for slices in (3, 6):
+        other = configuration(f"3d_slices{slices}")
+        assert other.patch_size == [slices, *plain.patch_size[1:]] and other.batch_size == plain.batch_size
+        expected = {**plain.network_arch_init_kwargs, "num_slices": slices}
+        assert other.network_arch_init_kwargs == expected
