@@ -15,6 +15,7 @@ COMMANDS = {
     "env": "print the shell lines that tell nnU-Net where our trainers are",
     "plan": "add the configuration `3d` to a dataset's nnU-Net plans",
     "weights": "install a SAM 2 checkpoint into the local weights folder",
+    "splits": "write folds that keep all cases of a subject together",
     "train": "train on several machines, started by torchrun",
     "demo": "run the whole comparison with nnU-Net on a small dataset",
     "compare": "Dice, IoU, HD95 and NSD of several trained models, side by side",

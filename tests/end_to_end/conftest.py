@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ class Workplace:
             "SAM2_3dMed_weights": str(root / "weights"),
         }
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-            (root / name).mkdir()
+            (root / name).mkdir(exist_ok=True)
 
     def run(self, *command: str, status: int = 0, cwd: Path | None = None, **environment: str) -> str:
         """Runs a console script of this Python's environment and returns what it printed."""
@@ -72,11 +73,20 @@ def workplace(tmp_path_factory) -> Workplace:
     return Workplace(tmp_path_factory.mktemp("nnunet"))
 
 
-@pytest.fixture(scope="module")
-def preprocessed(workplace) -> Workplace:
+@pytest.fixture(scope="session")
+def preprocessed_once(tmp_path_factory) -> Path:
+    workplace = Workplace(tmp_path_factory.mktemp("preprocessed_once"))
     write_dataset(workplace.root / "nnUNet_raw" / DATASET, 1, {"background": 0, "outer": 1, "inner": 2}, {})
     workplace.run("nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-npfp", "1", "-np", "1")
-    return workplace
+    return workplace.root
+
+
+@pytest.fixture(scope="module")
+def preprocessed(preprocessed_once, tmp_path_factory) -> Workplace:
+    """nnU-Net's own planning and preprocessing done; a copy for each module."""
+    root = tmp_path_factory.mktemp("preprocessed")
+    shutil.copytree(preprocessed_once, root, dirs_exist_ok=True)
+    return Workplace(root)
 
 
 @pytest.fixture(scope="module")

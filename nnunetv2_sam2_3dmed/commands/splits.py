@@ -1,0 +1,73 @@
+"""Write nnU-Net's splits_final.json with all cases of a subject in one fold.
+
+    sam2_3dmed splits -d 4 --group-by pairs                 cases 2k - 1 and 2k are one subject (MSD hippocampus)
+    sam2_3dmed splits -d 9 --group-by '^(patient_\\d+)'      what the parentheses match names the subject
+
+nnU-Net's own folds are drawn over cases: if a subject has several, some are trained on while others are validated
+on, and the Dice is too good. Says how many subjects an existing file separates. An existing file is replaced only
+with --force, and kept beside as splits_final.before.json: models that were trained on its folds no longer match.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="dataset id or name, preprocessed")
+    parser.add_argument("--group-by", required=True, metavar="pairs|REGEX", help="how a case names its subject")
+    parser.add_argument("--folds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="only look at the existing file")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+
+
+def run(args: argparse.Namespace) -> None:
+    from nnunetv2_sam2_3dmed.folds import group_cases, grouped_folds, separated
+    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
+
+    dataset = dataset_name(args.dataset)
+    ending = load_dataset_json(dataset)["file_ending"]
+    cases = [path.name.removesuffix(ending) for path in truth_folder(dataset).glob(f"*{ending}")]
+    groups = group_cases(cases, args.group_by)
+    print(f"{dataset}: {len(cases)} cases of {len(groups)} subjects")
+
+    file = nnunet_folder("nnUNet_preprocessed") / dataset / "splits_final.json"
+    if file.is_file():
+        apart = separated(json.loads(file.read_text()), groups)
+        print(
+            f"WARNING: {file} separates {len(apart)} subjects, for example {apart[0]} ({', '.join(groups[apart[0]])})."
+            if apart
+            else f"{file} keeps every subject in one fold."
+        )
+    elif args.check:
+        raise UserError(f"there is no {file} to look at: leave --check out to write it.")
+    if args.check:
+        return
+    if file.is_file() and not args.force:
+        raise UserError(
+            f"{file} exists already: add --force to replace it (models trained on its folds no longer match), or "
+            "--check to only look at it."
+        )
+    folds = grouped_folds(groups, args.folds)
+    if file.is_file():
+        os.replace(file, _before(file))
+    partial = file.with_suffix(".json.partial")
+    partial.write_text(json.dumps(folds, indent=4))
+    os.replace(partial, file)
+    sizes = ", ".join(str(len(fold["val"])) for fold in folds)
+    print(f"wrote {file}: {len(folds)} folds with {sizes} validation cases")
+
+
+def _before(file: Path) -> Path:
+    """A name for the old file that replaces no older one."""
+    name = file.with_name("splits_final.before.json")
+    number = 1
+    while name.exists():
+        number += 1
+        name = file.with_name(f"splits_final.before_{number}.json")
+    return name
