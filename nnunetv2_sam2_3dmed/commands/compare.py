@@ -4,8 +4,8 @@
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres SAM2_3dMedTrainer__nnUNetPlans__3d
     sam2_3dmed compare -d 9 -m ours=predictions/ours theirs=predictions/theirs --truth labelsTs
 
-Only cases that every method has are compared. The paired tests are against the first method. The table is
-printed; per_case.csv, comparison.json and comparison.md go to the output folder.
+Only cases that every method has are compared. The paired tests are against the first method, or --reference. The
+table is printed; per_case.csv, comparison.json and comparison.md go to the output folder.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="output folder (default: comparison_fold_FOLD in the dataset's folder in nnUNet_results)",
     )
+    parser.add_argument("--reference", metavar="METHOD", help="what the paired tests are against (default: the first)")
     parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: CPUs, at most 8)")
 
 
@@ -108,6 +109,7 @@ def run(args: argparse.Namespace) -> None:
         tolerance_mm=args.tolerance,
         processes=args.processes,
         dataset_name=dataset,
+        reference=args.reference,
     )
     print(as_markdown(comparison))
     print(f"written to {output}", file=sys.stderr)

@@ -21,7 +21,7 @@ from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_lab
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.evaluation.sources import share_cases
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with_first, summarize
+from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
 from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown
 
 DEFAULT_TOLERANCE_MM = 2.0
@@ -42,6 +42,7 @@ def compare(
     seconds: Mapping[str, float] | None = None,
     progress: bool = True,
     dataset_name: str | None = None,
+    reference: str | None = None,
 ) -> Comparison:
     """Scores every case that all methods share and writes the result.
 
@@ -52,7 +53,7 @@ def compare(
 
     Args:
         methods: the folders of each method's predictions, by its name; several, such as one per fold, are
-            pooled. The paired tests are against the first method.
+            pooled.
         truth_folder: the folder of the true segmentations, named as the predictions are.
         dataset_json: the content of nnU-Net's ``dataset.json``; labels or regions, ignore label, file ending
             and reader are taken from it.
@@ -63,6 +64,7 @@ def compare(
         seconds: a time per method to show beside its scores.
         progress: whether to show a progress bar on stderr.
         dataset_name: the dataset's name in the report; default: the ``name`` in ``dataset_json``.
+        reference: the method that the paired tests are against; default: the first.
 
     Raises:
         UserError: if predictions or truth are missing, unreadable, or not on the same voxel grid.
@@ -74,6 +76,9 @@ def compare(
         raise UserError(f"the number of processes is {processes}, expected 1 or more.")
     if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
         raise UserError(f"the NSD tolerance is {tolerance_mm} mm, expected 0 or more.")
+    reference = next(iter(methods)) if reference is None else reference
+    if reference not in methods:
+        raise UserError(f"the reference is {reference!r}, expected one of the methods: {', '.join(methods)}.")
     shared = share_cases(methods, truth_folder, dataset_json["file_ending"])
     classes, ignored = foreground_classes(dataset_json), ignore_label(dataset_json)
     evaluator = CaseEvaluator(classes, ignored, _reader(dataset_json, shared.cases[0].truth), tolerance_mm)
@@ -95,7 +100,8 @@ def compare(
         scores=scores,
         missing=shared.missing,
         rows=summarize(scores, seconds),
-        tests=compare_with_first(scores),
+        tests=compare_with(reference, scores),
+        ranks=rank_methods(scores),
     )
     write(comparison, output_folder)
     return comparison

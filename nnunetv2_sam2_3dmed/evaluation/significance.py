@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import rankdata, wilcoxon
+
+from nnunetv2_sam2_3dmed.evaluation.bootstrap import mean_interval
 
 FEWEST_CASES = 6  # with 5 pairs, no result of the two-sided test lies below 0.05
 
@@ -21,6 +23,10 @@ class PairedTest:
         reference: the method it is tested against.
         n: number of cases.
         mean_difference: mean over the cases of the method's score minus the reference's.
+        low: lower bound of its 95 % bootstrap confidence interval over cases; NaN with fewer than two cases.
+        high: upper bound of it.
+        effect: matched-pairs rank-biserial correlation, -1 to 1: the share of the rank sum that speaks for the
+            method minus the share that speaks against it; 0 if all pairs are equal.
         p: p-value; None with fewer than :data:`FEWEST_CASES` cases.
         p_holm: p-value after Holm's correction over all tests of the comparison; None if ``p`` is.
     """
@@ -30,6 +36,9 @@ class PairedTest:
     reference: str
     n: int
     mean_difference: float
+    low: float
+    high: float
+    effect: float
     p: float | None
     p_holm: float | None = None
 
@@ -52,8 +61,28 @@ def paired_test(
     metric: str, method: str, reference: str, scores: Sequence[float], reference_scores: Sequence[float]
 ) -> PairedTest:
     """Tests ``scores`` against ``reference_scores``, which hold the same cases in the same order."""
-    difference = float(np.mean(np.asarray(scores) - np.asarray(reference_scores)))
-    return PairedTest(metric, method, reference, len(scores), difference, wilcoxon_p(scores, reference_scores))
+    differences = np.asarray(scores) - np.asarray(reference_scores)
+    low, high = mean_interval(differences)
+    return PairedTest(
+        metric,
+        method,
+        reference,
+        n=len(scores),
+        mean_difference=float(differences.mean()),
+        low=low,
+        high=high,
+        effect=rank_biserial(differences),
+        p=wilcoxon_p(scores, reference_scores),
+    )
+
+
+def rank_biserial(differences: np.ndarray) -> float:
+    """The effect size that goes with the Wilcoxon signed-rank test (Kerby 2014); equal pairs are left out of it."""
+    differences = differences[differences != 0]
+    if not len(differences):
+        return 0.0
+    ranks = rankdata(abs(differences))
+    return float((ranks * np.sign(differences)).sum() / ranks.sum())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunetv2_sam2_3dmed.evaluation.bootstrap import mean_interval
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average
+from nnunetv2_sam2_3dmed.evaluation.ranking import Rank, rank
 from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest, correct, paired_test
 
 FOREGROUND = "foreground mean"
@@ -21,22 +23,28 @@ Scores = Mapping[str, Mapping[str, Mapping[str, MaskMetrics]]]
 class Statistic:
     """Mean, sample standard deviation and median of a score over the ``n`` cases that have it.
 
-    What is undefined (the mean of no case, the deviation of fewer than two) is NaN.
+    ``low`` and ``high`` are the bounds of the mean's 95 % bootstrap confidence interval. What is undefined (the
+    mean of no case, deviation and interval of fewer than two) is NaN.
     """
 
     mean: float
     std: float
     median: float
+    low: float
+    high: float
     n: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Statistic:
         """The statistics of ``values``, leaving out those that are NaN."""
         present = np.asarray([v for v in values if not np.isnan(v)])
+        low, high = mean_interval(present)
         return cls(
             mean=float(present.mean()) if len(present) else np.nan,
             std=float(present.std(ddof=1)) if len(present) > 1 else np.nan,
             median=float(np.median(present)) if len(present) else np.nan,
+            low=low,
+            high=high,
             n=len(present),
         )
 
@@ -73,7 +81,7 @@ class Comparison:
 
     Attributes:
         dataset_name: the dataset's name.
-        methods: the folders of predictions of each method; the first method is the reference of the tests.
+        methods: the folders of predictions of each method.
         truth_folder: the folder of the true segmentations.
         classes: the label values of each class or region, by its name.
         ignore_label: the label value of voxels that are not evaluated, or None.
@@ -81,7 +89,8 @@ class Comparison:
         scores: the scores by method, case and class.
         missing: for each method, the cases that were left out because it lacks them.
         rows: for each class, and then for :data:`FOREGROUND`, one row per method.
-        tests: Dice and NSD of each method against the first.
+        tests: Dice and NSD of each method against the reference method.
+        ranks: of all methods, by Dice and by NSD; empty with a single method.
     """
 
     dataset_name: str
@@ -94,6 +103,7 @@ class Comparison:
     missing: Mapping[str, Sequence[str]]
     rows: Sequence[Row]
     tests: Sequence[PairedTest]
+    ranks: Sequence[Rank]
 
     @property
     def cases(self) -> list[str]:
@@ -133,15 +143,32 @@ def _row(method: str, class_name: str, metrics: Sequence[MaskMetrics], seconds: 
     )
 
 
-def compare_with_first(scores: Scores) -> list[PairedTest]:
-    """Paired tests of foreground mean Dice and NSD of each method against the first, as one Holm family."""
+def foreground_scores(scores: Scores) -> dict[str, dict[str, list[float]]]:
+    """Dice and NSD of every case, the mean over its classes, by metric and method."""
     foreground = {
         method: [average(list(by_class.values())) for by_class in by_case.values()]
         for method, by_case in scores.items()
     }
-    reference, *others = foreground
-    tests = []
-    for metric, attribute in (("Dice", "dice"), ("NSD", "nsd")):
-        values = {m: [getattr(case, attribute) for case in cases] for m, cases in foreground.items()}
-        tests += [paired_test(metric, m, reference, values[m], values[reference]) for m in others]
-    return correct(tests)
+    return {
+        metric: {method: [getattr(case, attribute) for case in cases] for method, cases in foreground.items()}
+        for metric, attribute in (("Dice", "dice"), ("NSD", "nsd"))
+    }
+
+
+def compare_with(reference: str, scores: Scores) -> list[PairedTest]:
+    """Paired tests of foreground mean Dice and NSD of each other method against one, as one Holm family."""
+    return correct(
+        [
+            paired_test(metric, method, reference, values[method], values[reference])
+            for metric, values in foreground_scores(scores).items()
+            for method in values
+            if method != reference
+        ]
+    )
+
+
+def rank_methods(scores: Scores) -> list[Rank]:
+    """Ranks by Dice and by NSD; none for a single method."""
+    if len(scores) < 2:
+        return []
+    return [place for metric, values in foreground_scores(scores).items() for place in rank(metric, values)]

@@ -11,19 +11,25 @@ from dataclasses import asdict
 from typing import Any
 
 from nnunetv2_sam2_3dmed.evaluation.metrics import EMPTY_MASK_POLICY
+from nnunetv2_sam2_3dmed.evaluation.ranking import Rank
 from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, Row, Statistic
 
 TESTS = (
-    "two-sided Wilcoxon signed-rank on the foreground mean of each case, against the first method, "
-    "corrected by Holm over all tests of this comparison"
+    "two-sided Wilcoxon signed-rank on the foreground mean of each case, against the reference method, corrected by "
+    "Holm over all tests of this comparison; effect: matched-pairs rank-biserial correlation"
+)
+
+RANKS = (
+    "the rank in each case by foreground mean, 1 being the best, averaged over cases; first in: the share of bootstrap "
+    "resamples of the cases in which a method has the best mean rank"
 )
 
 
 def as_markdown(comparison: Comparison) -> str:
     """The whole comparison as Markdown, its tables padded to straight columns."""
     legend = (
-        "Mean ± sample standard deviation (median) over the cases. "
+        "Mean ± sample standard deviation (median) [95 % bootstrap confidence interval of the mean] over the cases. "
         f"NSD at {comparison.tolerance_mm:g} mm; HD95 in mm with the number of cases that have one. "
         "Foreground mean: the mean over the classes of each case. "
         f"{EMPTY_MASK_POLICY}"
@@ -38,6 +44,8 @@ def as_markdown(comparison: Comparison) -> str:
     ]
     if comparison.tests:
         parts += [f"Paired tests: {TESTS}.", _tests_table(comparison.tests)]
+    if comparison.ranks:
+        parts += [f"Ranks: {RANKS}.", _ranks_table(comparison.ranks)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -65,11 +73,18 @@ def _results_table(rows: Sequence[Row]) -> str:
 
 
 def _tests_table(tests: Sequence[PairedTest]) -> str:
-    header = ["metric", "method", "against", "mean difference", "p", "p (Holm)"]
+    header = ["metric", "method", "against", "mean difference", "effect", "p", "p (Holm)"]
     body = [
-        [t.metric, t.method, t.reference, f"{t.mean_difference:+.4f}", _p(t.p, t.n), _p(t.p_holm, t.n)] for t in tests
+        [t.metric, t.method, t.reference, f"{t.mean_difference:+.4f} [{t.low:+.4f}, {t.high:+.4f}]", f"{t.effect:+.2f}"]
+        + [_p(t.p, t.n), _p(t.p_holm, t.n)]
+        for t in tests
     ]
     return _table(header, body)
+
+
+def _ranks_table(ranks: Sequence[Rank]) -> str:
+    header = ["metric", "method", "mean rank", "first in"]
+    return _table(header, [[r.metric, r.method, f"{r.mean_rank:.2f}", f"{100 * r.first_share:.0f} %"] for r in ranks])
 
 
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
@@ -84,7 +99,8 @@ def _score(statistic: Statistic, digits: int = 3) -> str:
     mean, std, median = (
         "n/a" if math.isnan(v) else f"{v:.{digits}f}" for v in (statistic.mean, statistic.std, statistic.median)
     )
-    return f"{mean} ± {std} ({median})"
+    interval = "" if math.isnan(statistic.low) else f" [{statistic.low:.{digits}f}, {statistic.high:.{digits}f}]"
+    return f"{mean} ± {std} ({median}){interval}"
 
 
 def _p(value: float | None, n: int) -> str:
@@ -117,11 +133,14 @@ def as_json(comparison: Comparison, used: Mapping[str, Any]) -> str:
         "ignore_label": comparison.ignore_label,
         "nsd_tolerance_mm": comparison.tolerance_mm,
         "empty_masks": EMPTY_MASK_POLICY,
-        "statistics": "mean, sample standard deviation and median over the cases that have the score",
+        "statistics": "mean with its 95 % bootstrap confidence interval (BCa), sample standard deviation and median, "
+        "over the cases that have the score",
         "tests": TESTS,
         **used,
         "results": [asdict(row) for row in comparison.rows],
         "paired_tests": [asdict(test) for test in comparison.tests],
+        "ranking": RANKS,
+        "ranks": [asdict(place) for place in comparison.ranks],
     }
     return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.evaluation.significance import correct, holm, paired_test, wilcoxon_p
+from nnunetv2_sam2_3dmed.evaluation.significance import correct, holm, paired_test, rank_biserial, wilcoxon_p
 
 
 def test_holm_by_hand():
@@ -31,3 +32,20 @@ def test_too_few_cases_have_no_p_and_do_not_count_in_the_correction():
     assert enough.mean_difference == pytest.approx(0.63 / 6)
     corrected = correct([few, enough, enough])
     assert [t.p_holm for t in corrected] == [None, pytest.approx(4 / 64), pytest.approx(4 / 64)]
+
+
+def test_effect_size_by_hand():
+    # ranks of the absolute differences 1, 2, 3, 4 (the equal pair is left out): 1 + 2 + 4 for, 3 against, of 10
+    assert rank_biserial(np.array([0.1, 0.2, -0.3, 0.4, 0.0])) == pytest.approx((7 - 3) / 10)
+
+
+def test_a_planted_difference_is_found_and_none_is_found_as_often_as_the_level_says():
+    rng = np.random.default_rng(0)
+
+    def p(difference: float) -> float:
+        reference = rng.beta(8, 2, size=30)
+        return wilcoxon_p(reference + rng.normal(difference, 0.05, size=30), reference)
+
+    assert np.mean([p(0.05) < 0.05 for _ in range(50)]) > 0.95
+    false_alarms = np.mean([p(0.0) < 0.05 for _ in range(200)])
+    assert 0.01 <= false_alarms <= 0.09  # 5 %, give or take 2.6 standard deviations of 200 draws

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
-from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND, Statistic, compare_with_first, summarize
+from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND, Statistic, compare_with, rank_methods, summarize
 
 FAILED = MaskMetrics(0, 0, 0, math.nan)
 
@@ -39,14 +39,14 @@ def test_rows_per_class_and_of_the_foreground():
     assert (rows["head", "x"].seconds, rows["head", "y"].seconds) == (None, 1.5)
 
 
-def test_every_method_is_tested_against_the_first_on_both_metrics():
+def test_every_method_is_tested_against_the_reference_on_both_metrics():
     gains = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32]
     scores = {
         "first": {str(i): {"organ": MaskMetrics(0.5, 0.3, 0.5, 1)} for i in range(6)},
         "same": {str(i): {"organ": MaskMetrics(0.5, 0.3, 0.5, 1)} for i in range(6)},
         "mixed": {str(i): {"organ": MaskMetrics(0.5 + g, 0.3, 0.5 - g, 1)} for i, g in enumerate(gains)},
     }
-    tests = {(t.metric, t.method): t for t in compare_with_first(scores)}
+    tests = {(t.metric, t.method): t for t in compare_with("first", scores)}
     assert set(tests) == {(metric, method) for metric in ("Dice", "NSD") for method in ("same", "mixed")}
     assert all(t.reference == "first" and t.n == 6 for t in tests.values())
     assert tests["Dice", "same"].p == 1
@@ -55,3 +55,10 @@ def test_every_method_is_tested_against_the_first_on_both_metrics():
     # both raw values are 2 / 64; four tests, so the smaller two become 4 * and (raised to it) 3 * 2 / 64
     assert tests["NSD", "mixed"].p == pytest.approx(2 / 64)
     assert tests["NSD", "mixed"].p_holm == pytest.approx(8 / 64)
+    assert (tests["Dice", "mixed"].effect, tests["NSD", "mixed"].effect, tests["Dice", "same"].effect) == (1, -1, 0)
+    assert {t.method for t in compare_with("mixed", scores)} == {"first", "same"}
+    # by Dice mixed is alone before two equals; by NSD it is behind them
+    ranks = {(r.metric, r.method): r.mean_rank for r in rank_methods(scores)}
+    assert ranks["Dice", "mixed"] == 1 and ranks["Dice", "same"] == 2.5
+    assert ranks["NSD", "mixed"] == 3 and ranks["NSD", "same"] == 1.5
+    assert rank_methods({"first": scores["first"]}) == []

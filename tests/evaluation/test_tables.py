@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with_first, summarize
+from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
 from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown
 
 
@@ -25,14 +25,15 @@ def failure() -> Comparison:
         scores=scores,
         missing={"a|b": []},
         rows=summarize(scores),
-        tests=compare_with_first(scores),
+        tests=compare_with("a|b", scores),
+        ranks=rank_methods(scores),
     )
 
 
 def test_what_is_missing_is_null_in_json(failure):
     row = json.loads(as_json(failure, used={}))["results"][0]
-    assert row["hd95_mm"] == {"mean": None, "std": None, "median": None, "n": 0}
-    assert row["dice"] == {"mean": 0, "std": None, "median": 0, "n": 1}
+    assert row["hd95_mm"] == {"mean": None, "std": None, "median": None, "low": None, "high": None, "n": 0}
+    assert row["dice"] == {"mean": 0, "std": None, "median": 0, "low": None, "high": None, "n": 1}
     assert row["failures"] == 1
 
 
