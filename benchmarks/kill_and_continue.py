@@ -70,6 +70,8 @@ def main() -> None:
         log = Path(folder) / "output.txt"
         for _ in range(args.kills):
             process = start(args.device, bool(left), log)
+            if (fold / "checkpoint_final.pth").exists():
+                raise SystemExit("the training ended before all kills: give KilledTrainer more epochs")
             while not epochs_in(log):  # the clock starts with the first epoch: start-up is not training
                 if process.poll() is not None:
                     raise SystemExit(log.read_text())

@@ -85,6 +85,7 @@ def test_a_complete_file_is_kept(server, tmp_path):
     (tmp_path / "partial").write_bytes(CONTENT)
     download(server.address, tmp_path / "partial")
     assert (tmp_path / "partial").read_bytes() == CONTENT
+    assert server.asked == [f"bytes={len(CONTENT)}-"], "asked for what is missing, which is nothing"
 
 
 def test_a_file_longer_than_the_server_s_is_started_again(server, tmp_path):

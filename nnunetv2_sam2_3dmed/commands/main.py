@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written to
+        if args.command == "train":
+            raise  # somewhere in hours of nnU-Net's code: where, matters
         print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
         return 2
     return 0

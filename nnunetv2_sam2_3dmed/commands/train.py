@@ -5,8 +5,9 @@ On each of two machines with four GPUs:
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\
         --no-python sam2_3dmed train 9 3d 0 -tr SAM2_3dMedTrainer
 
-nnU-Net's folders must be the same for all machines (a shared file system). The batch in the plan is spread over all
-processes. On one machine use nnU-Net's own command: `nnUNetv2_train 9 3d 0 -tr SAM2_3dMedTrainer -num_gpus 4`.
+nnU-Net's folders must be the same for all machines (a shared file system), and SAM 2's weights installed on each, or
+SAM2_3dMed_weights must name a shared folder. The batch in the plan is spread over all processes. On one machine use
+nnU-Net's own command: `nnUNetv2_train 9 3d 0 -tr SAM2_3dMedTrainer -num_gpus 4`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,15 @@ def run(args: argparse.Namespace) -> None:
     import torch
     import torch.distributed as dist
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
+    from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
+
+    if not issubclass(recursive_find_trainer_class_by_name(args.trainer), SAM2_3dMedTrainer):
+        raise UserError(
+            f"{args.trainer} is not one of this package's trainers, and nnU-Net's own run on one machine only: use "
+            f"`nnUNetv2_train -num_gpus`."
+        )
     torch.set_num_threads(1 if args.device == "cuda" else max(1, (os.cpu_count() or 1) // _processes_here()))
     if args.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -59,6 +68,9 @@ def run(args: argparse.Namespace) -> None:
         trainer = get_trainer_from_args(
             dataset, args.configuration, fold, args.trainer, args.plans, args.go_on, torch.device(args.device)
         )
+        if dist.get_rank() == 0:
+            trainer.do_split()  # writes the folds if there are none yet, which the others must not see half
+        dist.barrier()
         maybe_load_checkpoint(trainer, args.go_on, args.val)
         if not args.val:
             trainer.run_training()

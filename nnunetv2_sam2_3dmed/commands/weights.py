@@ -3,17 +3,20 @@
     sam2_3dmed weights sam2.1_hiera_tiny        downloads the official file; run it again to go on
     sam2_3dmed weights FILE.pt                  takes a file that you have, for machines without internet
 
-Nothing else in this package ever downloads anything. The file is checked before it is installed (its size, the
-checksums inside it, the published SHA-256 where there is one, and that its tensors are SAM 2's), and its SHA-256 is
-recorded beside it. A file that you bring is installed under its own name if that is a known one, otherwise under
-the name of its backbone, which is read from its tensors; --as says it.
+Nothing else in this package ever downloads anything. The file is checked before it is installed (the checksums
+inside it, the published SHA-256 where there is one, and that its tensors are SAM 2's), and its SHA-256 is recorded
+beside it. A file that you bring and that is not a published one, such as one you fine-tuned, needs --as NAME: all
+trainings that start from NAME will then start from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
@@ -33,7 +36,11 @@ def run(args: argparse.Namespace) -> None:
 
     folder = weights_folder()
     wanted = args.name_or_path
-    if wanted in CHECKPOINTS and args.name is None:
+    if wanted in CHECKPOINTS and not Path(wanted).is_file():
+        if args.name is not None:
+            raise UserError(
+                f"--as is for a file of yours, but {wanted} is downloaded under its own name: leave it out."
+            )
         installed = install_published(wanted, folder, args.force)
     elif Path(wanted).is_file():
         installed = install_file(Path(wanted), folder, args.name, args.force)
@@ -55,19 +62,34 @@ def install_published(name: str, folder: Path, force: bool) -> Path:
     _refuse_to_replace(target, force)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{name}.pt.partial"
-    download(CHECKPOINTS[name].address, partial)
-    sha256 = sha256_of(partial)
-    try:
-        if CHECKPOINTS[name].sha256 not in (None, sha256):
-            raise UserError(
-                f"the file from {CHECKPOINTS[name].address} has the SHA-256 {sha256}, but {CHECKPOINTS[name].sha256} "
-                f"was published; it was thrown away: try again."
-            )
-        _check(partial, CHECKPOINTS[name].backbone)
-    except UserError:
-        partial.unlink()  # going on with it would never help
-        raise
-    return _move(partial, target, sha256)
+    with _alone(folder / f".{name}.lock", name):
+        download(CHECKPOINTS[name].address, partial)
+        try:
+            sha256 = sha256_of(partial)
+            if CHECKPOINTS[name].sha256 not in (None, sha256):
+                raise UserError(
+                    f"the file from {CHECKPOINTS[name].address} has the SHA-256 {sha256}, but "
+                    f"{CHECKPOINTS[name].sha256} was published; it was thrown away: try again."
+                )
+            _check(partial, CHECKPOINTS[name].backbone)
+        except BaseException:
+            partial.unlink()  # going on with it would never help
+            raise
+        return _move(partial, target, sha256)
+
+
+@contextmanager
+def _alone(lock: Path, name: str) -> Iterator[None]:
+    """Keeps two downloads of one file from writing into each other."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is downloading {name} to {lock.parent}: wait for it.") from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def install_file(path: Path, folder: Path, name: str | None, force: bool) -> Path:
@@ -80,15 +102,21 @@ def install_file(path: Path, folder: Path, name: str | None, force: bool) -> Pat
 
     if name is not None and name not in CHECKPOINTS:
         raise UserError(f"--as is {name!r}, but must be one of {', '.join(CHECKPOINTS)}.")
-    if name is None and path.stem in CHECKPOINTS:
-        name = path.stem
-    backbone = _check(path, CHECKPOINTS[name].backbone if name else None)
-    name = name or backbone
+    known = name or (path.stem if path.stem in CHECKPOINTS else None)
+    backbone = _check(path, CHECKPOINTS[known].backbone if known else None)
+    sha256 = sha256_of(path)
+    published = {checkpoint.sha256: published for published, checkpoint in CHECKPOINTS.items() if checkpoint.sha256}
+    if name is None:
+        # a file without a published SHA-256 is known by its name
+        by_name = known if known and CHECKPOINTS[known].sha256 is None else None
+        name = published.get(sha256, by_name)
+    if name is None:
+        raise UserError(
+            f"{path} is a {backbone}, but not a published file (SHA-256 {sha256}): if you want trainings to start from "
+            f"it in place of that one, add --as {backbone}."
+        )
     target = folder / f"{name}.pt"
     _refuse_to_replace(target, force)
-    sha256 = sha256_of(path)
-    if CHECKPOINTS[name].sha256 not in (None, sha256):
-        print(f"note: {path} is not the published {name} (SHA-256 {sha256}); it fits, and is installed as such.")
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".partial.{os.getpid()}.pt"
     try:
@@ -110,12 +138,12 @@ def _check(path: Path, expected: str | None) -> str:
 
 
 def _move(partial: Path, target: Path, sha256: str) -> Path:
-    from nnunetv2_sam2_3dmed.network.checkpoints import sha256_file
+    from nnunetv2_sam2_3dmed.network.checkpoints import record_sha256, sha256_file
 
     # an old record must never stand beside a new file
     sha256_file(target).unlink(missing_ok=True)
     os.replace(partial, target)
-    sha256_file(target).write_text(f"{sha256}  {target.name}\n")
+    record_sha256(target, sha256)
     return target
 
 

@@ -95,6 +95,14 @@ def recorded_sha256(checkpoint: Path) -> str | None:
     return record.read_text().split()[0] if record.is_file() else None
 
 
+def record_sha256(checkpoint: Path, sha256: str) -> None:
+    """Writes the record beside and renames it."""
+    record = sha256_file(checkpoint)
+    partial = record.with_name(f"{record.name}.partial")
+    partial.write_text(f"{sha256}  {checkpoint.name}\n")
+    os.replace(partial, record)
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

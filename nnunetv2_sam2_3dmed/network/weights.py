@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,11 +80,11 @@ def _named(tensors: list[str]) -> str:
     return f"{len(tensors)} tensors ({', '.join(tensors[:5])}{more})"
 
 
-def _fill(component: str, module: nn.Module, values: dict[str, torch.Tensor], source: Path) -> set[str]:
-    """Copies ``values`` into ``module`` and returns the names that were filled.
+def _check(component: str, module: nn.Module, values: dict[str, torch.Tensor], source: Path) -> dict[str, torch.Tensor]:
+    """Those of ``values`` that ``module`` has.
 
     Raises:
-        UserError: a tensor has another shape in the file, or is missing there; nothing is changed then.
+        UserError: a tensor has another shape in the file, or is missing there.
     """
     own = module.state_dict()
     hint = "install the checkpoint that the plan names or plan again with `sam2_3dmed plan --backbone`."
@@ -100,12 +101,10 @@ def _fill(component: str, module: nn.Module, values: dict[str, torch.Tensor], so
     missing = [name for name in own if name not in values and not any(part in name for part in _NOT_IN_SAM2)]
     if missing:
         raise UserError(f"{source} lacks, for the {component}, {_named(missing)}; {hint}")
-    found = {name: values[name].clone() for name in own if name in values}
-    module.load_state_dict(found, strict=False)
-    return set(found)
+    return {name: values[name].clone() for name in own if name in values}
 
 
-def _report(component: str, names: list[str], filled: set[str], adapted: bool) -> ComponentReport:
+def _report(component: str, names: list[str], filled: Container[str], adapted: bool) -> ComponentReport:
     changed = [n for n in names if n in filled and adapted and any(part in n for part in _ADAPTED)]
     fresh = [n for n in names if n not in filled]
     return ComponentReport(component, len(names) - len(changed) - len(fresh), len(changed), len(fresh))
@@ -141,19 +140,27 @@ def load_sam2_weights(network: SAM2_3dMed, path: Path) -> list[ComponentReport]:
         for name, value in weights.items()
         if name.startswith("image_encoder.")
     }
-    filled = _fill("image encoder", network.encoder, encoder, path)
-    reports = [_report("image encoder", list(network.encoder.state_dict()), filled, adapted=False)]
     branches = {"segmentation branch": network.segmentation, "boundary branch": network.boundary}
+    modules: dict[str, nn.Module] = {"image encoder": network.encoder}
+    found = {"image encoder": _check("image encoder", network.encoder, encoder, path)}
+    for name, branch in branches.items():
+        if branch is not None:
+            modules[name] = branch
+            found[name] = _check(name, branch, _propagation_sources(branch, weights), path)
+    # all of it fits: nothing is changed otherwise
+    for name, module in modules.items():
+        module.load_state_dict(found[name], strict=False)
+
+    reports = [_report("image encoder", list(network.encoder.state_dict()), found["image encoder"], adapted=False)]
     for name, branch in branches.items():
         if branch is None:
             continue
-        filled = _fill(name, branch, _propagation_sources(branch, weights), path)
         names = list(branch.state_dict())
         for part in _PARTS:
             inside = [n for n in names if n.startswith(f"{part}.")]
             if inside:
                 label = f"{name}, {part.replace('_', ' ')}"
-                reports.append(_report(label, inside, filled, adapted=branch.num_masks > 1))
+                reports.append(_report(label, inside, found[name], adapted=branch.num_masks > 1))
         rest = [n for n in names if n.split(".")[0] not in _PARTS]
-        reports.append(_report(f"{name}, pointers and embeddings", rest, filled, adapted=False))
+        reports.append(_report(f"{name}, pointers and embeddings", rest, found[name], adapted=False))
     return reports

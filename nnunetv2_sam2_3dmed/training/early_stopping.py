@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_KEPT = 0.9  # of the moving average in each epoch, as in nnU-Net's
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     """Stops when the moving average of the pseudo Dice has had no new best for :attr:`patience` epochs.
 
-    It has no state: it looks at the logged curve, so that ``--c`` decides as the first run did.
+    The wait begins with the first structure found: a Dice of zero is a slow start, not convergence. There is no
+    state but the logged curve, so that ``--c`` decides as the first run did.
 
     Attributes:
         patience: in epochs.
@@ -18,21 +22,23 @@ class EarlyStopping:
 
     patience: int
 
-    def reason(self, ema_dice: Sequence[float]) -> str | None:
+    def reason(self, pseudo_dice: Sequence[float]) -> str | None:
         """Why to stop now, in a sentence; None to go on.
 
         Args:
-            ema_dice: nnU-Net's ``ema_fg_dice``, one value per finished epoch.
+            pseudo_dice: nnU-Net's ``mean_fg_dice``, one value per finished epoch; epochs in which no class could be
+                judged (NaN) leave the average as it was.
         """
-        if not ema_dice:
-            return None
-        # the first of equal values, as nnU-Net keeps its best checkpoint; undefined values are never the best
-        defined = [(value, -epoch) for epoch, value in enumerate(ema_dice) if value == value]
-        best, best_epoch = max(defined, default=(float("nan"), 0))
-        without = len(ema_dice) - 1 + best_epoch
+        average, best, best_epoch = math.nan, 0.0, len(pseudo_dice) - 1
+        for epoch, value in enumerate(pseudo_dice):
+            if not math.isnan(value):
+                average = value if math.isnan(average) else _KEPT * average + (1 - _KEPT) * value
+            if average > best:
+                best, best_epoch = average, epoch
+        without = len(pseudo_dice) - 1 - best_epoch
         if without < self.patience:
             return None
         return (
-            f"stopped early after {len(ema_dice)} epochs: the moving average of the pseudo Dice has not risen above "
-            f"the {best:.4f} of epoch {-best_epoch} for {without} epochs (patience {self.patience})"
+            f"stopped early after {len(pseudo_dice)} epochs: the moving average of the pseudo Dice has not risen above "
+            f"the {best:.4f} of epoch {best_epoch} for {without} epochs (patience {self.patience})"
         )

@@ -45,17 +45,18 @@ class DiceBCELoss:
 
 
 def srpp_loss(offsets: torch.Tensor, slices: torch.Tensor, slice_distance: float = 1.0) -> torch.Tensor:
-    """L_srpp (equation 2): mean over ordered pairs i != j of (P_ij - (j - i))^2.
+    """L_srpp (equation 2): mean over ordered pairs i != j of (P_ij - (j - i))^2, in slices squared.
 
     Args:
         offsets: (B, D, D), predicted P.
         slices: (B, D), bool; pairs with a slice that is not there do not count.
-        slice_distance: from one slice to the next, in the unit of P; 1 if P counts slices.
+        slice_distance: from one slice to the next, in the unit of P; 1 if P counts slices. The error is stated in
+            slices whatever the unit, so that its weight means the same for thin and for thick slices.
     """
     index = torch.arange(offsets.shape[1], device=offsets.device)
-    truth = slice_distance * (index[None, :] - index[:, None]).to(offsets.dtype)
+    truth = (index[None, :] - index[:, None]).to(offsets.dtype)
     pairs = slices[:, :, None] & slices[:, None, :] & (index[None, :] != index[:, None])
-    return ((offsets - truth).square() * pairs).sum() / pairs.sum().clamp(min=1)
+    return ((offsets / slice_distance - truth).square() * pairs).sum() / pairs.sum().clamp(min=1)
 
 
 def boundary_loss(logits: torch.Tensor, targets: Targets) -> torch.Tensor:

@@ -20,7 +20,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.network.checkpoints import installed_checkpoint, recorded_sha256
+from nnunetv2_sam2_3dmed.network.checkpoints import (
+    CHECKPOINTS,
+    installed_checkpoint,
+    recorded_sha256,
+    sha256_of,
+    weights_folder,
+)
 from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
 from nnunetv2_sam2_3dmed.training.augmentation import paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
@@ -128,8 +134,7 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         """
         wanted = self.pretrained and not self.resumed and not self.was_initialized
         if wanted:
-            backbone = self.architecture_of(self.configuration_manager).get("backbone", "sam2.1_hiera_tiny")
-            checkpoint = installed_checkpoint(self.checkpoint or backbone)
+            checkpoint = self._find_checkpoint()
         # nnU-Net's own wrapping holds on one machine with GPUs only: it takes the global rank for the number of
         # the GPU, and broadcasts buffers in every forward pass, which hangs in the final validation, where the
         # processes have different numbers of passes
@@ -143,8 +148,34 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         if distributed:
             self._distribute()
 
+    def _find_checkpoint(self) -> Path:
+        """The installed file; if one process lacks it, all say so instead of waiting for that one."""
+        backbone = self.architecture_of(self.configuration_manager).get("backbone", "sam2.1_hiera_tiny")
+        name = self.checkpoint or backbone
+        if CHECKPOINTS[name].backbone != backbone:
+            raise UserError(
+                f"{type(self).__name__} starts from {name}, a {CHECKPOINTS[name].backbone}, but the plan's backbone is "
+                f"{backbone}: plan again with `sam2_3dmed plan --backbone {CHECKPOINTS[name].backbone}`."
+            )
+        checkpoint, problem = weights_folder() / f"{name}.pt", None
+        try:
+            checkpoint = installed_checkpoint(name)
+        except UserError as error:
+            problem = str(error)
+        problems = [problem]
+        if self.is_ddp:
+            problems = [None] * dist.get_world_size()
+            dist.all_gather_object(problems, problem)
+        for found in problems:
+            if found is not None:
+                raise UserError(found)
+        return checkpoint
+
     def _load_pretrained(self, checkpoint: Path) -> None:
-        self.print_to_log_file(f"{checkpoint}, SHA-256 {recorded_sha256(checkpoint) or 'not recorded'}")
+        if self.local_rank == 0:
+            sha256 = sha256_of(checkpoint)
+            changed = "" if sha256 == recorded_sha256(checkpoint) else " (not the one recorded when it was installed)"
+            self.print_to_log_file(f"{checkpoint}, SHA-256 {sha256}{changed}")
         for report in load_sam2_weights(self.network, checkpoint):
             self.print_to_log_file(
                 f"{checkpoint.name} -> {report.component}: {report.taken} tensors taken, "
@@ -162,7 +193,9 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         self._set_batch_size_and_oversample()
         self.loss = self._build_loss()
         device_ids = [self.device.index] if self.device.type == "cuda" else None
-        self.network = DistributedDataParallel(self.network, device_ids=device_ids, broadcast_buffers=False)
+        # buffers are made alike here, once: they never change, and later passes must not wait for each other
+        self.network = DistributedDataParallel(self.network, device_ids=device_ids)
+        self.network.broadcast_buffers = False
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """As nnU-Net's; the SAM 2 file is not needed, all weights are in the checkpoint."""
@@ -249,7 +282,7 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         self.on_train_start()
         early_stopping = EarlyStopping(self.patience)
         while self.current_epoch < self.num_epochs:
-            reason = early_stopping.reason(self.logger.get_value("ema_fg_dice", step=None))
+            reason = early_stopping.reason(self.logger.get_value("mean_fg_dice", step=None))
             if reason is not None:
                 self.print_to_log_file(f"Training {reason}")
                 self.logger.local_logger.stopped_early = reason

@@ -24,7 +24,8 @@ class SAM2_3dMedTrainer_SRPPmm(SAM2_3dMedTrainer):
     """SRPP states offsets in millimetres instead of slices.
 
     nnU-Net resamples all cases of a dataset to one spacing, so that within one dataset this scales the offsets
-    by a constant; between datasets the same distance in the body becomes the same number.
+    by a constant; between datasets the same distance in the body becomes the same number. The loss stays in
+    slices squared: lambda_1 means the same with either unit.
     """
 
     def slice_distance(self) -> float:
@@ -66,7 +67,8 @@ class SAM2_3dMedTrainer_noPretrain(SAM2_3dMedTrainer_trainTrunk):
 
     The paper states no learning rate of its own for this row. At its 5e-5 a fresh transformer hardly moves; of
     4e-4 and 1e-3 the lower one learned faster. Dropout in memory attention, which SAM 2 has against overfitting
-    a large dataset for long, only slows a fresh network down.
+    a large dataset for long, only slows a fresh network down. Attention windows larger than the image, which SAM 2
+    pads, are fitted to it.
     """
 
     pretrained = False

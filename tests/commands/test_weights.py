@@ -42,14 +42,26 @@ def published(brought, monkeypatch):
     return addresses
 
 
-def test_a_file_is_installed_under_the_name_of_its_backbone_with_its_sha256(folder, brought, capsys):
+def test_a_published_file_is_known_by_its_sha256(folder, published, brought, capsys):
     assert main(["weights", str(brought)]) == 0
     assert (folder / "sam2_hiera_tiny.pt").read_bytes() == brought.read_bytes()
     sha256 = hashlib.sha256(brought.read_bytes()).hexdigest()
     assert (folder / "sam2_hiera_tiny.pt.sha256").read_text() == f"{sha256}  sam2_hiera_tiny.pt\n"
     assert len(list(folder.iterdir())) == 2
-    printed = capsys.readouterr().out
-    assert "is not the published sam2_hiera_tiny" in printed and sha256 in printed
+    assert sha256 in capsys.readouterr().out
+
+
+def test_another_file_is_installed_only_under_a_name_that_the_user_gives(folder, brought, capsys):
+    assert main(["weights", str(brought)]) == 2
+    message = capsys.readouterr().err
+    assert "not a published file" in message and "--as sam2_hiera_tiny" in message and not folder.exists()
+    assert main(["weights", str(brought), "--as", "sam2_hiera_tiny"]) == 0
+    assert (folder / "sam2_hiera_tiny.pt").read_bytes() == brought.read_bytes()
+
+
+def test_as_is_for_files(folder, capsys):
+    assert main(["weights", "sam2_hiera_tiny", "--as", "sam2_hiera_tiny"]) == 2
+    assert "--as is for a file of yours" in capsys.readouterr().err
 
 
 def test_medsam2_keeps_its_name(folder, tmp_path, capsys):
@@ -66,7 +78,7 @@ def test_a_name_that_does_not_fit_is_refused(folder, brought, capsys):
     assert "--as is 'mine'" in capsys.readouterr().err
 
 
-def test_an_installed_one_is_replaced_only_by_force(folder, brought, capsys):
+def test_an_installed_one_is_replaced_only_by_force(folder, published, brought, capsys):
     assert main(["weights", str(brought)]) == 0
     assert main(["weights", str(brought)]) == 2
     assert "--force" in capsys.readouterr().err

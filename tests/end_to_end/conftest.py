@@ -28,6 +28,8 @@ class Workplace:
         self.root = root
         self.environment = {
             **os.environ,
+            # torchrun looks for the console script itself
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             **{name: str(root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")},
             "nnUNet_extTrainer": os.pathsep.join([trainers_folder(), str(TEST_TRAINERS)]),
             "nnUNet_def_n_proc": "1",

@@ -16,7 +16,7 @@ def test_pretrained_weights_are_needed_to_train_and_not_to_predict(planned, tmp_
 
     official = build_sam2_base(TINY, 64)
     torch.save({"model": official.state_dict()}, tmp_path / "brought.pt")
-    planned.run("sam2_3dmed", "weights", str(tmp_path / "brought.pt"))
+    planned.run("sam2_3dmed", "weights", str(tmp_path / "brought.pt"), "--as", TINY)
     out = planned.run(*TRAIN, "TinyTrainer")
     assert "image encoder: " in out and "segmentation branch: " in out and "boundary branch: " in out
     shutil.rmtree(planned.root / "weights")

@@ -15,7 +15,7 @@ from tests.end_to_end.conftest import DATASET, SHAPE, read_volume
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(Path(__file__).with_name("walk_trainers.py"))
 ROW = re.compile(
-    r"^\|.*\| `(?P<trainer>SAM2_\w+)` \| `nnUNetv2_train 9 (?P<configuration>\w+) 0 -tr (?P<named>\w+)` \|$"
+    r"^\|.*\| `(?P<trainer>SAM2_\w+)` \| `nnUNetv2_train \d (?P<configuration>\w+) 0 -tr (?P<named>\w+)` \|$"
 )
 
 
@@ -28,7 +28,7 @@ def test_every_row_trains_and_predicts(preprocessed, tmp_path):
     preprocessed.run(*("sam2_3dmed", "plan", "-d", "301", "--image-size", "32", "--slices", "4", "--batch-size", "2"))
     for name in ("sam2.1_hiera_tiny", MEDSAM2):
         torch.save({"model": build_sam2_base("sam2.1_hiera_tiny", 64).state_dict()}, tmp_path / f"{name}.pt")
-        preprocessed.run("sam2_3dmed", "weights", str(tmp_path / f"{name}.pt"))
+        preprocessed.run("sam2_3dmed", "weights", str(tmp_path / f"{name}.pt"), "--as", name)
     pairs = [f"{configuration}:{trainer}" for trainer, configuration in trainers.items()]
     preprocessed.run("python", SCRIPT, "train", "301", *pairs)
     shutil.rmtree(preprocessed.root / "weights")

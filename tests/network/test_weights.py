@@ -80,10 +80,10 @@ def test_missing_tensors_are_named_and_nothing_is_changed(official, tmp_path, ma
     weights = {n: v for n, v in official.state_dict().items() if "memory_attention.layers.2.norm1" not in n}
     torch.save({"model": weights}, tmp_path / "incomplete.pt")
     network = make_network()
-    before = copy.deepcopy(network.segmentation.state_dict())
+    before = copy.deepcopy(network.state_dict())
     with pytest.raises(UserError, match=r"lacks.*2 tensors \(memory_attention.layers.2.norm1.weight, .*bias\)"):
         load_sam2_weights(network, tmp_path / "incomplete.pt")
-    assert all(torch.equal(value, before[name]) for name, value in network.segmentation.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_tensors_of_another_shape_are_named(official, tmp_path, make_network):

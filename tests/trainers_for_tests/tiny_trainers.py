@@ -33,6 +33,7 @@ class TinyTrainer_noPretrain(_Tiny, SAM2_3dMedTrainer_noPretrain):
 
 class TinyTrainer_stopsEarly(TinyTrainer_noPretrain):
     patience = 1
+    peak_lr = 0.0  # it cannot get better
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)

@@ -47,6 +47,14 @@ def test_srpp_by_hand():
     assert srpp_loss(-perfect, there).item() == pytest.approx(8.0)
 
 
+def test_srpp_in_millimetres_weighs_as_in_slices():
+    """Slices 2.5 mm apart: perfect offsets are 2.5 (j - i); an error of 5 mm is one of two slices."""
+    there = torch.ones(1, 2, dtype=torch.bool)
+    perfect = torch.tensor([[[0.0, 2.5], [-2.5, 0.0]]])
+    assert srpp_loss(perfect, there, slice_distance=2.5).item() == 0
+    assert srpp_loss(perfect + 5.0, there, slice_distance=2.5).item() == pytest.approx(4.0)
+
+
 def test_srpp_ignores_its_diagonal_and_padded_slices():
     offsets = torch.diag_embed(torch.full((1, 3), 100.0))
     there = torch.tensor([[True, True, False]])

@@ -8,7 +8,9 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
+from nnunetv2_sam2_3dmed.training.checks import check_slices
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from tests.plans.test_planner import DATASET, make_plans
 
@@ -151,6 +153,43 @@ def test_both_directions_are_averaged(full):
     patches = torch.randn(1, 1, 4, 24, 20)
     there, back = full.eval()(patches), full(patches.flip(2)).flip(2)
     torch.testing.assert_close(network(patches), (there + back) / 2, atol=1e-5, rtol=1e-5)
+
+
+class Rates(found_by_nnunet.SAM2_3dMedTrainer_MedSAM2Rates):
+    """Only what the optimizer needs, without nnU-Net's folders."""
+
+    def __init__(self):
+        self.network = build(type(self))
+        self.initial_lr, self.weight_decay, self.num_epochs = self.peak_lr, 0.1, 10
+
+
+def test_medsam2_s_rates_fall_to_a_tenth_together():
+    trainer = Rates()
+    optimizer, schedule = trainer.configure_optimizers()
+    rest, trunk = optimizer.param_groups
+    expected = {id(p) for p in trainer.network.encoder.trunk.parameters()}
+    assert {id(p) for p in trunk["params"]} == expected
+    assert len(rest["params"]) + len(trunk["params"]) == len(list(trainer.network.parameters()))
+    assert (rest["lr"], trunk["lr"]) == (5e-5, 3e-5)
+    schedule.step(10)
+    assert (rest["lr"], trunk["lr"]) == (pytest.approx(5e-6), pytest.approx(3e-6))
+
+
+def test_millimetres_come_from_the_spacing_of_the_slices():
+    trainer = object.__new__(found_by_nnunet.SAM2_3dMedTrainer_SRPPmm)
+    trainer.configuration_manager = configuration()
+    assert trainer.slice_distance() == 2.5
+
+
+def test_a_configuration_with_other_slices_is_refused():
+    plans = make_plans()
+    add_configurations(plans, DATASET, PlanOptions(image_size=IMAGE_SIZE, slices=4, patch_size=(24, 20)))
+    check_slices(plans, "3d_slices3", "SAM2_3dMedTrainer_slices3", 3)
+    check_slices(plans, "3d", "SAM2_3dMedTrainer", None)
+    with pytest.raises(
+        UserError, match="SAM2_3dMedTrainer_slices3 is for stacks of 3 slices.*'3d' has 4.*`3d_slices3`"
+    ):
+        check_slices(plans, "3d", "SAM2_3dMedTrainer_slices3", 3)
 
 
 def test_configurations_of_three_and_six_slices_differ_in_the_slices_alone():
