@@ -50,6 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="output folder (default: comparison_fold_FOLD in the dataset's folder in nnUNet_results)",
     )
     parser.add_argument("--reference", metavar="METHOD", help="what the paired tests are against (default: the first)")
+    parser.add_argument(
+        "--published",
+        nargs="?",
+        const="ConvolutionalEncoder",
+        choices=("ConvolutionalEncoder", "ResidualEncoderM", "ResidualEncoderL"),
+        help="pair with nnU-Net's published Dice of the same cases (MSD hippocampus, lung, pancreas, spleen): its "
+        "default network unless a ResEnc preset is named",
+    )
     parser.add_argument("--processes", type=int, metavar="N", help="worker processes (default: CPUs, at most 8)")
 
 
@@ -110,6 +118,7 @@ def run(args: argparse.Namespace) -> None:
         processes=args.processes,
         dataset_name=dataset,
         reference=args.reference,
+        published=args.published,
     )
     print(as_markdown(comparison))
     print(f"written to {output}", file=sys.stderr)

@@ -19,6 +19,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.evaluation.sources import share_cases
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
@@ -43,6 +44,7 @@ def compare(
     progress: bool = True,
     dataset_name: str | None = None,
     reference: str | None = None,
+    published: str | None = None,
 ) -> Comparison:
     """Scores every case that all methods share and writes the result.
 
@@ -65,6 +67,8 @@ def compare(
         progress: whether to show a progress bar on stderr.
         dataset_name: the dataset's name in the report; default: the ``name`` in ``dataset_json``.
         reference: the method that the paired tests are against; default: the first.
+        published: the network of nnU-Net's published per-case results to pair the methods with, if any; needs
+            ``dataset_name``.
 
     Raises:
         UserError: if predictions or truth are missing, unreadable, or not on the same voxel grid.
@@ -102,6 +106,7 @@ def compare(
         rows=summarize(scores, seconds),
         tests=compare_with(reference, scores),
         ranks=rank_methods(scores),
+        published=pair_with_published(dataset_name or "", scores, classes, published) if published else (),
     )
     write(comparison, output_folder)
     return comparison

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.evaluation.bootstrap import mean_interval
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average
+from nnunetv2_sam2_3dmed.evaluation.published import PublishedPair
 from nnunetv2_sam2_3dmed.evaluation.ranking import Rank, rank
 from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest, correct, paired_test
 
@@ -91,6 +92,7 @@ class Comparison:
         rows: for each class, and then for :data:`FOREGROUND`, one row per method.
         tests: Dice and NSD of each method against the reference method.
         ranks: of all methods, by Dice and by NSD; empty with a single method.
+        published: each method beside published results, where they were asked for.
     """
 
     dataset_name: str
@@ -104,6 +106,7 @@ class Comparison:
     rows: Sequence[Row]
     tests: Sequence[PairedTest]
     ranks: Sequence[Rank]
+    published: Sequence[PublishedPair] = ()
 
     @property
     def cases(self) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from nnunetv2_sam2_3dmed.evaluation.metrics import EMPTY_MASK_POLICY
+from nnunetv2_sam2_3dmed.evaluation.published import SOURCE, PublishedPair
 from nnunetv2_sam2_3dmed.evaluation.ranking import Rank
 from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, Row, Statistic
@@ -46,6 +47,8 @@ def as_markdown(comparison: Comparison) -> str:
         parts += [f"Paired tests: {TESTS}.", _tests_table(comparison.tests)]
     if comparison.ranks:
         parts += [f"Ranks: {RANKS}.", _ranks_table(comparison.ranks)]
+    if comparison.published:
+        parts += [f"Beside published results: {SOURCE}.", _published_table(comparison.published)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,6 +81,16 @@ def _tests_table(tests: Sequence[PairedTest]) -> str:
         [t.metric, t.method, t.reference, f"{t.mean_difference:+.4f} [{t.low:+.4f}, {t.high:+.4f}]", f"{t.effect:+.2f}"]
         + [_p(t.p, t.n), _p(t.p_holm, t.n)]
         for t in tests
+    ]
+    return _table(header, body)
+
+
+def _published_table(pairs: Sequence[PublishedPair]) -> str:
+    header = ["method", "published network", "common cases", "Dice", "published Dice", "difference", "p"]
+    body = [
+        [pair.method, pair.network, str(pair.n), f"{pair.dice:.3f}", f"{pair.published_dice:.3f}"]
+        + [f"{pair.dice - pair.published_dice:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}]", _p(pair.p, pair.n)]
+        for pair in pairs
     ]
     return _table(header, body)
 
@@ -141,6 +154,8 @@ def as_json(comparison: Comparison, used: Mapping[str, Any]) -> str:
         "paired_tests": [asdict(test) for test in comparison.tests],
         "ranking": RANKS,
         "ranks": [asdict(place) for place in comparison.ranks],
+        "published": [asdict(pair) for pair in comparison.published],
+        "published_source": SOURCE if comparison.published else None,
     }
     return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
 
