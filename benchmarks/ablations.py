@@ -19,12 +19,11 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-from equal_time import RESULTS, machine
+from equal_time import DATASET, RESULTS, machine
 from trainers.benchmark_trainers import ABLATIONS, SEEDS, repetition_name
 
 from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
 
-DATASET = "Dataset004_Hippocampus"
 TRAINERS = Path(__file__).parent / "trainers"
 
 

@@ -30,6 +30,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, nnunet_folder
 
 RESULTS = Path(__file__).parent / "results"
+DATASET = "Dataset004_Hippocampus"
 
 
 class Runner:
@@ -84,6 +85,10 @@ def training_facts(dataset: str, configuration: str, trainer: str) -> dict:
     }
 
 
+def results_folder(configuration: str, trainer: str) -> Path:
+    return nnunet_folder("nnUNet_results") / DATASET / f"{trainer}__nnUNetPlans__{configuration}"
+
+
 def machine(device: str) -> dict:
     facts = {"platform": platform.platform(), "cpus": os.cpu_count(), "torch": torch.__version__}
     if Path("/proc/cpuinfo").exists():
@@ -106,15 +111,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--name", help="of the result files")
     parser.add_argument("--note", action="append", default=[], help="what a reader must know about this run")
-    parser.add_argument("--collect", action="store_true", help="run nothing, write the results of what is there")
+    parser.add_argument(
+        "--collect", action="store_true", help="train nothing, write the results of the methods that are there"
+    )
     args = parser.parse_args()
 
     run = Runner(dry=args.collect)
     if args.data is not None:
-        raw = nnunet_folder("nnUNet_raw") / "Dataset004_Hippocampus"
+        raw = nnunet_folder("nnUNet_raw") / DATASET
         run("nnUNetv2_convert_MSD_dataset", "-i", str(args.data), done=raw)
-    dataset = "Dataset004_Hippocampus"
-    preprocessed = nnunet_folder("nnUNet_preprocessed") / dataset / "nnUNetPlans_3d_fullres"
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / DATASET / "nnUNetPlans_3d_fullres"
     run("nnUNetv2_plan_and_preprocess", "-d", "4", "-c", "3d_fullres", done=preprocessed)
     options = [
         *(("--image-size", str(args.image_size)) if args.image_size else ()),
@@ -126,14 +132,16 @@ def main() -> None:
     methods = [("3d_fullres", f"nnUNetTrainer_{args.minutes}minutes")]
     methods += [("3d", f"{trainer}_{args.minutes}minutes") for trainer in args.ours]
     for configuration, trainer in methods:
-        folder = nnunet_folder("nnUNet_results") / dataset / f"{trainer}__nnUNetPlans__{configuration}" / "fold_0"
+        folder = results_folder(configuration, trainer) / "fold_0"
         run(
             *("nnUNetv2_train", "4", configuration, "0", "-tr", trainer, "-device", args.device),
             done=folder / "validation" / "summary.json",
             go_on=["--c"] if folder.exists() else [],
         )
+    if args.collect:
+        methods = [m for m in methods if (results_folder(*m) / "fold_0" / "validation" / "summary.json").exists()]
     name = args.name or f"hippocampus_fold0_{args.minutes}min_{args.device}"
-    output = nnunet_folder("nnUNet_results") / dataset / f"comparison_{name}"
+    output = nnunet_folder("nnUNet_results") / DATASET / f"comparison_{name}"
     folders = [f"{trainer}__nnUNetPlans__{configuration}" for configuration, trainer in methods]
     run("sam2_3dmed", "compare", "-d", "4", "-f", "0", "-m", *folders, "-o", str(output))
     if args.collect:

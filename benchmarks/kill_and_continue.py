@@ -23,11 +23,11 @@ import time
 from pathlib import Path
 
 import torch
-from equal_time import RESULTS, machine
+from equal_time import DATASET, RESULTS, machine
 
 from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
 
-FOLD = Path("Dataset004_Hippocampus") / "KilledTrainer__nnUNetPlans__3d" / "fold_0"
+FOLD = Path(DATASET) / "KilledTrainer__nnUNetPlans__3d" / "fold_0"
 EPOCH = re.compile(r"^\S+ \S+ Epoch (\d+)\s*$", re.MULTILINE)
 
 

@@ -59,7 +59,7 @@ def published_dice(dataset: str, network: str) -> dict[str, dict[int, float]]:
     """
     scores: dict[str, dict[int, float]] = defaultdict(dict)
     datasets = set()
-    text = files("nnunetv2_sam2_3dmed").joinpath("published", "nnunet_msd_cv_percase.csv").read_text()
+    text = (files("nnunetv2_sam2_3dmed") / "published" / "nnunet_msd_cv_percase.csv").read_text()
     for row in csv.DictReader(text.splitlines()):
         datasets.add(row["dataset"])
         if (row["dataset"], row["config"]) == (dataset, network):
