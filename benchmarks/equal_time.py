@@ -27,7 +27,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, nnunet_folder
+from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
 
 RESULTS = Path(__file__).parent / "results"
 DATASET = "Dataset004_Hippocampus"
@@ -49,9 +49,9 @@ class Runner:
         subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:], *go_on], check=True)
 
 
-def training_facts(dataset: str, configuration: str, trainer: str) -> dict:
+def training_facts(configuration: str, trainer: str) -> dict:
     """What a finished training of fold 0 says about itself."""
-    folder = nnunet_folder("nnUNet_results") / dataset / f"{trainer}__nnUNetPlans__{configuration}"
+    folder = results_folder(configuration, trainer)
     # our own checkpoint: nnU-Net's format needs the classes it was pickled with
     checkpoint = torch.load(folder / "fold_0" / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     log = checkpoint["logging"]
@@ -156,7 +156,7 @@ def main() -> None:
         "notes": args.note,
         "machine": machine(args.device),
         "commands": [command.replace(str(output), output.name) for command in run.commands],
-        "methods": [training_facts(dataset_name("4"), *method) for method in methods],
+        "methods": [training_facts(*method) for method in methods],
         "comparison": json.loads(comparison),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
