@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> None:
             f"{args.trainer} is not one of this package's trainers, and nnU-Net's own run on one machine only: use "
             f"`nnUNetv2_train -num_gpus`."
         )
-    torch.set_num_threads(1 if args.device == "cuda" else max(1, (os.cpu_count() or 1) // _processes_here()))
     if args.device == "cuda":
+        torch.set_num_threads(1)  # as nnU-Net does
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.backends.cudnn.benchmark = True
     dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
@@ -79,7 +79,3 @@ def run(args: argparse.Namespace) -> None:
         trainer.perform_actual_validation(args.npz)
     finally:
         dist.destroy_process_group()
-
-
-def _processes_here() -> int:
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

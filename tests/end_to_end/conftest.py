@@ -32,6 +32,8 @@ class Workplace:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             **{name: str(root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")},
             "nnUNet_extTrainer": os.pathsep.join([trainers_folder(), str(TEST_TRAINERS)]),
+            # two of pytest's workers share the machine: threads that wait should not spin
+            "OMP_WAIT_POLICY": "passive",
             "nnUNet_def_n_proc": "1",
             "nnUNet_n_proc_DA": "1",
             "nnUNet_npp": "1",

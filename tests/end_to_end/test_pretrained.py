@@ -4,6 +4,7 @@ import shutil
 
 import torch
 
+from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from tests.end_to_end.conftest import DATASET, TRAIN
 
@@ -18,7 +19,9 @@ def test_pretrained_weights_are_needed_to_train_and_not_to_predict(planned, tmp_
     torch.save({"model": official.state_dict()}, tmp_path / "brought.pt")
     planned.run("sam2_3dmed", "weights", str(tmp_path / "brought.pt"), "--as", TINY)
     out = planned.run(*TRAIN, "TinyTrainer")
-    assert "image encoder: " in out and "segmentation branch: " in out and "boundary branch: " in out
+    for component in ("image encoder", "segmentation branch, memory attention", "boundary branch, mask decoder"):
+        assert f"{TINY}.pt -> {component}: " in out
+    assert f"SHA-256 {sha256_of(tmp_path / 'brought.pt')}" in out
     shutil.rmtree(planned.root / "weights")
 
     fold = planned.results(DATASET, "TinyTrainer") / "fold_0"

@@ -24,6 +24,7 @@ def test_two_nodes_train_and_validate_together(planned):
             *("torchrun", "--nnodes", "2", "--node-rank", str(node), "--nproc-per-node", "1"),
             *("--master-addr", "127.0.0.1", "--master-port", str(port), "--no-python"),
             *("sam2_3dmed", "train", "301", "3d", "0", "-tr", "TinyTrainer_noPretrain", "-device", "cpu"),
+            OMP_NUM_THREADS="1",
         )
 
     threads = [threading.Thread(target=launch, args=(node,)) for node in range(2)]
@@ -39,7 +40,3 @@ def test_two_nodes_train_and_validate_together(planned):
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     assert not any(name.startswith("module.") for name in checkpoint["network_weights"])
     assert all(len(checkpoint["logging"][k]) == 2 for k in ("train_losses", "train_loss_srpp", "mean_fg_dice"))
-
-    # what was trained on several machines goes on and predicts on one
-    out = planned.run("nnUNetv2_train", "301", "3d", "0", "-tr", "TinyTrainer_noPretrain", "-device", "cpu", "--val")
-    assert "Mean Validation Dice" in out
