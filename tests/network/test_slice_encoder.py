@@ -44,9 +44,10 @@ def test_features_equal_forward_image():
     sam2 = build_sam2_base("sam2.1_hiera_tiny", 64)
     adapter = InputAdapter(1, 64, (-3, 3))
     patches = torch.randn(2, 1, 3, 64, 64)
+    encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk=True)  # of the same modules
     with torch.no_grad():
         expected = sam2.forward_image(adapter(patches))
-        features = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk=True)(patches)
+        features = encoder(patches)
         ours = [
             sam2.sam_mask_decoder.conv_s0(features.stride4.flatten(0, 1)),
             sam2.sam_mask_decoder.conv_s1(features.stride8.flatten(0, 1)),
