@@ -6,12 +6,14 @@
 
 Runs stock commands, skips what is there already, and writes benchmarks/results/NAME.json and NAME.md: the Dice of
 each repetition on the validation cases, mean and spread, and whether a difference from the full model is larger than
-the spread. May be interrupted and started again.
+the spread. May be interrupted and started again; repetitions that the file holds from an earlier run with the same
+configuration are kept, so that they can be added one by one (--seeds).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -57,7 +59,9 @@ def dice(name: str) -> dict[str, float]:
 
 
 def verdict(values: list[float], reference: list[float]) -> str:
-    """A difference is called one only where the repetitions of the two do not overlap."""
+    """A difference is called one only where there are three repetitions and those of the two do not overlap."""
+    if min(len(values), len(reference)) < 3:
+        return "too few repetitions to say"
     if min(values) > max(reference):
         return "better in every repetition"
     if max(values) < min(reference):
@@ -74,9 +78,15 @@ def main() -> None:
     for seed in args.seeds:  # a repetition of all before the next one, so that an interruption leaves whole ones
         for ablation in ABLATIONS:
             train(repetition_name(ablation, seed), args.device)
-    results = {a: [dice(repetition_name(a, seed)) for seed in args.seeds] for a in ABLATIONS}
     plans = json.loads((folder_of(repetition_name("full", args.seeds[0])) / "plans.json").read_text())
-    means = {a: [r["mean"] for r in runs] for a, runs in results.items()}
+    configuration = plans["configurations"]["3d"]
+    file = RESULTS / f"{args.name}.json"
+    results: dict[str, dict[str, dict]] = {ablation: {} for ablation in ABLATIONS}
+    if file.exists() and (earlier := json.loads(file.read_text()))["configuration"] == configuration:
+        results = earlier["results"]
+    for ablation, seed in itertools.product(ABLATIONS, args.seeds):
+        results[ablation][str(seed)] = dice(repetition_name(ablation, seed))
+    means = {a: [r["mean"] for _, r in sorted(runs.items())] for a, runs in results.items()}
     rows = [
         f"| {a} | {', '.join(f'{v:.3f}' for v in values)} | {mean(values):.3f} | "
         f"{stdev(values) if len(values) > 1 else float('nan'):.3f} | "
@@ -89,8 +99,8 @@ def main() -> None:
         *rows,
     ]
     RESULTS.mkdir(exist_ok=True)
-    report = {"machine": machine(args.device), "configuration": plans["configurations"]["3d"], "results": results}
-    (RESULTS / f"{args.name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    report = {"machine": machine(args.device), "configuration": configuration, "results": results}
+    file.write_text(json.dumps(report, indent=1) + "\n")
     (RESULTS / f"{args.name}.md").write_text("\n".join(table) + "\n")
     print("\n".join(table))
 
