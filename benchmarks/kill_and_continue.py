@@ -76,7 +76,7 @@ def main() -> None:
                 if process.poll() is not None:
                     raise SystemExit(log.read_text())
                 time.sleep(0.05)
-            wait = chance.uniform(0.0, 6.0)
+            wait = chance.uniform(0.0, 20.0)
             time.sleep(wait)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
