@@ -173,8 +173,8 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
 
     def _load_pretrained(self, checkpoint: Path) -> None:
         if self.local_rank == 0:
-            sha256 = sha256_of(checkpoint)
-            changed = "" if sha256 == recorded_sha256(checkpoint) else " (not the one recorded when it was installed)"
+            sha256, recorded = sha256_of(checkpoint), recorded_sha256(checkpoint)
+            changed = "" if recorded in (None, sha256) else f" (changed: {recorded} when it was installed)"
             self.print_to_log_file(f"{checkpoint}, SHA-256 {sha256}{changed}")
         for report in load_sam2_weights(self.network, checkpoint):
             self.print_to_log_file(
