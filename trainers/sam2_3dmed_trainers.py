@@ -8,10 +8,12 @@ from nnunetv2_sam2_3dmed.training.ablations import (
     SAM2_3dMedTrainer_noBD,
     SAM2_3dMedTrainer_noBDFusion,
     SAM2_3dMedTrainer_noSRPP,
+    SAM2_3dMedTrainer_selfSorting,
     SAM2_3dMedTrainer_slices3,
     SAM2_3dMedTrainer_slices6,
     SAM2_3dMedTrainer_SRPPMemory,
     SAM2_FinetuneTrainer,
+    SAM2_FinetuneTrainer_selfSorting,
 )
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import (
@@ -49,6 +51,8 @@ __all__ = [
     "SAM2_3dMedTrainer_SRPPMemory",
     "SAM2_3dMedTrainer_SRPPmm",
     "SAM2_3dMedTrainer_bidirectional",
+    "SAM2_3dMedTrainer_selfSorting",
+    "SAM2_FinetuneTrainer_selfSorting",
     "SAM2_3dMedTrainer_lambda_001_03",
     "SAM2_3dMedTrainer_lambda_001_05",
     "SAM2_3dMedTrainer_lambda_003_01",

@@ -9,14 +9,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnunetv2_sam2_3dmed.network.sam2_modules import MaskDecoder, SAM2Base, get_1d_sine_pe
+from nnunetv2_sam2_3dmed.network.self_sorting import SliceSummary, memories_to_attend
 from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
 
 
 class Memory(NamedTuple):
-    """What is kept of one slice: its spatial memory (B, M, H', W') and its object pointer (B, C)."""
+    """What is kept of one slice.
+
+    Attributes:
+        spatial: spatial memory (B, M, H', W').
+        pointer: object pointer (B, C).
+        summary: by which a self-sorting memory chooses; None without one.
+    """
 
     spatial: torch.Tensor
     pointer: torch.Tensor
+    summary: SliceSummary | None = None
 
 
 class MaskPropagation(nn.Module):
@@ -35,12 +43,22 @@ class MaskPropagation(nn.Module):
         fusion: a module (conditioned features, encoder features) -> features that the decoder gets instead
             of the conditioned ones, both (B, C, H', W'); the boundary branch has one.
         bidirectional: also run over the slices from D - 1 to 0, and average the logits.
+        self_sorting: a slice is conditioned on the memories that ``self_sorting.memories_to_attend`` chooses,
+            instead of on slice 0 and the slices just before it.
     """
 
-    def __init__(self, sam2: SAM2Base, num_masks: int, fusion: nn.Module | None = None, bidirectional: bool = False):
+    def __init__(
+        self,
+        sam2: SAM2Base,
+        num_masks: int,
+        fusion: nn.Module | None = None,
+        bidirectional: bool = False,
+        self_sorting: bool = False,
+    ):
         super().__init__()
         self.num_masks = num_masks
         self.bidirectional = bidirectional
+        self.self_sorting = self_sorting
         self.num_memories = sam2.num_maskmem
         self.max_pointers = sam2.max_obj_ptrs_in_encoder
         self.image_size = sam2.image_size
@@ -132,7 +150,9 @@ class MaskPropagation(nn.Module):
         """
         if not memories:
             return embedding + self.no_memory.view(1, -1, 1, 1)
-        spatial, spatial_position = self._spatial_tokens(memories)
+        spatial, spatial_position = (
+            self._chosen_tokens(embedding, memories) if self.self_sorting else self._spatial_tokens(memories)
+        )
         pointers, pointer_position = self._pointer_tokens(memories, depth)
         batch = embedding.shape[0]
         conditioned = self.memory_attention(
@@ -157,6 +177,23 @@ class MaskPropagation(nn.Module):
             tokens.append(spatial.flatten(2).permute(2, 0, 1))  # (H'W', B, M)
             positions.append(place.flatten(2).permute(2, 0, 1) + self.memory_age[age])
         return torch.cat(tokens), torch.cat(positions)
+
+    def _chosen_tokens(self, embedding: torch.Tensor, memories: list[Memory]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of the memories that each stack chooses for itself.
+
+        Ages as SAM 2 has them; what is older than its latest slices has the entry of its conditioning frame.
+        """
+        here = len(memories)
+        summaries = [memory.summary for memory in memories if memory.summary is not None]
+        chosen = memories_to_attend(summaries, embedding, self.num_memories)
+        spatial = torch.stack([memory.spatial for memory in memories])  # (N, B, M, H', W')
+        tokens = spatial.flatten(3).permute(0, 3, 1, 2)  # (N, H'W', B, M)
+        count, length, batch, width = len(chosen), *tokens.shape[1:]
+        tokens = tokens.gather(0, chosen[:, None, :, None].expand(-1, length, -1, width))
+        place = self.memory_encoder.position_encoding(memories[0].spatial).flatten(2).permute(2, 0, 1)
+        ages = (here - 1 - chosen).clamp(max=self.num_memories - 1)
+        positions = place + self.memory_age[ages].view(count, 1, batch, width)
+        return tokens.flatten(0, 1), positions.flatten(0, 1)
 
     def _pointer_tokens(self, memories: list[Memory], depth: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Object pointers of slice 0 and of the slices before this one, newest first, cut into tokens of M."""
@@ -209,4 +246,5 @@ class MaskPropagation(nn.Module):
         large = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
         weights = torch.sigmoid(large) * self.mask_scale + self.mask_bias
         encoded = self.memory_encoder(embedding, weights, skip_mask_sigmoid=True)
-        return Memory(encoded["vision_features"], self.pointer_projection(token))
+        summary = SliceSummary.of(embedding, masks) if self.self_sorting else None
+        return Memory(encoded["vision_features"], self.pointer_projection(token), summary)

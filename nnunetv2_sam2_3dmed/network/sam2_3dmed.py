@@ -54,6 +54,8 @@ class SAM2_3dMed(nn.Module):
         boundary: with boundary detection.
         boundary_fusion: with BD fusion (Table 6).
         bidirectional: both branches also run from the last slice to the first, and average their logits.
+        self_sorting_memory: the segmentation branch attends to memories chosen by confidence, difference and likeness,
+            after MedSAM-2, instead of to slice 0 and the latest ones.
         freeze_trunk: do not train the Hiera trunk.
         lora_rank: rank of trained updates (LoRA) of the trunk's attention layers; 0 for none.
         fitted_windows: the trunk's attention windows are never larger than the image; SAM 2 pads small images
@@ -80,6 +82,7 @@ class SAM2_3dMed(nn.Module):
         boundary: bool = True,
         boundary_fusion: bool = True,
         bidirectional: bool = False,
+        self_sorting_memory: bool = False,
         freeze_trunk: bool = True,
         lora_rank: int = 0,
         fitted_windows: bool = False,
@@ -106,7 +109,9 @@ class SAM2_3dMed(nn.Module):
         adapter = InputAdapter(input_channels, image_size, (low, high))
         channels = sam2.hidden_dim
         self.encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk, lora_rank, fitted_windows)
-        self.segmentation = MaskPropagation(sam2, num_masks, bidirectional=bidirectional)
+        self.segmentation = MaskPropagation(
+            sam2, num_masks, bidirectional=bidirectional, self_sorting=self_sorting_memory
+        )
         self.boundary: MaskPropagation | None = None
         if boundary:
             fusion = BoundaryFusion(channels) if boundary_fusion else None

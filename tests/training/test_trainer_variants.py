@@ -54,6 +54,13 @@ VARIANTS = {
     ),
     "SAM2_3dMedTrainer_SRPPmm": Difference({"slice_distance"}, {}),
     "SAM2_3dMedTrainer_bidirectional": Difference(ARCHITECTURE, {"bidirectional": True}, same_masks=False),
+    "SAM2_3dMedTrainer_selfSorting": Difference(ARCHITECTURE, {"self_sorting_memory": True}, same_masks=False),
+    "SAM2_FinetuneTrainer_selfSorting": Difference(
+        ARCHITECTURE,
+        {"srpp": False, "boundary": False, "self_sorting_memory": True},
+        absent=("srpp.", "boundary."),
+        same_masks=False,
+    ),
     "SAM2_3dMedTrainer_DiceBCE": Difference({"segmentation_loss"}, {}),
     "SAM2_3dMedTrainer_trainTrunk": Difference(ARCHITECTURE, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_MedSAM2Rates": Difference(ARCHITECTURE | {"trunk_lr"}, {"freeze_trunk": False}),

@@ -1,0 +1,97 @@
+"""Which slices to remember by what they hold instead of by where they are, after MedSAM-2 (arXiv 2408.00874).
+
+MedSAM-2 keeps in its memory bank slices that were segmented with confidence and differ from each other, whatever
+their order, and then draws from the bank with weights by likeness to the slice at hand. Its confidence is the mask
+quality that SAM 2 predicts; the networks here have no such head, so it is the IoU that the masks' own
+probabilities expect. The draw is systematic instead of random, so that a prediction can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+CONFIDENT = 0.5  # the expected IoU from which a slice is a candidate
+
+
+class SliceSummary(NamedTuple):
+    """What the choice of a remembered slice goes by.
+
+    Attributes:
+        descriptor: the direction of the slice's mean stride-16 feature, of length 1 (B, C).
+        confidence: the :func:`expected_iou` of its masks (B,).
+    """
+
+    descriptor: torch.Tensor
+    confidence: torch.Tensor
+
+    @classmethod
+    def of(cls, embedding: torch.Tensor, masks: torch.Tensor) -> SliceSummary:
+        """Summarizes a slice with features (B, C, H', W') and mask logits (B, K, H, W)."""
+        return cls(_descriptor(embedding), expected_iou(masks))
+
+
+def _descriptor(embedding: torch.Tensor) -> torch.Tensor:
+    return F.normalize(embedding.detach().float().mean(dim=(-2, -1)), dim=-1)
+
+
+def expected_iou(logits: torch.Tensor) -> torch.Tensor:
+    """How sure masks are of themselves: the expected overlap of each thresholded mask with its probabilities.
+
+    The sum of min(p, m) over the sum of max(p, m), where p are the probabilities and m the mask of p > 1/2; an
+    empty mask that nothing speaks against has 1.
+
+    Args:
+        logits: (B, K, H, W).
+
+    Returns:
+        (B,), 0 to 1, the mean over the K masks.
+    """
+    probabilities = torch.sigmoid(logits.detach().float())
+    masks = (probabilities > 0.5).float()
+    smaller = torch.minimum(probabilities, masks).sum(dim=(-2, -1))
+    larger = torch.maximum(probabilities, masks).sum(dim=(-2, -1))
+    return ((smaller + 1) / (larger + 1)).mean(dim=1)
+
+
+def memories_to_attend(remembered: Sequence[SliceSummary], embedding: torch.Tensor, count: int) -> torch.Tensor:
+    """The memories that a slice attends to, chosen for each stack of the batch by itself.
+
+    Args:
+        remembered: N slices, in their order.
+        embedding: (B, C, H', W'), stride-16 features of the slice at hand.
+        count: how many memories to return.
+
+    Returns:
+        (min(count, N), B), indices into N, ascending; a memory that is much like the slice at hand may come
+        several times.
+    """
+    descriptors = torch.stack([summary.descriptor for summary in remembered])  # (N, B, C)
+    confidences = torch.stack([summary.confidence for summary in remembered])  # (N, B)
+    likeness = (1 + (descriptors * _descriptor(embedding)).sum(dim=-1)) / 2
+    bank = _bank(descriptors, confidences, min(count, len(remembered)))
+    drawn = _systematic_draw((confidences * likeness).gather(0, bank))
+    return bank.gather(0, drawn).sort(dim=0).values
+
+
+def _bank(descriptors: torch.Tensor, confidences: torch.Tensor, size: int) -> torch.Tensor:
+    """The ``size`` confident slices that differ most from the other confident ones; (size, B) indices.
+
+    Where there are too few of them, the most confident of the rest follow.
+    """
+    confident = (confidences >= CONFIDENT).float()
+    unlike = 1 - torch.einsum("nbc,mbc->nmb", descriptors, descriptors)
+    differences = torch.einsum("nmb,mb->nb", unlike, confident)
+    largest = 2 * len(descriptors)  # no sum of differences is larger, so that confident ones come first
+    return torch.where(confident > 0, largest + differences, confidences).topk(size, dim=0).indices
+
+
+def _systematic_draw(weights: torch.Tensor) -> torch.Tensor:
+    """As many draws as there are weights (M, B): what has a share s of them comes floor(M s) or ceil(M s) times."""
+    number, batch = weights.shape
+    shares = (weights / weights.sum(dim=0)).cumsum(dim=0).t().contiguous()  # (B, M)
+    marks = ((torch.arange(number, device=weights.device) + 0.5) / number).expand(batch, -1).contiguous()
+    return torch.searchsorted(shares, marks).clamp(max=number - 1).t()  # rounding may leave the last share below 1
