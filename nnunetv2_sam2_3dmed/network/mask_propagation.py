@@ -105,26 +105,35 @@ class MaskPropagation(nn.Module):
 
     def forward(self, features: SliceFeatures) -> torch.Tensor:
         """Features of B stacks of D slices -> mask logits (B, D, K, S/4, S/4)."""
+        return self.propagate(self.project(features))
+
+    def project(self, features: SliceFeatures) -> SliceFeatures:
+        """The two finer levels as the decoder takes them, with C/8 and C/4 channels: all that is done per slice."""
+        return features._replace(
+            stride4=self._lateral(self.mask_decoder.conv_s0, features.stride4),
+            stride8=self._lateral(self.mask_decoder.conv_s1, features.stride8),
+        )
+
+    def propagate(self, projected: SliceFeatures) -> torch.Tensor:
+        """Projected features of B stacks of D slices -> mask logits (B, D, K, S/4, S/4)."""
         if not self.bidirectional:
-            return self._propagate(features)
+            return self._propagate(projected)
         # the way back is more stacks of the same batch
-        stride4, stride8, stride16 = (torch.cat([level, level.flip(1)]) for level in features[:3])
-        there, back = self._propagate(SliceFeatures(stride4, stride8, stride16, features.position)).chunk(2)
+        stride4, stride8, stride16 = (torch.cat([level, level.flip(1)]) for level in projected[:3])
+        there, back = self._propagate(SliceFeatures(stride4, stride8, stride16, projected.position)).chunk(2)
         return (there + back.flip(1)) / 2
 
-    def _propagate(self, features: SliceFeatures) -> torch.Tensor:
+    def _propagate(self, projected: SliceFeatures) -> torch.Tensor:
         """From slice 0 to slice D - 1."""
-        stride4 = self._lateral(self.mask_decoder.conv_s0, features.stride4)
-        stride8 = self._lateral(self.mask_decoder.conv_s1, features.stride8)
-        depth = features.stride16.shape[1]
+        depth = projected.stride16.shape[1]
         memories: list[Memory] = []
         masks = []
         for i in range(depth):
-            embedding = features.stride16[:, i]
-            conditioned = self.condition(embedding, features.position, memories, depth)
+            embedding = projected.stride16[:, i]
+            conditioned = self.condition(embedding, projected.position, memories, depth)
             if self.fusion is not None:
                 conditioned = self.fusion(conditioned, embedding)
-            mask, token = self.decode(conditioned, stride4[:, i], stride8[:, i])
+            mask, token = self.decode(conditioned, projected.stride4[:, i], projected.stride8[:, i])
             masks.append(mask)
             if i < depth - 1:  # nobody looks at the last one
                 memories.append(self.remember(embedding, mask, token))

@@ -14,7 +14,8 @@ from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, build_sam2_base
-from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder
+from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
+from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder, SliceFeatures
 from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
 
 MAX_MEMORIES = 7  # SAM 2's temporal encoding has that many entries
@@ -108,6 +109,7 @@ class SAM2_3dMed(nn.Module):
         sam2 = build_sam2_base(backbone, image_size, num_memories, dropout)
         adapter = InputAdapter(input_channels, image_size, (low, high))
         channels = sam2.hidden_dim
+        self.slice_cache = SliceCache()
         self.encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk, lora_rank, fitted_windows)
         self.segmentation = MaskPropagation(
             sam2, num_masks, bidirectional=bidirectional, self_sorting=self_sorting_memory
@@ -133,12 +135,11 @@ class SAM2_3dMed(nn.Module):
         """
         tokens = (self.encoder.adapter.image_size // STRIDE) ** 2
         with autocast(patches.device, self.precision), attention_kernels(patches.device, tokens):
-            features = self.encoder(patches)
             size = (patches.shape[-2], patches.shape[-1])
-            logits = self._at_patch_size(self.segmentation(features), size)
-            if not self.regions:
-                background = torch.zeros_like(logits[:, :1])
-                logits = torch.cat([background, logits], dim=1)
+            if torch.is_inference_mode_enabled() and not self.training:
+                return self._heads(self.segmentation.propagate(self._known_features(patches)), size)
+            features = self.encoder(patches)
+            logits = self._heads(self.segmentation(features), size)
             if not self.training:
                 return logits
             boundaries = None
@@ -146,6 +147,29 @@ class SAM2_3dMed(nn.Module):
                 boundaries = self._at_patch_size(self.boundary(features), size)
             offsets = self.srpp(features.stride16) if self.srpp is not None else None
             return TrainingOutput(logits, boundaries, offsets)
+
+    def _known_features(self, patches: torch.Tensor) -> SliceFeatures:
+        """The segmentation branch's projected features of B stacks of D slices, encoding only slices not seen lately.
+
+        nnU-Net's predictor, also that of the final validation, is what runs in inference mode. Its windows overlap.
+        """
+
+        def encode(slices: torch.Tensor) -> LevelFeatures:
+            projected = self.segmentation.project(self.encoder(slices[:, :, None]))
+            return LevelFeatures._make(level.flatten(0, 1) for level in projected[:3])
+
+        decoder = self.segmentation.mask_decoder
+        weights = [*self.encoder.parameters(), *decoder.conv_s0.parameters(), *decoder.conv_s1.parameters()]
+        levels = self.slice_cache.encode(patches.transpose(1, 2).flatten(0, 1), encode, weights)
+        stacked = (level.unflatten(0, (patches.shape[0], patches.shape[2])) for level in levels)
+        return SliceFeatures(*stacked, self.encoder.position(levels.stride16))
+
+    def _heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """(B, D, K, S/4, S/4) -> (B, heads, D, H, W)."""
+        logits = self._at_patch_size(masks, size)
+        if self.regions:
+            return logits
+        return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
 
     @staticmethod
     def _at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -120,3 +120,7 @@ class SliceEncoder(nn.Module):
         features, positions = features[: -self.scalp], positions[: -self.scalp]
         stacked = [f.unflatten(0, (patches.shape[0], patches.shape[2])) for f in features]
         return SliceFeatures(stacked[0], stacked[1], stacked[2], positions[2][:1])
+
+    def position(self, stride16: torch.Tensor) -> torch.Tensor:
+        """The encoding (1, C, S/16, S/16) of the places in features (N, C, S/16, S/16), as ``forward`` gives it."""
+        return self.neck.position_encoding(stride16[:1]).to(stride16.dtype)
