@@ -161,8 +161,8 @@ class SAM2_3dMed(nn.Module):
         decoder = self.segmentation.mask_decoder
         weights = [*self.encoder.parameters(), *decoder.conv_s0.parameters(), *decoder.conv_s1.parameters()]
         levels = self.slice_cache.encode(patches.transpose(1, 2).flatten(0, 1), encode, weights)
-        stacked = (level.unflatten(0, (patches.shape[0], patches.shape[2])) for level in levels)
-        return SliceFeatures(*stacked, self.encoder.position(levels.stride16))
+        stride4, stride8, stride16 = (level.unflatten(0, (patches.shape[0], patches.shape[2])) for level in levels)
+        return SliceFeatures(stride4, stride8, stride16, self.encoder.position(levels.stride16))
 
     def _heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(B, D, K, S/4, S/4) -> (B, heads, D, H, W)."""
