@@ -15,5 +15,9 @@ class nnUNetTrainer_8minutes(WallClockBudget, nnUNetTrainer):
     minutes = 8
 
 
+class nnUNetTrainer_20minutes(WallClockBudget, nnUNetTrainer):
+    minutes = 20
+
+
 class nnUNetTrainer_45minutes(WallClockBudget, nnUNetTrainer):
     minutes = 45
