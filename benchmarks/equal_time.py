@@ -143,7 +143,7 @@ def main() -> None:
     name = args.name or f"hippocampus_fold0_{args.minutes}min_{args.device}"
     output = nnunet_folder("nnUNet_results") / DATASET / f"comparison_{name}"
     folders = [f"{trainer}__nnUNetPlans__{configuration}" for configuration, trainer in methods]
-    run("sam2_3dmed", "compare", "-d", "4", "-f", "0", "-m", *folders, "-o", str(output))
+    run("sam2_3dmed", "compare", "-d", "4", "-f", "0", "-m", *folders, "--tolerance", "2", "-o", str(output))
     if args.collect:
         Runner(dry=False)(*shlex.split(run.commands[-1]))
 

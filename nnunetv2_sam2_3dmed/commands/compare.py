@@ -4,8 +4,11 @@
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres SAM2_3dMedTrainer__nnUNetPlans__3d
     sam2_3dmed compare -d 9 -m ours=predictions/ours theirs=predictions/theirs --truth labelsTs
 
-Only cases that every method has are compared. The paired tests are against the first method, or --reference. The
-table is printed; per_case.csv, comparison.json and comparison.md go to the output folder.
+Only cases that every method has are compared. The paired tests are against the first method, or --reference. With
+several folds, or NAME=FOLDER several times with the same NAME, cases are pooled and the spread over folds is stated.
+
+The table is printed; comparison.md, .json and .tex (for booktabs), per_case.csv and summary.csv go to the output
+folder. Comparing the same files again into the same folder takes their scores from its folder .cache.
 """
 
 from __future__ import annotations
@@ -14,8 +17,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance",
         type=float,
-        default=2.0,
         metavar="MM",
-        help="tolerance of NSD in mm (default: %(default)s)",
+        help="tolerance of NSD in mm (default: that of the Medical Segmentation Decathlon where the dataset has the "
+        "name of one of its tasks, such as 3 for Dataset009_Spleen; otherwise 2)",
     )
     parser.add_argument(
         "-o",
@@ -70,7 +77,7 @@ def prediction_folders(dataset: str, methods: Sequence[str] | None, folds: Seque
         folds: fold numbers, or ``all``.
 
     Raises:
-        UserError: if a folder is missing or a name is given twice.
+        UserError: if a folder is missing, or a name is given twice other than by several NAME=FOLDER.
     """
     from nnunetv2_sam2_3dmed.nnunet_folders import (
         nnunet_folder,
@@ -81,38 +88,32 @@ def prediction_folders(dataset: str, methods: Sequence[str] | None, folds: Seque
     if methods is None:
         return {f.name: validation_folders(f, folds) for f in validated_results_folders(dataset, folds)}
     found: dict[str, list[Path]] = {}
+    results_folders = [method for method in methods if "=" not in method]
     for method in methods:
         name, is_folder, folder = method.partition("=")
-        if name in found:
+        if name in found and name in results_folders:
             raise UserError(f"method {name} was given twice, expected different names: use NAME=FOLDER to rename one.")
         if is_folder:
-            found[name] = [Path(folder)]
+            found.setdefault(name, []).append(Path(folder))
         else:
             found[name] = validation_folders(nnunet_folder("nnUNet_results") / dataset / method, folds)
     return found
 
 
-def run(args: argparse.Namespace) -> None:
+def compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
+    """Runs the comparison that the arguments describe; with the folder it was written to."""
     # nnU-Net imports torch, which `sam2_3dmed compare --help` need not wait for
     from nnunetv2_sam2_3dmed.evaluation.compare import compare
-    from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown
-    from nnunetv2_sam2_3dmed.nnunet_folders import (
-        dataset_name,
-        load_dataset_json,
-        nnunet_folder,
-        truth_folder,
-    )
+    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
 
     dataset = dataset_name(args.dataset)
-    dataset_json = load_dataset_json(dataset)
-    methods = prediction_folders(dataset, args.methods, args.folds)
     output = args.output
     if output is None:
         output = nnunet_folder("nnUNet_results") / dataset / f"comparison_fold_{'_'.join(args.folds)}"
     comparison = compare(
-        methods,
+        prediction_folders(dataset, args.methods, args.folds),
         args.truth or truth_folder(dataset),
-        dataset_json,
+        load_dataset_json(dataset),
         output,
         tolerance_mm=args.tolerance,
         processes=args.processes,
@@ -120,5 +121,12 @@ def run(args: argparse.Namespace) -> None:
         reference=args.reference,
         published=args.published,
     )
+    return comparison, output
+
+
+def run(args: argparse.Namespace) -> None:
+    from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown
+
+    comparison, output = compared(args)
     print(as_markdown(comparison))
     print(f"written to {output}", file=sys.stderr)

@@ -11,6 +11,7 @@ from scipy.stats import bootstrap
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 _SEED = 0  # the same numbers every time
+_ROUNDING = 1e-12  # relative; values that differ by less are the same value, computed differently
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -22,8 +23,8 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     cases = np.asarray(values, float)
     if len(cases) < 2:
         return math.nan, math.nan
-    if np.ptp(cases) == 0:  # every resample is alike, and BCa is not defined
-        return float(cases[0]), float(cases[0])
+    if np.ptp(cases) <= _ROUNDING * np.abs(cases).max():  # every resample is alike, and BCa is not defined
+        return float(cases.min()), float(cases.max())
     result = bootstrap(
         (cases,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, random_state=np.random.default_rng(_SEED)
     )

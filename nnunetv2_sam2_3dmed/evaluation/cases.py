@@ -48,21 +48,27 @@ class CaseEvaluator:
             UserError: if a file cannot be read, or a prediction lies on another voxel grid than the truth.
         """
         truth = read_segmentation(case.truth, self.reader)
-        annotated = np.ones(truth.labels.shape, bool)
-        if self.ignore_label is not None:
-            annotated = truth.labels != self.ignore_label
-        true_masks = {name: np.isin(truth.labels, values) & annotated for name, values in self.classes.items()}
         scores = {}
         for method, file in case.predictions.items():
             prediction = read_segmentation(file, self.reader)
             check_same_grid(truth, case.truth, prediction, file)
+            # one class at a time: the masks of all would need more memory than the labels
             scores[method] = {
                 name: compute_metrics(
-                    true_masks[name],
-                    np.isin(prediction.labels, values) & annotated,
+                    self._mask(truth.labels, values, truth.labels),
+                    self._mask(prediction.labels, values, truth.labels),
                     truth.spacing_mm,
                     self.tolerance_mm,
                 )
                 for name, values in self.classes.items()
             }
         return scores
+
+    def _mask(self, labels: np.ndarray, values: tuple[int, ...], truth: np.ndarray) -> np.ndarray:
+        """Where ``labels`` has one of ``values`` and the truth is not to be ignored."""
+        mask = labels == values[0]
+        for value in values[1:]:
+            mask |= labels == value
+        if self.ignore_label is not None:
+            mask &= truth != self.ignore_label
+        return mask

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +15,19 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from tqdm import tqdm
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.evaluation.cache import FOLDER, CachedEvaluator
 from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.folds import spread_over_folds
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
+from nnunetv2_sam2_3dmed.evaluation.latex import as_latex
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+from nnunetv2_sam2_3dmed.evaluation.nnunet_summary import check_summaries
 from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.evaluation.sources import share_cases
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
-from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown
-
-DEFAULT_TOLERANCE_MM = 2.0
+from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown, as_summary_csv
+from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
 
 
 def default_processes() -> int:
@@ -38,7 +40,7 @@ def compare(
     truth_folder: Path,
     dataset_json: Mapping[str, Any],
     output_folder: Path,
-    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    tolerance_mm: float | None = None,
     processes: int | None = None,
     seconds: Mapping[str, float] | None = None,
     progress: bool = True,
@@ -48,8 +50,9 @@ def compare(
 ) -> Comparison:
     """Scores every case that all methods share and writes the result.
 
-    ``output_folder`` gets ``per_case.csv``, ``comparison.json`` and ``comparison.md``; older ones are
-    replaced. Nothing is printed but the progress bar; the table is
+    ``output_folder`` gets ``per_case.csv``, ``summary.csv``, ``comparison.json``, ``comparison.md`` and
+    ``comparison.tex``; older ones are replaced. Scores are kept in its folder ``.cache`` as they are computed, and
+    taken from there when the same files are compared again. Nothing is printed but the progress bar; the table is
     :func:`~nnunetv2_sam2_3dmed.evaluation.tables.as_markdown` of the result. With more than one process,
     workers are spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
 
@@ -60,7 +63,8 @@ def compare(
         dataset_json: the content of nnU-Net's ``dataset.json``; labels or regions, ignore label, file ending
             and reader are taken from it.
         output_folder: where the result goes; made if it does not exist.
-        tolerance_mm: the tolerance of NSD in mm.
+        tolerance_mm: the tolerance of NSD in mm; default: see
+            :func:`~nnunetv2_sam2_3dmed.evaluation.tolerance.nsd_tolerance` of ``dataset_name``.
         processes: number of worker processes; 1 works in this process; None takes
             :func:`default_processes`.
         seconds: a time per method to show beside its scores.
@@ -71,24 +75,25 @@ def compare(
             ``dataset_name``.
 
     Raises:
-        UserError: if predictions or truth are missing, unreadable, or not on the same voxel grid.
+        UserError: if predictions or truth are missing, unreadable, or not on the same voxel grid, or the output
+            folder cannot be made.
     """
     processes = default_processes() if processes is None else processes
     if not methods:
         raise UserError("no methods were given, expected at least one: name the predictions to compare.")
     if processes < 1:
         raise UserError(f"the number of processes is {processes}, expected 1 or more.")
-    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-        raise UserError(f"the NSD tolerance is {tolerance_mm} mm, expected 0 or more.")
+    tolerance = nsd_tolerance(dataset_name, tolerance_mm)
     reference = next(iter(methods)) if reference is None else reference
     if reference not in methods:
         raise UserError(f"the reference is {reference!r}, expected one of the methods: {', '.join(methods)}.")
     shared = share_cases(methods, truth_folder, dataset_json["file_ending"])
     classes, ignored = foreground_classes(dataset_json), ignore_label(dataset_json)
-    evaluator = CaseEvaluator(classes, ignored, _reader(dataset_json, shared.cases[0].truth), tolerance_mm)
+    evaluator = CaseEvaluator(classes, ignored, _reader(dataset_json, shared.cases[0].truth), tolerance.mm)
+    _make(output_folder)
 
     scores: dict[str, dict[str, dict[str, MaskMetrics]]] = {method: {} for method in methods}
-    evaluated = _evaluate(evaluator, shared.cases, processes)
+    evaluated = _evaluate(CachedEvaluator(evaluator, output_folder / FOLDER), shared.cases, processes)
     bar = tqdm(evaluated, desc="cases", total=len(shared.cases), disable=not progress)
     for case, by_method in zip(shared.cases, bar, strict=True):
         for method, by_class in by_method.items():
@@ -100,13 +105,16 @@ def compare(
         truth_folder=truth_folder,
         classes=classes,
         ignore_label=ignored,
-        tolerance_mm=tolerance_mm,
+        tolerance_mm=tolerance.mm,
         scores=scores,
         missing=shared.missing,
         rows=summarize(scores, seconds),
         tests=compare_with(reference, scores),
         ranks=rank_methods(scores),
         published=pair_with_published(dataset_name or "", scores, classes, published) if published else (),
+        tolerance_source=tolerance.source,
+        folds=spread_over_folds(methods, shared.cases, scores),
+        nnunet_checks=check_summaries(shared.cases, scores, classes),
     )
     write(comparison, output_folder)
     return comparison
@@ -124,7 +132,7 @@ def _reader(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
 
 
 def _evaluate(
-    evaluator: CaseEvaluator, cases: Sequence[Case], processes: int
+    evaluator: CachedEvaluator, cases: Sequence[Case], processes: int
 ) -> Iterator[dict[str, dict[str, MaskMetrics]]]:
     """The scores of ``cases`` in their order."""
     processes = min(processes, len(cases))
@@ -143,13 +151,22 @@ def _evaluate(
         pool.shutdown(cancel_futures=True)
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the output folder {folder} cannot be made ({error}): give another with -o.") from error
+
+
 def write(comparison: Comparison, output_folder: Path) -> None:
-    """Writes ``per_case.csv``, ``comparison.json`` and ``comparison.md``, each replaced as a whole."""
+    """Writes the tables of a comparison, each file replaced as a whole."""
     output_folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "per_case.csv": as_csv(comparison),
+        "summary.csv": as_summary_csv(comparison),
         "comparison.json": as_json(comparison, software_and_machine()),
         "comparison.md": as_markdown(comparison),
+        "comparison.tex": as_latex(comparison),
     }
     for name, content in contents.items():
         beside = output_folder / f".{name}.{os.getpid()}"

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from surface_distance import (
-    compute_robust_hausdorff,
-    compute_surface_dice_at_tolerance,
-    compute_surface_distances,
-)
+from surface_distance import compute_robust_hausdorff, compute_surface_dice_at_tolerance
+
+from nnunetv2_sam2_3dmed.evaluation.surfaces import Surface, distances_between, surface_of
 
 EMPTY_MASK_POLICY = (
     "Both masks empty: Dice = IoU = NSD = 1 and HD95 = 0. "
@@ -56,20 +54,49 @@ def compute_metrics(
         spacing_mm: voxel spacing in mm along each axis of the arrays, in their order.
         tolerance_mm: surface elements at most this far from the other surface count as overlapping for NSD.
     """
-    n_truth, n_prediction = int(truth.sum()), int(prediction.sum())
+    n_truth, n_prediction = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
     if n_truth == 0 and n_prediction == 0:
         return MaskMetrics(dice=1.0, iou=1.0, nsd=1.0, hd95_mm=0.0)
     if n_truth == 0 or n_prediction == 0:
         # surface-distance 0.1 uses np.Inf here, which numpy 2 no longer has
         return MaskMetrics(dice=0.0, iou=0.0, nsd=0.0, hd95_mm=math.nan)
-    overlap = int((truth & prediction).sum())
-    distances = compute_surface_distances(truth, prediction, spacing_mm)
+    overlap = int(np.count_nonzero(truth & prediction))
+    box = _bounding_box(truth | prediction)
+    distances = _surface_distances(truth[box], prediction[box], spacing_mm, tolerance_mm)
     return MaskMetrics(
         dice=2 * overlap / (n_truth + n_prediction),
         iou=overlap / (n_truth + n_prediction - overlap),
         nsd=float(compute_surface_dice_at_tolerance(distances, tolerance_mm)),
         hd95_mm=float(compute_robust_hausdorff(distances, 95)),
     )
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty."""
+    box = []
+    for axis in range(mask.ndim):
+        occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+    return tuple(box)
+
+
+def _surface_distances(
+    truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
+) -> dict[str, np.ndarray]:
+    """What surface-distance's ``compute_surface_distances`` returns, in a fraction of its time and memory."""
+    true, predicted = surface_of(truth, spacing_mm), surface_of(prediction, spacing_mm)
+    to_prediction = distances_between(true, predicted, spacing_mm, tolerance_mm)
+    to_truth = distances_between(predicted, true, spacing_mm, tolerance_mm)
+    return {
+        **_sorted("distances_gt_to_pred", to_prediction, "surfel_areas_gt", true),
+        **_sorted("distances_pred_to_gt", to_truth, "surfel_areas_pred", predicted),
+    }
+
+
+def _sorted(distances_key: str, distances: np.ndarray, areas_key: str, surface: Surface) -> dict[str, np.ndarray]:
+    # by distance and then by area, as the library does, since the percentile depends on the order of equal distances
+    order = np.lexsort((surface.areas_mm2, distances))
+    return {distances_key: distances[order], areas_key: surface.areas_mm2[order]}
 
 
 def average(metrics: Sequence[MaskMetrics]) -> MaskMetrics:

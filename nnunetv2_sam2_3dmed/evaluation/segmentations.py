@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class Segmentation:
     """A label map and its place in space.
 
     Attributes:
-        labels: label values, of shape (D, H, W), or (H, W) for a two-dimensional image.
+        labels: label values, integers, of shape (D, H, W), or (H, W) for a two-dimensional image.
         spacing_mm: voxel spacing in mm along each axis of :attr:`labels`, in its order.
         origin: physical position of the first voxel in mm; None if the file format has none.
         direction: direction cosines as the file format orders them, flattened; None if it has none.
@@ -40,7 +41,7 @@ def read_segmentation(file: Path, reader: BaseReaderWriter) -> Segmentation:
     """Reads a label map.
 
     Raises:
-        UserError: if the file cannot be read, or holds more than one volume.
+        UserError: if the file cannot be read, or holds more than one volume or values that are no labels.
     """
     try:
         volumes, properties = reader.read_seg(str(file))
@@ -48,13 +49,27 @@ def read_segmentation(file: Path, reader: BaseReaderWriter) -> Segmentation:
         raise UserError(f"{file} cannot be read as a segmentation ({error}): replace or remove it.") from error
     if len(volumes) != 1:
         raise UserError(f"{file} holds {len(volumes)} volumes, expected one: give one label map per file.")
-    labels = volumes[0]
+    labels = _as_integers(volumes[0], file)
+    del volumes  # a float32 volume, four times as large
     spacing = tuple(float(s) for s in properties["spacing"])
     if labels.shape[0] == 1 and spacing[0] > 100 * max(spacing[1:]):
         # nnU-Net marks a 2D image by a made-up spacing of 999 along an axis of length 1; as a volume, all of
         # a mask's inside would be surface
         labels, spacing = labels[0], spacing[1:]
     return Segmentation(labels, spacing, *_position(properties))
+
+
+def _as_integers(values: np.ndarray, file: Path) -> np.ndarray:
+    """Label values, which nnU-Net's readers return as float32, in the smallest integer type that holds them."""
+    low, high = float(values.min()), float(values.max())  # NaN if any value is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UserError(f"{file} holds values that are not finite, expected label values: replace it.")
+    labels = values.astype(np.result_type(np.min_scalar_type(int(low)), np.min_scalar_type(int(high))))
+    for some, integers in zip(values, labels, strict=True):  # by slices, to need no second volume
+        if (some != integers).any():
+            value = some[some != integers].flat[0]
+            raise UserError(f"{file} holds the value {value:g}, expected label values, which are whole: replace it.")
+    return labels
 
 
 def _position(properties: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average
 from nnunetv2_sam2_3dmed.evaluation.published import PublishedPair
 from nnunetv2_sam2_3dmed.evaluation.ranking import Rank, rank
 from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest, correct, paired_test
+
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.evaluation.folds import FoldSpread
+    from nnunetv2_sam2_3dmed.evaluation.nnunet_summary import SummaryCheck
 
 FOREGROUND = "foreground mean"
 
@@ -93,6 +98,9 @@ class Comparison:
         tests: Dice and NSD of each method against the reference method.
         ranks: of all methods, by Dice and by NSD; empty with a single method.
         published: each method beside published results, where they were asked for.
+        tolerance_source: where the tolerance comes from, as a clause.
+        folds: the means of each fold and their spread, for the methods with several folders.
+        nnunet_checks: our Dice and IoU against nnU-Net's ``summary.json``, for the methods that have one.
     """
 
     dataset_name: str
@@ -107,11 +115,19 @@ class Comparison:
     tests: Sequence[PairedTest]
     ranks: Sequence[Rank]
     published: Sequence[PublishedPair] = ()
+    tolerance_source: str = "as asked for"
+    folds: Sequence[FoldSpread] = ()
+    nnunet_checks: Sequence[SummaryCheck] = ()
 
     @property
     def cases(self) -> list[str]:
         """The names of the cases compared."""
         return list(next(iter(self.scores.values())))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the reader must know before believing the numbers, in sentences."""
+        return [check.warning for check in self.nnunet_checks if check.warning]
 
     def row(self, method: str, class_name: str = FOREGROUND) -> Row:
         """The row of one method and class."""
@@ -121,16 +137,18 @@ class Comparison:
 def summarize(scores: Scores, seconds: Mapping[str, float] | None = None) -> list[Row]:
     """The statistics of ``scores``: for each class, and then for :data:`FOREGROUND`, one row per method."""
     seconds = seconds or {}
-    with_foreground = {
-        method: [{**by_class, FOREGROUND: average(list(by_class.values()))} for by_class in by_case.values()]
-        for method, by_case in scores.items()
-    }
-    class_names = next(iter(with_foreground.values()))[0]
+    complete = {method: list(with_foreground(by_case).values()) for method, by_case in scores.items()}
+    class_names = next(iter(complete.values()))[0]
     return [
         _row(method, name, [case[name] for case in cases], seconds.get(method))
         for name in class_names
-        for method, cases in with_foreground.items()
+        for method, cases in complete.items()
     ]
+
+
+def with_foreground(by_case: Mapping[str, Mapping[str, MaskMetrics]]) -> dict[str, dict[str, MaskMetrics]]:
+    """One method's scores by case and class, with :data:`FOREGROUND` as another class."""
+    return {case: {**by_class, FOREGROUND: average(list(by_class.values()))} for case, by_class in by_case.items()}
 
 
 def _row(method: str, class_name: str, metrics: Sequence[MaskMetrics], seconds: float | None) -> Row:

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from nnunetv2_sam2_3dmed.evaluation.folds import METRICS, FoldSpread
 from nnunetv2_sam2_3dmed.evaluation.metrics import EMPTY_MASK_POLICY
+from nnunetv2_sam2_3dmed.evaluation.nnunet_summary import SummaryCheck
 from nnunetv2_sam2_3dmed.evaluation.published import SOURCE, PublishedPair
 from nnunetv2_sam2_3dmed.evaluation.ranking import Rank
 from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest
@@ -20,6 +22,8 @@ TESTS = (
     "two-sided Wilcoxon signed-rank on the foreground mean of each case, against the reference method, corrected by "
     "Holm over all tests of this comparison; effect: matched-pairs rank-biserial correlation"
 )
+
+FOLDS = "the mean over the cases of each fold, then mean ± sample standard deviation over the folds"
 
 RANKS = (
     "the rank in each case by foreground mean, 1 being the best, averaged over cases; first in: the share of bootstrap "
@@ -31,7 +35,8 @@ def as_markdown(comparison: Comparison) -> str:
     """The whole comparison as Markdown, its tables padded to straight columns."""
     legend = (
         "Mean ± sample standard deviation (median) [95 % bootstrap confidence interval of the mean] over the cases. "
-        f"NSD at {comparison.tolerance_mm:g} mm; HD95 in mm with the number of cases that have one. "
+        f"NSD at {comparison.tolerance_mm:g} mm ({comparison.tolerance_source}); "
+        "HD95 in mm with the number of cases that have one. "
         "Foreground mean: the mean over the classes of each case. "
         f"{EMPTY_MASK_POLICY}"
     )
@@ -40,9 +45,13 @@ def as_markdown(comparison: Comparison) -> str:
     parts = [
         f"# Comparison on {comparison.dataset_name}",
         coverage(comparison),
+        *(f"**Warning:** {warning}" for warning in comparison.warnings),
+        *_agreements(comparison.nnunet_checks),
         legend,
         _results_table(comparison.rows),
     ]
+    if comparison.folds:
+        parts += [f"Folds: {FOLDS}.", _folds_table(comparison.folds)]
     if comparison.tests:
         parts += [f"Paired tests: {TESTS}.", _tests_table(comparison.tests)]
     if comparison.ranks:
@@ -73,6 +82,27 @@ def _results_table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     return _table(header + ["seconds"] * timed, body)
+
+
+def _agreements(checks: Sequence[SummaryCheck]) -> list[str]:
+    """How many cases nnU-Net scored alike, as one sentence; none if it scored none of them, or others."""
+    agreeing = [f"{check.method}: {check.n}" for check in checks if check.n and not check.differing]
+    return [f"Dice and IoU are those of nnU-Net's summary.json (cases of {', '.join(agreeing)})."] if agreeing else []
+
+
+def _folds_table(spreads: Sequence[FoldSpread]) -> str:
+    header = ["class", "method", "fold", "cases", "Dice", "IoU", "NSD", "HD95 (mm)"]
+    digits = {metric: 2 if metric == "hd95_mm" else 3 for metric in METRICS}
+    body = []
+    for spread in spreads:
+        start = [spread.class_name, spread.method]
+        body += [
+            [*start, fold.fold, str(fold.n), *(_number(fold.means[metric], d) for metric, d in digits.items())]
+            for fold in spread.folds
+        ]
+        over = [f"{_number(spread.mean[m], d)} ± {_number(spread.std[m], d)}" for m, d in digits.items()]
+        body.append([*start, f"all {len(spread.folds)}", str(sum(fold.n for fold in spread.folds)), *over])
+    return _table(header, body)
 
 
 def _tests_table(tests: Sequence[PairedTest]) -> str:
@@ -109,11 +139,13 @@ def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def _score(statistic: Statistic, digits: int = 3) -> str:
-    mean, std, median = (
-        "n/a" if math.isnan(v) else f"{v:.{digits}f}" for v in (statistic.mean, statistic.std, statistic.median)
-    )
+    mean, std, median = (_number(v, digits) for v in (statistic.mean, statistic.std, statistic.median))
     interval = "" if math.isnan(statistic.low) else f" [{statistic.low:.{digits}f}, {statistic.high:.{digits}f}]"
     return f"{mean} ± {std} ({median}){interval}"
+
+
+def _number(value: float, digits: int) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _p(value: float | None, n: int) -> str:
@@ -134,6 +166,30 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
+def as_summary_csv(comparison: Comparison) -> str:
+    """The statistics of every method, class and score, one line each; what is missing is empty.
+
+    ``n`` is the number of cases that have the score; ``folds``, ``fold_mean`` and ``fold_std`` are over the means of
+    the folds, where a method has several.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["method", "class", "metric", "mean", "std", "median", "ci_low", "ci_high", "n", "failures"]
+        + ["folds", "fold_mean", "fold_std"]
+    )
+    spreads = {(spread.method, spread.class_name): spread for spread in comparison.folds}
+    for row in comparison.rows:
+        spread = spreads.get((row.method, row.class_name))
+        for metric in METRICS:
+            s: Statistic = getattr(row, metric)
+            values: list[float | int | str] = [s.mean, s.std, s.median, s.low, s.high, s.n, row.failures]
+            values += [len(spread.folds), spread.mean[metric], spread.std[metric]] if spread else ["", "", ""]
+            cells = ["" if isinstance(v, float) and math.isnan(v) else v for v in values]
+            writer.writerow([row.method, row.class_name, metric, *cells])
+    return text.getvalue()
+
+
 def as_json(comparison: Comparison, used: Mapping[str, Any]) -> str:
     """What was compared, how, with what (``used``: versions and machine), and what came out."""
     content = {
@@ -145,12 +201,18 @@ def as_json(comparison: Comparison, used: Mapping[str, Any]) -> str:
         "classes": comparison.classes,
         "ignore_label": comparison.ignore_label,
         "nsd_tolerance_mm": comparison.tolerance_mm,
+        "nsd_tolerance_source": comparison.tolerance_source,
+        "warnings": comparison.warnings,
+        "nnunet_summary_checks": [
+            {**asdict(c), "unreadable": list(map(str, c.unreadable))} for c in comparison.nnunet_checks
+        ],
         "empty_masks": EMPTY_MASK_POLICY,
         "statistics": "mean with its 95 % bootstrap confidence interval (BCa), sample standard deviation and median, "
         "over the cases that have the score",
         "tests": TESTS,
         **used,
         "results": [asdict(row) for row in comparison.rows],
+        "folds": [asdict(spread) for spread in comparison.folds],
         "paired_tests": [asdict(test) for test in comparison.tests],
         "ranking": RANKS,
         "ranks": [asdict(place) for place in comparison.ranks],

@@ -61,15 +61,20 @@ def test_the_command_compares_all_validated_models(tree, capsys):
     after = digests(tree)
     assert {f.name for f in after.keys() - before.keys()} == {
         "per_case.csv",
+        "summary.csv",
         "comparison.json",
         "comparison.md",
-    }
+        "comparison.tex",
+    } | {f.name for f in (output / ".cache").iterdir()}
+    # one for each pair of contents: the U-Net's are 5, since cases 5 and 6 are 0 and 1 again, and ours 6
+    assert len(list((output / ".cache").iterdir())) == 5 + 6
     assert {f: after[f] for f in before} == before
 
     content = json.loads((output / "comparison.json").read_text())
     assert list(content["methods"]) == [UNET, OURS]  # nnU-Net's own trainer is the reference
     assert content["cases"] == [f"case_{i}" for i in range(7)]
-    assert content["nsd_tolerance_mm"] == 2.5
+    assert (content["nsd_tolerance_mm"], content["nsd_tolerance_source"]) == (2.5, "as asked for")
+    assert (content["warnings"], content["nnunet_summary_checks"]) == ([], [])
     assert {"nnunetv2", "surface-distance", "numpy", "nnunetv2-sam2-3dmed", "python"} <= set(content["versions"])
     assert content["machine"]["cpu_count"] >= 1
     rows = {(r["class_name"], r["method"]): r for r in content["results"]}
@@ -89,9 +94,26 @@ def test_the_command_compares_all_validated_models(tree, capsys):
     assert {"method": OURS, "case": "case_6", "class": "block", "hd95_mm": ""}.items() <= lines[-1].items()
     assert [float(line["dice"]) for line in lines[7:]] == pytest.approx(dice)
 
+    # of the cases above, fold_0 has those with an even number
+    spreads = {(s["class_name"], s["method"]): s for s in content["folds"]}
+    means = [sum(dice[0::2]) / 4, sum(dice[1::2]) / 3]
+    spread = spreads["block", OURS]
+    assert [(f["fold"], f["n"]) for f in spread["folds"]] == [("fold_0", 4), ("fold_1", 3)]
+    assert [f["means"]["dice"] for f in spread["folds"]] == pytest.approx(means)
+    assert spread["mean"]["dice"] == pytest.approx(sum(means) / 2)
+    assert spread["std"]["dice"] == pytest.approx(abs(means[0] - means[1]) / 2**0.5)
+    with (output / "summary.csv").open(newline="") as file:
+        lines = {(line["method"], line["class"], line["metric"]): line for line in csv.DictReader(file)}
+    line = lines[OURS, "block", "dice"]
+    assert float(line["mean"]) == pytest.approx(sum(dice) / 7)
+    assert (line["n"], line["failures"], line["folds"]) == ("7", "1", "2")
+    assert float(line["fold_mean"]) == pytest.approx(sum(means) / 2)
+    assert lines[OURS, "block", "hd95_mm"]["n"] == "6"
+
     report = (output / "comparison.md").read_text()
     assert capsys.readouterr().out.strip() == report.strip()
-    assert "NSD at 2.5 mm" in report
+    assert "NSD at 2.5 mm (as asked for)" in report
+    assert f"{means[0]:.3f}" in report and f"{means[1]:.3f}" in report
     assert "7 cases that every method has were compared." in report
 
 
@@ -109,6 +131,63 @@ def test_folders_of_predictions_and_another_truth(tree, capsys, write_labels):
     printed = capsys.readouterr().out
     assert "Left out: 1 (mine lacks 1)." in printed
     assert "n/a (n=3)" in printed
+
+
+def test_folders_of_one_name_are_pooled_and_called_folds(tree, capsys):
+    results = tree / "nnUNet_results" / DATASET / OURS
+    arguments = [f"mine={results / fold / 'validation'}" for fold in ("fold_0", "fold_1")]
+    output = tree / "out"
+    assert main(["compare", "-d", "42", "-m", *arguments, "-o", str(output), "--processes", "1"]) == 0
+    content = json.loads((output / "comparison.json").read_text())
+    assert len(content["cases"]) == 7
+    assert [f["fold"] for f in content["folds"][0]["folds"]] == ["fold_0", "fold_1"]
+    assert "| all 2 " in capsys.readouterr().out
+
+
+def test_the_tolerance_follows_from_the_name_of_the_dataset(tree, tmp_path):
+    arguments = {
+        "methods": {OURS: [tree / "nnUNet_results" / DATASET / OURS / "fold_1" / "validation"]},
+        "truth_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
+        "dataset_json": DATASET_JSON,
+        "output_folder": tmp_path / "out",
+        "processes": 1,
+        "progress": False,
+    }
+    # the slice that ours misses lies 3 mm from the next
+    other, spleen = compare(**arguments), compare(**arguments, dataset_name="Dataset009_Spleen")
+    assert (other.tolerance_mm, spleen.tolerance_mm) == (2, 3)
+    assert other.row(OURS).nsd.mean < 1
+    assert spleen.row(OURS).nsd.mean == 1
+    assert (
+        "NSD at 3 mm (the Medical Segmentation Decathlon's for Spleen"
+        in (tmp_path / "out" / "comparison.md").read_text()
+    )
+
+
+def test_the_second_run_reads_no_image_and_writes_the_same(tree, monkeypatch, capsys):
+    command = ["compare", "-d", "42", "-f", "0", "1", "--processes", "1"]
+    assert main(command) == 0
+    output = tree / "nnUNet_results" / DATASET / "comparison_fold_0_1"
+    before = digests(output)
+
+    def read(file, reader):
+        raise AssertionError(f"{file} was read")
+
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.evaluation.cases.read_segmentation", read)
+    assert main(command) == 0
+    assert digests(output) == before
+
+
+def test_an_old_summary_of_nnunet_is_warned_of_and_left_alone(tree, capsys):
+    folder = tree / "nnUNet_results" / DATASET / OURS / "fold_0" / "validation"
+    metrics = {"1": {"Dice": 0.5, "IoU": 1 / 3}}  # 2 (s - 1) / (2 s - 1) of s = 2 slices is 2 / 3
+    entry = {"prediction_file": "/elsewhere/case_0.nii.gz", "reference_file": "", "metrics": metrics}
+    (folder / "summary.json").write_text(json.dumps({"metric_per_case": [entry]}))
+    before = (folder / "summary.json").read_bytes()
+    assert main(["compare", "-d", "42", "--processes", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert f"**Warning:** Dice or IoU of 1 of 1 cases of {OURS} (such as case_0) differ by up to 0.17" in printed
+    assert (folder / "summary.json").read_bytes() == before
 
 
 def test_worker_processes_find_the_same(tree, tmp_path):
@@ -145,6 +224,8 @@ def test_worker_processes_find_the_same(tree, tmp_path):
         (["-d", "42", "-m", UNET, UNET], f"method {UNET} was given twice"),
         (["-d", "42", "-m", "x=nowhere"], "nowhere holds no predictions"),
         (["-d", "42", "--tolerance", "-1"], "the NSD tolerance is -1.0 mm"),
+        (["-d", "42", "-m", f"{UNET}=x", UNET], f"method {UNET} was given twice"),
+        (["-d", "42", "-o", "/dev/null/out"], "the output folder /dev/null/out cannot be made"),
         (["-d", "42", "--processes", "0"], "the number of processes is 0"),
     ],
 )

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.spatial import distance
 
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average, compute_metrics
 
@@ -72,6 +73,24 @@ def test_one_mask_empty_is_a_failure_without_distance(empty_is_truth: bool):
     assert (metrics.dice, metrics.iou, metrics.nsd) == (0, 0, 0)
     assert math.isnan(metrics.hd95_mm)
     assert metrics.failed
+
+
+@pytest.mark.parametrize("shape", [(9, 10, 11), (30, 31)])
+def test_dice_and_iou_of_random_masks_are_scipys_dissimilarities(shape: tuple[int, ...]):
+    truth, prediction = np.random.default_rng(0).random((2, *shape)) < 0.3
+    metrics = compute_metrics(truth, prediction, (1.0,) * len(shape), 1)
+    assert metrics.dice == pytest.approx(1 - distance.dice(truth.ravel(), prediction.ravel()), abs=1e-12)
+    assert metrics.iou == pytest.approx(1 - distance.jaccard(truth.ravel(), prediction.ravel()), abs=1e-12)
+
+
+def test_where_the_masks_lie_in_the_image_does_not_matter():
+    truth, prediction = box((6, 6, 6), (1, 1, 1), (3, 3, 2)), box((6, 6, 6), (2, 1, 1), (3, 4, 3))
+    alone = compute_metrics(truth, prediction, (2.5, 1, 1), 1)
+    for before in ((0, 0, 0), (7, 3, 20)):
+        padding = [(n, 9 - n % 9) for n in before]
+        assert compute_metrics(np.pad(truth, padding), np.pad(prediction, padding), (2.5, 1, 1), 1) == alone
+    # down to the edges on all sides
+    assert compute_metrics(truth[1:5, 1:5, 1:4], prediction[1:5, 1:5, 1:4], (2.5, 1, 1), 1) == alone
 
 
 def test_average_over_classes():

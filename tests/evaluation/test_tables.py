@@ -8,7 +8,7 @@ import pytest
 
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
-from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown
+from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown, as_summary_csv
 
 
 @pytest.fixture
@@ -39,6 +39,14 @@ def test_what_is_missing_is_null_in_json(failure):
 
 def test_what_is_missing_is_empty_in_csv(failure):
     assert as_csv(failure).splitlines()[1] == "a|b,case,organ,0,0,0,"
+
+
+def test_the_summary_has_a_line_for_each_score_and_leaves_out_what_is_missing(failure):
+    lines = as_summary_csv(failure).splitlines()
+    assert lines[0] == ("method,class,metric,mean,std,median,ci_low,ci_high,n,failures,folds,fold_mean,fold_std")
+    assert lines[1] == "a|b,organ,dice,0.0,,0.0,,,1,1,,,"
+    assert lines[4] == "a|b,organ,hd95_mm,,,,,,0,1,,,"
+    assert len(lines) == 1 + 2 * 4  # the class and the foreground mean
 
 
 def test_markdown_has_straight_columns_and_no_test_of_a_single_method(failure):

@@ -1,0 +1,130 @@
+"""Scores that were computed before are taken from a folder beside the result, if nothing has changed.
+
+A score is kept under a digest of all that it depends on, above all the contents of both files. What is read back is
+therefore what would be computed again; a file that was replaced, also by one on another voxel grid, is read anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+
+FOLDER = ".cache"
+
+# our modules that the scores come from: when one of them changes, all is computed again
+_CODE = ("cases.py", "metrics.py", "segmentations.py", "surfaces.py")
+_PACKAGES = ("surface-distance", "nnunetv2")
+# what some formats keep beside the file: TIFF its spacing, MetaImage, NRRD and Analyze their voxels
+_COMPANIONS = (".json", ".raw", ".zraw", ".img")
+
+
+@dataclass(frozen=True)
+class CachedEvaluator:
+    """Scores cases as its evaluator does, but each prediction only once.
+
+    Several processes may share the folder: an entry is a file of its own, written beside and renamed. An entry that
+    cannot be understood is replaced.
+
+    Attributes:
+        evaluator: what computes the scores.
+        folder: where they are kept; made when the first is.
+    """
+
+    evaluator: CaseEvaluator
+    folder: Path
+
+    def __call__(self, case: Case) -> dict[str, dict[str, MaskMetrics]]:
+        """The scores of ``case``, by method and class.
+
+        Raises:
+            UserError: if a file cannot be read, or a prediction lies on another voxel grid than the truth.
+        """
+        truth = _digest(case.truth)
+        entries = {m: self.folder / f"{self._key(truth, _digest(p))}.json" for m, p in case.predictions.items()}
+        known = {method: self._load(entry) for method, entry in entries.items()}
+        unknown = {method: case.predictions[method] for method, scores in known.items() if scores is None}
+        if unknown:
+            computed = self.evaluator(Case(case.name, case.truth, unknown))
+            for method, scores in computed.items():
+                self._save(entries[method], scores)
+            known |= computed
+        return {method: scores for method, scores in known.items() if scores is not None}
+
+    def _key(self, truth: str, prediction: str) -> str:
+        """A digest of all that the scores of a prediction depend on."""
+        reader = type(self.evaluator.reader)
+        basis = {
+            "truth": truth,
+            "prediction": prediction,
+            "classes": list(self.evaluator.classes.items()),
+            "ignore_label": self.evaluator.ignore_label,
+            "tolerance_mm": self.evaluator.tolerance_mm,
+            "reader": f"{reader.__module__}.{reader.__qualname__}",
+            "code": _metric_code(),
+        }
+        return hashlib.sha256(json.dumps(basis).encode()).hexdigest()
+
+    def _load(self, entry: Path) -> dict[str, MaskMetrics] | None:
+        """What an entry holds; None if there is none, or it is damaged."""
+        try:
+            return _scores(json.loads(entry.read_text(encoding="utf-8")), self.evaluator.classes)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def _save(self, entry: Path, scores: Mapping[str, MaskMetrics]) -> None:
+        values = {name: [None if math.isnan(v) else v for v in astuple(metrics)] for name, metrics in scores.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        beside = entry.with_suffix(f".{os.getpid()}")
+        beside.write_text(json.dumps(values), encoding="utf-8")
+        os.replace(beside, entry)
+
+
+def _scores(content: Any, classes: Mapping[str, Any]) -> dict[str, MaskMetrics]:
+    """The scores that an entry holds.
+
+    Raises:
+        ValueError, TypeError, KeyError: it does not hold the scores of ``classes``.
+    """
+    scores = {}
+    for name in classes:
+        dice, iou, nsd, hd95_mm = content[name]
+        scores[name] = MaskMetrics(float(dice), float(iou), float(nsd), math.nan if hd95_mm is None else float(hd95_mm))
+    return scores
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file's content, and of that of its companions."""
+    stem = Path(file.name.removesuffix(".gz")).stem
+    companions = [file.with_name(stem + ending) for ending in _COMPANIONS]
+    digest = hashlib.sha256()
+    for part in (file, *(c for c in companions if c != file and c.is_file())):
+        digest.update(f"{part.suffix}:{_content_digest(part)};".encode())
+    return digest.hexdigest()
+
+
+def _content_digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@functools.cache
+def _metric_code() -> dict[str, str]:
+    """SHA-256 of our sources that the scores come from, and the versions of the packages that they come from."""
+    folder = files("nnunetv2_sam2_3dmed.evaluation")
+    sources = hashlib.sha256(b"".join((folder / name).read_bytes() for name in _CODE)).hexdigest()
+    return {"sources": sources, **{package: version(package) for package in _PACKAGES}}

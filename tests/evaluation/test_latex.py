@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nnunetv2_sam2_3dmed.evaluation.latex import as_latex, escape
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND, Comparison, Scores, compare_with, rank_methods, summarize
+
+
+def comparison(scores: Scores) -> Comparison:
+    methods = list(scores)
+    return Comparison(
+        dataset_name="Dataset042_A&B",
+        methods={method: [Path(method)] for method in methods},
+        truth_folder=Path("truth"),
+        classes={"left_organ": (1,)},
+        ignore_label=None,
+        tolerance_mm=2.5,
+        scores=scores,
+        missing={method: [] for method in methods},
+        rows=summarize(scores),
+        tests=compare_with(methods[0], scores),
+        ranks=rank_methods(scores),
+        tolerance_source="50 % of a voxel",
+    )
+
+
+def case(dice: float, nsd: float, hd95_mm: float) -> dict:
+    return {"left_organ": MaskMetrics(dice, dice / 2, nsd, hd95_mm)}
+
+
+@pytest.fixture
+def scores() -> dict:
+    return {
+        "nnUNet_x": {"a": case(0.9, 0.5, 3.0), "b": case(0.7, 0.5, 5.0)},
+        "ours 100%": {"a": case(0.6, 0.50001, 2.0), "b": case(0.8, 0.5, 2.5)},
+        "lost": {"a": case(0.0, 0.0, math.nan), "b": case(0.0, 0.0, math.nan)},
+    }
+
+
+def cells(table: str, method: str) -> list[str]:
+    line = next(line for line in table.splitlines() if f"& {escape(method)} &" in line)
+    return [cell.strip() for cell in line.strip().removesuffix(r"\\").split("&")]
+
+
+def test_the_best_of_each_score_is_bold(scores):
+    table = as_latex(comparison(scores))
+    # 0.9 and 0.7: mean 0.8, deviation 0.1 * sqrt(2); distances 3 and 5
+    assert cells(table, "nnUNet_x") == [
+        r"left\_organ",
+        r"nnUNet\_x",
+        r"\textbf{0.800} $\pm$ 0.141",
+        r"\textbf{0.400} $\pm$ 0.071",
+        r"\textbf{0.500} $\pm$ 0.000",
+        r"4.00 $\pm$ 1.41",
+        "0",
+    ]
+    ours = cells(table, "ours 100%")
+    assert ours[2].startswith("0.700 ")
+    assert ours[4] == r"\textbf{0.500} $\pm$ 0.000"  # better in a digit that is not printed
+    assert ours[5] == r"\textbf{2.25} $\pm$ 0.35"  # smaller is better
+    assert cells(table, "lost")[2:] == [r"0.000 $\pm$ 0.000"] * 3 + ["--", "2"]
+
+
+def test_a_single_method_is_not_the_best(scores):
+    assert r"\textbf" not in as_latex(comparison({"lost": scores["lost"]}))
+
+
+def test_it_is_a_booktabs_table_of_one_block_per_class(scores):
+    table = as_latex(comparison(scores))
+    assert table.count(r"\toprule") == table.count(r"\bottomrule") == 1
+    assert table.count(r"\midrule") == 2
+    assert escape(FOREGROUND) in table
+    rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + 2 * 3
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {6}
+    assert re.search(r"\\begin\{tabular\}\{(.*)\}", table)[1] == "ll" + "r" * 5
+    environments = re.findall(r"\\(begin|end)\{(\w+)\}", table)
+    assert environments == [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
+    assert r"Dataset042\_A\&B" in table and r"NSD at 2.5~mm (50 \% of a voxel)" in table
+    assert table.replace(r"\{", "").count("{") == table.replace(r"\}", "").count("}")
+
+
+def test_what_latex_would_take_for_commands_is_escaped():
+    assert escape(r"a_b & 5% #1 ${x}$ ~ ^ \n <|>") == (
+        r"a\_b \& 5\% \#1 \$\{x\}\$ \textasciitilde{} \textasciicircum{} \textbackslash{}n "
+        r"\textless{}\textbar{}\textgreater{}"
+    )
+
+
+def test_the_number_of_cases_is_stated(scores):
+    one = {method: {"a": by_case["a"]} for method, by_case in scores.items()}
+    assert "deviation over 1 case." in as_latex(comparison(one))
+    assert cells(as_latex(replace(comparison(one), tolerance_mm=2.0)), "nnUNet_x")[2] == r"\textbf{0.900}"
