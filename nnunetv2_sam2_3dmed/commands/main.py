@@ -19,6 +19,8 @@ COMMANDS = {
     "train": "train on several machines, started by torchrun",
     "demo": "run the whole comparison with nnU-Net on a small dataset",
     "compare": "Dice, IoU, HD95 and NSD of several trained models, side by side",
+    "report": "the comparison as one HTML file, with plots, overlays, surfaces and costs",
+    "benchmark": "train, validate and compare a list of tasks, trainers and folds",
 }
 
 

@@ -1,0 +1,88 @@
+"""Predicts one case with nnU-Net's own predictor and says how long it took and how much memory it needed.
+
+    python -m nnunetv2_sam2_3dmed.report.measure RESULTS_FOLDER CHECKPOINT IMAGE... --to RESULT.json
+
+A process of its own for each measurement: the peak of a process's memory never falls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnunetv2_sam2_3dmed.report.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.report.costs import TILE_STEP, build_model
+
+
+def predict_once(
+    results_folder: Path, checkpoint_file: Path, channels: list[str], device: torch.device
+) -> dict[str, Any]:
+    """Preprocesses, predicts and resamples one case, on a device that has been warmed up if it is a GPU.
+
+    Returns:
+        ``seconds`` from the image in memory to the segmentation; ``peak_bytes``: of the GPU's memory that torch
+        held, or of the whole process's memory on a CPU; ``device``: in words.
+    """
+    model = build_model(results_folder)
+    checkpoint = load_checkpoint(checkpoint_file)
+    predictor = nnUNetPredictor(tile_step_size=TILE_STEP, device=device, allow_tqdm=False)
+    # not initialize_from_trained_model_folder, which would run code from the checkpoint
+    predictor.manual_initialization(
+        model.network,
+        model.plans,
+        model.configuration,
+        [checkpoint["network_weights"]],
+        model.dataset_json,
+        model.trainer,
+        checkpoint.get("inference_allowed_mirroring_axes"),
+    )
+    model.network.load_state_dict(checkpoint["network_weights"])
+    reader = model.plans.image_reader_writer_class()
+    image, properties = reader.read_images(channels)
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        predictor.predict_single_npy_array(image, properties)
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    begun = perf_counter()
+    predictor.predict_single_npy_array(image, properties)
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    seconds = perf_counter() - begun
+    # Linux states the peak in kilobytes
+    peak = (
+        torch.cuda.max_memory_allocated(device) if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    )
+    name = torch.cuda.get_device_name(device) if on_gpu else f"{torch.get_num_threads()} CPU threads ({cpu_name()})"
+    return {"seconds": seconds, "peak_bytes": peak, "device": name}
+
+
+def cpu_name() -> str:
+    """The processor's name, where Linux tells it."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the prediction of one case.")
+    parser.add_argument("results_folder", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("channels", nargs="+", help="the image's files, one per channel")
+    parser.add_argument("--to", type=Path, required=True, help="JSON file for the result")
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    args.to.write_text(json.dumps(predict_once(args.results_folder, args.checkpoint, args.channels, device)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Images and segmentations of a case, turned so that they can be looked at."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+RAW_FOLDERS = ("imagesTr", "imagesTs")
+
+
+@dataclass(frozen=True)
+class View:
+    """How the voxels of a case's files become (slices, rows, columns).
+
+    Slices are axial, head last; in a slice, front is up and the patient's left is right, as radiologists look at
+    them. Where the axial axis does not have the coarsest spacing, slices lie across that one, head up.
+
+    Attributes:
+        axes: of the file's array, in the new order.
+        flipped: which of the new axes run the other way.
+        spacing_mm: along the new axes.
+    """
+
+    axes: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+    spacing_mm: tuple[float, float, float]
+
+    def __call__(self, volume: np.ndarray) -> np.ndarray:
+        """``volume``, (D, H, W) as in the file, as (slices, rows, columns)."""
+        turned = volume.transpose(self.axes)
+        return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
+
+
+def view_of(properties: Mapping[str, Any]) -> View:
+    """The view for what one of nnU-Net's readers read; without directions in the file, its axes stay as they are."""
+    spacing = [float(s) for s in properties["spacing"]]
+    matrix = _directions(properties)
+    if matrix is None:
+        return View((0, 1, 2), (False, False, False), (spacing[0], spacing[1], spacing[2]))
+    # file axis (x, y, z) -> world axis, and whether it runs towards right, front and head
+    orientation = nib.orientations.io_orientation(matrix)
+    file_axis = {int(world): 2 - axis for axis, (world, _) in enumerate(orientation)}  # arrays are (z, y, x)
+    rising = {int(world): step > 0 for world, step in orientation}
+    x, y, z = 0, 1, 2
+    slices = max((z, y, x), key=lambda world: round(spacing[file_axis[world]], 3))
+    order = {z: (z, y, x), y: (y, z, x), x: (x, z, y)}[slices]
+    # slices rise; rows run down from the front or the head, columns to the patient's left or from front to back
+    flipped = tuple(rising[world] != (world == slices) for world in order)
+    axes = tuple(file_axis[world] for world in order)
+    return View(
+        (axes[0], axes[1], axes[2]),
+        (flipped[0], flipped[1], flipped[2]),
+        (spacing[axes[0]], spacing[axes[1]], spacing[axes[2]]),
+    )
+
+
+def _directions(properties: Mapping[str, Any]) -> np.ndarray | None:
+    """World directions (right, front, head: +) of the file's axes x, y, z, as an affine matrix; None if not known."""
+    affine = np.eye(4)
+    if "sitk_stuff" in properties:
+        direction = np.asarray(properties["sitk_stuff"]["direction"], float)
+        if direction.size != 9:  # a 2D image
+            return None
+        affine[:3, :3] = np.diag([-1, -1, 1]) @ direction.reshape(3, 3)  # SimpleITK's + are left, back and head
+        return affine
+    if "nibabel_stuff" in properties:
+        stuff = properties["nibabel_stuff"]
+        return np.asarray(stuff.get("reoriented_affine", stuff["original_affine"]), float)
+    return None
+
+
+def find_image(dataset_folder: Path, case: str, file_ending: str) -> list[Path]:
+    """The files of a case's channels in a raw dataset of nnU-Net, in their order; empty if there are none."""
+    for folder in RAW_FOLDERS:
+        channels = sorted((dataset_folder / folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9]{file_ending}"))
+        if channels:
+            return channels
+    return []
+
+
+def read_image(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]:
+    """The first channel of an image as (slices, rows, columns), and the view that made it so.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        channels, properties = reader.read_images([str(file)])
+    except Exception as error:  # every reader raises exceptions of its own
+        raise UserError(f"{file} cannot be read as an image ({error}): replace it.") from error
+    view = view_of(properties)
+    return view(channels[0]), view
+
+
+def read_labels(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]:
+    """A segmentation as (slices, rows, columns), and the view that made it so.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        channels, properties = reader.read_seg(str(file))
+    except Exception as error:  # every reader raises exceptions of its own
+        raise UserError(f"{file} cannot be read as a segmentation ({error}): replace it.") from error
+    view = view_of(properties)
+    return view(channels[0]), view

@@ -1,0 +1,93 @@
+"""What a comparison found, in plain sentences that claim no more than it shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest
+from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
+from nnunetv2_sam2_3dmed.report.methods import Method
+
+LEVEL = 0.05
+
+
+def summary_sentences(comparison: Comparison, methods: Sequence[Method]) -> list[str]:
+    """The summary at the head of the report, a sentence or two per entry."""
+    labels = {method.name: method.label for method in methods}
+    rows = sorted((comparison.row(m.name) for m in methods), key=lambda row: -row.dice.mean)
+    best = rows[0]
+    if len(rows) == 1:
+        mean = _with_interval(best.dice.mean, best.dice.low, best.dice.high)
+        sentences = [f"{labels[best.method]} reaches a mean Dice of {mean} over {_cases(len(comparison.cases))}."]
+    else:
+        ties = [row for row in rows if f"{row.dice.mean:.3f}" == f"{best.dice.mean:.3f}"]
+        if len(ties) > 1:
+            names = " and ".join(labels[row.method] for row in ties)
+            first = f"{names} have the highest mean Dice, {best.dice.mean:.3f}"
+        else:
+            interval = _with_interval(best.dice.mean, best.dice.low, best.dice.high)
+            first = f"{labels[best.method]} has the highest mean Dice, {interval}"
+        sentences = [f"{first}, of {len(rows)} methods on {_cases(len(comparison.cases))}."]
+    # both scores of a method together
+    for method in methods:
+        sentences += [_difference(test, labels) for test in comparison.tests if test.method == method.name]
+    failures = [(labels[row.method], row.failures) for row in rows if row.failures]
+    if failures:
+        counts = "; ".join(f"{label}: {_cases(count)}" for label, count in failures)
+        sentences.append(f"A class was missed altogether, or found where there is none, in some cases ({counts}).")
+    return sentences
+
+
+def caveats(comparison: Comparison) -> list[str]:
+    """What the numbers do not say."""
+    sentences = ["Dice and NSD are here the mean over the classes of each case."] if len(comparison.classes) > 1 else []
+    sentences.append(
+        "Intervals and tests are over cases: they say how far the result could differ on other cases of the same kind."
+    )
+    trainings = max(len(folders) for folders in comparison.methods.values())
+    if trainings == 1:
+        sentences.append(
+            "There is one training per method: how much a repeated training would differ, by its random start alone, "
+            "is not known from this report."
+        )
+    if any(test.p_holm is not None and test.p_holm >= LEVEL for test in comparison.tests):
+        sentences.append("Where no difference was found, that does not show that the methods are equal.")
+    return sentences
+
+
+def _difference(test: PairedTest, labels: dict[str, str]) -> str:
+    method, reference = labels[test.method], labels[test.reference]
+    size = f"{abs(test.mean_difference):.4f}"
+    if not math.isnan(test.low):
+        low, high = sorted((abs(test.low), abs(test.high)))
+        same_sign = test.low * test.high > 0
+        size += (
+            f" (95 % interval {low:.4f} to {high:.4f})"
+            if same_sign
+            else f" (95 % interval of the difference {test.low:+.4f} to {test.high:+.4f})"
+        )
+    direction = "higher" if test.mean_difference > 0 else "lower"
+    if test.p_holm is None:
+        return (
+            f"The mean {test.metric} of {method} is {direction} than that of {reference} by {size}; "
+            f"{_cases(test.n)} do not suffice for a test."
+        )
+    if test.p_holm >= LEVEL:
+        return (
+            f"No difference in {test.metric} was found between {method} and {reference}: the means differ by {size}, "
+            f"which is not significant after Holm's correction (p = {test.p_holm:.4f})."
+        )
+    p = "p < 0.0001" if test.p_holm < 1e-4 else f"p = {test.p_holm:.4f}"
+    return (
+        f"The mean {test.metric} of {method} is {direction} than that of {reference} by {size}; the difference is "
+        f"significant after Holm's correction ({p})."
+    )
+
+
+def _with_interval(mean: float, low: float, high: float) -> str:
+    return f"{mean:.3f}" if math.isnan(low) else f"{mean:.3f} (95 % interval {low:.3f} to {high:.3f})"
+
+
+def _cases(count: int) -> str:
+    return f"{count} case" if count == 1 else f"{count} cases"

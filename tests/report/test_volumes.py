@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from nnunetv2_sam2_3dmed.report.volumes import find_image, view_of
+
+
+def properties_of(image: SimpleITK.Image) -> dict:
+    """As nnU-Net's SimpleITK reader states them."""
+    return {"sitk_stuff": {"direction": image.GetDirection()}, "spacing": image.GetSpacing()[::-1]}
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "RAI", "ASL", "PIR", "SRA"])
+def test_axial_slices_lie_as_simpleitk_turns_them(orientation):
+    voxels = np.arange(4 * 5 * 6).reshape(4, 5, 6)
+    axial = SimpleITK.GetImageFromArray(voxels)  # columns to the left, rows to the back, slices to the head
+    axial.SetSpacing((1.0, 1.5, 3.0))
+    turned = SimpleITK.DICOMOrient(axial, orientation)
+    view = view_of(properties_of(turned))
+    np.testing.assert_array_equal(view(SimpleITK.GetArrayFromImage(turned)), voxels)
+    assert view.spacing_mm == (3.0, 1.5, 1.0)
+
+
+def test_slices_across_another_axis_have_the_head_up():
+    image = SimpleITK.Image(2, 3, 4, SimpleITK.sitkInt16)  # x to the left, y to the back, z to the head
+    image.SetSpacing((1.0, 5.0, 1.0))
+    image[0, 1, 3] = 1  # the rightmost voxel of the topmost row of the middle coronal slice
+    view = view_of(properties_of(image))
+    turned = view(SimpleITK.GetArrayFromImage(image))
+    assert turned.shape == (3, 4, 2) and view.spacing_mm == (5.0, 1.0, 1.0)
+    assert np.argwhere(turned).tolist() == [[1, 0, 0]]  # seen from the front: the patient's right on the left
+
+
+def test_nibabel_states_the_opposite_directions():
+    # from right to left, from front to back, from foot to head, where nibabel's + is right and front
+    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+    view = view_of({"nibabel_stuff": {"original_affine": affine}, "spacing": [3.0, 1.0, 1.0]})
+    assert (view.axes, view.flipped) == ((0, 1, 2), (False, False, False))
+    view = view_of({"nibabel_stuff": {"original_affine": np.diag([1.0, 1.0, 3.0, 1.0])}, "spacing": [3.0, 1.0, 1.0]})
+    assert view.flipped == (False, True, True)
+
+
+def test_two_dimensions_stay_as_they_are():
+    view = view_of({"spacing": [999.0, 0.5, 0.25]})
+    assert view.spacing_mm == (999.0, 0.5, 0.25)
+    assert view(np.arange(6).reshape(1, 2, 3)).tolist() == [[[0, 1, 2], [3, 4, 5]]]
+
+
+def test_images_of_a_case(tmp_path):
+    for folder, name in (
+        ("imagesTr", "a_0000.nii.gz"),
+        ("imagesTr", "a_0001.nii.gz"),
+        ("imagesTr", "a_b_0000.nii.gz"),
+        ("imagesTs", "[c]_0000.nii.gz"),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).touch()
+    assert [f.name for f in find_image(tmp_path, "a", ".nii.gz")] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+    assert [f.name for f in find_image(tmp_path, "[c]", ".nii.gz")] == ["[c]_0000.nii.gz"]
+    assert find_image(tmp_path, "d", ".nii.gz") == []
