@@ -107,13 +107,14 @@ def compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
     from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
 
     dataset = dataset_name(args.dataset)
+    dataset_json = load_dataset_json(dataset)
     output = args.output
     if output is None:
         output = nnunet_folder("nnUNet_results") / dataset / f"comparison_fold_{'_'.join(args.folds)}"
     comparison = compare(
         prediction_folders(dataset, args.methods, args.folds),
         args.truth or truth_folder(dataset),
-        load_dataset_json(dataset),
+        dataset_json,
         output,
         tolerance_mm=args.tolerance,
         processes=args.processes,
