@@ -17,8 +17,9 @@ $(VENV)/installed: setup.cfg pyproject.toml
 demo: install
 	$(BIN)/sam2_3dmed demo --output demo_output $(DEMO_OPTIONS)
 
+# those that train first: they take longest
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS) tests/end_to_end tests
 
 lint: install
 	$(BIN)/ruff check .
