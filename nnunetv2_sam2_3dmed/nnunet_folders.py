@@ -143,7 +143,9 @@ def validation_folders(results_folder: Path, folds: Sequence[str]) -> list[Path]
 
 
 def validated_results_folders(dataset: str, folds: Sequence[str]) -> list[Path]:
-    """The results folders with validation predictions of all ``folds``, nnU-Net's own trainers first.
+    """The results folders in which all ``folds`` are validated, nnU-Net's own 3d_fullres first.
+
+    nnU-Net writes ``summary.json`` last: a validation that is under way does not count.
 
     Raises:
         UserError: if there is none.
@@ -152,11 +154,18 @@ def validated_results_folders(dataset: str, folds: Sequence[str]) -> list[Path]:
     found = [
         f
         for f in (folder.iterdir() if folder.is_dir() else [])
-        if len(f.name.split("__")) == 3 and all((f / f"fold_{fold}" / "validation").is_dir() for fold in folds)
+        if len(f.name.split("__")) == 3
+        and all((f / f"fold_{fold}" / "validation" / "summary.json").is_file() for fold in folds)
     ]
     if not found:
         raise UserError(
             f"{folder} holds no results folder TRAINER__PLANS__CONFIG with validation predictions of fold "
             f"{' and '.join(folds)}: run nnUNetv2_train, with --val if the model is trained already."
         )
-    return sorted(found, key=lambda f: (not f.name.startswith("nnUNetTrainer"), f.name.split("__")))
+    return sorted(found, key=_order)
+
+
+def _order(results_folder: Path) -> tuple:
+    """The first becomes the reference: nnU-Net's default, rather than its 2D network or one of our baselines."""
+    trainer, plans, configuration = results_folder.name.split("__")
+    return trainer != "nnUNetTrainer", configuration != "3d_fullres", trainer, plans, configuration

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from importlib.metadata import version
@@ -25,7 +26,7 @@ FOLDER = ".cache"
 
 # our modules that the scores come from: when one of them changes, all is computed again
 _CODE = ("cases.py", "metrics.py", "segmentations.py", "surfaces.py")
-_PACKAGES = ("surface-distance", "nnunetv2")
+_PACKAGES = ("surface-distance", "nnunetv2", "simpleitk", "nibabel", "numpy", "scipy")
 # what some formats keep beside the file: TIFF its spacing, MetaImage, NRRD and Analyze their voxels
 _COMPANIONS = (".json", ".raw", ".zraw", ".img")
 
@@ -52,18 +53,20 @@ class CachedEvaluator:
             UserError: if a file cannot be read, or a prediction lies on another voxel grid than the truth.
         """
         truth = _digest(case.truth)
-        entries = {m: self.folder / f"{self._key(truth, _digest(p))}.json" for m, p in case.predictions.items()}
+        entries = {method: self._entry(truth, _digest(file)) for method, file in case.predictions.items()}
         known = {method: self._load(entry) for method, entry in entries.items()}
         unknown = {method: case.predictions[method] for method, scores in known.items() if scores is None}
         if unknown:
             computed = self.evaluator(Case(case.name, case.truth, unknown))
             for method, scores in computed.items():
-                self._save(entries[method], scores)
+                # a file that was replaced meanwhile was perhaps not read as it was digested
+                if self._entry(_digest(case.truth), _digest(unknown[method])) == entries[method]:
+                    self._save(entries[method], scores)
             known |= computed
         return {method: scores for method, scores in known.items() if scores is not None}
 
-    def _key(self, truth: str, prediction: str) -> str:
-        """A digest of all that the scores of a prediction depend on."""
+    def _entry(self, truth: str, prediction: str) -> Path:
+        """The file of a prediction's scores, named by a digest of all that they depend on."""
         reader = type(self.evaluator.reader)
         basis = {
             "truth": truth,
@@ -74,7 +77,7 @@ class CachedEvaluator:
             "reader": f"{reader.__module__}.{reader.__qualname__}",
             "code": _metric_code(),
         }
-        return hashlib.sha256(json.dumps(basis).encode()).hexdigest()
+        return self.folder / f"{hashlib.sha256(json.dumps(basis).encode()).hexdigest()}.json"
 
     def _load(self, entry: Path) -> dict[str, MaskMetrics] | None:
         """What an entry holds; None if there is none, or it is damaged."""
@@ -86,7 +89,7 @@ class CachedEvaluator:
     def _save(self, entry: Path, scores: Mapping[str, MaskMetrics]) -> None:
         values = {name: [None if math.isnan(v) else v for v in astuple(metrics)] for name, metrics in scores.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
-        beside = entry.with_suffix(f".{os.getpid()}")
+        beside = entry.with_suffix(f".{uuid.uuid4().hex}")  # process numbers repeat on other machines
         beside.write_text(json.dumps(values), encoding="utf-8")
         os.replace(beside, entry)
 

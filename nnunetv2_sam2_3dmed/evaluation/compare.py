@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -169,6 +170,6 @@ def write(comparison: Comparison, output_folder: Path) -> None:
         "comparison.tex": as_latex(comparison),
     }
     for name, content in contents.items():
-        beside = output_folder / f".{name}.{os.getpid()}"
+        beside = output_folder / f".{name}.{uuid.uuid4().hex}"
         beside.write_text(content, encoding="utf-8")
         os.replace(beside, output_folder / name)

@@ -73,13 +73,17 @@ def _class_lines(class_name: str, rows: Sequence[Row]) -> list[str]:
 
 
 def _cells(statistics: Sequence[Statistic], digits: int, larger_is_better: bool) -> list[str]:
-    """One score of every method, the best in bold."""
+    """One score of every method, the best in bold, if all are means over as many cases.
+
+    A method that found nothing in the hardest cases has no HD95 there: its mean is one of easier cases.
+    """
     present = [s.mean for s in statistics if not math.isnan(s.mean)]
     best = (max if larger_is_better else min)(present, default=math.nan)
+    comparable = len(statistics) > 1 and len({s.n for s in statistics}) == 1
     cells = []
     for statistic in statistics:
         mean = "--" if math.isnan(statistic.mean) else f"{statistic.mean:.{digits}f}"
         deviation = "" if math.isnan(statistic.std) else f" $\\pm$ {statistic.std:.{digits}f}"
-        is_best = len(statistics) > 1 and mean == f"{best:.{digits}f}"
+        is_best = comparable and mean == f"{best:.{digits}f}"
         cells.append((rf"\textbf{{{mean}}}" if is_best else mean) + deviation)
     return cells

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
-from nnunetv2_sam2_3dmed.evaluation.bootstrap import mean_interval
-
-FEWEST_CASES = 6  # with 5 pairs, no result of the two-sided test lies below 0.05
+# with 5 pairs, no result of the two-sided test lies below 0.05 either
+from nnunetv2_sam2_3dmed.evaluation.bootstrap import FEWEST_CASES, mean_interval
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class PairedTest:
         reference: the method it is tested against.
         n: number of cases.
         mean_difference: mean over the cases of the method's score minus the reference's.
-        low: lower bound of its 95 % bootstrap confidence interval over cases; NaN with fewer than two cases.
+        low: lower bound of its 95 % bootstrap confidence interval over cases; NaN with fewer than
+            :data:`FEWEST_CASES`.
         high: upper bound of it.
         effect: matched-pairs rank-biserial correlation, -1 to 1: the share of the rank sum that speaks for the
             method minus the share that speaks against it; 0 if all pairs are equal.

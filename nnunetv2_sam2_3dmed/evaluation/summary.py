@@ -30,7 +30,7 @@ class Statistic:
     """Mean, sample standard deviation and median of a score over the ``n`` cases that have it.
 
     ``low`` and ``high`` are the bounds of the mean's 95 % bootstrap confidence interval. What is undefined (the
-    mean of no case, deviation and interval of fewer than two) is NaN.
+    mean of no case, the deviation of fewer than two, the interval of fewer than six) is NaN.
     """
 
     mean: float

@@ -108,7 +108,7 @@ def _folds_table(spreads: Sequence[FoldSpread]) -> str:
 def _tests_table(tests: Sequence[PairedTest]) -> str:
     header = ["metric", "method", "against", "mean difference", "effect", "p", "p (Holm)"]
     body = [
-        [t.metric, t.method, t.reference, f"{t.mean_difference:+.4f} [{t.low:+.4f}, {t.high:+.4f}]", f"{t.effect:+.2f}"]
+        [t.metric, t.method, t.reference, _difference(t.mean_difference, t.low, t.high), f"{t.effect:+.2f}"]
         + [_p(t.p, t.n), _p(t.p_holm, t.n)]
         for t in tests
     ]
@@ -119,7 +119,7 @@ def _published_table(pairs: Sequence[PublishedPair]) -> str:
     header = ["method", "published network", "common cases", "Dice", "published Dice", "difference", "p"]
     body = [
         [pair.method, pair.network, str(pair.n), f"{pair.dice:.3f}", f"{pair.published_dice:.3f}"]
-        + [f"{pair.dice - pair.published_dice:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}]", _p(pair.p, pair.n)]
+        + [_difference(pair.dice - pair.published_dice, pair.low, pair.high), _p(pair.p, pair.n)]
         for pair in pairs
     ]
     return _table(header, body)
@@ -142,6 +142,10 @@ def _score(statistic: Statistic, digits: int = 3) -> str:
     mean, std, median = (_number(v, digits) for v in (statistic.mean, statistic.std, statistic.median))
     interval = "" if math.isnan(statistic.low) else f" [{statistic.low:.{digits}f}, {statistic.high:.{digits}f}]"
     return f"{mean} ± {std} ({median}){interval}"
+
+
+def _difference(mean: float, low: float, high: float) -> str:
+    return f"{mean:+.4f}" + ("" if math.isnan(low) else f" [{low:+.4f}, {high:+.4f}]")
 
 
 def _number(value: float, digits: int) -> str:

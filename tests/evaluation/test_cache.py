@@ -108,9 +108,33 @@ def test_whatever_else_changes_is_scored_anew(case, evaluator, computed, change)
 def test_changed_code_or_library_is_scored_anew(case, evaluator, computed, monkeypatch):
     evaluator(case)
     computed.clear()
-    monkeypatch.setattr(cache, "_metric_code", lambda: {"sources": "others"})
+    for newer in ("scipy", "simpleitk"):
+        monkeypatch.setattr(cache, "version", lambda package, newer=newer: "2.0" if package == newer else "1.0")
+        cache._metric_code.cache_clear()
+        computed.clear()
+        evaluator(case)
+        assert len(computed) == 3
+    monkeypatch.setattr(cache, "_CODE", cache._CODE[1:])
+    cache._metric_code.cache_clear()
+    computed.clear()
     evaluator(case)
     assert len(computed) == 3
+    monkeypatch.undo()
+    cache._metric_code.cache_clear()
+
+
+def test_scores_of_a_file_that_was_replaced_while_it_was_read_are_not_kept(case, evaluator, write_labels, monkeypatch):
+    original = cases.read_segmentation
+
+    def reading(file, reader):
+        read = original(file, reader)
+        if file == case.predictions["a"]:
+            write_labels(file, np.ones((6, 8, 10)), (2.5, 0.7, 0.9))
+        return read
+
+    monkeypatch.setattr(cases, "read_segmentation", reading)
+    evaluator(case)
+    assert len(list(evaluator.folder.iterdir())) == 1  # that of b
 
 
 def test_another_grid_is_refused_though_the_case_was_cached(case, evaluator, write_labels):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def tree(tmp_path, monkeypatch, write_labels) -> Path:
         write_labels(preprocessed / "gt_segmentations" / name, truth, (3, 1, 1))
         write_labels(results / UNET / fold / "validation" / name, truth, (3, 1, 1))
         write_labels(results / OURS / fold / "validation" / name, ours, (3, 1, 1))
+    for method, fold in itertools.product((UNET, OURS), ("fold_0", "fold_1")):
+        (results / method / fold / "validation" / "summary.json").write_text('{"metric_per_case": []}')
     (preprocessed / "dataset.json").write_text(json.dumps(DATASET_JSON))
     return tmp_path
 
@@ -52,9 +55,12 @@ def digests(folder: Path) -> dict[Path, str]:
 
 
 def test_the_command_compares_all_validated_models(tree, capsys):
+    # not part of a comparison on folds 0 and 1: a model that was trained on fold 0 alone, and one under validation
+    for name, folds in (("Other__nnUNetPlans__2d", ["fold_0"]), ("Under__nnUNetPlans__way", ["fold_0", "fold_1"])):
+        for fold in folds:
+            (tree / "nnUNet_results" / DATASET / name / fold / "validation").mkdir(parents=True)
+    (tree / "nnUNet_results" / DATASET / "Other__nnUNetPlans__2d/fold_0/validation/summary.json").write_text("{}")
     before = digests(tree)
-    # a model that was trained on fold 0 alone is not part of a comparison on folds 0 and 1
-    (tree / "nnUNet_results" / DATASET / "Other__nnUNetPlans__2d" / "fold_0" / "validation").mkdir(parents=True)
     assert main(["compare", "-d", "42", "-f", "0", "1", "--tolerance", "2.5", "--processes", "1"]) == 0
 
     output = tree / "nnUNet_results" / DATASET / "comparison_fold_0_1"
