@@ -121,6 +121,7 @@ class SAM2_3dMed(nn.Module):
                 build_sam2_base(backbone, image_size, num_memories, dropout), num_masks, fusion, bidirectional
             )
         self.srpp = SliceRelativePositionPredictor(channels, memory=srpp_memory) if srpp else None
+        self.register_load_state_dict_post_hook(_forget_slices)
 
     @torch.compiler.disable  # SAM 2's rotary encoding works on complex numbers, which the compiler does not take
     def forward(self, patches: torch.Tensor) -> TrainingOutput | torch.Tensor:
@@ -137,7 +138,7 @@ class SAM2_3dMed(nn.Module):
         with autocast(patches.device, self.precision), attention_kernels(patches.device, tokens):
             size = (patches.shape[-2], patches.shape[-1])
             if torch.is_inference_mode_enabled() and not self.training:
-                return self._heads(self.segmentation.propagate(self._known_features(patches)), size)
+                return self._infer(patches, size)
             features = self.encoder(patches)
             logits = self._heads(self.segmentation(features), size)
             if not self.training:
@@ -147,6 +148,16 @@ class SAM2_3dMed(nn.Module):
                 boundaries = self._at_patch_size(self.boundary(features), size)
             offsets = self.srpp(features.stride16) if self.srpp is not None else None
             return TrainingOutput(logits, boundaries, offsets)
+
+    def _infer(self, patches: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The logits, from features that are kept for the windows to come."""
+        try:
+            return self._heads(self.segmentation.propagate(self._known_features(patches)), size)
+        except torch.OutOfMemoryError:
+            # what is kept may be what was missing
+            self.slice_cache.clear()
+            torch.cuda.empty_cache()
+            return self._heads(self.segmentation.propagate(self._known_features(patches)), size)
 
     def _known_features(self, patches: torch.Tensor) -> SliceFeatures:
         """The segmentation branch's projected features of B stacks of D slices, encoding only slices not seen lately.
@@ -181,3 +192,7 @@ class SAM2_3dMed(nn.Module):
             )
             masks = resized.unflatten(0, masks.shape[:2])
         return masks.transpose(1, 2)
+
+
+def _forget_slices(network: SAM2_3dMed, _incompatible_keys: object) -> None:
+    network.slice_cache.clear()

@@ -41,20 +41,24 @@ def _descriptor(embedding: torch.Tensor) -> torch.Tensor:
 def expected_iou(logits: torch.Tensor) -> torch.Tensor:
     """How sure masks are of themselves: the expected overlap of each thresholded mask with its probabilities.
 
-    The sum of min(p, m) over the sum of max(p, m), where p are the probabilities and m the mask of p > 1/2; an
-    empty mask that nothing speaks against has 1.
+    The sum of min(p, m) over the sum of max(p, m), where p are the probabilities and m the mask of p > 1/2, averaged
+    over the masks that are not empty: that a class is absent says nothing of how well another was found. Where all
+    are empty, the average over all; an empty mask that nothing speaks against has 1.
 
     Args:
         logits: (B, K, H, W).
 
     Returns:
-        (B,), 0 to 1, the mean over the K masks.
+        (B,), 0 to 1.
     """
     probabilities = torch.sigmoid(logits.detach().float())
     masks = (probabilities > 0.5).float()
     smaller = torch.minimum(probabilities, masks).sum(dim=(-2, -1))
     larger = torch.maximum(probabilities, masks).sum(dim=(-2, -1))
-    return ((smaller + 1) / (larger + 1)).mean(dim=1)
+    overlap = (smaller + 1) / (larger + 1)  # (B, K)
+    present = masks.amax(dim=(-2, -1))
+    counted = torch.where(present.any(dim=1, keepdim=True), present, torch.ones_like(present))
+    return (overlap * counted).sum(dim=1) / counted.sum(dim=1)
 
 
 def memories_to_attend(remembered: Sequence[SliceSummary], embedding: torch.Tensor, count: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Features of slices that were encoded already: sliding windows overlap, and mirrored ones hold the same slices."""
+"""Features of slices that were encoded already: sliding windows overlap."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ class SliceCache:
     A slice is known by its content (128 bits of an exact hash), so that whoever runs the windows, in whatever order,
     mirrored along the slice axis or padded, need not know of this. What was not used for longest goes first. When a
     weight has changed, everything goes.
+
+    Where a network is built in inference mode, torch does not count the changes of its weights: whoever loads others
+    calls :meth:`clear`.
 
     Args:
         max_bytes: bound on the memory of the features.
@@ -59,7 +62,7 @@ class SliceCache:
             encoder: (M, C, H, W) -> features of the M slices, each independent of the others.
             weights: what ``encoder`` computes with.
         """
-        valid_for = (slices.device, slices.shape[1:], [(w.data_ptr(), w._version) for w in weights])
+        valid_for = (slices.device, slices.shape[1:], [(w.data_ptr(), _version(w)) for w in weights])
         if valid_for != self._valid_for:
             self.clear()
             self._valid_for = valid_for
@@ -98,6 +101,11 @@ class SliceCache:
         if device.type != "cuda":
             return self.max_bytes
         return min(self.max_bytes, int(SHARE_OF_DEVICE * torch.cuda.get_device_properties(device).total_memory))
+
+
+def _version(weight: torch.Tensor) -> int:
+    """How often torch has seen a weight change."""
+    return 0 if weight.is_inference() else weight._version
 
 
 def _size(features: LevelFeatures) -> int:

@@ -27,6 +27,12 @@ def test_certain_masks_empty_ones_included_are_sure_and_undecided_ones_are_not()
     assert expected_iou(torch.full((1, 1, 8, 8), -1e-6)).item() == pytest.approx(1 / 33, rel=1e-4)
 
 
+def test_an_absent_class_says_nothing_of_how_well_another_was_found():
+    masks = torch.full((1, 3, 8, 8), -100.0)
+    masks[:, 0] = 1e-6  # undecided everywhere: all of it, with probability one half each
+    assert expected_iou(masks).item() == pytest.approx(33 / 65, rel=1e-4)
+
+
 def summaries(directions: list[float], confidences: list[float]) -> list[SliceSummary]:
     """One stack; descriptors in the plane, by their angle in degrees."""
     return [

@@ -102,14 +102,14 @@ def encoded_slices(network: SAM2_3dMed) -> list[int]:
 def test_overlapping_and_flipped_windows_give_the_same_logits_from_slices_encoded_once(network):
     volume = torch.randn(1, 1, 8, 24, 20)
     windows = [volume[:, :, i : i + 4] for i in (0, 2, 4)]
-    windows += [w.flip(2) for w in windows]
+    windows += [w.flip(2) for w in windows] + [w.flip(-1) for w in windows]  # left and right are other slices
     with torch.no_grad():
         expected = [network(w) for w in windows]
     counts = encoded_slices(network)
     with torch.inference_mode():
         for window, logits in zip(windows, expected, strict=True):
             torch.testing.assert_close(network(window), logits, rtol=0, atol=1e-4)
-    assert counts == [4, 2, 2]
+    assert counts == [4, 2, 2] * 2
 
 
 def test_other_weights_give_other_logits(network):
@@ -125,8 +125,46 @@ def test_other_weights_give_other_logits(network):
         torch.testing.assert_close(network(window), other(window), rtol=0, atol=1e-5)
 
 
+def test_other_weights_give_other_logits_in_a_network_built_in_inference_mode(network):
+    """Whose changes torch does not count."""
+    window = torch.randn(1, 1, 4, 24, 20)
+    with torch.inference_mode():
+        built = copy.deepcopy(network)
+        other = copy.deepcopy(network)
+        for parameter in built.parameters():
+            parameter.data = parameter.data.clone()
+        for parameter in other.encoder.neck.parameters():
+            parameter.mul_(1.5)
+        built(window)
+        built.load_state_dict(other.state_dict())
+        torch.testing.assert_close(built(window), other(window), rtol=0, atol=1e-5)
+
+
+def test_when_memory_runs_out_the_features_go_first(network, monkeypatch):
+    network = copy.deepcopy(network)
+    window = torch.randn(1, 1, 4, 24, 20)
+    with torch.inference_mode():
+        expected = network(window)
+        counts = encoded_slices(network)
+        propagate, full = network.segmentation.propagate, [True]
+
+        def fails_once(projected):
+            if full.pop():
+                full.append(False)
+                raise torch.OutOfMemoryError("out of memory")
+            return propagate(projected)
+
+        monkeypatch.setattr(network.segmentation, "propagate", fails_once)
+        torch.testing.assert_close(network(window), expected)
+    assert counts == [4]  # nothing was new before, all is after
+
+
 def test_training_and_plain_evaluation_keep_nothing(network):
     network = copy.deepcopy(network)
+    network.train()
+    with torch.no_grad():
+        network(torch.randn(1, 1, 4, 24, 20))
+    network.eval()
     counts = encoded_slices(network)
     window = torch.randn(1, 1, 4, 24, 20)
     with torch.no_grad():
