@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunetv2_sam2_3dmed.benchmark.begun import check_begun
 from nnunetv2_sam2_3dmed.benchmark.checks import (
     check_configuration,
     check_datasets,
@@ -37,6 +38,8 @@ from nnunetv2_sam2_3dmed.benchmark.trainers import (
 from nnunetv2_sam2_3dmed.commands.env import NNUNET_FOLDERS
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
+
+TRAINERS = "trainers"  # folder of those that start from seeds
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Benchmark:
 
 
 def prepare(specification: Specification, output: Path | None) -> Benchmark:
-    """Checks everything that can be checked, and writes the trainers that start from seeds.
+    """Checks everything that can be checked; writes nothing into the output folder.
 
     Raises:
         UserError: something is missing or does not fit.
@@ -93,12 +96,11 @@ def prepare(specification: Specification, output: Path | None) -> Benchmark:
             own = [run for run in runs if run.dataset == dataset and run.method in repetitions]
             trained = all(run.state(results) is not State.WAITING for run in own)
             check_network(dataset, method, found[method.trainer], trained)
-    generated = output / "trainers" if specification.seeds else None
-    if generated is not None:
-        write_seeded_trainers(generated, specification.name, trainers, specification.seeds)
-        check_seeded_names(trainers, specification.seeds, search_path(generated))
+    for run in runs:
+        check_begun(run, results)
+    check_seeded_names(trainers, specification.seeds)
     environment = {name: str(nnunet_folder(name).absolute()) for name in NNUNET_FOLDERS if os.environ.get(name)}
-    environment[EXT_TRAINER] = search_path(generated)
+    environment[EXT_TRAINER] = search_path(output / TRAINERS if specification.seeds else None)
     return Benchmark(specification, tuple(datasets), tuple(runs), output, results, environment)
 
 
@@ -179,6 +181,14 @@ def only_one(output: Path) -> Iterator[None]:
         if lock is None:
             raise UserError(f"another benchmark is using {output}: wait for it, or give another folder with -o.")
         yield
+
+
+def write_trainers(benchmark: Benchmark) -> None:
+    """Adds the trainers that start from seeds to those of earlier calls."""
+    specification = benchmark.specification
+    if specification.seeds:
+        trainers = [method.trainer for method in specification.methods]
+        write_seeded_trainers(benchmark.output / TRAINERS, specification.name, trainers, specification.seeds)
 
 
 def write_plan(benchmark: Benchmark, device: str) -> None:

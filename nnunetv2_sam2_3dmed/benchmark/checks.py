@@ -6,9 +6,8 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nnunetv2_sam2_3dmed.benchmark.files import write_text
+from nnunetv2_sam2_3dmed.benchmark.files import read_json, write_text
 from nnunetv2_sam2_3dmed.benchmark.specification import Method, Specification
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
@@ -52,7 +51,7 @@ def check_configuration(dataset: str, method: Method) -> Path:
     file = folder / f"{method.plans}.json"
     if not file.is_file():
         raise UserError(f"there is no {file}, expected the plans of {method.title}: run {remedy}.")
-    plans = _read_json(file)
+    plans = read_json(file)
     if method.configuration not in plans["configurations"]:
         if method.configuration in OURS:
             remedy = f"`sam2_3dmed plan -d {number}{'' if method.plans == 'nnUNetPlans' else f' -p {method.plans}'}`"
@@ -92,7 +91,7 @@ def check_network(dataset: str, method: Method, trainer: type, trained: bool) ->
 
     if not issubclass(trainer, SAM2_3dMedTrainer):
         return
-    plans = _read_json(nnunet_folder("nnUNet_preprocessed") / dataset / f"{method.plans}.json")
+    plans = read_json(nnunet_folder("nnUNet_preprocessed") / dataset / f"{method.plans}.json")
     check_configuration(plans, method.configuration, load_dataset_json(dataset))
     check_slices(plans, method.configuration, method.trainer, trainer.required_slices)
     if trainer.pretrained and not trained:
@@ -121,7 +120,7 @@ def check_folds(dataset: str, folds: Sequence[int], data: Path) -> None:
     file = data.parent / "splits_final.json"
     ending = load_dataset_json(dataset)["file_ending"]
     if file.is_file():
-        splits = _read_json(file)
+        splits = read_json(file)
     else:
         expected = {path.name.removesuffix(ending) for path in truth_folder(dataset).glob(f"*{ending}")}
         _check_cases(expected, cases, data)
@@ -141,10 +140,3 @@ def _check_cases(expected: set[str], present: Sequence[str], data: Path) -> None
             f"{data} lacks {len(missing)} of {len(expected)} cases, such as {missing[0]}, expected all of the dataset: "
             "run nnUNetv2_preprocess again."
         )
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is no valid JSON ({error}): let nnU-Net write it again.") from None

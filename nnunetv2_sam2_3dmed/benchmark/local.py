@@ -91,14 +91,15 @@ class LocalRunner:
         failed = []
         for device, (run, process) in list(self._processes.items()):
             status = process.poll()
-            if status is None:
+            # if only the process that we started was killed, its training lives on, and on the device
+            if status is None or (status < 0 and is_held(run.lock(self.results))):
                 continue
             del self._processes[device]
             if process.stdin:
                 process.stdin.close()
             if status == Outcome.ELSEWHERE:
                 self._pending.append(run)
-            elif status != Outcome.DONE:
+            elif status != Outcome.DONE and run.state(self.results) is not State.DONE:
                 self.failed.append(run.path)
                 failed.append(run)
         return failed

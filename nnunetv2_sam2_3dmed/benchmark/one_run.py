@@ -20,8 +20,9 @@ from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from select import select
-from time import monotonic
+from time import monotonic, sleep
 
+from nnunetv2_sam2_3dmed.benchmark.begun import note_held_out
 from nnunetv2_sam2_3dmed.benchmark.locks import held
 from nnunetv2_sam2_3dmed.benchmark.records import ATTEMPT, log_file, read_record, write_record
 from nnunetv2_sam2_3dmed.benchmark.runs import Run, State, set_torn_aside
@@ -31,6 +32,9 @@ from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
 
 POLL_SECONDS = 0.5
 SECONDS_TO_STOP = 10.0
+# on a cluster: for the end of an earlier job that was taken off its machine
+SECONDS_FOR_OTHERS = 600.0
+SECONDS_BETWEEN_LOOKS = 10.0
 
 
 class Outcome(IntEnum):
@@ -63,6 +67,8 @@ def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = la
         if state is State.DONE:
             return Outcome.DONE
         torn = set_torn_aside(run.folder(results))
+        if state is State.WAITING:
+            note_held_out(run, results)
         argv = run.command(device, state)
         log = log_file(output, run.path)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +99,30 @@ def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = la
                 record = read_record(output, run.path)
                 write_record(output, run.path, record.after(monotonic() - start, status, failure, device))
     return Outcome.FAILED if failure else Outcome.DONE
+
+
+def train_in_turn(run: Run, output: Path, device: str) -> Outcome:
+    """:func:`train_one`, which waits some minutes for another process that is at the run.
+
+    Args:
+        run: what.
+        output: the benchmark's folder.
+        device: ``cuda`` or ``cpu``.
+
+    Returns:
+        ``ELSEWHERE`` if the other process is still at it.
+    """
+    deadline = monotonic() + SECONDS_FOR_OTHERS
+    while (outcome := train_one(run, output, device)) is Outcome.ELSEWHERE and monotonic() < deadline:
+        sleep(SECONDS_BETWEEN_LOOKS)
+    return outcome
+
+
+def failure_of(path: str, output: Path, outcome: Outcome) -> str:
+    """Why a run is not done, in a sentence."""
+    if outcome is Outcome.ELSEWHERE:
+        return f"{path} is not done: another process has it in hand."
+    return f"{path} failed: {read_record(output, path).failure}, see {log_file(output, path)}."
 
 
 @contextmanager
@@ -158,9 +188,14 @@ def main() -> int:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
-    stop = stdin_was_closed if args.while_stdin_is_open else lambda: False
     try:
-        return train_one(Run.from_path(args.run), args.output, args.device, stop)
+        run = Run.from_path(args.run)
+        if args.while_stdin_is_open:
+            return train_one(run, args.output, args.device, stdin_was_closed)
+        outcome = train_in_turn(run, args.output, args.device)
+        if outcome is not Outcome.DONE:
+            print(failure_of(args.run, args.output, outcome), file=sys.stderr)
+        return outcome
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

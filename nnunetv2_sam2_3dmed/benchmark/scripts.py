@@ -19,18 +19,16 @@ def write_scripts(
     kind: str,
     name: str,
     runs: Sequence[Run],
-    unfinished: Sequence[Run],
     output: Path,
     environment: Mapping[str, str],
     options: ClusterOptions,
 ) -> tuple[Path, str]:
-    """Writes the array job script, and ``runs.txt`` with one run in each line.
+    """Writes the array job script, which lists its runs: clusters keep a copy of it, whatever is written later.
 
     Args:
         kind: one of :data:`KINDS`.
         name: of the job.
-        runs: all of the benchmark: a line of ``runs.txt`` stays the same run while jobs wait in a queue.
-        unfinished: those of them that the job is for.
+        runs: those that are not done.
         output: the benchmark's folder, on a file system that all machines share.
         environment: nnU-Net's variables.
         options: what each run asks for.
@@ -42,42 +40,34 @@ def write_scripts(
         UserError: the options do not fit.
     """
     folder = output / "scripts"
-    listed = folder / "runs.txt"
     if any(c in str(value) for value in (output, sys.executable, *environment.values()) for c in '\n"'):
         raise UserError(f"{output} or one of nnU-Net's variables holds a quote or a line break: take other folders.")
     if kind == "lsf" and options.extra:
         raise UserError(f"--slurm-option {'='.join(next(iter(options.extra.items())))}: LSF has none; leave it out.")
-    write_text(listed, "".join(f"{run.path}\n" for run in runs))
     header = _sbatch_header if kind == "sbatch" else _lsf_header
     index = "SLURM_ARRAY_TASK_ID" if kind == "sbatch" else "LSB_JOBINDEX"
     script = folder / f"array.{kind}"
     lines = [
         "#!/bin/bash",
-        *header(name, _indices(runs, unfinished), folder, options),
-        "# Each task takes the run in its line of runs.txt, from where nnU-Net's files say that it is.",
+        *header(name, len(runs), folder, options),
         "set -euo pipefail",
         *(f"export {variable}={shlex.quote(value)}" for variable, value in environment.items()),
-        f'run=$(sed -n "${{{index}}}p" {shlex.quote(str(listed))})',
+        "# Each task takes the run of its number, from where nnU-Net's files say that it is.",
+        "runs=(",
+        *(f"  [{number}]={shlex.quote(run.path)}" for number, run in enumerate(runs, 1)),
+        ")",
         f"exec {shlex.quote(sys.executable)} -m nnunetv2_sam2_3dmed.benchmark.one_run "
-        f'{shlex.quote(str(output))} "$run" {options.device}',
+        f'{shlex.quote(str(output))} "${{runs[${index}]}}" {options.device}',
     ]
     write_text(script, "\n".join(lines) + "\n")
     (folder / "output").mkdir(exist_ok=True)
     return script, f"sbatch {shlex.quote(str(script))}" if kind == "sbatch" else f"bsub < {shlex.quote(str(script))}"
 
 
-def _indices(runs: Sequence[Run], unfinished: Sequence[Run]) -> str:
-    """The lines of ``unfinished`` among ``runs``, counted from 1, such as ``1-3,7``."""
-    lines = [line for line, run in enumerate(runs, 1) if run in unfinished]
-    starts = [line for line in lines if line - 1 not in lines]
-    ends = [line for line in lines if line + 1 not in lines]
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
-
-
-def _sbatch_header(name: str, indices: str, folder: Path, options: ClusterOptions) -> list[str]:
+def _sbatch_header(name: str, tasks: int, folder: Path, options: ClusterOptions) -> list[str]:
     values = {
         "job-name": name,
-        "array": indices,
+        "array": f"1-{tasks}",
         "output": str(folder / "output" / "%A_%a.txt"),
         "time": str(options.minutes),
         "cpus-per-task": str(options.cpus),
@@ -92,9 +82,9 @@ def _sbatch_header(name: str, indices: str, folder: Path, options: ClusterOption
     return [f"#SBATCH --{key}" + ("" if value is None else f"={shlex.quote(value)}") for key, value in values.items()]
 
 
-def _lsf_header(name: str, indices: str, folder: Path, options: ClusterOptions) -> list[str]:
+def _lsf_header(name: str, tasks: int, folder: Path, options: ClusterOptions) -> list[str]:
     lines = [
-        f'#BSUB -J "{name}[{indices}]"',
+        f'#BSUB -J "{name}[1-{tasks}]"',
         f'#BSUB -o "{folder / "output" / "%J_%I.txt"}"',
         f"#BSUB -W {options.minutes // 60}:{options.minutes % 60:02d}",
         f"#BSUB -n {options.cpus}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunetv2_sam2_3dmed.benchmark.cluster_options import ClusterOptions
-from nnunetv2_sam2_3dmed.benchmark.one_run import train_one
+from nnunetv2_sam2_3dmed.benchmark.one_run import Outcome, failure_of, train_in_turn
 from nnunetv2_sam2_3dmed.benchmark.runs import Run
 from nnunetv2_sam2_3dmed.errors import UserError
 
@@ -37,8 +37,16 @@ class RunTask:
     environment: Mapping[str, str]
 
     def __call__(self) -> str:
+        """Trains.
+
+        Raises:
+            RuntimeError: it failed, which the cluster is to see as a failed job.
+        """
         os.environ.update(self.environment)
-        return train_one(Run.from_path(self.path), self.output, self.device).name
+        outcome = train_in_turn(Run.from_path(self.path), self.output, self.device)
+        if outcome is not Outcome.DONE:
+            raise RuntimeError(failure_of(self.path, self.output, outcome))
+        return outcome.name
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What submitit queues again: the same, since where to go on is in nnU-Net's files."""
@@ -83,6 +91,8 @@ def submit(
         "gpus_per_node": options.gpus,
         "stderr_to_stdout": True,
         "slurm_partition": options.partition,
+        # submitit starts the task by srun, which does not take this over from sbatch (since SLURM 22.05)
+        "slurm_srun_args": [f"--cpus-per-task={options.extra.get('cpus-per-task', options.cpus)}"],
         "slurm_additional_parameters": options.extra or None,
     }
     try:

@@ -36,7 +36,7 @@ class Method:
 
     @property
     def title(self) -> str:
-        """What tables call it."""
+        """What messages, the live display and the spread over seeds call it; comparisons go by :attr:`key`."""
         return self.name or self.key
 
     def seeded(self, seed: int | None) -> Method:

@@ -16,12 +16,14 @@
     sam2_3dmed benchmark table1.yaml --compare-only        afterwards, or for what is done so far
 
 Everything is checked before anything runs. The same command continues after an interruption: how far a run is, is read
-from nnU-Net's own files. A run that fails is reported with the end of its log and does not stop the others; the
-comparison then is of what all methods have, and the exit status is 1. The output folder gets plan.txt, logs, records
-of times and failures, and one folder per dataset with the comparison.
+from nnU-Net's own files. A run that was begun on other folds or plans than there are now is refused. A run that fails
+is reported with the end of its log and does not stop the others; the comparison then is of what all methods have, and
+the exit status is 1. The output folder gets plan.txt, logs, records of times and failures, and one folder per dataset
+with the comparison.
 
 On SLURM, runs that reach the time limit are put back into the queue and go on. There and with scripts, the comparison
-is the later call with --compare-only. Submitting again is safe: a run that is done or under way is left alone.
+is the later call with --compare-only. Submitting again is safe: a run that is done or under way is left alone; a task
+that finds its run under way waits ten minutes for it and then ends as failed.
 """
 
 from __future__ import annotations
@@ -94,6 +96,7 @@ def run(args: argparse.Namespace) -> None:
         print_failures,
         run_here,
         write_plan,
+        write_trainers,
     )
     from nnunetv2_sam2_3dmed.benchmark.devices import count_gpus, find_devices
 
@@ -105,6 +108,7 @@ def run(args: argparse.Namespace) -> None:
         print(benchmark.plan(device), end="")
         return
     with only_one(benchmark.output):
+        write_trainers(benchmark)
         if not args.compare_only:
             write_plan(benchmark, device)
         if on_cluster and benchmark.unfinished:
@@ -133,7 +137,7 @@ def _hand_over(args: argparse.Namespace, benchmark: Benchmark, options: ClusterO
         from nnunetv2_sam2_3dmed.benchmark.scripts import write_scripts
 
         script, command = write_scripts(
-            args.write_scripts, name, benchmark.runs, unfinished, benchmark.output, benchmark.environment, options
+            args.write_scripts, name, unfinished, benchmark.output, benchmark.environment, options
         )
         print(f"wrote {script} for {len(unfinished)} runs; submit it with `{command}`")
     output = () if args.output is None else ("-o", str(args.output))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,12 @@ def write_checkpoint(path: Path, whole: bool = True) -> None:
         path.write_bytes(path.read_bytes()[:500])
 
 
-def write_summary(fold: Path, dice: float = 0.5) -> None:
-    (fold / "validation").mkdir(parents=True, exist_ok=True)
-    (fold / "validation" / "summary.json").write_text(json.dumps({"foreground_mean": {"Dice": dice}}))
+def write_summary(fold: Path, dice: float = 0.5, cases: Sequence[str] = ()) -> None:
+    folder = fold / "validation"
+    folder.mkdir(parents=True, exist_ok=True)
+    per_case = [{"prediction_file": str(folder / f"{case}.nii.gz")} for case in cases]
+    summary = {"foreground_mean": {"Dice": dice}, "metric_per_case": per_case}
+    (folder / "summary.json").write_text(json.dumps(summary))
 
 
 def finish(run: Run, results: Path) -> None:
@@ -40,6 +44,7 @@ def results(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
     monkeypatch.setenv("nnUNet_results", str(folder))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from nnunetv2_sam2_3dmed.benchmark import local
 from nnunetv2_sam2_3dmed.benchmark.devices import Device, find_devices
 from nnunetv2_sam2_3dmed.benchmark.local import LocalRunner
+from nnunetv2_sam2_3dmed.benchmark.locks import held
 from nnunetv2_sam2_3dmed.benchmark.one_run import Outcome
 from nnunetv2_sam2_3dmed.benchmark.runs import Run
 from nnunetv2_sam2_3dmed.benchmark.specification import Method
@@ -49,6 +51,35 @@ def test_each_run_once_on_two_devices_whatever_fails(started, results, tmp_path)
     assert [run for run, _, _ in started] == [RUNS[0], RUNS[1], RUNS[2], RUNS[4], RUNS[5], RUNS[5]]
     assert max(most) == 2
     assert {(kind, gpu) for _, kind, gpu in started} == {("cuda", "0"), ("cuda", "1")}
+
+
+def test_a_device_is_not_free_while_a_training_lives_on_whose_starter_was_killed(monkeypatch, results, tmp_path):
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
+    trainings: list[subprocess.Popen] = []
+
+    def start(run, *_):
+        assert all(training.poll() is not None for training in trainings), "two on one device"
+        with held(run.lock(results)) as lock:
+            trainings.append(subprocess.Popen([sys.executable, "-S", "-c", "input()"], pass_fds=(lock,), stdin=-1))
+        starter = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE)
+        starter.send_signal(signal.SIGKILL)
+        return starter
+
+    monkeypatch.setattr(local, "start", start)
+    looks: list[list[str]] = []
+
+    def show():
+        looks.append(list(runner.running))
+        if looks.count([RUNS[1].path]) == 10:
+            finish(RUNS[1], results)  # the second comes to its end all the same
+        if looks and looks.count(looks[-1]) == 10:
+            trainings[-1].communicate(b"\n")
+
+    runner = LocalRunner(RUNS[:2], tmp_path, results, find_devices(None, 1), {})
+    runner.run(show, lambda run: None)
+    assert len(trainings) == 2
+    assert min(looks.count([run.path]) for run in RUNS[:2]) >= 10
+    assert runner.failed == [RUNS[0].path]
 
 
 def test_the_processes_end_when_the_caller_is_interrupted(monkeypatch, results, tmp_path):

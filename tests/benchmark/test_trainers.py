@@ -57,14 +57,24 @@ def test_a_base_in_a_users_folder(folders):
     assert issubclass(found, nnUNetTrainer)
 
 
-def test_what_is_not_there_and_what_is_there_already(folders, tmp_path):
+def test_what_is_not_there_and_what_is_there_already(folders):
     for name in ("Missing", "Missing_seed0", "UsersTrainer_seed1"):
         with pytest.raises(UserError, match="expected one that nnU-Net finds"):
             find_trainer(name, folders)
-    check_seeded_names(["UsersTrainer", "SAM2_3dMedTrainer"], [0, 7], folders)
-    write_seeded_trainers(tmp_path / "generated", "table-1", ["nnUNetTrainer"], [5])
+    check_seeded_names(["UsersTrainer", "SAM2_3dMedTrainer"], [0, 7])
     with pytest.raises(UserError, match="there is a trainer nnUNetTrainer_seed5 already"):
-        check_seeded_names(["nnUNetTrainer"], [5], folders)
+        check_seeded_names(["nnUNetTrainer"], [5])
+
+
+def test_names_of_earlier_calls_stay(folders, tmp_path):
+    write_seeded_trainers(tmp_path / "generated", "table-1", ["nnUNetTrainer_5epochs"], [8])
+    for seed in (0, 7, 8):
+        assert find_trainer(f"nnUNetTrainer_5epochs_seed{seed}", folders).seed == seed
+    assert find_trainer("UsersTrainer_seed0", folders).seed == 0
+    (file,) = (tmp_path / "generated").glob("*.py")
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(UserError, match=r"seeded_table_1\.py cannot be read .*: remove it"):
+        write_seeded_trainers(tmp_path / "generated", "table-1", ["nnUNetTrainer_5epochs"], [8])
 
 
 def test_a_module_that_does_not_import(folders, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from nnunetv2_sam2_3dmed.benchmark.locks import held
 from nnunetv2_sam2_3dmed.commands.main import main
+from tests.benchmark.conftest import write_checkpoint, write_summary
 
 DATASET = "Dataset301_Tiny"
 CASES = [f"case_{number:02d}" for number in range(10)]
@@ -122,8 +123,39 @@ def test_scripts_are_written_and_nothing_is_submitted(folders, capsys):
     said = capsys.readouterr().out
     assert "for 4 runs; submit it with `sbatch " in said
     assert said.rstrip().endswith(f"-o {folders / 'out'} --compare-only")
-    assert len((folders / "out" / "scripts" / "runs.txt").read_text().splitlines()) == 4
-    assert "#SBATCH --account=lab\n" in (folders / "out" / "scripts" / "array.sbatch").read_text()
+    script = (folders / "out" / "scripts" / "array.sbatch").read_text()
+    assert "#SBATCH --account=lab\n" in script
+    assert "#SBATCH --array=1-4\n" in script
+
+
+def test_seeds_of_earlier_calls_stay_and_a_dry_run_writes_none(folders, capsys):
+    output = folders / "out"
+    options = ("--write-scripts", "sbatch", "-o", str(output))
+    for seeds in ("[0, 1]", "[2]"):
+        assert benchmark(folders, f"{FILE}seeds: {seeds}\n", *options[2:], "--dry-run") == 0
+        assert output.exists() == (seeds == "[2]")
+        assert main(["benchmark", str(folders / "table.yaml"), *options]) == 0
+    with held(output / ".lock"):
+        assert benchmark(folders, f"{FILE}seeds: [3]\n", *options) == 2
+    (module,) = (output / "trainers").glob("*.py")
+    names = set(re.findall(r"nnUNetTrainer\w*_seed\d", module.read_text()))
+    assert names == {f"{name}_seed{seed}" for name in ("nnUNetTrainer", "nnUNetTrainer_5epochs") for seed in range(3)}
+
+
+def test_a_run_on_folds_that_were_written_anew_since_is_refused(folders, capsys):
+    assert benchmark(folders, FILE, "--dry-run") == 0
+    splits = json.loads((folders / "preprocessed" / DATASET / "splits_final.json").read_text())
+    fold = folders / "results" / DATASET / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_4"
+    write_checkpoint(fold / "checkpoint_final.pth")
+    write_summary(fold, cases=splits[4]["val"])
+    assert benchmark(folders, FILE, "--dry-run") == 0
+    (folders / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(splits[::-1]))
+    capsys.readouterr()
+    for mode in ("--dry-run", "--compare-only"):
+        assert benchmark(folders, FILE, mode) == 2
+        error = capsys.readouterr().err
+        assert f"{fold} held out 2 cases, expected the 2 that fold 4 in" in error
+        assert f"rename or remove {fold.parent}, or put the split back" in error
 
 
 def _file(folders: Path) -> Path:
