@@ -49,7 +49,7 @@ def read_segmentation(file: Path, reader: BaseReaderWriter) -> Segmentation:
         raise UserError(f"{file} cannot be read as a segmentation ({error}): replace or remove it.") from error
     if len(volumes) != 1:
         raise UserError(f"{file} holds {len(volumes)} volumes, expected one: give one label map per file.")
-    labels = _as_integers(volumes[0], file)
+    labels = as_integers(volumes[0], file)
     del volumes  # a float32 volume, four times as large
     spacing = tuple(float(s) for s in properties["spacing"])
     if labels.shape[0] == 1 and spacing[0] > 100 * max(spacing[1:]):
@@ -59,7 +59,7 @@ def read_segmentation(file: Path, reader: BaseReaderWriter) -> Segmentation:
     return Segmentation(labels, spacing, *_position(properties))
 
 
-def _as_integers(values: np.ndarray, file: Path) -> np.ndarray:
+def as_integers(values: np.ndarray, file: Path) -> np.ndarray:
     """Label values, which nnU-Net's readers return as float32, in the smallest integer type that holds them."""
     low, high = float(values.min()), float(values.max())  # NaN if any value is
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.report.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.report.operations import count_operations
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
@@ -28,32 +26,36 @@ if TYPE_CHECKING:
 TILE_STEP = 0.5  # nnU-Net's default, of the patch size
 
 
+Counted = TypeVar("Counted")
+
+
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """What a network costs; None is what could not be counted.
 
     Attributes:
         parameters: of the whole network, with the branches that only training uses.
         trained_parameters: those that are not frozen.
         patch_size: of the configuration, in voxels.
         gflop_patch: operations of one forward pass in eval mode on one patch; a multiplication and an addition are two.
+        gflop_volume: operations to predict the median case.
+        remembers_slices: whether the network encodes a slice once that lies in several windows.
         median_shape: of the dataset's median case after resampling, in voxels.
         windows: patches of nnU-Net's sliding window over it.
-        mirrorings: forward passes per patch, by test-time mirroring; None if no checkpoint says which axes.
+        mirrorings: forward passes per patch, by test-time mirroring; None also if there is no checkpoint to say which.
+        failures: a sentence for each thing that could not be counted.
     """
 
-    parameters: int
-    trained_parameters: int
+    parameters: int | None
+    trained_parameters: int | None
     patch_size: tuple[int, ...]
-    gflop_patch: float
-    median_shape: tuple[int, ...]
-    windows: int
+    gflop_patch: float | None
+    gflop_volume: float | None
+    remembers_slices: bool
+    median_shape: tuple[int, ...] | None
+    windows: int | None
     mirrorings: int | None
-
-    @property
-    def gflop_volume(self) -> float | None:
-        """GFLOP to predict the median case; None if :attr:`mirrorings` is."""
-        return None if self.mirrorings is None else self.gflop_patch * self.windows * self.mirrorings
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Model:
     dataset_json: dict[str, Any]
     trainer: str
     channels: int
+    patch_size: tuple[int, ...]
 
 
 def build_model(results_folder: Path) -> Model:
@@ -85,13 +88,14 @@ def build_model(results_folder: Path) -> Model:
         heads = plans.get_label_manager(dataset_json).num_segmentation_heads
         network = trainer_class.build_network_architecture(
             plans, configuration, channels, heads, enable_deep_supervision=False
-        )
+        ).eval()
+        patch_size = tuple(int(n) for n in configuration.patch_size)
     except Exception as error:  # whatever a stranger's trainer raises, the rest of the report holds
         raise UserError(
             f"the network of {results_folder.name} cannot be built ({type(error).__name__}: {str(error)[:200]}): "
             'expected plans.json, dataset.json and an installed trainer; run eval "$(sam2_3dmed env)" for ours.'
         ) from error
-    return Model(network.eval(), plans, configuration, dataset_json, trainer, channels)
+    return Model(network, plans, configuration, dataset_json, trainer, channels, patch_size)
 
 
 def cost_of(results_folder: Path, checkpoint: Path | None) -> Cost:
@@ -102,31 +106,45 @@ def cost_of(results_folder: Path, checkpoint: Path | None) -> Cost:
         checkpoint: of one of its folds; says how it mirrors at test time.
 
     Raises:
-        UserError: see :func:`build_model`; or the network cannot run on a patch.
+        UserError: see :func:`build_model`.
     """
     model = build_model(results_folder)
-    patch = tuple(int(n) for n in model.configuration.patch_size)
-    parameters = list(model.network.parameters())
-    shape = median_shape(model.plans, model.configuration)
+    patch, failures = model.patch_size, []
+
+    def attempt(what: str, count: Callable[[], Counted]) -> Counted | None:
+        try:
+            return count()
+        except Exception as error:  # whatever a stranger's network or plans raise, the rest of the report holds
+            reason = " ".join(str(error).split())[:200]
+            failures.append(f"{what} could not be counted ({type(error).__name__}: {reason}).")
+            return None
+
+    parameters = attempt("its parameters", lambda: _count_parameters(model.network))
+    operations = attempt("its operations", lambda: count_operations(model.network, (1, model.channels, *patch)))
+    shape = attempt("the voxels of the median case", lambda: median_shape(model.plans, model.configuration))
+    windows = attempt("the windows of the median case", lambda: count_windows(shape, patch)) if shape else None
+    axes = attempt("its mirrorings", lambda: mirrored_axes(checkpoint)) if checkpoint else None
+    flop_volume = None
+    if operations and shape and windows and axes is not None:
+        flop_volume = operations.of_volume(windows, 2 ** len(axes), count_encoded_slices(shape, patch, axes))
     return Cost(
-        parameters=sum(p.numel() for p in parameters),
-        trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
+        parameters=parameters[0] if parameters else None,
+        trained_parameters=parameters[1] if parameters else None,
         patch_size=patch,
-        gflop_patch=count_flop(model.network, (1, model.channels, *patch)) / 1e9,
+        gflop_patch=operations.patch / 1e9 if operations else None,
+        gflop_volume=None if flop_volume is None else flop_volume / 1e9,
+        remembers_slices=operations is not None and operations.encoding is not None,
         median_shape=shape,
-        windows=count_windows(shape, patch),
-        mirrorings=None if checkpoint is None else count_mirrorings(checkpoint),
+        windows=windows,
+        mirrorings=None if axes is None else 2 ** len(axes),
+        failures=tuple(failures),
     )
 
 
-def count_flop(network: nn.Module, shape: Sequence[int]) -> int:
-    """Operations of one forward pass: matrix products, convolutions and attention, as torch counts them.
-
-    Nothing is computed: the tensors are fake, so that the largest network needs neither time nor memory.
-    """
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(*shape))
-    return int(counter.get_total_flops())
+def _count_parameters(network: nn.Module) -> tuple[int, int]:
+    """Of the whole network, and of what is not frozen."""
+    counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)
 
 
 def median_shape(plans: PlansManager, configuration: ConfigurationManager) -> tuple[int, ...]:
@@ -150,6 +168,18 @@ def count_windows(image_shape: Sequence[int], patch_size: Sequence[int], step: f
     return windows
 
 
-def count_mirrorings(checkpoint: Path) -> int:
-    """Forward passes per patch: one for each combination of the axes that a checkpoint lets nnU-Net mirror."""
-    return 2 ** len(load_checkpoint(checkpoint).get("inference_allowed_mirroring_axes") or ())
+def count_encoded_slices(image_shape: Sequence[int], patch_size: Sequence[int], mirrored: Sequence[int]) -> int:
+    """How many different slices the windows over an image hold: one for each slice, place and mirrored copy in plane.
+
+    Windows that follow each other along the slice axis, and those mirrored along it, hold the same slices. The padding
+    of an image with fewer slices than the patch is counted as slices too.
+    """
+    if len(patch_size) < len(image_shape):
+        return count_windows(image_shape, patch_size) * 2 ** len(mirrored)
+    in_plane = count_windows((patch_size[0], *image_shape[1:]), patch_size)
+    return max(image_shape[0], patch_size[0]) * in_plane * 2 ** len(set(mirrored) - {0})
+
+
+def mirrored_axes(checkpoint: Path) -> tuple[int, ...]:
+    """The patch's axes along which a checkpoint lets nnU-Net mirror: a forward pass for each combination of them."""
+    return tuple(int(axis) for axis in load_checkpoint(checkpoint).get("inference_allowed_mirroring_axes") or ())

@@ -22,7 +22,7 @@ class CostsSection:
 def costs_section(methods: Sequence[Method], measurements: Mapping[str, Measurement]) -> CostsSection:
     """Counts what each method with a results folder costs, and puts the measurements beside it."""
     measurements = {m.name: measurements[m.name] for m in methods if m.name in measurements}
-    rows, notes = [], []
+    rows, notes, remembering = [], [], []
     for method in methods:
         if method.results_folder is None:
             notes.append(f"{method.label}: only its predictions were given, not its network.")
@@ -34,23 +34,29 @@ def costs_section(methods: Sequence[Method], measurements: Mapping[str, Measurem
         except UserError as error:
             notes.append(f"{method.label}: {error}")
             continue
-        passes = NOTHING if cost.mirrorings is None else str(cost.mirrorings)
-        if cost.mirrorings is None:
+        notes += [f"{method.label}: {failure}" for failure in cost.failures]
+        if method.checkpoint is None:
             notes.append(f"{method.label}: no checkpoint says whether it mirrors at test time.")
-        measured = measurements.get(method.name)
+        remembering += [method.label] if cost.remembers_slices else []
         rows.append(
             [
                 Cell(method.label, method=method),
-                Cell(f"{cost.parameters / 1e6:.1f}", f"{cost.trained_parameters / 1e6:.1f} trained"),
+                Cell(_millions(cost.parameters), f"{_millions(cost.trained_parameters)} trained"),
                 Cell(_times(cost.patch_size)),
-                Cell(f"{cost.gflop_patch:.1f}"),
-                Cell(f"{cost.windows} × {passes}", f"for {_times(cost.median_shape)} voxels"),
+                Cell(NOTHING if cost.gflop_patch is None else f"{cost.gflop_patch:.1f}"),
+                Cell(f"{_or_nothing(cost.windows)} × {_or_nothing(cost.mirrorings)}", _of_voxels(cost.median_shape)),
                 Cell(NOTHING if cost.gflop_volume is None else f"{cost.gflop_volume:.0f}"),
-                *_measured(measured),
+                *_measured(measurements.get(method.name)),
             ]
         )
     if not rows:
         return CostsSection(None, notes)
+    if remembering:
+        notes.append(
+            f"{', '.join(remembering)}: GFLOP per volume count the encoding of each slice once for all windows that "
+            "hold it in the same place and with the same mirroring in the plane, because the network keeps its "
+            "features (as long as they fit in its memory for them); the rest counts once per window and mirroring."
+        )
     if not measurements:
         notes.append("Time and memory were not measured: the option --measure does so, with nnU-Net's own predictor.")
     for device, case in sorted({(m.device, m.case) for m in measurements.values()}):
@@ -67,7 +73,19 @@ def costs_section(methods: Sequence[Method], measurements: Mapping[str, Measurem
 def _measured(measured: Measurement | None) -> tuple[Cell, Cell]:
     if measured is None:
         return Cell(NOTHING), Cell(NOTHING)
-    return Cell(f"{measured.seconds:.1f}"), Cell(f"{measured.peak_bytes / 2**30:.2f}")
+    return Cell(f"{measured.seconds:.1f}", f"on {measured.device}"), Cell(f"{measured.peak_bytes / 2**30:.2f}")
+
+
+def _millions(parameters: int | None) -> str:
+    return NOTHING if parameters is None else f"{parameters / 1e6:.1f}"
+
+
+def _or_nothing(count: int | None) -> str:
+    return NOTHING if count is None else str(count)
+
+
+def _of_voxels(shape: Sequence[int] | None) -> str:
+    return "" if shape is None else f"for {_times(shape)} voxels"
 
 
 def _times(shape: Sequence[int]) -> str:

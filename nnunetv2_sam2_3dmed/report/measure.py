@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_sam2_3dmed.report.checkpoints import load_checkpoint
@@ -61,8 +62,19 @@ def predict_once(
     peak = (
         torch.cuda.max_memory_allocated(device) if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     )
-    name = torch.cuda.get_device_name(device) if on_gpu else f"{torch.get_num_threads()} CPU threads ({cpu_name()})"
-    return {"seconds": seconds, "peak_bytes": peak, "device": name}
+    return {"seconds": seconds, "peak_bytes": peak, "device": device_name(device)}
+
+
+def best_device() -> torch.device:
+    """The GPU, where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words; of a CPU also the threads, of which nnU-Net's predictor takes no more than its processes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{min(torch.get_num_threads(), default_num_processes)} CPU threads ({cpu_name()})"
 
 
 def cpu_name() -> str:
@@ -80,8 +92,7 @@ def main() -> None:
     parser.add_argument("channels", nargs="+", help="the image's files, one per channel")
     parser.add_argument("--to", type=Path, required=True, help="JSON file for the result")
     args = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    args.to.write_text(json.dumps(predict_once(args.results_folder, args.checkpoint, args.channels, device)))
+    args.to.write_text(json.dumps(predict_once(args.results_folder, args.checkpoint, args.channels, best_device())))
 
 
 if __name__ == "__main__":

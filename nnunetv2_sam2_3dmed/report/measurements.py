@@ -58,6 +58,8 @@ def measure_missing(
 ) -> dict[str, Measurement]:
     """Measures, one after the other, the methods that have a checkpoint and no measurement of this case yet.
 
+    What was measured on another device is measured anew.
+
     Args:
         methods: of the report.
         case: to be predicted.
@@ -66,9 +68,10 @@ def measure_missing(
         say: told what is being done, and what failed.
 
     Returns:
-        All measurements of this case, by method.
+        All measurements of this case on this device, by method.
     """
-    found = {name: m for name, m in stored(folder).items() if m.case == case}
+    device = _device()
+    found = {name: m for name, m in stored(folder).items() if (m.case, m.device) == (case, device)}
     for method in methods:
         checkpoint = method.checkpoint
         if checkpoint is None or method.results_folder is None:
@@ -81,6 +84,13 @@ def measure_missing(
             found[method.name] = measured
             _store(folder, found)
     return found
+
+
+def _device() -> str:
+    """What the next measurement runs on, in words."""
+    from nnunetv2_sam2_3dmed.report.measure import best_device, device_name  # imports nnU-Net
+
+    return device_name(best_device())
 
 
 def _measure(

@@ -23,6 +23,7 @@ from nnunetv2_sam2_3dmed.report.gallery import Gallery
 from nnunetv2_sam2_3dmed.report.methods import Method
 from nnunetv2_sam2_3dmed.report.plots import box_plot, scatter_plot, waterfall_plot
 from nnunetv2_sam2_3dmed.report.scores import METRICS
+from nnunetv2_sam2_3dmed.report.surfaces import MAX_VOXELS
 from nnunetv2_sam2_3dmed.report.training_curves import TrainingCurve
 from nnunetv2_sam2_3dmed.report.wording import caveats, summary_sentences
 
@@ -94,6 +95,7 @@ def render(comparison: Comparison, contents: Contents, now: datetime) -> str:
         without_curves=[method.label for method in methods if not contents.curves.get(method.name)],
         papers=papers.published_tables(comparison.dataset_name),
         papers_header=papers.HEADER,
+        max_voxels=f"{MAX_VOXELS:,}",
         style=Markup(style),
     )
 

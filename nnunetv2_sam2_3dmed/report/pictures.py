@@ -14,13 +14,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nnunetv2_sam2_3dmed.demo.overlays import CaseOverlay, class_colour, draw_overlay, intensity_window
+from nnunetv2_sam2_3dmed.demo.overlays import (
+    CaseOverlay,
+    choose_slices,
+    class_colour,
+    draw_overlay,
+    intensity_window,
+)
 from nnunetv2_sam2_3dmed.evaluation.sources import find_predictions
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
 from nnunetv2_sam2_3dmed.report.methods import Method
 from nnunetv2_sam2_3dmed.report.scores import METRICS, case_scores
 from nnunetv2_sam2_3dmed.report.surfaces import draw_surfaces
-from nnunetv2_sam2_3dmed.report.volumes import find_image, read_image, read_labels
+from nnunetv2_sam2_3dmed.report.volumes import any_of, find_image, read_image, read_labels
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -102,6 +108,14 @@ def png(figure: Figure, transparent: bool = False) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+class ReportOverlay(CaseOverlay):
+    """A case of which slices are shown even where its truth is empty: those of what the methods found there."""
+
+    def __post_init__(self) -> None:
+        found = [self.truth] if self.truth.any() else list(self.predictions.values())
+        object.__setattr__(self, "slices", choose_slices(np.maximum.reduce(found)))
+
+
 def overlay_picture(comparison: Comparison, methods: Sequence[Method], case: str, files: CaseFiles) -> str | None:
     """Slices of the case: image, truth and each method; None where there is no image of it on the same grid."""
     channels = files.image(case)
@@ -112,13 +126,16 @@ def overlay_picture(comparison: Comparison, methods: Sequence[Method], case: str
     if image.shape != truth.shape:
         return None
     window = intensity_window(image, files.is_ct)
-    shown = np.isin(np.stack([truth, *predictions.values()]), list(files.label_names))
-    crop = crop_to(np.any(shown, axis=0))
-    overlay = CaseOverlay(
+    crop = crop_to(any_of([truth, *predictions.values()], files.label_names))
+
+    def cropped(volume: np.ndarray) -> np.ndarray:
+        return np.where(np.isin(volume[crop], list(files.label_names)), volume[crop], 0)
+
+    overlay = ReportOverlay(
         name=case,
         image=image[crop],
-        truth=np.where(np.isin(truth, list(files.label_names)), truth, 0)[crop],
-        predictions={name: volume[crop] for name, volume in predictions.items()},
+        truth=cropped(truth),
+        predictions={method.name: cropped(predictions[method.name]) for method in methods},
         spacing=view.spacing_mm,
         class_names=files.label_names,
         window=window,

@@ -13,6 +13,8 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from scipy import sparse
 from skimage.measure import block_reduce, marching_cubes
 
+from nnunetv2_sam2_3dmed.report.volumes import any_of
+
 SIZE = 2.6  # inches
 MAX_VOXELS = 300_000  # of the box around the labels; larger ones are sampled more coarsely
 ELEVATION, AZIMUTH = 20.0, -60.0  # degrees
@@ -33,7 +35,7 @@ def draw_surfaces(
         spacing_mm: in their order.
         colours: #RRGGBB of the labels to be drawn; others are left out.
     """
-    box = bounds(np.any(np.isin(np.stack(volumes), list(colours)), axis=0))
+    box = bounds(any_of(volumes, colours))
     shape = [s.stop - s.start for s in box]
     steps = sampling_steps(shape, spacing_mm)
     extent = np.asarray(shape) * spacing_mm
@@ -60,7 +62,7 @@ def sampling_steps(shape: Sequence[int], spacing_mm: Sequence[float]) -> tuple[i
 def surface(
     mask: np.ndarray, spacing_mm: Sequence[float], steps: Sequence[int] = (1, 1, 1)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The closed, smoothed surface of a mask; parts much thinner than ``steps`` are lost.
+    """The closed, smoothed surface of a mask; parts much thinner than ``steps`` are lost, but never all of it.
 
     Args:
         mask: boolean, (slices, rows, columns).
@@ -71,9 +73,11 @@ def surface(
         Vertices in mm from the corner of the first voxel, (n, 3) as slices, rows, columns, and triangles of their
         indices, (m, 3); both empty if there is no surface.
     """
-    filled = np.pad(block_reduce(mask.astype(np.float32), tuple(steps), np.mean), 1)
-    if filled.max() <= 0.5:
+    if not mask.any():
         return np.empty((0, 3)), np.empty((0, 3), int)
+    filled = np.pad(block_reduce(mask, tuple(steps), np.mean), 1)
+    if filled.max() <= 0.5:  # too thin everywhere
+        filled = np.pad(block_reduce(mask, tuple(steps), np.max).astype(float), 1)
     sampled = np.multiply(spacing_mm, steps)
     vertices, faces, _, _ = marching_cubes(filled, 0.5, spacing=tuple(sampled))
     # indices count from the centre of the padding

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, Row, Statistic
 from nnunetv2_sam2_3dmed.report.methods import Method
 from nnunetv2_sam2_3dmed.report.scores import METRICS, Metric, case_scores, class_names
@@ -70,7 +72,10 @@ def results_tables(comparison: Comparison, methods: Sequence[Method]) -> list[Ta
 
 def _results(comparison: Comparison, methods: Sequence[Method], class_name: str) -> Table:
     rows = [comparison.row(method.name, class_name) for method in methods]
-    best = {metric.name: _best(rows, metric) for metric in METRICS}
+    best = {
+        metric.name: _best(rows, metric) if _same_cases(comparison, methods, metric, class_name) else set()
+        for metric in METRICS
+    }
     body = [
         [
             Cell(method.label, method=method),
@@ -81,6 +86,12 @@ def _results(comparison: Comparison, methods: Sequence[Method], class_name: str)
     ]
     header = ["method", *(metric.title for metric in METRICS), "failures"]
     return Table(class_name, header, body)
+
+
+def _same_cases(comparison: Comparison, methods: Sequence[Method], metric: Metric, class_name: str) -> bool:
+    """Whether all methods have the metric in the same cases: means over different cases have no best."""
+    missing = {tuple(np.isnan(case_scores(comparison, method.name, metric, class_name))) for method in methods}
+    return len(missing) == 1
 
 
 def _best(rows: Sequence[Row], metric: Metric) -> set[str]:

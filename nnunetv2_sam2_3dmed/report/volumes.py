@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.evaluation.segmentations import as_integers
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -24,7 +25,8 @@ class View:
     """How the voxels of a case's files become (slices, rows, columns).
 
     Slices are axial, head last; in a slice, front is up and the patient's left is right, as radiologists look at
-    them. Where the axial axis does not have the coarsest spacing, slices lie across that one, head up.
+    them. Where the axial axis does not have the coarsest spacing, slices lie across that one, head up; coronal ones run
+    from front to back. (columns, rows, slices) is thus right-handed, so that a surface is no mirror image.
 
     Attributes:
         axes: of the file's array, in the new order.
@@ -55,8 +57,9 @@ def view_of(properties: Mapping[str, Any]) -> View:
     x, y, z = 0, 1, 2
     slices = max((z, y, x), key=lambda world: round(spacing[file_axis[world]], 3))
     order = {z: (z, y, x), y: (y, z, x), x: (x, z, y)}[slices]
-    # slices rise; rows run down from the front or the head, columns to the patient's left or from front to back
-    flipped = tuple(rising[world] != (world == slices) for world in order)
+    # slices rise, but not coronal ones; rows run down from front or head, columns to the left or from front to back
+    rise = {slices} - {y}
+    flipped = tuple(rising[world] != (world in rise) for world in order)
     axes = tuple(file_axis[world] for world in order)
     return View(
         (axes[0], axes[1], axes[2]),
@@ -104,14 +107,29 @@ def read_image(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]:
 
 
 def read_labels(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]:
-    """A segmentation as (slices, rows, columns), and the view that made it so.
+    """A segmentation as (slices, rows, columns), in the smallest integer type, and the view that made it so.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or holds values that are no labels.
     """
     try:
         channels, properties = reader.read_seg(str(file))
     except Exception as error:  # every reader raises exceptions of its own
         raise UserError(f"{file} cannot be read as a segmentation ({error}): replace it.") from error
     view = view_of(properties)
-    return view(channels[0]), view
+    return view(as_integers(channels[0], file)), view
+
+
+def any_of(volumes: Iterable[np.ndarray], values: Collection[int]) -> np.ndarray:
+    """Where any of the label maps has one of the values; one map after the other, to need little memory.
+
+    Raises:
+        ValueError: there are no label maps.
+    """
+    found: np.ndarray | None = None
+    for volume in volumes:
+        mask = np.isin(volume, list(values))
+        found = mask if found is None else np.logical_or(found, mask, out=found)
+    if found is None:
+        raise ValueError("there are no label maps, but at least one is needed.")
+    return found

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
 from nnunetv2_sam2_3dmed.report.methods import Method
+from nnunetv2_sam2_3dmed.report.scores import METRICS, case_scores
 
 LEVEL = 0.05
 
@@ -31,7 +32,7 @@ def summary_sentences(comparison: Comparison, methods: Sequence[Method]) -> list
         sentences = [f"{first}, of {len(rows)} methods on {_cases(len(comparison.cases))}."]
     # both scores of a method together
     for method in methods:
-        sentences += [_difference(test, labels) for test in comparison.tests if test.method == method.name]
+        sentences += [_difference(comparison, test, labels) for test in comparison.tests if test.method == method.name]
     failures = [(labels[row.method], row.failures) for row in rows if row.failures]
     if failures:
         counts = "; ".join(f"{label}: {_cases(count)}" for label, count in failures)
@@ -56,9 +57,10 @@ def caveats(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def _difference(test: PairedTest, labels: dict[str, str]) -> str:
+def _difference(comparison: Comparison, test: PairedTest, labels: dict[str, str]) -> str:
     method, reference = labels[test.method], labels[test.reference]
     size = f"{abs(test.mean_difference):.4f}"
+    equal = float(size) == 0  # as printed
     if not math.isnan(test.low):
         low, high = sorted((abs(test.low), abs(test.high)))
         same_sign = test.low * test.high > 0
@@ -67,22 +69,33 @@ def _difference(test: PairedTest, labels: dict[str, str]) -> str:
             if same_sign
             else f" (95 % interval of the difference {test.low:+.4f} to {test.high:+.4f})"
         )
-    direction = "higher" if test.mean_difference > 0 else "lower"
+    if equal:
+        means = f"The mean {test.metric} of {method} and that of {reference} are equal to four digits"
+    else:
+        direction = "higher" if test.mean_difference > 0 else "lower"
+        means = f"The mean {test.metric} of {method} is {direction} than that of {reference} by {size}"
     if test.p_holm is None:
-        return (
-            f"The mean {test.metric} of {method} is {direction} than that of {reference} by {size}; "
-            f"{_cases(test.n)} do not suffice for a test."
-        )
+        return f"{means}; {_cases(test.n)} do not suffice for a test."
     if test.p_holm >= LEVEL:
         return (
             f"No difference in {test.metric} was found between {method} and {reference}: the means differ by {size}, "
             f"which is not significant after Holm's correction (p = {test.p_holm:.4f})."
         )
     p = "p < 0.0001" if test.p_holm < 1e-4 else f"p = {test.p_holm:.4f}"
+    if not equal and test.mean_difference * test.effect > 0:
+        return f"{means}; the difference is significant after Holm's correction ({p})."
+    # the test is of ranks, and a few large differences can turn the mean against it
     return (
-        f"The mean {test.metric} of {method} is {direction} than that of {reference} by {size}; the difference is "
-        f"significant after Holm's correction ({p})."
+        f"{means}, but case by case {method} tends to be {'higher' if test.effect > 0 else 'lower'}: "
+        f"{_direction_of_cases(comparison, test)} (test of signed ranks, {p} after Holm's correction)."
     )
+
+
+def _direction_of_cases(comparison: Comparison, test: PairedTest) -> str:
+    """In how many cases the method lies where the test's effect says."""
+    metric = next(metric for metric in METRICS if metric.name == test.metric)
+    differences = case_scores(comparison, test.method, metric) - case_scores(comparison, test.reference, metric)
+    return f"in {int((differences * test.effect > 0).sum())} of {_cases(test.n)}"
 
 
 def _with_interval(mean: float, low: float, high: float) -> str:

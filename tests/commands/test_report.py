@@ -13,9 +13,10 @@ import SimpleITK
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
-from nnunetv2_sam2_3dmed.report import measurements
+from nnunetv2_sam2_3dmed.report import measure, measurements
 from nnunetv2_sam2_3dmed.report.costs import build_model, cost_of
-from nnunetv2_sam2_3dmed.report.measure import predict_once
+from nnunetv2_sam2_3dmed.report.costs_section import costs_section
+from nnunetv2_sam2_3dmed.report.measure import device_name, predict_once
 from nnunetv2_sam2_3dmed.report.measurements import Measurement
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
 
@@ -170,7 +171,23 @@ def test_one_case_is_measured_with_nnunets_predictor(tree):
     found = predict_once(results, checkpoint(tree), [str(image)], torch.device("cpu"))
     assert 0 < found["seconds"] < 60
     assert found["peak_bytes"] > 50e6  # torch alone needs more
-    assert "CPU threads" in found["device"]
+    assert found["device"] == device_name(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("threads", "processes", "used"), [(64, 8, 8), (2, 8, 2)])
+def test_nnunets_predictor_takes_no_more_threads_than_processes(monkeypatch, threads, processes, used):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(measure, "default_num_processes", processes)
+    assert device_name(torch.device("cpu")).startswith(f"{used} CPU threads (")
+
+
+def test_measurements_are_made_in_a_process_of_their_own(tree):
+    results, file, said = tree / "nnUNet_results" / DATASET / UNET, checkpoint(tree), []
+    image = tree / "nnUNet_raw" / DATASET / "imagesTr" / "case_1_0000.nii.gz"
+    found = measurements._measure(results, file, "case_1", [image], said.append)
+    assert said == []
+    assert (found.case, found.checkpoint, found.modified) == ("case_1", str(file), file.stat().st_mtime)
+    assert 0 < found.seconds < 60 and found.peak_bytes > 0 and found.device
 
 
 def test_measurements_are_kept_until_the_checkpoint_changes(tree, monkeypatch):
@@ -181,6 +198,7 @@ def test_measurements_are_kept_until_the_checkpoint_changes(tree, monkeypatch):
         return Measurement(case, str(checkpoint), checkpoint.stat().st_mtime, 12.34, 3 * 2**30, "2 CPU threads (x)")
 
     monkeypatch.setattr(measurements, "_measure", measure)
+    monkeypatch.setattr(measurements, "_device", lambda: "2 CPU threads (x)")
     text = report(tree, "--measure", "--no-images")
     # the reference is right everywhere: its median case is the middle one by name
     assert asked == [(UNET, "case_1", ["case_1_0000.nii.gz"])]
@@ -196,6 +214,23 @@ def test_measurements_are_kept_until_the_checkpoint_changes(tree, monkeypatch):
     assert ">12.3<" not in report(tree, "--no-images")
     report(tree, "--measure", "--no-images")
     assert len(asked) == 1
+
+
+def test_another_device_is_measured_anew(tree, monkeypatch):
+    checkpoint(tree)
+    folds = [tree / "nnUNet_results" / DATASET / UNET / "fold_0" / "validation"]
+    methods, device = describe_methods({UNET: folds}), "a GPU"
+
+    def measure(results_folder, checkpoint, case, channels, say):
+        return Measurement(case, str(checkpoint), checkpoint.stat().st_mtime, 12.34, 1, device)
+
+    monkeypatch.setattr(measurements, "_measure", measure)
+    monkeypatch.setattr(measurements, "_device", lambda: device)
+    for device in ("a GPU", "2 CPU threads (x)"):
+        found = measurements.measure_missing(methods, "case_1", [], tree, print)
+        assert found[UNET].device == device
+    row = costs_section(methods, found).table.rows[0]
+    assert (row[-2].text, row[-2].detail) == ("12.3", "on 2 CPU threads (x)")
 
 
 def test_a_damaged_cost_file_is_measured_anew(tmp_path):

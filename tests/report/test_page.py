@@ -18,6 +18,7 @@ from nnunetv2_sam2_3dmed.report.costs_section import CostsSection
 from nnunetv2_sam2_3dmed.report.gallery import CasePicture, CaseSurfaces, Gallery
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
 from nnunetv2_sam2_3dmed.report.page import Contents, render, write_page
+from nnunetv2_sam2_3dmed.report.tables import results_tables
 from nnunetv2_sam2_3dmed.report.training_curves import TrainingCurve
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -188,6 +189,21 @@ def test_classes_that_are_empty_everywhere(make_comparison):
     page, _ = page_of(comparison)
     rows = page.table_rows()
     assert ["case_0", "● x", "0.000", "0.000", "0.000", "n/a"] in rows
+
+
+def test_hd95_of_different_cases_has_no_best(make_comparison):
+    # HD95: 1 and 2 against 1.5 and 4
+    both = make_comparison({"x": {"a": [0.9, 0.8]}, "y": {"a": [0.85, 0.6]}})
+    # the second case of y is missed: its mean, 0.5, is of the easy case alone
+    one = make_comparison({"x": {"a": [0.9, 0.8]}, "y": {"a": [0.95, None]}})
+    # as many cases, but others
+    others = make_comparison({"x": {"a": [0.9, None]}, "y": {"a": [None, 0.5]}})
+    for comparison, best in ((both, {"x"}), (one, set()), (others, set())):
+        (table,) = results_tables(comparison, describe_methods(comparison.methods))
+        assert {row[0].text for row in table.rows if row[4].best} == best
+        assert {row[0].text for row in table.rows if row[1].best} == {"x"}
+    _, text = page_of(one)
+    assert "where methods have an HD95 of different cases, none is bold" in text
 
 
 def test_folds_and_their_spread(make_comparison):

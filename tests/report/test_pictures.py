@@ -1,6 +1,16 @@
 from __future__ import annotations
 
-from nnunetv2_sam2_3dmed.report.pictures import label_names, wrapped
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+from nnunetv2_sam2_3dmed.demo.overlays import CaseOverlay, draw_overlay
+from nnunetv2_sam2_3dmed.report import pictures
+from nnunetv2_sam2_3dmed.report.methods import describe_methods
+from nnunetv2_sam2_3dmed.report.pictures import CaseFiles, label_names, overlay_picture, wrapped
 
 
 def test_labels_are_named_by_their_class_or_by_all_their_regions():
@@ -15,3 +25,58 @@ def test_labels_are_named_by_their_class_or_by_all_their_regions():
 def test_labels_are_broken_at_spaces_and_after_underscores():
     assert wrapped("nnUNetTrainer · 3d", 20) == "nnUNetTrainer · 3d"
     assert wrapped("SAM2_3dMedTrainer_noSRPP · 3d", 20) == "SAM2_3dMedTrainer_\nnoSRPP · 3d"
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch, make_comparison):
+    """Draws a case of these label maps, (8, 24, 24); gives what was drawn, and its titles."""
+
+    def draw(truth: np.ndarray, **predictions: np.ndarray) -> tuple[CaseOverlay, list[str]]:
+        def write(name: str, voxels: np.ndarray) -> Path:
+            file = tmp_path / name / "case_0.nii.gz"
+            file.parent.mkdir(parents=True)
+            SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(file))
+            return file
+
+        image = np.arange(truth.size, dtype=np.float32).reshape(truth.shape)
+        write("raw/imagesTr", image).rename(tmp_path / "raw/imagesTr/case_0_0000.nii.gz")
+        write("truth", truth)
+        # in the other order, so that the picture's must be that of the methods
+        files = {name: {"case_0": write(name, labels)} for name, labels in reversed(predictions.items())}
+        case = CaseFiles(SimpleITKIO(), ".nii.gz", tmp_path / "raw", tmp_path / "truth", files, {1: "organ"}, False)
+        comparison = make_comparison({"first": {"organ": [0.25]}, "second": {"organ": [0.75]}}, cases=["case_0"])
+        seen = []
+
+        def watched(overlay):
+            seen.append((overlay, draw_overlay(overlay)))
+            return seen[-1][1]
+
+        monkeypatch.setattr(pictures, "draw_overlay", watched)
+        assert overlay_picture(comparison, describe_methods(comparison.methods), "case_0", case) is not None
+        overlay, figure = seen[0]
+        return overlay, [axes.get_title() for axes in figure.axes[: 2 + len(predictions)]]
+
+    return draw
+
+
+def labels(*slices: int, value: int = 1) -> np.ndarray:
+    volume = np.zeros((8, 24, 24), np.uint8)
+    volume[list(slices), 4:20, 4:20] = value
+    return volume
+
+
+def test_each_method_is_drawn_in_the_column_that_names_it(drawn):
+    truth, first, second = labels(2, 3, 4), labels(2, 3), labels(4, 5)
+    first[7] = 9  # no class
+    overlay, titles = drawn(truth, first=first, second=second)
+    assert titles == ["image", "truth", "first\nDice 0.250", "second\nDice 0.750"]
+    np.testing.assert_array_equal(overlay.truth, truth)
+    assert list(overlay.predictions) == ["first", "second"]
+    np.testing.assert_array_equal(overlay.predictions["first"], labels(2, 3))
+    np.testing.assert_array_equal(overlay.predictions["second"], second)
+    assert overlay.slices == [2, 3, 4]
+
+
+def test_of_an_empty_truth_the_slices_are_those_of_the_predictions(drawn):
+    overlay, _ = drawn(labels(), first=labels(0), second=labels(6, 7))
+    assert overlay.slices == [0, 6, 7]  # not 4, the middle

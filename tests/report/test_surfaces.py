@@ -44,6 +44,15 @@ def test_a_mask_at_the_border_is_closed_and_an_empty_one_has_no_surface():
     assert vertices.shape == (0, 3) and faces.shape == (0, 3)
 
 
+def test_what_would_vanish_between_the_samples_is_drawn():
+    mask = np.zeros((6, 20, 20), bool)
+    mask[2, 9, 5] = True
+    vertices, faces = surface(mask, (1, 1, 1), (2, 4, 4))
+    assert len(faces) > 0
+    # the block of 2 x 4 x 4 voxels that holds it, from (2, 8, 4) on
+    assert (vertices.min(axis=0) + vertices.max(axis=0)) / 2 == pytest.approx([3, 10, 6])
+
+
 def test_large_boxes_are_sampled_along_the_finest_axes(monkeypatch):
     monkeypatch.setattr(surfaces, "MAX_VOXELS", 1000)
     assert sampling_steps((10, 10, 10), (5, 1, 1)) == (1, 1, 1)

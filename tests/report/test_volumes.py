@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunetv2_sam2_3dmed.report.volumes import find_image, view_of
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.report.volumes import any_of, find_image, read_labels, view_of
 
 
 def properties_of(image: SimpleITK.Image) -> dict:
@@ -31,6 +33,42 @@ def test_slices_across_another_axis_have_the_head_up():
     turned = view(SimpleITK.GetArrayFromImage(image))
     assert turned.shape == (3, 4, 2) and view.spacing_mm == (5.0, 1.0, 1.0)
     assert np.argwhere(turned).tolist() == [[1, 0, 0]]  # seen from the front: the patient's right on the left
+
+
+@pytest.mark.parametrize("coarsest", [0, 1, 2])
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "RAI", "ASL", "PIR", "SRA"])
+def test_no_view_is_a_mirror_image(orientation, coarsest):
+    spacing = [1.0, 1.0, 1.0]
+    spacing[coarsest] = 5.0
+    image = SimpleITK.Image(4, 5, 6, SimpleITK.sitkUInt8)
+    image.SetSpacing(spacing)
+    image = SimpleITK.DICOMOrient(image, orientation)
+    view = view_of(properties_of(image))
+    # the place in the world of each voxel: left, back, head
+    places = np.empty((*image.GetSize()[::-1], 3))
+    for z, y, x in np.ndindex(places.shape[:3]):
+        places[z, y, x] = image.TransformIndexToPhysicalPoint((x, y, z))
+    left, back, head = (view(places[..., world]) for world in range(3))
+    seen = np.stack([left, back, head], axis=-1)
+    origin = seen[0, 0, 0]
+    assert np.linalg.det([seen[0, 0, 1] - origin, seen[0, 1, 0] - origin, seen[1, 0, 0] - origin]) == pytest.approx(5)
+
+
+def test_labels_are_read_as_small_integers(tmp_path):
+    voxels = np.zeros((3, 4, 5), np.int16)
+    voxels[1, 2, 3] = 200
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(tmp_path / "a.nii.gz"))
+    labels, _ = read_labels(tmp_path / "a.nii.gz", SimpleITKIO())
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, voxels)
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels + 0.5), str(tmp_path / "b.nii.gz"))
+    with pytest.raises(UserError, match="holds the value 0.5, expected label values"):
+        read_labels(tmp_path / "b.nii.gz", SimpleITKIO())
+
+
+def test_where_any_map_has_a_value():
+    maps = [np.array([0, 1, 2, 0, 3]), np.array([0, 0, 1, 2, 255])]
+    assert any_of(maps, {1: "a", 2: "b"}).tolist() == [False, True, True, True, False]
 
 
 def test_nibabel_states_the_opposite_directions():

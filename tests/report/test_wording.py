@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
 from nnunetv2_sam2_3dmed.report.wording import caveats, summary_sentences
 
@@ -41,3 +43,30 @@ def test_one_method_and_its_failures(make_comparison):
     first, second = sentences(make_comparison({"x": {"a": [0.8], "b": [None]}}))
     assert first == "x reaches a mean Dice of 0.400 over 1 case."
     assert second.endswith("(x: 1 case).")
+
+
+def test_a_mean_that_two_cases_turn_against_the_others_is_not_called_significant(make_comparison):
+    reference = [0.5 + 0.01 * i for i in range(40)]
+    # two cases of 40 missed altogether; the others better by 0.001 to 0.0048, so that no two ranks are the same
+    scores = [None, None, *(d + 0.001 + 0.0001 * i for i, d in enumerate(reference[2:]))]
+    comparison = make_comparison({"b": {"a": reference}, "a": {"a": scores}})
+    # the two have the ranks 39 and 40 of a sum of 820
+    mean = -(0.50 + 0.51 - sum(0.001 + 0.0001 * i for i in range(38))) / 40
+    assert comparison.tests[0].effect == pytest.approx((820 - 2 * (39 + 40)) / 820)
+    _, dice, _, _ = sentences(comparison)
+    assert dice.startswith(f"The mean Dice of a is lower than that of b by {-mean:.4f} (95 % interval")
+    assert dice.endswith(
+        ", but case by case a tends to be higher: in 38 of 40 cases (test of signed ranks, p < 0.0001 after Holm's "
+        "correction)."
+    )
+    assert "significant" not in " ".join(sentences(comparison))
+
+
+def test_equal_means_have_no_direction(make_comparison):
+    _, dice, _ = sentences(make_comparison({"x": {"a": [0.5, 0.75]}, "y": {"a": [0.75, 0.5]}}))
+    assert dice == "The mean Dice of y and that of x are equal to four digits; 2 cases do not suffice for a test."
+    # 20 cases better by 1/64, one worse by as much as all of them together
+    better = make_comparison({"x": {"a": [0.5] * 21}, "y": {"a": [0.5 + 1 / 64] * 20 + [0.5 - 20 / 64]}})
+    _, dice, _ = sentences(better)
+    assert dice.startswith("The mean Dice of y and that of x are equal to four digits, but case by case y tends to be")
+    assert "higher: in 20 of 21 cases" in dice and "significant" not in dice
