@@ -7,6 +7,7 @@ are nnU-Net's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -52,6 +53,26 @@ class MonaiTrainer(nnUNetTrainer):
         self.weight_decay = self.decay
         self.enable_deep_supervision = False
 
+    @classmethod
+    def build(
+        cls, input_channels: int, output_channels: int, patch_size: Sequence[int], deep_supervision: bool
+    ) -> nn.Module:
+        """The network for patches of a size."""
+        raise NotImplementedError
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        return cls.build(
+            num_input_channels, num_output_channels, configuration_manager.patch_size, enable_deep_supervision
+        )
+
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """There is no deep supervision."""
 
@@ -87,30 +108,20 @@ class nnUNetTrainer_SwinUNETR(WarmupCosineTrainer):
     """SwinUNETR: a Swin transformer encoder with a convolutional decoder, from random weights."""
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
+    def build(
+        cls, input_channels: int, output_channels: int, patch_size: Sequence[int], deep_supervision: bool
     ) -> nn.Module:
-        return swin_unetr(num_input_channels, num_output_channels)
+        return swin_unetr(input_channels, output_channels)
 
 
 class nnUNetTrainer_UNETR(WarmupCosineTrainer):
     """UNETR: a plain vision transformer encoder with a convolutional decoder."""
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
+    def build(
+        cls, input_channels: int, output_channels: int, patch_size: Sequence[int], deep_supervision: bool
     ) -> nn.Module:
-        return unetr(num_input_channels, num_output_channels, configuration_manager.patch_size)
+        return unetr(input_channels, output_channels, patch_size)
 
 
 class nnUNetTrainer_MedNeXt_S(MonaiTrainer):
@@ -139,15 +150,10 @@ class nnUNetTrainer_MedNeXt_S(MonaiTrainer):
         self.enable_deep_supervision = True
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
+    def build(
+        cls, input_channels: int, output_channels: int, patch_size: Sequence[int], deep_supervision: bool
     ) -> nn.Module:
-        return mednext(cls.size, num_input_channels, num_output_channels, enable_deep_supervision)
+        return mednext(cls.size, input_channels, output_channels, deep_supervision)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Switches the coarse outputs on or off."""

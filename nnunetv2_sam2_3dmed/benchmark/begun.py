@@ -6,9 +6,9 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.benchmark.files import read_json, write_text
 from nnunetv2_sam2_3dmed.benchmark.runs import Run, State
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import load_dataset_json, nnunet_folder
 
 HELD_OUT = ".sam2_3dmed_held_out.json"

@@ -20,7 +20,6 @@ from nnunetv2_sam2_3dmed.benchmark.checks import (
 from nnunetv2_sam2_3dmed.benchmark.comparison import Coverage, comparison_command, coverage, run_comparison
 from nnunetv2_sam2_3dmed.benchmark.devices import Device
 from nnunetv2_sam2_3dmed.benchmark.display import Display
-from nnunetv2_sam2_3dmed.benchmark.files import write_text
 from nnunetv2_sam2_3dmed.benchmark.local import LocalRunner
 from nnunetv2_sam2_3dmed.benchmark.locks import held
 from nnunetv2_sam2_3dmed.benchmark.progress import Watcher
@@ -37,6 +36,7 @@ from nnunetv2_sam2_3dmed.benchmark.trainers import (
 )
 from nnunetv2_sam2_3dmed.commands.env import NNUNET_FOLDERS
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
 
 TRAINERS = "trainers"  # folder of those that start from seeds

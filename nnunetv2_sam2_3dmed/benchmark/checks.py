@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.benchmark.files import read_json, write_text
 from nnunetv2_sam2_3dmed.benchmark.specification import Method, Specification
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
 
 DEFAULT_FOLDS = 5  # nnU-Net's

@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.benchmark.files import write_text
+from nnunetv2_sam2_3dmed.files import write_text
 
 LOG_TAIL_LINES = 15
 ATTEMPT = "$ "  # before the command with which an attempt begins, in the log

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.benchmark.cluster_options import ClusterOptions
-from nnunetv2_sam2_3dmed.benchmark.files import write_text
 from nnunetv2_sam2_3dmed.benchmark.runs import Run
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import write_text
 
 KINDS = ("sbatch", "lsf")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from nnunetv2_sam2_3dmed.benchmark.files import write_text
 from nnunetv2_sam2_3dmed.benchmark.specification import Method
+from nnunetv2_sam2_3dmed.files import write_text
 
 METRICS = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95_mm": "HD95 (mm)"}
 

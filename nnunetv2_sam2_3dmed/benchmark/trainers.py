@@ -11,9 +11,9 @@ from pathlib import Path
 from pprint import pformat
 from tempfile import TemporaryDirectory
 
-from nnunetv2_sam2_3dmed.benchmark.files import write_text
 from nnunetv2_sam2_3dmed.commands.env import trainers_folder
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import write_text
 
 EXT_TRAINER = "nnUNet_extTrainer"
 

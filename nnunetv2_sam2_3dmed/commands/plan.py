@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
+from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
 
 
@@ -72,7 +72,5 @@ def run(args: argparse.Namespace) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes beside and renames, in nnU-Net's layout."""
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(content, indent=4))
-    os.replace(partial, path)
+    """Writes in nnU-Net's layout."""
+    write_text(path, json.dumps(content, indent=4))

@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +57,7 @@ def run(args: argparse.Namespace) -> None:
     folds = grouped_folds(groups, args.folds)
     if file.is_file():
         os.replace(file, _before(file))
-    partial = file.with_suffix(".json.partial")
-    partial.write_text(json.dumps(folds, indent=4))
-    os.replace(partial, file)
+    write_text(file, json.dumps(folds, indent=4))
     sizes = ", ".join(str(len(fold["val"])) for fold in folds)
     print(f"wrote {file}: {len(folds)} folds with {sizes} validation cases")
 

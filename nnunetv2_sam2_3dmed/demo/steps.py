@@ -21,6 +21,7 @@ from typing import Any
 from nnunetv2_sam2_3dmed.demo.processes import run_with_progress
 from nnunetv2_sam2_3dmed.demo.progress import Watch
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import write_text
 
 LOG_TAIL_LINES = 15
 
@@ -171,7 +172,5 @@ def read_marker(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, contents: dict[str, Any]) -> None:
-    """Writes beside and renames, so that the file is never there by half."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(contents, indent=2) + "\n")
-    os.replace(beside, path)
+    """Writes a file that is never there by half."""
+    write_text(path, json.dumps(contents, indent=2) + "\n")

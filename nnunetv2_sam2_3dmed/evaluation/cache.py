@@ -10,8 +10,6 @@ import functools
 import hashlib
 import json
 import math
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from importlib.metadata import version
@@ -21,6 +19,7 @@ from typing import Any
 
 from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+from nnunetv2_sam2_3dmed.files import write_text
 
 FOLDER = ".cache"
 
@@ -88,10 +87,7 @@ class CachedEvaluator:
 
     def _save(self, entry: Path, scores: Mapping[str, MaskMetrics]) -> None:
         values = {name: [None if math.isnan(v) else v for v in astuple(metrics)] for name, metrics in scores.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = entry.with_suffix(f".{uuid.uuid4().hex}")  # process numbers repeat on other machines
-        beside.write_text(json.dumps(values), encoding="utf-8")
-        os.replace(beside, entry)
+        write_text(entry, json.dumps(values))
 
 
 def _scores(content: Any, classes: Mapping[str, Any]) -> dict[str, MaskMetrics]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -29,6 +28,7 @@ from nnunetv2_sam2_3dmed.evaluation.sources import share_cases
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
 from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown, as_summary_csv
 from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
+from nnunetv2_sam2_3dmed.files import write_text
 
 
 def default_processes() -> int:
@@ -161,7 +161,6 @@ def _make(folder: Path) -> None:
 
 def write(comparison: Comparison, output_folder: Path) -> None:
     """Writes the tables of a comparison, each file replaced as a whole."""
-    output_folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "per_case.csv": as_csv(comparison),
         "summary.csv": as_summary_csv(comparison),
@@ -170,6 +169,4 @@ def write(comparison: Comparison, output_folder: Path) -> None:
         "comparison.tex": as_latex(comparison),
     }
     for name, content in contents.items():
-        beside = output_folder / f".{name}.{uuid.uuid4().hex}"
-        beside.write_text(content, encoding="utf-8")
-        os.replace(beside, output_folder / name)
+        write_text(output_folder / name, content)

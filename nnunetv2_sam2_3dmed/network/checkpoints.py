@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import write_text
 
 WEIGHTS_VARIABLE = "SAM2_3dMed_weights"
 MEDSAM2 = "MedSAM2_latest"
@@ -96,11 +97,8 @@ def recorded_sha256(checkpoint: Path) -> str | None:
 
 
 def record_sha256(checkpoint: Path, sha256: str) -> None:
-    """Writes the record beside and renames it."""
-    record = sha256_file(checkpoint)
-    partial = record.with_name(f"{record.name}.partial")
-    partial.write_text(f"{sha256}  {checkpoint.name}\n")
-    os.replace(partial, record)
+    """Writes the record."""
+    write_text(sha256_file(checkpoint), f"{sha256}  {checkpoint.name}\n")
 
 
 def sha256_of(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.report.methods import Method
 
 FILE = "cost.json"
@@ -115,6 +115,4 @@ def _modified(file: Path) -> float:
 
 
 def _store(folder: Path, measurements: dict[str, Measurement]) -> None:
-    beside = folder / f".{FILE}.{os.getpid()}"
-    beside.write_text(json.dumps({name: asdict(m) for name, m in measurements.items()}, indent=2), encoding="utf-8")
-    os.replace(beside, folder / FILE)
+    write_text(folder / FILE, json.dumps({name: asdict(m) for name, m in measurements.items()}, indent=2))

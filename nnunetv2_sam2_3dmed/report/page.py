@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from markupsafe import Markup
 from nnunetv2_sam2_3dmed.evaluation.published import SOURCE
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
 from nnunetv2_sam2_3dmed.evaluation.tables import FOLDS, RANKS, TESTS, coverage
+from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.report import papers, tables
 from nnunetv2_sam2_3dmed.report.costs_section import CostsSection
 from nnunetv2_sam2_3dmed.report.curve_plots import curve_plots
@@ -115,9 +115,6 @@ def metric_plots(comparison: Comparison, methods: Sequence[Method], reference: M
 
 
 def write_page(page: str, folder: Path) -> Path:
-    """Writes the page beside and renames it; returns the file."""
-    file = folder / FILE
-    beside = folder / f".{FILE}.{os.getpid()}"
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, file)
-    return file
+    """Writes the page; returns the file."""
+    write_text(folder / FILE, page)
+    return folder / FILE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 def write_text(path: Path, text: str) -> None:
     """Writes beside and renames; makes the folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process numbers repeat on other machines
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
 
