@@ -144,5 +144,9 @@ class SAM2_3dMedTrainer_fromScratch_8minutes(WallClockBudget, SAM2_3dMedTrainer_
     minutes = 8
 
 
+class SAM2_3dMedTrainer_fromScratch_20minutes(WallClockBudget, SAM2_3dMedTrainer_fromScratch):
+    minutes = 20
+
+
 class SAM2_3dMedTrainer_fromScratch_45minutes(WallClockBudget, SAM2_3dMedTrainer_fromScratch):
     minutes = 45
