@@ -19,7 +19,7 @@ import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunetv2_sam2_3dmed.report.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
 from nnunetv2_sam2_3dmed.report.costs import TILE_STEP, build_model
 
 
