@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.sam2_modules import MaskDecoder, SAM2Base, get_1d_sine_pe
 from nnunetv2_sam2_3dmed.network.self_sorting import SliceSummary, memories_to_attend
 from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
@@ -45,6 +50,8 @@ class MaskPropagation(nn.Module):
         bidirectional: also run over the slices from D - 1 to 0, and average the logits.
         self_sorting: a slice is conditioned on the memories that ``self_sorting.memories_to_attend`` chooses,
             instead of on slice 0 and the slices just before it.
+        checkpointing: in training, keep of each slice only its masks and its memory, and compute the rest a second
+            time in backward.
     """
 
     def __init__(
@@ -54,11 +61,13 @@ class MaskPropagation(nn.Module):
         fusion: nn.Module | None = None,
         bidirectional: bool = False,
         self_sorting: bool = False,
+        checkpointing: bool = False,
     ):
         super().__init__()
         self.num_masks = num_masks
         self.bidirectional = bidirectional
         self.self_sorting = self_sorting
+        self.checkpointing = checkpointing
         self.num_memories = sam2.num_maskmem
         self.max_pointers = sam2.max_obj_ptrs_in_encoder
         self.image_size = sam2.image_size
@@ -126,25 +135,69 @@ class MaskPropagation(nn.Module):
     def _propagate(self, projected: SliceFeatures) -> torch.Tensor:
         """From slice 0 to slice D - 1."""
         depth = projected.stride16.shape[1]
-        memories: list[Memory] = []
+        return self.walk(projected, [], depth, to_be_continued=False)
+
+    def walk(
+        self, projected: SliceFeatures, memories: list[Memory], horizon: int, to_be_continued: bool = True
+    ) -> torch.Tensor:
+        """Goes on over D more slices of B stacks.
+
+        Args:
+            projected: features of these slices.
+            memories: of the slices before them, at most ``horizon - 1``, oldest first; those of these slices are
+                added, and the oldest dropped. Empty at the start.
+            horizon: slices that know of each other. A slice far from the start sees what the last one of a stack of
+                this depth sees: the oldest memory there is takes the place of slice 0.
+            to_be_continued: the last slice is remembered as well.
+
+        Returns:
+            Mask logits (B, D, K, S/4, S/4).
+        """
+        depth = projected.stride16.shape[1]
+        place = self.place(projected.stride16.shape[-2:])
         masks = []
         for i in range(depth):
-            embedding = projected.stride16[:, i]
-            conditioned = self.condition(embedding, projected.position, memories, depth)
-            if self.fusion is not None:
-                conditioned = self.fusion(conditioned, embedding)
-            mask, token = self.decode(conditioned, projected.stride4[:, i], projected.stride8[:, i])
+            stride4, stride8, stride16 = (level[:, i] for level in projected[:3])
+            slices = SliceFeatures(stride4, stride8, stride16, projected.position)
+            step = partial(self._step, slices, place, tuple(memories), horizon, to_be_continued or i < depth - 1)
+            again = self.checkpointing and torch.is_grad_enabled()
+            mask, memory = self._computed_again_for_backward(step, stride16) if again else step()
             masks.append(mask)
-            if i < depth - 1:  # nobody looks at the last one
-                memories.append(self.remember(embedding, mask, token))
+            if memory is not None:
+                memories.append(memory)
+                del memories[: max(0, len(memories) - (horizon - 1))]
         return torch.stack(masks, dim=1)
+
+    def _step(
+        self, slices: SliceFeatures, place: torch.Tensor, memories: Sequence[Memory], horizon: int, remembered: bool
+    ) -> tuple[torch.Tensor, Memory | None]:
+        """The masks (B, K, S/4, S/4) of one slice of each stack (features without D), and what is remembered of it."""
+        conditioned = self.condition(slices.stride16, slices.position, memories, horizon)
+        if self.fusion is not None:
+            conditioned = self.fusion(conditioned, slices.stride16)
+        masks, token = self.decode(conditioned, slices.stride4, slices.stride8, place)
+        return masks, self.remember(slices.stride16, masks, token) if remembered else None
+
+    def _computed_again_for_backward(
+        self, step: Callable[[], tuple[torch.Tensor, Memory | None]], stride16: torch.Tensor
+    ) -> tuple[torch.Tensor, Memory | None]:
+        """``step()``, of which nothing but its results is kept until backward, which computes it a second time."""
+        device, tokens = stride16.device, stride16[0, 0].numel()
+        return checkpoint(
+            lambda _: step(),
+            # torch repeats the random numbers, dropout's, of the devices on which it sees arguments
+            stride16,
+            use_reentrant=False,
+            # the second time must choose the kernels of the first
+            context_fn=lambda: (nullcontext(), attention_kernels(device, tokens)),
+        )
 
     @staticmethod
     def _lateral(convolution: nn.Module, level: torch.Tensor) -> torch.Tensor:
         return convolution(level.flatten(0, 1)).unflatten(0, level.shape[:2])
 
     def condition(
-        self, embedding: torch.Tensor, position: torch.Tensor, memories: list[Memory], depth: int
+        self, embedding: torch.Tensor, position: torch.Tensor, memories: Sequence[Memory], depth: int
     ) -> torch.Tensor:
         """Conditions a slice on the memories of all slices before it in the stack.
 
@@ -173,21 +226,26 @@ class MaskPropagation(nn.Module):
         )
         return conditioned.permute(1, 2, 0).view_as(embedding)
 
-    def _spatial_tokens(self, memories: list[Memory]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _spatial_tokens(self, memories: Sequence[Memory]) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of slice 0 and of up to ``num_memories - 1`` slices before this one, oldest first."""
         here = len(memories)
         recent = range(max(here - self.num_memories + 1, 1), here)
+        spatial = [memories[i].spatial.flatten(2).permute(2, 0, 1) for i in (0, *recent)]  # each (H'W', B, M)
         # slice 0 is what SAM 2 calls the conditioning frame, with an age of its own: the last entry
-        chosen = [(0, self.num_memories - 1), *((i, here - i - 1) for i in recent)]
-        tokens, positions = [], []
-        for i, age in chosen:
-            spatial = memories[i].spatial
-            place = self.memory_encoder.position_encoding(spatial)
-            tokens.append(spatial.flatten(2).permute(2, 0, 1))  # (H'W', B, M)
-            positions.append(place.flatten(2).permute(2, 0, 1) + self.memory_age[age])
-        return torch.cat(tokens), torch.cat(positions)
+        ages = torch.cat([self.memory_age[-1:], self.memory_age[: len(recent)].flip(0)])
+        return torch.cat(spatial), self._spatial_positions(memories[0].spatial, ages)
 
-    def _chosen_tokens(self, embedding: torch.Tensor, memories: list[Memory]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _spatial_positions(self, spatial: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
+        """Place and age of the tokens of N memories, shaped as one ``spatial`` (B, M, H', W'): (N * H'W', B, M).
+
+        Args:
+            spatial: any of them.
+            ages: (N, 1, 1 or B, M), the entries for their ages.
+        """
+        place = self.memory_encoder.position_encoding(spatial).flatten(2).permute(2, 0, 1)
+        return (place + ages).flatten(0, 1)
+
+    def _chosen_tokens(self, embedding: torch.Tensor, memories: Sequence[Memory]) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of the memories that each stack chooses for itself.
 
         Ages as SAM 2 has them; what is older than its latest slices has the entry of its conditioning frame.
@@ -199,12 +257,10 @@ class MaskPropagation(nn.Module):
         tokens = spatial.flatten(3).permute(0, 3, 1, 2)  # (N, H'W', B, M)
         count, length, batch, width = len(chosen), *tokens.shape[1:]
         tokens = tokens.gather(0, chosen[:, None, :, None].expand(-1, length, -1, width))
-        place = self.memory_encoder.position_encoding(memories[0].spatial).flatten(2).permute(2, 0, 1)
-        ages = (here - 1 - chosen).clamp(max=self.num_memories - 1)
-        positions = place + self.memory_age[ages].view(count, 1, batch, width)
-        return tokens.flatten(0, 1), positions.flatten(0, 1)
+        ages = self.memory_age[(here - 1 - chosen).clamp(max=self.num_memories - 1)].view(count, 1, batch, width)
+        return tokens.flatten(0, 1), self._spatial_positions(memories[0].spatial, ages)
 
-    def _pointer_tokens(self, memories: list[Memory], depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pointer_tokens(self, memories: Sequence[Memory], depth: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Object pointers of slice 0 and of the slices before this one, newest first, cut into tokens of M."""
         here = len(memories)
         most = min(depth, self.max_pointers)
@@ -213,7 +269,9 @@ class MaskPropagation(nn.Module):
         count, batch, channels = pointers.shape
         width = self.memory_age.shape[-1]
         if self.pointers_know_distance:
-            distance = torch.tensor([here - i for i in chosen], device=pointers.device)
+            # of slice 0, then of the others; made on the device, since a copy to it would wait for it
+            distance = torch.arange(count, device=pointers.device)
+            distance[0] = here
             encoded = get_1d_sine_pe(distance / (most - 1), dim=channels)
             position = self.pointer_distance_projection(encoded)[:, None].expand(-1, batch, -1)
         else:
@@ -222,8 +280,12 @@ class MaskPropagation(nn.Module):
         tokens = pointers.view(count, batch, pieces, width).transpose(1, 2).flatten(0, 1)
         return tokens, position.repeat_interleave(pieces, dim=0)
 
+    def place(self, grid: Sequence[int]) -> torch.Tensor:
+        """The decoder's encoding (1, C, H', W') of the places in a grid (H', W')."""
+        return self.position_encoding(tuple(grid)).unsqueeze(0)
+
     def decode(
-        self, features: torch.Tensor, stride4: torch.Tensor, stride8: torch.Tensor
+        self, features: torch.Tensor, stride4: torch.Tensor, stride8: torch.Tensor, place: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Decodes K masks of a slice without any prompt.
 
@@ -231,14 +293,15 @@ class MaskPropagation(nn.Module):
             features: (B, C, H', W'), conditioned on memory.
             stride4: (B, C/8, 4H', 4W'), the projected finest level.
             stride8: (B, C/4, 2H', 2W').
+            place: what :meth:`place` gives for H' and W'.
 
         Returns:
             Mask logits (B, K, 4H', 4W') and the mean of the K mask tokens (B, C).
         """
-        batch, _, height, width = features.shape
+        batch = len(features)
         masks, _, tokens, _ = self.mask_decoder.predict_masks(
             image_embeddings=features,
-            image_pe=self.position_encoding((height, width)).unsqueeze(0),
+            image_pe=place,
             # SAM 2 says "no point" with two tokens: the empty point, and the padding that follows any points
             sparse_prompt_embeddings=torch.cat(
                 [self.no_point.weight.expand(batch, 2, -1), self.candidate_tokens.expand(batch, -1, -1)], dim=1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
-from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
+from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation, Memory
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, build_sam2_base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
@@ -19,6 +20,9 @@ from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder
 from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
 
 MAX_MEMORIES = 7  # SAM 2's temporal encoding has that many entries
+# bounds on the memory of predicting: pixels that are encoded in one batch, and slices that are streamed in one part
+ENCODED_PIXELS = 16 * 512 * 512
+STREAMED_SLICES = 16
 
 
 class TrainingOutput(NamedTuple):
@@ -64,6 +68,8 @@ class SAM2_3dMed(nn.Module):
         dropout: in memory attention; SAM 2 trains with 0.1.
         intensity_range: normalised intensities that become black and white.
         precision: "auto", "bfloat16" or "float32" (see ``precision.autocast``).
+        activation_checkpointing: train in less memory and more time: both branches keep only the masks and memories of
+            their slices, and compute the rest a second time in backward.
 
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.
@@ -90,6 +96,7 @@ class SAM2_3dMed(nn.Module):
         dropout: float = 0.1,
         intensity_range: Sequence[float] = (-3.0, 3.0),
         precision: str = "auto",
+        activation_checkpointing: bool = False,
     ):
         super().__init__()
         num_masks = num_classes if regions else num_classes - 1
@@ -105,6 +112,7 @@ class SAM2_3dMed(nn.Module):
         self.regions = regions
         self.backbone = backbone
         self.precision = precision
+        self.num_slices = num_slices
 
         sam2 = build_sam2_base(backbone, image_size, num_memories, dropout)
         adapter = InputAdapter(input_channels, image_size, (low, high))
@@ -112,13 +120,21 @@ class SAM2_3dMed(nn.Module):
         self.slice_cache = SliceCache()
         self.encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk, lora_rank, fitted_windows)
         self.segmentation = MaskPropagation(
-            sam2, num_masks, bidirectional=bidirectional, self_sorting=self_sorting_memory
+            sam2,
+            num_masks,
+            bidirectional=bidirectional,
+            self_sorting=self_sorting_memory,
+            checkpointing=activation_checkpointing,
         )
         self.boundary: MaskPropagation | None = None
         if boundary:
             fusion = BoundaryFusion(channels) if boundary_fusion else None
             self.boundary = MaskPropagation(
-                build_sam2_base(backbone, image_size, num_memories, dropout), num_masks, fusion, bidirectional
+                build_sam2_base(backbone, image_size, num_memories, dropout, with_trunk=False),
+                num_masks,
+                fusion,
+                bidirectional,
+                checkpointing=activation_checkpointing,
             )
         self.srpp = SliceRelativePositionPredictor(channels, memory=srpp_memory) if srpp else None
         self.register_load_state_dict_post_hook(_forget_slices)
@@ -134,13 +150,12 @@ class SAM2_3dMed(nn.Module):
             In training mode a :class:`TrainingOutput`, in eval mode the logits (B, heads, D, H, W), float32.
             At inference only the segmentation branch runs.
         """
-        tokens = (self.encoder.adapter.image_size // STRIDE) ** 2
-        with autocast(patches.device, self.precision), attention_kernels(patches.device, tokens):
+        with self._context(patches.device):
             size = (patches.shape[-2], patches.shape[-1])
             if torch.is_inference_mode_enabled() and not self.training:
                 return self._infer(patches, size)
             features = self.encoder(patches)
-            logits = self._heads(self.segmentation(features), size)
+            logits = self.heads(self.segmentation(features), size)
             if not self.training:
                 return logits
             boundaries = None
@@ -149,15 +164,55 @@ class SAM2_3dMed(nn.Module):
             offsets = self.srpp(features.stride16) if self.srpp is not None else None
             return TrainingOutput(logits, boundaries, offsets)
 
+    @contextmanager
+    def _context(self, device: torch.device) -> Iterator[None]:
+        """Precision and attention kernels of everything that the network computes on ``device``."""
+        with autocast(device, self.precision), attention_kernels(device, self.tokens_per_slice):
+            yield
+
+    @property
+    def tokens_per_slice(self) -> int:
+        """Stride-16 features of a slice, which memory attention works on."""
+        return (self.encoder.adapter.image_size // STRIDE) ** 2
+
     def _infer(self, patches: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """The logits, from features that are kept for the windows to come."""
-        try:
-            return self._heads(self.segmentation.propagate(self._known_features(patches)), size)
-        except torch.OutOfMemoryError:
-            # what is kept may be what was missing
-            self.slice_cache.clear()
-            torch.cuda.empty_cache()
-            return self._heads(self.segmentation.propagate(self._known_features(patches)), size)
+        with suppress(torch.OutOfMemoryError):
+            return self.heads(self.segmentation.propagate(self._known_features(patches)), size)
+        # what is kept may be what was missing; here, nothing of the first attempt is held any more
+        self.slice_cache.clear()
+        torch.cuda.empty_cache()
+        return self.heads(self.segmentation.propagate(self._known_features(patches)), size)
+
+    @torch.inference_mode()
+    def stream(self, volumes: torch.Tensor) -> torch.Tensor:
+        """Masks of whole volumes: memory runs over all slices in both directions, as SAM 2's over a video.
+
+        A slice's memory reaches back ``num_slices - 1`` slices, which is what it was trained with. Beside its result,
+        it needs memory for features of :data:`STREAMED_SLICES` slices, and keeps those that fit into
+        :attr:`slice_cache` for the way back.
+
+        Args:
+            volumes: (B, C, D, H, W) of any depth D, normalised.
+
+        Returns:
+            Mask logits (B, D, K, S/4, S/4), float32, the mean of both directions; :meth:`heads` makes nnU-Net's
+            logits of them.
+        """
+        batch, depth = volumes.shape[0], volumes.shape[2]
+        side = self.encoder.adapter.image_size // 4
+        masks = volumes.new_zeros((batch, depth, self.segmentation.num_masks, side, side), dtype=torch.float32)
+        parts = [slice(start, start + STREAMED_SLICES) for start in range(0, depth, STREAMED_SLICES)]
+        with self._context(volumes.device):
+            memories: list[Memory] = []
+            for part in parts:
+                features = self._known_features(volumes[:, :, part])
+                masks[:, part] = self.segmentation.walk(features, memories, self.num_slices)
+            memories = []
+            for part in reversed(parts):  # the latest slices first: the likeliest to be kept
+                features = self._known_features(volumes[:, :, part].flip(2))
+                masks[:, part] += self.segmentation.walk(features, memories, self.num_slices).flip(1)
+        return masks.div_(2)
 
     def _known_features(self, patches: torch.Tensor) -> SliceFeatures:
         """The segmentation branch's projected features of B stacks of D slices, encoding only slices not seen lately.
@@ -165,9 +220,15 @@ class SAM2_3dMed(nn.Module):
         nnU-Net's predictor, also that of the final validation, is what runs in inference mode. Its windows overlap.
         """
 
-        def encode(slices: torch.Tensor) -> LevelFeatures:
+        at_once = max(1, ENCODED_PIXELS // self.encoder.adapter.image_size**2)
+
+        def encode_some(slices: torch.Tensor) -> LevelFeatures:
             projected = self.segmentation.project(self.encoder(slices[:, :, None]))
             return LevelFeatures._make(level.flatten(0, 1) for level in projected[:3])
+
+        def encode(slices: torch.Tensor) -> LevelFeatures:
+            parts = [encode_some(some) for some in slices.split(at_once)]
+            return LevelFeatures._make(torch.cat(level) for level in zip(*parts, strict=True))
 
         decoder = self.segmentation.mask_decoder
         weights = [*self.encoder.parameters(), *decoder.conv_s0.parameters(), *decoder.conv_s1.parameters()]
@@ -175,8 +236,8 @@ class SAM2_3dMed(nn.Module):
         stride4, stride8, stride16 = (level.unflatten(0, (patches.shape[0], patches.shape[2])) for level in levels)
         return SliceFeatures(stride4, stride8, stride16, self.encoder.position(levels.stride16))
 
-    def _heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """(B, D, K, S/4, S/4) -> (B, heads, D, H, W)."""
+    def heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W), of mask logits (B, D, K, S/4, S/4)."""
         logits = self._at_patch_size(masks, size)
         if self.regions:
             return logits

@@ -60,7 +60,9 @@ BACKBONES = {
 STRIDE = 16
 
 
-def build_sam2_base(backbone: str, image_size: int, num_memories: int = 7, dropout: float = 0.1) -> SAM2Base:
+def build_sam2_base(
+    backbone: str, image_size: int, num_memories: int = 7, dropout: float = 0.1, with_trunk: bool = True
+) -> SAM2Base:
     """Builds SAM 2 as its packaged YAML describes it, for square images of another size.
 
     Args:
@@ -68,6 +70,7 @@ def build_sam2_base(backbone: str, image_size: int, num_memories: int = 7, dropo
         image_size: side of the square images in pixels, a multiple of 32.
         num_memories: how many slices a slice can look back to (SAM 2's ``num_maskmem``).
         dropout: in memory attention.
+        with_trunk: False builds a stunted trunk, for who takes only what comes after it: the trunk is most of SAM 2.
 
     Returns:
         The model with freshly initialised weights.
@@ -88,6 +91,9 @@ def build_sam2_base(backbone: str, image_size: int, num_memories: int = 7, dropo
     # tables for 1024 pixels on any GPU there is, which nobody would use
     config.image_encoder.neck.position_encoding.warmup_cache = False
     config.memory_encoder.position_encoding.warmup_cache = False
+    if not with_trunk:
+        trunk = config.image_encoder.trunk
+        trunk.stages, trunk.global_att_blocks = [1, 1, 1, 1], []
     layer = config.memory_attention.layer
     layer.self_attention.feat_sizes = layer.cross_attention.feat_sizes = grid
     layer.dropout = layer.self_attention.dropout = layer.cross_attention.dropout = dropout

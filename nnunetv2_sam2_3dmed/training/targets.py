@@ -39,7 +39,7 @@ class TargetMaker:
     def __init__(
         self, foreground_labels: Sequence[int], ignore_label: int | None, regions: bool = False, num_regions: int = 0
     ):
-        self.foreground_labels = list(foreground_labels)
+        self._labels = torch.tensor(list(foreground_labels)).view(1, -1, 1, 1, 1)
         self.ignore_label = ignore_label
         self.regions = regions
         self.num_regions = num_regions
@@ -52,8 +52,8 @@ class TargetMaker:
             has_padding = target.shape[1] > self.num_regions + (self.ignore_label is not None)
             padding = target[:, -1:].bool() if has_padding else torch.zeros_like(target[:, :1], dtype=torch.bool)
         else:
-            labels = torch.tensor(self.foreground_labels, device=target.device).view(1, -1, 1, 1, 1)
-            masks = target == labels
+            self._labels = self._labels.to(target.device)  # copied once, not in each step
+            masks = target == self._labels
             ignored = target == self.ignore_label if self.ignore_label is not None else None
             padding = target == PADDING_LABEL
         counted = ~ignored if ignored is not None else torch.ones_like(padding)

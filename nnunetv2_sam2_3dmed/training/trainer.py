@@ -264,7 +264,9 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         self.optimizer.step()
         values = {"loss": terms.total, **{name: getattr(terms, name) for name in self.loss_terms()}}
-        return {name: value.detach().cpu().numpy() for name, value in values.items()}
+        # the only place in a step that waits for the device
+        numbers = torch.stack([value.detach() for value in values.values()]).cpu().numpy()
+        return dict(zip(values, numbers, strict=True))
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)

@@ -38,6 +38,12 @@ class SAM2_3dMedTrainer_bidirectional(SAM2_3dMedTrainer):
     architecture_changes = {"bidirectional": True}
 
 
+class SAM2_3dMedTrainer_lowMemory(SAM2_3dMedTrainer):
+    """Both branches compute their slices a second time in backward instead of keeping everything."""
+
+    architecture_changes = {"activation_checkpointing": True}
+
+
 class SAM2_3dMedTrainer_trainTrunk(SAM2_3dMedTrainer):
     """The Hiera trunk trains too."""
 

@@ -59,3 +59,16 @@ def test_image_size_must_be_a_multiple_of_32(image_size):
 def test_unknown_backbone_is_named():
     with pytest.raises(ValueError, match="sam3"):
         build_sam2_base("sam3", 64)
+
+
+@pytest.mark.parametrize("backbone", ["sam2.1_hiera_tiny", "sam2_hiera_base_plus"])
+def test_without_its_trunk_all_else_is_the_same(backbone):
+    def shapes(with_trunk):
+        sam2 = build_sam2_base(backbone, 64, with_trunk=with_trunk)
+        return {name: p.shape for name, p in sam2.named_parameters()}
+
+    whole, stunted = shapes(True), shapes(False)
+    trunk = {name for name in whole if name.startswith("image_encoder.trunk.")}
+    assert {name: stunted.get(name) for name in whole.keys() - trunk} == {n: whole[n] for n in whole.keys() - trunk}
+    count = [sum(s.numel() for n, s in each.items() if n in trunk) for each in (whole, stunted)]
+    assert count[1] < count[0] / 2

@@ -62,6 +62,7 @@ VARIANTS = {
         same_masks=False,
     ),
     "SAM2_3dMedTrainer_DiceBCE": Difference({"segmentation_loss"}, {}),
+    "SAM2_3dMedTrainer_lowMemory": Difference(ARCHITECTURE, {"activation_checkpointing": True}),
     "SAM2_3dMedTrainer_trainTrunk": Difference(ARCHITECTURE, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_MedSAM2Rates": Difference(ARCHITECTURE | {"trunk_lr"}, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_MedSAM2": Difference({"checkpoint"}, {}),
