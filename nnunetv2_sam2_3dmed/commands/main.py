@@ -17,6 +17,7 @@ COMMANDS = {
     "weights": "install a SAM 2 checkpoint into the local weights folder",
     "splits": "write folds that keep all cases of a subject together",
     "train": "train on several machines, started by torchrun",
+    "predict": "predict as nnUNetv2_predict does, in larger batches",
     "demo": "run the whole comparison with nnU-Net on a small dataset",
     "compare": "Dice, IoU, HD95 and NSD of several trained models, side by side",
     "report": "the comparison as one HTML file, with plots, overlays, surfaces and costs",
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written to
-        if args.command == "train":
+        if args.command in ("train", "predict"):
             raise  # somewhere in hours of nnU-Net's code: where, matters
         print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
         return 2

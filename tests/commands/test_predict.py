@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.commands.main import main
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """A results folder with fold 1 trained, as far as it is looked at before a network is built."""
+    folder = tmp_path / "SAM2_3dMedTrainer__nnUNetPlans__3d"
+    (folder / "fold_1").mkdir(parents=True)
+    (folder / "fold_0_old").mkdir()
+    (folder / "fold_0_old" / "checkpoint_final.pth").touch()  # a backup is no fold
+    (folder / "plans.json").write_text("{}")
+    (folder / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz"}))
+    torch.save({"network_weights": {}}, folder / "fold_1" / "checkpoint_final.pth")
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "case_0000.nii.gz").touch()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def restored_environment(monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", "")
+
+
+def said(capsys, *arguments) -> str:
+    assert main(["predict", *map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+
+def test_what_is_wrong_is_said_before_anything_is_loaded(model, images, tmp_path, capsys, monkeypatch):
+    where = ("-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert "fold_0/checkpoint_final.pth does not exist (trained: 1)" in said(capsys, *where, "-f", "0", "1")
+    assert "no fold is trained" in said(capsys, *where, "-chk", "checkpoint_best.pth")
+    assert "-step_size is 0" in said(capsys, *where, "-step_size", "0")
+    assert "--windows is 0" in said(capsys, *where, "--windows", "0")
+    assert "-num_parts is 0" in said(capsys, *where, "-num_parts", "0")
+    assert "-part_id is 2" in said(capsys, *where, "-num_parts", "2", "-part_id", "2")
+    assert "either -d" in said(capsys, *where, "-d", "4")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_none_of_the_kind(model, images, tmp_path, capsys):
+    assert "has no plans.json" in said(capsys, "-m", images, "-i", images, "-o", tmp_path)
+    assert "nowhere is not a folder" in said(capsys, "-m", model, "-i", tmp_path / "nowhere", "-o", tmp_path)
+    assert "holds no image CASE_0000.nii.gz" in said(capsys, "-m", model, "-i", model, "-o", tmp_path)
+
+
+def test_a_gpu_that_is_not_there(model, images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no CUDA GPU here" in said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out")
+
+
+class Payload:
+    def __reduce__(self):
+        return print, ("this ran",)
+
+
+def test_a_checkpoint_with_code_is_refused(model, images, tmp_path, capsys):
+    torch.save({"network_weights": Payload()}, model / "fold_1" / "checkpoint_final.pth")
+    assert main(["predict", "-m", str(model), "-i", str(images), "-o", str(tmp_path / "out"), "-device", "cpu"]) == 2
+    printed = capsys.readouterr()
+    assert "hold code, which is not run" in printed.err and "this ran" not in printed.out
