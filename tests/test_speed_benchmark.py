@@ -1,0 +1,100 @@
+"""The speed benchmark on the smallest sizes, against what can be worked out by hand."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+# windows of 4 slices over 8: at 0, 2 and 4
+TINY = {
+    "image_sizes": [64],
+    "volume_slices": 8,
+    "full_slices": 16,
+    "patch_slices": 4,
+    "nnunet_patch": [8, 64, 64],
+    "repeats": 1,
+    "training_image_size": 64,
+    "training_repeats": 1,
+    "classes_image_size": 64,
+    "classes": [1, 3],
+    "slices_image_size": 64,
+    "slices": [4, 8, 16],
+    "slices_measured": 4,
+    "matrix_sizes": [256],
+}
+
+
+@pytest.fixture
+def measure(tmp_path, monkeypatch):
+    """Runs the command for some of its parts; returns what it wrote about each, and the folder."""
+    pytest.importorskip("nnunetv2_sam2_3dmed.inference.predictor")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    speed, contenders = import_module("speed"), import_module("speed_parts.contenders")
+    monkeypatch.setattr(contenders, "precisions", lambda device: ("float32",))
+    monkeypatch.setattr(import_module("speed_parts.slices"), "precisions", lambda device: ("float32",))
+
+    def run(*parts: str) -> dict:
+        folders = ["--results", str(tmp_path), "--images", str(tmp_path)]
+        sizes = [f"{name}={json.dumps(value)}" for name, value in TINY.items()]
+        speed.main(["-device", "cpu", *folders, "--only", *parts, "--set", *sizes])
+        written = json.loads((tmp_path / "speed_cpu.json").read_text())["parts"]
+        return {part: written[part]["result"] for part in parts}
+
+    return run
+
+
+def test_prediction(measure, make_network):
+    from nnunetv2_sam2_3dmed.report.operations import count_operations
+
+    result = measure("matrix_rate", "prediction")
+    rate = result["matrix_rate"]["float32"]["tflop_per_second"]
+    found = result["prediction"]["64"]
+    contenders = found["contenders"]
+    assert not [c for c in contenders.values() if "failed" in c]
+    encoded = {name.split("/")[0]: c["encoded_slices"] for name, c in contenders.items()}
+    assert encoded == {
+        "ours": 8,
+        "ours_streaming": 8,
+        "cached_windows": 8,
+        "stock_windows": 3 * 4,
+        "video_1": 8,
+        "video_3": 8,
+        "nnunet_3d_fullres": None,
+    }
+    patch = count_operations(make_network(4).eval(), (1, 1, 4, 64, 64))
+    stock, ours = patch.patch * 3, (patch.patch - patch.encoding) * 3 + patch.encoding * 2
+    assert contenders["stock_windows/float32"]["gflop"] == pytest.approx(stock / 1e9, abs=1e-3)
+    assert contenders["ours/float32"]["gflop"] == pytest.approx(ours / 1e9, abs=1e-3)
+    ratio = found["ratios"]["stock_windows/float32 : ours/float32"]
+    assert ratio["operations"] == pytest.approx(stock / ours, abs=1e-3)
+    a, b = (contenders[f"{name}/float32"]["median_seconds"] for name in ("stock_windows", "ours"))
+    assert ratio["seconds"] == pytest.approx(a / b, rel=0.01)
+    for contender in contenders.values():
+        speed = contender["gflop"] / contender["median_seconds"] / 1e3
+        assert contender["share_of_matrix_rate"] == pytest.approx(speed / rate, rel=0.02)
+        assert contender["peak_mib"] > 0
+    # 16 slices have windows at 0, 2, ..., 12, and nnU-Net's patches of 8 lie at 0, 4 and 8: nothing was measured there
+    assert contenders["stock_windows/float32"]["full_volume"]["how"].endswith(f"{7 / 3:.3f} times the windows")
+    assert contenders["nnunet_3d_fullres/float32"]["full_volume"]["how"].endswith("3.000 times the patches")
+    assert contenders["nnunet_3d_fullres/float32"]["predicted"] == [8, 64, 64]
+
+
+def test_training_classes_and_slices(measure, tmp_path):
+    result = measure("training", "classes", "slices")
+    training = result["training"]
+    assert training["ours"]["trainer"] == "SAM2_3dMedTrainer" and training["ours"]["patch"] == [4, 64, 64]
+    assert training["nnunet_3d_fullres"]["trainer"] == "nnUNetTrainer"
+    for found in (training["ours"], training["nnunet_3d_fullres"]):
+        assert found["gflop"] > 0 and found["median_seconds"] > 0
+    one, three = (result["classes"]["by_classes"][n] for n in "13")
+    assert one["gflop_ratio"] == 1 < three["gflop_ratio"] < 1.1
+    rows = result["slices"]["counted"]["rows"]
+    assert [row["windows"] for row in rows] == [1, 3, 7]
+    assert [row["stock_windows"]["encoded_slices"] for row in rows] == [4, 12, 28]
+    assert [row["cached_windows"]["encoded_slices"] for row in rows] == [4, 8, 16]
+    assert rows[0]["stock_windows"]["gflop"] == rows[0]["cached_windows"]["gflop"]
+    measured = result["slices"]["measured"]["by_contender"]
+    assert measured["ours/float32"]["4"]["encoded_slices"] == 4
+    assert {file.name for file in tmp_path.glob("*.png")} == {"speed_slices_cpu.png", "speed_classes_cpu.png"}
