@@ -67,7 +67,7 @@ def _training(result: dict[str, Any]) -> Iterator[str]:
             yield _row(name, found.get("failed", "not measured"), *[None] * 5)
             continue
         yield _row(
-            found["trainer"],
+            name,
             _shape(found["patch"]),
             found["batch"],
             found["precision"] + (", compiled" if found["compiled"] else ""),

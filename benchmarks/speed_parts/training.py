@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2_sam2_3dmed.plans.planner import network_defaults
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,11 +41,22 @@ class SAM2_3dMedTrainer_withoutFile(SAM2_3dMedTrainer):
     pretrained = False
 
 
+class SAM2_3dMedTrainer_lowMemoryWithoutFile(SAM2_3dMedTrainer_withoutFile):
+    """Less memory: what the backward pass needs is computed a second time."""
+
+    architecture_changes = {"activation_checkpointing": True}
+
+
 def measure_training(run: Run) -> Iterator[dict[str, Any]]:
     """Seconds, peak memory and operations of a training step, in turns."""
     setting, device = run.setting, run.device
     plans = make_plans(setting, setting.training_image_size, CLASSES, setting.training_nnunet_batch)
-    contenders = [("ours", SAM2_3dMedTrainer_withoutFile, OURS, None), (NNUNET, nnUNetTrainer, FULLRES, None)]
+    contenders: list[tuple[str, type, str, str | None]] = [
+        ("ours", SAM2_3dMedTrainer_withoutFile, OURS, None),
+        (NNUNET, nnUNetTrainer, FULLRES, None),
+    ]
+    if "activation_checkpointing" in network_defaults():
+        contenders.insert(1, ("ours_low_memory", SAM2_3dMedTrainer_lowMemoryWithoutFile, OURS, None))
     if device.type == "cuda":  # nnU-Net compiles its network there unless it is told not to
         contenders.append((f"{NNUNET}_not_compiled", nnUNetTrainer, FULLRES, "f"))
     trainers: dict[str, Any] = {}
@@ -69,7 +81,7 @@ def measure_training(run: Run) -> Iterator[dict[str, Any]]:
             "precision": precision_of(trainer, device),
             "compiled": hasattr(trainer.network, "_orig_mod"),
             "peak_mib": None if peak.bytes is None else round(peak.bytes / 2**20),
-            "gflop": round(count_step(trainer_class, plans, configuration) * size / 1e9, 1),
+            "gflop": round(count_step(plans, configuration) * size / 1e9, 1),
         }
         yield result
     for number in range(setting.training_repeats):
@@ -155,13 +167,14 @@ def random_batch(trainer: Any) -> dict[str, Any]:
     return {"data": data, "target": targets}
 
 
-def count_step(trainer_class: type, plans: dict[str, Any], configuration: str) -> int:
+def count_step(plans: dict[str, Any], configuration: str) -> int:
     """Operations of the network's forward and backward pass on one patch; losses and optimizer have next to none.
 
-    Counted with tensors that have no values, in a network of its own.
+    Counted with tensors that have no values, in a network of its own. What a trainer computes twice counts once.
     """
     manager = PlansManager(plans).get_configuration(configuration)
-    network: nn.Module = trainer_class.build_network_architecture(
+    plain = nnUNetTrainer if configuration == FULLRES else SAM2_3dMedTrainer
+    network: nn.Module = plain.build_network_architecture(
         PlansManager(plans), manager, 1, CLASSES + 1, enable_deep_supervision=configuration == FULLRES
     ).train()
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
