@@ -20,8 +20,9 @@ from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder
 from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
 
 MAX_MEMORIES = 7  # SAM 2's temporal encoding has that many entries
-# bounds on the memory of predicting: pixels that are encoded in one batch, and slices that are streamed in one part
-ENCODED_PIXELS = 16 * 512 * 512
+# pixels that are encoded in one batch: what a GPU has memory for, and what suits a CPU's caches
+ENCODED_PIXELS = {"cuda": 16 * 512 * 512, "cpu": 4 * 512 * 512}
+# slices that are streamed in one part
 STREAMED_SLICES = 16
 
 
@@ -150,10 +151,11 @@ class SAM2_3dMed(nn.Module):
             In training mode a :class:`TrainingOutput`, in eval mode the logits (B, heads, D, H, W), float32.
             At inference only the segmentation branch runs.
         """
-        with self._context(patches.device):
-            size = (patches.shape[-2], patches.shape[-1])
-            if torch.is_inference_mode_enabled() and not self.training:
+        size = (patches.shape[-2], patches.shape[-1])
+        if torch.is_inference_mode_enabled() and not self.training:
+            with self._inference_context(patches.device):
                 return self._infer(patches, size)
+        with self._context(patches.device):
             features = self.encoder(patches)
             logits = self.heads(self.segmentation(features), size)
             if not self.training:
@@ -170,6 +172,15 @@ class SAM2_3dMed(nn.Module):
         with autocast(device, self.precision), attention_kernels(device, self.tokens_per_slice):
             yield
 
+    @contextmanager
+    def _inference_context(self, device: torch.device) -> Iterator[None]:
+        """As :meth:`_context`, without gradients and without torch's inference mode.
+
+        In inference mode autocast does not keep the weights that it has cast, but casts them again for each slice.
+        """
+        with torch.inference_mode(False), torch.no_grad(), self._context(device):
+            yield
+
     @property
     def tokens_per_slice(self) -> int:
         """Stride-16 features of a slice, which memory attention works on."""
@@ -184,7 +195,7 @@ class SAM2_3dMed(nn.Module):
         torch.cuda.empty_cache()
         return self.heads(self.segmentation.propagate(self._known_features(patches)), size)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def stream(self, volumes: torch.Tensor) -> torch.Tensor:
         """Masks of whole volumes: memory runs over all slices in both directions, as SAM 2's over a video.
 
@@ -201,9 +212,10 @@ class SAM2_3dMed(nn.Module):
         """
         batch, depth = volumes.shape[0], volumes.shape[2]
         side = self.encoder.adapter.image_size // 4
-        masks = volumes.new_zeros((batch, depth, self.segmentation.num_masks, side, side), dtype=torch.float32)
         parts = [slice(start, start + STREAMED_SLICES) for start in range(0, depth, STREAMED_SLICES)]
-        with self._context(volumes.device):
+        with self._inference_context(volumes.device):
+            shape = (batch, depth, self.segmentation.num_masks, side, side)
+            masks = torch.zeros(shape, dtype=torch.float32, device=volumes.device)
             memories: list[Memory] = []
             for part in parts:
                 features = self._known_features(volumes[:, :, part])
@@ -220,7 +232,8 @@ class SAM2_3dMed(nn.Module):
         nnU-Net's predictor, also that of the final validation, is what runs in inference mode. Its windows overlap.
         """
 
-        at_once = max(1, ENCODED_PIXELS // self.encoder.adapter.image_size**2)
+        pixels = ENCODED_PIXELS.get(patches.device.type, ENCODED_PIXELS["cpu"])
+        at_once = max(1, pixels // self.encoder.adapter.image_size**2)
 
         def encode_some(slices: torch.Tensor) -> LevelFeatures:
             projected = self.segmentation.project(self.encoder(slices[:, :, None]))

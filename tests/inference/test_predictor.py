@@ -161,7 +161,7 @@ def test_a_batch_is_encoded_in_parts(network, monkeypatch):
     volume = torch.randn(1, 9, 24, 20)
     expected = predictor_for(network, windows_at_once=8).predict_sliding_window_return_logits(volume)
     network.slice_cache.clear()
-    monkeypatch.setattr(sam2_3dmed, "ENCODED_PIXELS", 2 * 64 * 64)
+    monkeypatch.setitem(sam2_3dmed.ENCODED_PIXELS, "cpu", 2 * 64 * 64)
     counts = encoded_slices(network)
     parts = predictor_for(network, windows_at_once=8).predict_sliding_window_return_logits(volume)
     assert counts == [2, 2, 2, 2, 1]
