@@ -39,7 +39,8 @@ def facts(
         ("Methods", "; ".join(method.name for method in methods)),
         ("NSD tolerance", f"{comparison.tolerance_mm:g} mm ({comparison.tolerance_source})"),
         ("Empty masks", EMPTY_MASK_POLICY),
-        ("True segmentations", str(comparison.truth_folder)),
+        # not the whole path: a report is shared, and what a machine's folders are called is nobody's business
+        ("True segmentations", "/".join(Path(comparison.truth_folder).parts[-2:])),
         ("Date", now.strftime("%Y-%m-%d %H:%M")),
     ]
     if comparison.ignore_label is not None:
