@@ -49,9 +49,11 @@ def plot_classes(result: dict[str, Any], device: str, file: Path) -> None:
         points = [(n, r[entry]) for n, r in rows.items() if entry in r]
         if points:
             _line(axes, *zip(*points, strict=True), label)
-    axes.set_xscale("log", base=2)
+    axes.set_xscale("log")
+    axes.set_xticks(list(rows), [str(n) for n in rows])
+    axes.minorticks_off()
     patch = " x ".join(map(str, result["patch"]))
-    _finish(axes, "classes", f"multiple of the cost of {min(rows)}", f"one patch of {patch}, {device}")
+    _finish(axes, "classes", f"multiple of the cost of {min(rows)} class", f"one patch of {patch}, {device}")
     _save(figure, file)
 
 
