@@ -29,7 +29,6 @@ TINY = {
 @pytest.fixture
 def measure(tmp_path, monkeypatch):
     """Runs the command for some of its parts; returns what it wrote about each, and the folder."""
-    pytest.importorskip("nnunetv2_sam2_3dmed.inference.predictor")
     monkeypatch.syspath_prepend(BENCHMARKS)
     speed, contenders = import_module("speed"), import_module("speed_parts.contenders")
     monkeypatch.setattr(contenders, "precisions", lambda device: ("float32",))

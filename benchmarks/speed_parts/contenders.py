@@ -14,6 +14,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
 from nnunetv2_sam2_3dmed.network.precision import has_native_bfloat16
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
 from nnunetv2_sam2_3dmed.report.costs import count_encoded_slices, count_windows
@@ -92,10 +93,7 @@ def precisions(device: torch.device) -> tuple[str, ...]:
 def contenders_for(
     setting: Setting, image_size: int, slices: int, device: torch.device, kinds: Sequence[str] = KINDS
 ) -> list[Contender]:
-    """All contenders on a volume of ``slices`` slices of ``image_size`` x ``image_size``; networks are shared.
-
-    A contender that this version of the package does not have is left out.
-    """
+    """All contenders on a volume of ``slices`` slices of ``image_size`` x ``image_size``; networks are shared."""
     plans = make_plans(setting, image_size, setting.objects)
     volume = ct_like_volume((slices, image_size, image_size))
     network, counted = build_network(plans, OURS, setting.objects), CountedWork(plans, setting.objects)
@@ -111,12 +109,12 @@ def contenders_for(
             if video is not None and kind.startswith("video"):
                 objects = min(int(kind.removeprefix("video_")), setting.objects)
                 made.append(VideoContender(kind, precision, video, network.encoder.adapter, volume, objects))
-            elif (predictor := _predictor(kind, device)) is not None:
-                made.append(_ours(kind, precision, predictor, network, plans, setting, volume, counted))
+            else:
+                made.append(_ours(kind, precision, network, plans, setting, volume, device, counted))
     return made
 
 
-def _predictor(kind: str, device: torch.device) -> nnUNetPredictor | None:
+def _predictor(kind: str, device: torch.device) -> nnUNetPredictor:
     options = {
         "use_mirroring": False,
         "perform_everything_on_device": device.type == "cuda",
@@ -124,13 +122,9 @@ def _predictor(kind: str, device: torch.device) -> nnUNetPredictor | None:
         "allow_tqdm": False,
     }
     with redirect_stdout(io.StringIO()):  # says on a CPU what it was told
-        if not kind.startswith("ours"):
-            return nnUNetPredictor(**options)
-        try:
-            from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
-        except ImportError:
-            return None
-        return SAM2_3dMedPredictor(**options, streaming=kind == "ours_streaming")
+        if kind.startswith("ours"):
+            return SAM2_3dMedPredictor(**options, streaming=kind == "ours_streaming")
+        return nnUNetPredictor(**options)
 
 
 WORDS = {
@@ -144,15 +138,15 @@ WORDS = {
 def _ours(
     kind: str,
     precision: str,
-    predictor: nnUNetPredictor,
     network: nn.Module,
     plans: dict[str, Any],
     setting: Setting,
     volume: torch.Tensor,
+    device: torch.device,
     counted: CountedWork,
 ) -> PredictorContender:
     manager, dataset = PlansManager(plans), dataset_json(setting.objects)
-    configuration = manager.get_configuration(OURS)
+    configuration, predictor = manager.get_configuration(OURS), _predictor(kind, device)
     predictor.manual_initialization(network, manager, configuration, None, dataset, "SAM2_3dMedTrainer", (2,))
     patch = tuple(configuration.patch_size)
     work, unit = {
@@ -184,7 +178,6 @@ class CountedWork:
 def _nnunet(plans: dict[str, Any], setting: Setting, volume: torch.Tensor, device: torch.device) -> PredictorContender:
     manager, dataset = PlansManager(plans), dataset_json(setting.objects)
     predictor = _predictor("nnunet_3d_fullres", device)
-    assert predictor is not None
     network = build_network(plans, FULLRES, setting.objects)
     configuration = manager.get_configuration(FULLRES)
     predictor.manual_initialization(network, manager, configuration, None, dataset, "nnUNetTrainer", None)
