@@ -1,0 +1,84 @@
+"""How a slice is shown to the network: the same way up, however the image is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from nibabel.orientations import io_orientation
+
+LEFT, POSTERIOR, SUPERIOR = range(3)  # the axes of the patient, as ITK and DICOM count them
+
+# Normal of the slices -> what rows and columns run along, and whether rows run against it: views as radiologists
+# know them, with anterior or superior at the top.
+_PLANES = {
+    SUPERIOR: ((POSTERIOR, False), (LEFT, False)),
+    POSTERIOR: ((SUPERIOR, True), (LEFT, False)),
+    LEFT: ((SUPERIOR, True), (POSTERIOR, False)),
+}
+
+
+class View(NamedTuple):
+    """A volume seen as slices x rows x columns, by exchanging and turning axes alone: no voxel is interpolated.
+
+    Attributes:
+        order: the axes of the array that become slices, rows and columns.
+        flips: which of these three run against the array's own direction.
+    """
+
+    order: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """The shape in the view of an array of ``shape``."""
+        slices, rows, columns = (int(shape[axis]) for axis in self.order)
+        return slices, rows, columns
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """``array`` (z, y, x) as slices x rows x columns; shares its memory."""
+        return np.flip(array.transpose(self.order), [k for k, flip in enumerate(self.flips) if flip])
+
+    def back(self, seen: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`of`."""
+        return np.flip(seen, [k for k, flip in enumerate(self.flips) if flip]).transpose(np.argsort(self.order))
+
+    def points(self, points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Voxel coordinates (N, 3) of an array (z, y, x) of ``shape`` -> slice, row, column."""
+        seen = np.asarray(points, dtype=float)[:, self.order]
+        last = np.array(self.shape(shape)) - 1.0
+        return np.where(self.flips, last - seen, seen)
+
+    def slice_index(self, index: int, shape: Sequence[int]) -> int:
+        """Where slice ``index`` of the array lies in the view, and the other way round."""
+        return shape[self.order[0]] - 1 - index if self.flips[0] else index
+
+    def plane(self, plane: np.ndarray) -> np.ndarray:
+        """A slice of the array, its two other axes in the array's order -> rows x columns."""
+        swapped = plane if self.order[1] < self.order[2] else plane.T
+        return np.flip(swapped, [k for k in (0, 1) if self.flips[k + 1]])
+
+    def plane_back(self, seen: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`plane`."""
+        turned = np.flip(seen, [k for k in (0, 1) if self.flips[k + 1]])
+        return turned if self.order[1] < self.order[2] else turned.T
+
+
+def view_along(direction: np.ndarray, axis: int) -> View:
+    """The view whose slices are those along ``axis`` of an array (z, y, x).
+
+    Args:
+        direction: (3, 3), the unit vectors of the index axes x, y, z in its columns, in LPS. Oblique axes count as
+            the axis of the patient that they are closest to.
+        axis: 0, 1 or 2.
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = direction
+    nearest = io_orientation(affine)[::-1]  # rows now in the order of the array: z, y, x
+    patient = [int(axis_of_patient) for axis_of_patient, _ in nearest]
+    against = [bool(sign < 0) for _, sign in nearest]
+    normal = patient[axis]
+    wanted = ((normal, False), *_PLANES[normal])
+    order = [patient.index(target) for target, _ in wanted]
+    flips = [against[own] != turned for own, (_, turned) in zip(order, wanted)]
+    return View((order[0], order[1], order[2]), (flips[0], flips[1], flips[2]))

@@ -1,0 +1,211 @@
+"""SAM 2's own steps, slice by slice: encode, answer prompts, track, remember."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from nnunetv2_sam2_3dmed.interactive.memory import SliceOutput
+from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
+from nnunetv2_sam2_3dmed.network.attention import attention_kernels
+from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base
+from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
+from nnunetv2_sam2_3dmed.network.slice_encoder import IMAGENET_MEAN, IMAGENET_STD
+
+# as SAM2VideoPredictor clamps the mask of before that it gives along with new points
+_LARGEST_LOGIT = 32.0
+
+# memories by slice, as ``track_step`` reads them
+Memories = Mapping[int, SliceOutput]
+
+
+class PromptedSAM2:
+    """SAM 2 with prompts, for slices instead of frames.
+
+    Runs the steps of ``SAM2Base``, as ``SAM2VideoPredictor`` does without its post-processing, and gives the logits
+    that that one gives; but for several objects at once.
+
+    Args:
+        model: SAM 2 in eval mode.
+        device: where to run; the model is moved there.
+        precision: "auto" (bfloat16 where that is native), "bfloat16" or "float32".
+    """
+
+    def __init__(self, model: SAM2Base, device: torch.device, precision: str = "auto"):
+        self.model = model.to(device).eval()
+        self.device = device
+        self.precision = precision
+        self.image_size = model.image_size
+        grid = self.image_size // STRIDE
+        self.feature_sizes = [(grid * scale, grid * scale) for scale in (4, 2, 1)]
+        # the same for all slices
+        self._position: torch.Tensor | None = None
+        self._memory_position: torch.Tensor | None = None
+        self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
+        self._std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
+        with self._running():
+            pass  # a precision that there is not is found now
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        tokens = self.feature_sizes[-1][0] * self.feature_sizes[-1][1]
+        with (
+            torch.inference_mode(),
+            autocast(self.device, self.precision),
+            attention_kernels(self.device, tokens),
+        ):
+            yield
+
+    def image(self, grey: np.ndarray) -> torch.Tensor:
+        """Grey levels (rows, columns), uint8 -> what the encoder expects, (1, 3, S, S)."""
+        plane = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device).float()[None, None] / 255
+        size = (self.image_size, self.image_size)
+        if plane.shape[-2:] != size:
+            # antialias: as SAM2ImagePredictor makes images smaller
+            plane = F.interpolate(plane, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return (plane - self._mean) / self._std
+
+    def encode(self, grey: np.ndarray) -> LevelFeatures:
+        """All that is computed of a slice (rows, columns) whatever the prompts: three levels, (1, channels, h, w)."""
+        with self._running():
+            encoded = self.model.forward_image(self.image(grey))
+            if self._position is None:
+                self._position = encoded["vision_pos_enc"][-1].flatten(2).permute(2, 0, 1)  # (h w, 1, C)
+            return LevelFeatures._make(encoded["backbone_fpn"])
+
+    def answer(
+        self,
+        features: LevelFeatures,
+        index: int,
+        prompt: SlicePrompt,
+        shape: tuple[int, int],
+        num_slices: int,
+        first_look: bool,
+        reverse: bool,
+        previous: torch.Tensor | None,
+        conditioning: Memories,
+        others: Memories,
+    ) -> SliceOutput:
+        """The mask of one object on a slice that has a prompt.
+
+        Args:
+            features: of the slice.
+            index: of the slice.
+            prompt: what was said there.
+            shape: rows and columns of the slice.
+            num_slices: in the volume.
+            first_look: no propagation reached the slice: it is segmented from the prompt alone.
+            reverse: in which direction one reached it.
+            previous: logits (1, 1, S/4, S/4) to be corrected; None where there are none.
+            conditioning: memories of slices with prompts.
+            others: of slices that were tracked, in the same direction.
+        """
+        points: dict[str, torch.Tensor] | None = None
+        mask: torch.Tensor | None = None
+        if prompt.mask is not None:
+            mask = self._mask(prompt.mask)
+        else:
+            xy, labels = prompt.for_sam2()
+            scale = torch.tensor([shape[1], shape[0]], dtype=torch.float32)
+            coordinates = torch.tensor(np.ascontiguousarray(xy), dtype=torch.float32) / scale * self.image_size
+            points = {
+                "point_coords": coordinates[None].to(self.device),
+                "point_labels": torch.tensor(labels, dtype=torch.int32)[None].to(self.device),
+            }
+            if previous is not None:
+                previous = previous.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
+        with self._running():
+            return self._step(
+                features,
+                1,
+                frame_idx=index,
+                is_init_cond_frame=first_look,
+                point_inputs=points,
+                mask_inputs=mask,
+                output_dict=self._memories(conditioning, others),
+                num_frames=num_slices,
+                track_in_reverse=reverse,
+                prev_sam_mask_logits=previous if points is not None else None,
+            )
+
+    def track(
+        self,
+        features: LevelFeatures,
+        index: int,
+        num_objects: int,
+        num_slices: int,
+        reverse: bool,
+        conditioning: Memories,
+        others: Memories,
+    ) -> SliceOutput:
+        """The masks of N objects on a slice without prompts, remembered; memories are of these N objects."""
+        with self._running():
+            output = self._step(
+                features,
+                num_objects,
+                frame_idx=index,
+                is_init_cond_frame=False,
+                point_inputs=None,
+                mask_inputs=None,
+                output_dict=self._memories(conditioning, others),
+                num_frames=num_slices,
+                track_in_reverse=reverse,
+                prev_sam_mask_logits=None,
+            )
+            return self._remember(features, output, prompted=False)
+
+    def remember(self, features: LevelFeatures, output: SliceOutput) -> SliceOutput:
+        """The output for a slice with prompts, with its memory."""
+        with self._running():
+            return self._remember(features, output, prompted=True)
+
+    def _mask(self, mask: np.ndarray) -> torch.Tensor:
+        """(rows, columns) -> (1, 1, S, S), as ``SAM2VideoPredictor.add_new_mask`` makes it."""
+        drawn = torch.from_numpy(np.ascontiguousarray(mask)).to(self.device).float()[None, None]
+        size = (self.image_size, self.image_size)
+        if drawn.shape[-2:] == size:
+            return drawn
+        resized = F.interpolate(drawn, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return (resized >= 0.5).float()
+
+    def _flat(self, features: LevelFeatures, count: int) -> list[torch.Tensor]:
+        """Levels (1, C, h, w) -> (h w, count, C)."""
+        return [level.expand(count, -1, -1, -1).flatten(2).permute(2, 0, 1) for level in features]
+
+    def _step(self, features: LevelFeatures, count: int, **step: Any) -> SliceOutput:
+        assert self._position is not None, "nothing was encoded"
+        _, heads, _, _ = self.model._track_step(
+            current_vision_feats=self._flat(features, count),
+            current_vision_pos_embeds=[self._position.expand(-1, count, -1)],
+            feat_sizes=self.feature_sizes,
+            **step,
+        )
+        _, _, qualities, logits, _, pointer, presence = heads
+        return SliceOutput(logits.float(), pointer, presence, qualities.float().amax(dim=-1))
+
+    def _remember(self, features: LevelFeatures, output: SliceOutput, prompted: bool) -> SliceOutput:
+        size = (self.image_size, self.image_size)
+        large = F.interpolate(output.logits, size=size, mode="bilinear", align_corners=False)
+        memory, position = self.model._encode_new_memory(
+            current_vision_feats=self._flat(features, len(output.logits)),
+            feat_sizes=self.feature_sizes,
+            pred_masks_high_res=large,
+            object_score_logits=output.presence,
+            is_mask_from_pts=prompted,
+        )
+        if self._memory_position is None:
+            self._memory_position = position[-1][:1].clone()
+        return output._replace(memory=memory.to(torch.bfloat16))
+
+    def _memories(self, conditioning: Memories, others: Memories) -> dict[str, dict[int, dict[str, Any]]]:
+        places = self._memory_position
+        return {
+            "cond_frame_outputs": {index: output.for_sam2(places) for index, output in conditioning.items()},
+            "non_cond_frame_outputs": {index: output.for_sam2(places) for index, output in others.items()},
+        }

@@ -1,0 +1,599 @@
+"""Prompted segmentation of a volume: one session, one image, any number of objects."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive import prompts as checks
+from nnunetv2_sam2_3dmed.interactive.masks import slice_logits, volume_logits
+from nnunetv2_sam2_3dmed.interactive.memory import Track
+from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_IMAGE_SIZE, DEFAULT_MODEL, choose_device, load_model
+from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
+from nnunetv2_sam2_3dmed.interactive.propagation import plan_runs, propagate
+from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
+from nnunetv2_sam2_3dmed.interactive.volumes import (
+    Volume,
+    read_volume,
+    volume_from_array,
+    volume_from_sitk,
+    write_segmentation,
+)
+from nnunetv2_sam2_3dmed.interactive.windows import AUTO, Window, choose_window
+from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
+from nnunetv2_sam2_3dmed.network.slice_cache import MAX_BYTES, LevelFeatures
+
+HISTORY = 32  # prompts that can be undone
+DIRECTIONS = ("both", "forward", "backward")
+
+
+class SliceMask(NamedTuple):
+    """The mask of one object on one slice.
+
+    Attributes:
+        object_id: of the object.
+        axis: the slice is one along this axis of the array, 0, 1 or 2 (z, y or x).
+        index: of the slice.
+        mask: bool, the slice's two axes in the array's order.
+        logits: float32, same shape; the mask is where they are above 0.
+        quality: the IoU with the true mask that SAM 2 expects.
+    """
+
+    object_id: int
+    axis: int
+    index: int
+    mask: np.ndarray
+    logits: np.ndarray
+    quality: float
+
+
+class Progress(NamedTuple):
+    """How far a propagation is, told after every slice.
+
+    Attributes:
+        done: slices so far; one that is segmented for two batches of objects counts twice.
+        total: slices in all.
+        axis: the slices are those along this axis.
+        index: of the slice.
+        object_ids: objects whose masks on that slice are there now.
+    """
+
+    done: int
+    total: int
+    axis: int
+    index: int
+    object_ids: tuple[int, ...]
+
+
+class Key(NamedTuple):
+    """An object along an axis, which has memories of its own."""
+
+    object_id: int
+    axis: int
+
+
+class InteractiveSession:
+    """SAM 2 on the slices of a volume: prompts on some slices, masks on all.
+
+    Voxel coordinates are those of the array, in the order z, y, x, as SimpleITK and nnU-Net have them; an axis is 0, 1
+    or 2 in that order. Masks come back on the image's own grid. To the network, slices are always shown the same way
+    up, whatever the orientation in which the image is stored; voxels are not resampled except for SAM 2's square input.
+
+    A call that cannot be served raises a :class:`UserError` or, for a prompt, its subclass :class:`PromptError` (also a
+    ``ValueError``), and leaves the session as it was. Use a session from one thread; only :meth:`stop` may be called
+    from others.
+
+    Memory: slice features up to ``max_cache_bytes``; the image; and for each object and slice with a mask 0.2 MB at 512
+    pixels, 0.8 MB at 1024.
+
+    Args:
+        model: the name of an installed checkpoint, a checkpoint file, or SAM 2 itself.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
+        precision: "auto" (bfloat16 where that is native), "bfloat16" or "float32".
+        image_size: side in pixels to which slices are resized; not for a model that is built already.
+        max_cache_bytes: bound on the memory of slice features.
+
+    Raises:
+        UserError: there is no such model or device.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | SAM2Base = DEFAULT_MODEL,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        image_size: int = DEFAULT_IMAGE_SIZE,
+        max_cache_bytes: int = MAX_BYTES,
+    ):
+        where = choose_device(device)
+        network = model if isinstance(model, SAM2Base) else load_model(model, image_size)
+        self._network = PromptedSAM2(network, where, precision)
+        self._features = SliceFeatureCache(max_cache_bytes)
+        self._volume: Volume | None = None
+        self._window: Window | None = None
+        self._tracks: dict[Key, Track] = {}
+        self._latest: tuple[Key, int] | None = None  # index in the array
+        self._history: list[tuple[dict[Key, Track], tuple[Key, int] | None]] = []
+        self._stopped = threading.Event()
+
+    # ---- the image
+
+    def set_image(
+        self,
+        image: np.ndarray | sitk.Image | Volume | str | Path,
+        spacing: Sequence[float] | None = None,
+        window: str | tuple[float, float] = AUTO,
+        origin: Sequence[float] = (0.0, 0.0, 0.0),
+        direction: np.ndarray | Sequence[float] | None = None,
+    ) -> Volume:
+        """Takes an image, and forgets the one before with its objects.
+
+        Args:
+            image: an array (z, y, x); a SimpleITK image; or the path of a NIfTI, NRRD or MetaImage file or of a DICOM
+                series.
+            spacing: millimetres (z, y, x), needed for an array.
+            window: what is black and white: "abdomen", "brain", "bone", "lung" or "mediastinum" (CT), "percentile" (MR,
+                PET), "auto", or (level, width).
+            origin: of an array, (x, y, z) in mm, LPS.
+            direction: of an array, nine values as ITK has them; default: along the axes of the patient.
+
+        Returns:
+            The image, with its geometry.
+
+        Raises:
+            UserError: it is no image of three dimensions, or has NaN voxels, or slices are missing; or there is no such
+                window. The session keeps the image and the objects that it had.
+        """
+        if isinstance(image, Volume):
+            volume = image
+        elif isinstance(image, sitk.Image):
+            volume = volume_from_sitk(image, "image")
+        elif isinstance(image, (str, Path)):
+            volume = read_volume(image)
+        elif spacing is None:
+            raise PromptError("an array needs its spacing: give spacing=(z, y, x) in mm.")
+        else:
+            volume = volume_from_array(image, spacing, origin, direction)
+        shown = choose_window(volume.array, window, volume.modality)
+        self._volume, self._window = volume, shown
+        self._features.clear()
+        self.reset()
+        return volume
+
+    @property
+    def image(self) -> Volume:
+        """The image.
+
+        Raises:
+            PromptError: there is none.
+        """
+        if self._volume is None:
+            raise PromptError("there is no image yet: call set_image first.")
+        return self._volume
+
+    @property
+    def window(self) -> Window:
+        """The intensities that are shown black and white."""
+        if self._window is None:
+            raise PromptError("there is no image yet: call set_image first.")
+        return self._window
+
+    def slice_as_seen(self, axis: int, index: int) -> np.ndarray:
+        """Grey levels (rows, columns), uint8, of slice ``index`` along ``axis``, turned as the network sees it."""
+        view = self.image.view(axis)
+        return self.window.grey(view.of(self.image.array)[view.slice_index(index, self.image.shape)])
+
+    # ---- prompts
+
+    def add_points(
+        self,
+        points: Sequence[Sequence[float]],
+        labels: Sequence[int] | int = 1,
+        object_id: int = 1,
+        axis: int = 0,
+    ) -> None:
+        """Adds points to an object, beside what was said of it on that slice before.
+
+        Args:
+            points: voxel coordinates (z, y, x), all on one slice along ``axis``.
+            labels: 1 for inside the object, 0 for outside; one for all or one per point.
+            object_id: a new or a known one, from 1.
+            axis: along which the slices lie that SAM 2 sees and goes through.
+
+        Raises:
+            PromptError: a point is outside the image, they lie on several slices, or the slice shows nothing.
+        """
+        axis, object_id = checks.check_axis(axis), checks.check_object(object_id)
+        voxels, index = checks.check_points(points, self.image.shape, axis)
+        inside = checks.check_labels(labels, len(voxels))
+        seen = self._seen(voxels, axis)
+        self._add(Key(object_id, axis), index, lambda prompt: prompt.with_points(seen, inside))
+
+    def add_scribble(self, path: Sequence[Sequence[float]], label: int = 1, object_id: int = 1, axis: int = 0) -> None:
+        """Adds a line drawn over the object (or beside it, label 0): up to 8 points along it.
+
+        Args:
+            path: voxel coordinates (z, y, x) along the line, all on one slice along ``axis``.
+            label: 1 for inside the object, 0 for outside.
+            object_id: a new or a known one, from 1.
+            axis: see :meth:`add_points`.
+
+        Raises:
+            PromptError: see :meth:`add_points`.
+        """
+        axis = checks.check_axis(axis)
+        voxels, _ = checks.check_points(path, self.image.shape, axis, "scribble")
+        points = checks.along_path(voxels) if len(voxels) > 1 else voxels
+        self.add_points(points.tolist(), label, object_id, axis)
+
+    def add_box(self, corner: Sequence[float], opposite: Sequence[float], object_id: int = 1, axis: int = 0) -> None:
+        """Adds a box around the object on a slice, instead of any box there before.
+
+        Args:
+            corner: voxel coordinates (z, y, x).
+            opposite: of the other end of the diagonal, on the same slice along ``axis``.
+            object_id: a new or a known one, from 1.
+            axis: see :meth:`add_points`.
+
+        Raises:
+            PromptError: the box is empty, or not on one slice inside the image, or the slice shows nothing.
+        """
+        axis, object_id = checks.check_axis(axis), checks.check_object(object_id)
+        voxels, index = checks.check_points([corner, opposite], self.image.shape, axis, "corner of a box")
+        rows_columns = self._seen(voxels, axis)
+        low, high = rows_columns.min(axis=0), rows_columns.max(axis=0)
+        if not (high > low).all():
+            first, last = (", ".join(f"{value:g}" for value in voxel) for voxel in voxels)
+            raise PromptError(
+                f"the box from ({first}) to ({last}) is empty: its corners must differ along both axes of the slice."
+            )
+        box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+        self._add(Key(object_id, axis), index, lambda prompt: prompt.with_box(box))
+
+    def add_mask(self, mask: np.ndarray, index: int, object_id: int = 1, axis: int = 0) -> None:
+        """Says exactly where the object is on a slice, instead of all that was said there before.
+
+        An empty mask says that the object is not there; it needs a mask of the object on another slice.
+
+        Args:
+            mask: bool or 0 and 1, with the slice's two axes in the array's order.
+            index: of the slice along ``axis``.
+            object_id: a new or a known one, from 1.
+            axis: see :meth:`add_points`.
+
+        Raises:
+            PromptError: the mask has another shape than the slice, or holds other values; or the slice shows nothing.
+        """
+        axis, object_id = checks.check_axis(axis), checks.check_object(object_id)
+        index = checks.check_slice(index, self.image.shape, axis)
+        inside = checks.check_mask(mask, self.image.shape, index, axis)
+        drawn = np.ascontiguousarray(self.image.view(axis).plane(inside))
+        key = Key(object_id, axis)
+        if not drawn.any() and not self._elsewhere(key, self._in_view(axis, index)):
+            raise PromptError(
+                f"the mask of object {object_id} on slice {index} along axis {axis} is empty: say first, on another "
+                "slice, where the object is."
+            )
+        self._add(key, index, lambda prompt: SlicePrompt(*SlicePrompt.empty().for_sam2(), mask=drawn))
+
+    def undo(self) -> None:
+        """Takes back the latest prompt with all that followed from it; earlier masks are there again.
+
+        Raises:
+            PromptError: there is nothing to undo.
+        """
+        if not self._history:
+            raise PromptError("there is nothing to undo.")
+        self._tracks, self._latest = self._history.pop()
+
+    def reset(self) -> None:
+        """Forgets all objects; the image and the features of its slices stay."""
+        self._tracks, self._latest, self._history = {}, None, []
+
+    def remove_object(self, object_id: int) -> None:
+        """Forgets an object; :meth:`undo` brings it back.
+
+        Raises:
+            PromptError: there is no such object.
+        """
+        self._check_known(object_id)
+        self._keep_for_undo()
+        self._tracks = {key: track for key, track in self._tracks.items() if key.object_id != object_id}
+        if self._latest is not None and self._latest[0].object_id == object_id:
+            self._latest = None
+
+    @property
+    def object_ids(self) -> list[int]:
+        """The objects that have a prompt."""
+        return sorted({key.object_id for key in self._tracks})
+
+    # ---- masks
+
+    def predict_slice(
+        self, object_id: int | None = None, axis: int | None = None, index: int | None = None
+    ) -> SliceMask:
+        """The mask of an object on a slice: SAM 2's answer to the prompts there, or what propagation found.
+
+        Args:
+            object_id: default: that of the latest prompt.
+            axis: default: that of the latest prompt.
+            index: default: the slice of the latest prompt.
+
+        Raises:
+            PromptError: there is neither a prompt nor a mask on that slice; or SAM 2 sees nothing where the first
+                prompts of an object are, which are then taken back.
+        """
+        if self._latest is None and (object_id is None or axis is None or index is None):
+            raise PromptError("there is no prompt yet: add points, a box, a mask or a scribble first.")
+        if self._latest is not None:
+            (latest_object, latest_axis), latest_index = self._latest
+            object_id = latest_object if object_id is None else object_id
+            axis = latest_axis if axis is None else axis
+            index = latest_index if index is None else index
+        assert object_id is not None and axis is not None and index is not None
+        key = Key(checks.check_object(object_id), checks.check_axis(axis))
+        self._check_known(key.object_id)
+        index = checks.check_slice(index, self.image.shape, key.axis)
+        seen_index = self._in_view(key.axis, index)
+        track = self._tracks.get(key, Track())
+        if seen_index in track.unanswered:
+            self._answer(key, seen_index)
+            track = self._tracks[key]
+        view = self.image.view(key.axis)
+        logits = slice_logits(track, seen_index, view.shape(self.image.shape)[1:])
+        output = track.output(seen_index)
+        if logits is None or output is None:
+            raise PromptError(
+                f"object {object_id} has neither a prompt nor a mask on slice {index} along axis {axis}: add a prompt "
+                "there, or propagate."
+            )
+        own = np.ascontiguousarray(view.plane_back(logits))
+        return SliceMask(key.object_id, key.axis, index, own > 0, own, float(output.quality))
+
+    def propagate(
+        self,
+        object_ids: Sequence[int] | None = None,
+        axis: int | None = None,
+        slices: tuple[int, int] | None = None,
+        direction: str = "both",
+        progress: Callable[[Progress], None] | None = None,
+    ) -> bool:
+        """Carries the masks of slices with prompts to the others.
+
+        All slices with prompts are conditioning memories, corrections on further slices too: call it again after them.
+        From the first of these slices it goes forward to the end, and from there backward to the beginning, as
+        ``SAM2VideoPredictor`` does; neither way uses what the other one found.
+
+        Args:
+            object_ids: default: all.
+            axis: default: each along which there are prompts.
+            slices: the first and the last slice to segment, both included; default: all.
+            direction: "both"; or "forward" or "backward", in the order of the array, from the first slice with a prompt
+                in that order.
+            progress: called after each slice.
+
+        Returns:
+            Whether it went to the end; False after :meth:`stop`, when the slices that it reached have their new masks.
+
+        Raises:
+            PromptError: there are no prompts, or none of an object on these slices; or SAM 2 sees no object where the
+                first prompts are.
+        """
+        self._stopped.clear()
+        if direction not in DIRECTIONS:
+            raise PromptError(f"direction is {direction!r}, but must be one of {', '.join(DIRECTIONS)}.")
+        keys = self._keys(object_ids, axis)
+        axes = sorted({key.axis for key in keys})
+        ranges = {a: self._range(slices, a) for a in axes}
+        for key in keys:
+            self._check_sources(key, ranges[key.axis])
+        for key in keys:
+            for index in sorted(self._tracks[key].unanswered):
+                self._answer(key, index)
+        for key in keys:
+            self._remember_answers(key)
+        runs = {}
+        for a in axes:
+            flipped = self.image.view(a).flips[0]
+            ways = {"both": (False, True), "forward": (flipped,), "backward": (not flipped,)}[direction]
+            conditioning = {key.object_id: self._tracks[key].conditioning for key in keys if key.axis == a}
+            runs[a] = plan_runs(conditioning, *ranges[a], ways)
+        total = sum(len(run.slices) for along in runs.values() for run in along)
+        done = 0
+        for a, along in runs.items():
+            depth = self.image.shape[a]
+            for step in propagate(self._network, along, lambda i, a=a: self._features_of(a, i), depth):  # type: ignore[misc]
+                for number, object_id in enumerate(step.objects):
+                    key = Key(object_id, a)
+                    outputs = {step.index: step.outputs[number]} if step.outputs else {}
+                    self._tracks[key] = self._tracks[key].with_tracked(outputs, {step.index: step.reverse})
+                done += 1
+                if progress is not None:
+                    progress(Progress(done, total, a, self._in_view(a, step.index), step.objects))
+                if self._stopped.is_set():
+                    return done == total
+        return True
+
+    def stop(self) -> None:
+        """Ends the running :meth:`propagate` after the slice that it is at; from any thread, or from ``progress``."""
+        self._stopped.set()
+
+    def mask(self, object_id: int = 1) -> np.ndarray:
+        """The object, bool (z, y, x) on the image's grid; it is nowhere where no mask has been made.
+
+        Raises:
+            PromptError: there is no such object.
+        """
+        return self._logits(object_id) > 0
+
+    def labels(self) -> np.ndarray:
+        """All objects, uint8 or uint16 (z, y, x): their numbers, and 0. Where objects overlap the surer one counts."""
+        known = self.object_ids
+        labels = np.zeros(self.image.shape, dtype=np.uint8 if max(known, default=0) < 256 else np.uint16)
+        best = np.zeros(self.image.shape, dtype=np.float16)
+        for object_id in known:
+            logits = self._logits(object_id)
+            higher = logits > best
+            labels[higher] = object_id
+            np.copyto(best, logits, where=higher)
+        return labels
+
+    def save(self, path: str | Path) -> Path:
+        """Writes :meth:`labels` as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG, beside and renamed.
+
+        Raises:
+            UserError: the ending is none of these; or for DICOM SEG, the image is no DICOM series, or no voxel belongs
+                to an object, or ``highdicom`` is not installed.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".dcm":
+            from nnunetv2_sam2_3dmed.interactive.dicom_seg import write_dicom_seg
+
+            write_dicom_seg(path, self.labels(), self.image)
+        else:
+            write_segmentation(path, self.labels(), self.image)
+        return path
+
+    # ---- what these are made of
+
+    def _seen(self, voxels: np.ndarray, axis: int) -> np.ndarray:
+        """Voxels (N, 3) -> row and column (N, 2) in the view."""
+        return self.image.view(axis).points(voxels, self.image.shape)[:, 1:]
+
+    def _in_view(self, axis: int, index: int) -> int:
+        """A slice's index in the array -> in the view, and the other way round."""
+        return self.image.view(axis).slice_index(index, self.image.shape)
+
+    def _features_of(self, axis: int, seen_index: int) -> LevelFeatures:
+        index = self._in_view(axis, seen_index)
+        return self._features.get((axis, index), lambda: self._network.encode(self.slice_as_seen(axis, index)))
+
+    def _keep_for_undo(self) -> None:
+        self._history.append((dict(self._tracks), self._latest))
+        del self._history[:-HISTORY]
+
+    def _add(self, key: Key, index: int, change: Callable[[SlicePrompt], SlicePrompt]) -> None:
+        grey = self.slice_as_seen(key.axis, index)
+        if grey.min() == grey.max():
+            raise PromptError(
+                f"slice {index} along axis {key.axis} shows nothing: all of it has the grey level {grey.flat[0]} in "
+                f"the window from {self.window.low:g} to {self.window.high:g}; choose another slice or window."
+            )
+        seen_index = self._in_view(key.axis, index)
+        track = self._tracks.get(key, Track())
+        prompt = change(track.prompts.get(seen_index, SlicePrompt.empty()))
+        self._keep_for_undo()
+        self._tracks[key] = track.prompted(seen_index, prompt)
+        self._latest = (key, index)
+
+    def _elsewhere(self, key: Key, seen_index: int) -> bool:
+        """Whether the object has prompts on another slice."""
+        return any(index != seen_index for index in self._tracks.get(key, Track()).prompts)
+
+    def _answer(self, key: Key, index: int) -> None:
+        """Asks SAM 2 about the prompts on a slice of the view."""
+        track = self._tracks[key]
+        before = track.output(index)
+        reverse = track.reverse.get(index, False)
+        shape = self.image.view(key.axis).shape(self.image.shape)
+        output = self._network.answer(
+            self._features_of(key.axis, index),
+            index,
+            track.prompts[index],
+            shape[1:],
+            shape[0],
+            first_look=index not in track.reverse,
+            reverse=reverse,
+            previous=None if before is None else before.logits,
+            conditioning=track.conditioning,
+            others={i: found for i, found in track.tracked.items() if track.reverse.get(i) == reverse},
+        )
+        if not bool((output.logits > 0).any()) and not self._elsewhere(key, index):
+            self._take_back(key, index)
+            raise PromptError(
+                f"SAM 2 sees no object at the prompts of object {key.object_id} on slice "
+                f"{self._in_view(key.axis, index)} along axis {key.axis}: they were taken back, try a box or other "
+                "points."
+            )
+        self._tracks[key] = track.with_answer(index, output)
+
+    def _take_back(self, key: Key, index: int) -> None:
+        """Forgets the prompts on a slice that were not answered yet, and only these."""
+        states: list[Mapping[Key, Track]] = [tracks for tracks, _ in self._history]
+        answered = [state.get(key, Track()) for state in states if index not in state.get(key, Track()).unanswered]
+        if self._latest is not None and self._latest == (key, self._in_view(key.axis, index)) and self._history:
+            self._latest = self._history.pop()[1]
+        if answered and answered[-1].prompts:
+            self._tracks[key] = answered[-1]
+        else:
+            del self._tracks[key]
+
+    def _remember_answers(self, key: Key) -> None:
+        track = self._tracks[key]
+        remembered = {
+            index: self._network.remember(self._features_of(key.axis, index), output)
+            for index, output in track.answered.items()
+        }
+        self._tracks[key] = track.with_conditioning(remembered)
+
+    def _check_known(self, object_id: int) -> None:
+        if object_id not in self.object_ids:
+            known = ", ".join(map(str, self.object_ids)) or "none"
+            raise PromptError(f"there is no object {object_id} (there are: {known}): add a prompt for it first.")
+
+    def _keys(self, object_ids: Sequence[int] | None, axis: int | None) -> list[Key]:
+        for object_id in object_ids or ():
+            self._check_known(object_id)
+        keys = [
+            key
+            for key in sorted(self._tracks)
+            if (object_ids is None or key.object_id in object_ids)
+            and (axis is None or key.axis == checks.check_axis(axis))
+        ]
+        if not keys:
+            where = "" if axis is None else f" along axis {axis}"
+            raise PromptError(
+                f"there are no prompts{where} to propagate from: add points, a box, a mask or a scribble."
+            )
+        return keys
+
+    def _range(self, slices: tuple[int, int] | None, axis: int) -> tuple[int, int]:
+        """First and last slice, in the view."""
+        depth = self.image.shape[axis]
+        first, last = (0, depth - 1) if slices is None else slices
+        for index in (first, last):
+            checks.check_slice(index, self.image.shape, axis)
+        if first > last:
+            raise PromptError(f"the slices go from {first} to {last}, but the first must not be behind the last.")
+        ends = sorted((self._in_view(axis, first), self._in_view(axis, last)))
+        return ends[0], ends[1]
+
+    def _check_sources(self, key: Key, ends: tuple[int, int]) -> None:
+        sources = self._tracks[key].sources()
+        if not any(ends[0] <= index <= ends[1] for index in sources):
+            first, last = sorted(self._in_view(key.axis, index) for index in ends)
+            there = ", ".join(str(index) for index in sorted(self._in_view(key.axis, i) for i in sources))
+            raise PromptError(
+                f"object {key.object_id} has no prompt on slices {first} to {last} along axis {key.axis}, only on "
+                f"{there}: add one there, or choose other slices."
+            )
+
+    def _logits(self, object_id: int) -> np.ndarray:
+        self._check_known(object_id)
+        unanswered = [(key, i) for key, track in self._tracks.items() for i in track.unanswered]
+        for key, index in unanswered:
+            if key.object_id == object_id:
+                self._answer(key, index)
+        tracks = {key.axis: track for key, track in self._tracks.items() if key.object_id == object_id}
+        return volume_logits(tracks, self.image)
+
+
+__all__ = ["InteractiveSession", "Progress", "PromptError", "SliceMask", "UserError"]

@@ -1,0 +1,194 @@
+"""Images in three dimensions with their geometry: read, checked, and written back on the same grid."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive.orientation import View, view_along
+
+READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # of one file each, which can be renamed
+DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image of one channel.
+
+    Attributes:
+        array: intensities (z, y, x), as SimpleITK and nnU-Net order them.
+        spacing: millimetres between voxels, (z, y, x).
+        origin: the centre of voxel (0, 0, 0), (x, y, z) in mm, LPS.
+        direction: (3, 3), the unit vectors of the index axes x, y, z in its columns, LPS.
+        modality: DICOM's, such as "CT" or "MR"; None where not known.
+        name: what messages and files call it.
+        dicom_files: the file of each slice z of a DICOM series; empty otherwise.
+    """
+
+    array: np.ndarray
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: np.ndarray
+    modality: str | None = None
+    name: str = "image"
+    dicom_files: tuple[Path, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        z, y, x = self.array.shape
+        return z, y, x
+
+    def view(self, axis: int) -> View:
+        """How slices along ``axis`` are shown to the network."""
+        return view_along(self.direction, axis)
+
+    def to_physical(self, points: np.ndarray) -> np.ndarray:
+        """Voxel coordinates (N, 3) in the order z, y, x -> points (N, 3), x, y, z in mm, LPS."""
+        steps = np.asarray(points, dtype=float)[:, ::-1] * np.array(self.spacing)[::-1]
+        return steps @ self.direction.T + np.array(self.origin)
+
+    def to_voxels(self, points: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`to_physical`."""
+        steps = (np.asarray(points, dtype=float) - np.array(self.origin)) @ np.linalg.inv(self.direction).T
+        return (steps / np.array(self.spacing)[::-1])[:, ::-1]
+
+
+def volume_from_array(
+    array: np.ndarray,
+    spacing: Sequence[float],
+    origin: Sequence[float] = (0.0, 0.0, 0.0),
+    direction: np.ndarray | Sequence[float] | None = None,
+    modality: str | None = None,
+    name: str = "image",
+) -> Volume:
+    """Checks an array and its geometry.
+
+    Args:
+        array: (z, y, x).
+        spacing: millimetres, (z, y, x).
+        origin: (x, y, z) in mm, LPS.
+        direction: nine values or (3, 3) as ITK has them; None for an image along the axes of the patient.
+        modality: DICOM's, where known.
+        name: for messages.
+
+    Raises:
+        UserError: the array is no image of three dimensions, is empty, or holds NaN or infinite values, or the
+            geometry is none.
+    """
+    array = np.asarray(array)
+    if array.ndim != 3:
+        raise UserError(
+            f"{name} has {array.ndim} dimensions ({_by(array.shape)}), but an image of three is needed: take one "
+            "channel or one time point."
+        )
+    if not array.size:
+        raise UserError(f"{name} has no voxels ({_by(array.shape)}).")
+    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
+        raise UserError(f"{name} holds values of type {array.dtype}, but numbers are needed.")
+    if np.issubdtype(array.dtype, np.floating):
+        # of one slice at a time: a mask of a whole volume is large
+        wrong = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in array)
+        if wrong:
+            raise UserError(
+                f"{name} has {wrong} voxels that are NaN or infinite: replace them, for example with the intensity "
+                "of air."
+            )
+    sizes = tuple(float(value) for value in spacing)
+    if len(sizes) != 3 or not all(np.isfinite(value) and value > 0 for value in sizes):
+        raise UserError(f"spacing is {tuple(spacing)}, but must be three distances above 0 mm, in the order z, y, x.")
+    matrix = np.eye(3) if direction is None else np.asarray(direction, dtype=float).reshape(-1)
+    if matrix.size != 9 or not np.allclose(matrix.reshape(3, 3).T @ matrix.reshape(3, 3), np.eye(3), atol=1e-3):
+        raise UserError("direction must be a 3 x 3 matrix whose columns are orthogonal unit vectors.")
+    x, y, z = (float(value) for value in origin)
+    return Volume(array, (sizes[0], sizes[1], sizes[2]), (x, y, z), matrix.reshape(3, 3), modality, name)
+
+
+def volume_from_sitk(image: sitk.Image, name: str, modality: str | None = None) -> Volume:
+    """Checks a SimpleITK image; trailing dimensions of length 1 are dropped.
+
+    Raises:
+        UserError: see :func:`volume_from_array`; or the image has several channels.
+    """
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise UserError(
+            f"{name} has {image.GetNumberOfComponentsPerPixel()} channels, but an image of one is needed: take one."
+        )
+    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
+        image = image[(*[slice(None)] * (image.GetDimension() - 1), 0)]
+    if image.GetDimension() != 3:
+        raise UserError(
+            f"{name} has {image.GetDimension()} dimensions ({_by(image.GetSize())} voxels), but an image of three is "
+            "needed: take one channel or one time point."
+        )
+    return volume_from_array(
+        sitk.GetArrayFromImage(image),
+        image.GetSpacing()[::-1],
+        image.GetOrigin(),
+        image.GetDirection(),
+        modality,
+        name,
+    )
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Reads a NIfTI, NRRD or MetaImage file, or a DICOM series (its folder, or one of its files).
+
+    Raises:
+        UserError: there is no such file, it cannot be read, or it does not hold one image of three dimensions.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no file or folder {path}: give an image ({', '.join(READABLE)}) or a DICOM folder.")
+    if path.is_dir() or path.name.lower().endswith(DICOM_ENDINGS):
+        from nnunetv2_sam2_3dmed.interactive.dicom_series import read_series
+
+        return read_series(path)
+    if not path.name.lower().endswith(READABLE):
+        raise UserError(f"{path} is no kind of image that can be read: give {', '.join(READABLE)} or a DICOM folder.")
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UserError(f"{path} cannot be read as an image: {_reason(error)}") from error
+    return volume_from_sitk(image, path.name)
+
+
+def write_segmentation(path: Path, labels: np.ndarray, volume: Volume) -> None:
+    """Writes ``labels`` (z, y, x) on the grid of ``volume``, beside and renamed.
+
+    Raises:
+        UserError: the file's ending is not one that can be written.
+    """
+    ending = next((e for e in WRITABLE if path.name.endswith(e)), None)
+    if ending is None:
+        raise UserError(f"{path} cannot be written: its name must end in {', '.join(WRITABLE)}.")
+    image = sitk.GetImageFromArray(labels)
+    image.SetSpacing(volume.spacing[::-1])
+    image.SetOrigin(volume.origin)
+    image.SetDirection(volume.direction.reshape(-1).tolist())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{uuid.uuid4().hex}{ending}")
+    try:
+        sitk.WriteImage(image, str(beside), useCompression=ending != ".nii")
+        os.replace(beside, path)
+    except RuntimeError as error:
+        raise UserError(f"{path} cannot be written: {_reason(error)}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(str(length) for length in shape)
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what ITK says, which has the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".") + "."
