@@ -1,10 +1,12 @@
-"""Text files that are never there by half, and JSON files that somebody may have damaged."""
+"""Files that are never there by half, and JSON files that somebody may have damaged."""
 
 from __future__ import annotations
 
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,23 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process numbers repeat on other machines
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
+
+
+@contextmanager
+def written_beside(path: Path, ending: str) -> Iterator[Path]:
+    """Where to write a file that replaces ``path`` once all of it is there; makes the folder if there is none.
+
+    Args:
+        path: what is to be replaced.
+        ending: for writers that tell the format by it, such as ".nii.gz".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{uuid.uuid4().hex}{ending}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def read_json(file: Path) -> Any:

@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "run the whole comparison with nnU-Net on a small dataset",
     "compare": "Dice, IoU, HD95 and NSD of several trained models, side by side",
     "report": "the comparison as one HTML file, with plots, overlays, surfaces and costs",
+    "segment": "segment an image from prompts on a few slices: points, boxes, masks, scribbles",
     "benchmark": "train, validate and compare a list of tasks, trainers and folds",
 }
 

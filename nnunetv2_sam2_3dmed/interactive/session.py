@@ -11,7 +11,6 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.masks import slice_logits, volume_logits
 from nnunetv2_sam2_3dmed.interactive.memory import Track
@@ -73,6 +72,22 @@ class Progress(NamedTuple):
     object_ids: tuple[int, ...]
 
 
+class PromptedSlice(NamedTuple):
+    """What was said of an object on one slice.
+
+    Attributes:
+        object_id: of the object.
+        axis: the slice is one along this axis of the array.
+        index: of the slice.
+        prompt: in rows and columns of :meth:`InteractiveSession.slice_as_seen`.
+    """
+
+    object_id: int
+    axis: int
+    index: int
+    prompt: SlicePrompt
+
+
 class Key(NamedTuple):
     """An object along an axis, which has memories of its own."""
 
@@ -87,7 +102,7 @@ class InteractiveSession:
     or 2 in that order. Masks come back on the image's own grid. To the network, slices are always shown the same way
     up, whatever the orientation in which the image is stored; voxels are not resampled except for SAM 2's square input.
 
-    A call that cannot be served raises a :class:`UserError` or, for a prompt, its subclass :class:`PromptError` (also a
+    A call that cannot be served raises a ``UserError`` or, for a prompt, its subclass :class:`PromptError` (also a
     ``ValueError``), and leaves the session as it was. Use a session from one thread; only :meth:`stop` may be called
     from others.
 
@@ -315,6 +330,15 @@ class InteractiveSession:
         """The objects that have a prompt."""
         return sorted({key.object_id for key in self._tracks})
 
+    @property
+    def prompts(self) -> list[PromptedSlice]:
+        """All slices with prompts."""
+        return [
+            PromptedSlice(*key, self._in_view(key.axis, index), prompt)
+            for key, track in sorted(self._tracks.items(), key=lambda item: item[0])
+            for index, prompt in sorted(track.prompts.items())
+        ]
+
     # ---- masks
 
     def predict_slice(
@@ -446,20 +470,25 @@ class InteractiveSession:
             np.copyto(best, logits, where=higher)
         return labels
 
-    def save(self, path: str | Path) -> Path:
-        """Writes :meth:`labels` as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG, beside and renamed.
+    def save(self, path: str | Path, labels: np.ndarray | None = None) -> Path:
+        """Writes all objects as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG, beside and renamed.
+
+        Args:
+            path: of the file.
+            labels: what :meth:`labels` gave; default: asks for it.
 
         Raises:
             UserError: the ending is none of these; or for DICOM SEG, the image is no DICOM series, or no voxel belongs
                 to an object, or ``highdicom`` is not installed.
         """
         path = Path(path)
+        found = self.labels() if labels is None else labels
         if path.suffix.lower() == ".dcm":
             from nnunetv2_sam2_3dmed.interactive.dicom_seg import write_dicom_seg
 
-            write_dicom_seg(path, self.labels(), self.image)
+            write_dicom_seg(path, found, self.image)
         else:
-            write_segmentation(path, self.labels(), self.image)
+            write_segmentation(path, found, self.image)
         return path
 
     # ---- what these are made of
@@ -594,6 +623,3 @@ class InteractiveSession:
                 self._answer(key, index)
         tracks = {key.axis: track for key, track in self._tracks.items() if key.object_id == object_id}
         return volume_logits(tracks, self.image)
-
-
-__all__ = ["InteractiveSession", "Progress", "PromptError", "SliceMask", "UserError"]

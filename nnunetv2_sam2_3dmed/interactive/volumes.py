@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import written_beside
 from nnunetv2_sam2_3dmed.interactive.orientation import View, view_along
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -160,6 +159,22 @@ def read_volume(path: str | Path) -> Volume:
     return volume_from_sitk(image, path.name)
 
 
+def check_same_grid(other: Volume, volume: Volume) -> None:
+    """That a segmentation lies on the grid of an image.
+
+    Raises:
+        UserError: its size or its place differ.
+    """
+    if other.shape != volume.shape:
+        raise UserError(f"{other.name} has {_by(other.shape)} voxels, but {volume.name} has {_by(volume.shape)}.")
+    ends = np.array([[0, 0, 0], np.array(volume.shape) - 1, [volume.shape[0] - 1, 0, 0]])
+    apart = np.linalg.norm(other.to_physical(ends) - volume.to_physical(ends), axis=1).max()
+    if apart > 0.5 * min(volume.spacing):
+        raise UserError(
+            f"{other.name} and {volume.name} have the same size but lie {apart:.2f} mm apart: resample one of them."
+        )
+
+
 def write_segmentation(path: Path, labels: np.ndarray, volume: Volume) -> None:
     """Writes ``labels`` (z, y, x) on the grid of ``volume``, beside and renamed.
 
@@ -173,15 +188,11 @@ def write_segmentation(path: Path, labels: np.ndarray, volume: Volume) -> None:
     image.SetSpacing(volume.spacing[::-1])
     image.SetOrigin(volume.origin)
     image.SetDirection(volume.direction.reshape(-1).tolist())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid.uuid4().hex}{ending}")
     try:
-        sitk.WriteImage(image, str(beside), useCompression=ending != ".nii")
-        os.replace(beside, path)
+        with written_beside(path, ending) as beside:
+            sitk.WriteImage(image, str(beside), useCompression=ending != ".nii")
     except RuntimeError as error:
         raise UserError(f"{path} cannot be written: {_reason(error)}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -1,0 +1,230 @@
+"""Segment objects from prompts on a few slices, with SAM 2 or MedSAM2.
+
+    sam2_3dmed segment ct.nii.gz -o organ.nii.gz --box 40,120,200:40,180,290
+    sam2_3dmed segment DICOM_FOLDER -o organ.dcm --point 40,150,240 --negative-point 40,100,240
+    sam2_3dmed segment ct.nii.gz -o organ.nii.gz --unit mm --point=-31.5,12,-840
+    sam2_3dmed segment --batch prompts.csv -o FOLDER
+
+A prompt is on one slice; from the slices with prompts the masks are carried in both directions. Coordinates are
+voxels in the order z,y,x, as SimpleITK and nnU-Net count them, or with --unit mm points x,y,z in millimetres, LPS.
+A colon stands between the two corners of a box, and between the points of a scribble. Write an = where a value
+begins with a minus.
+
+NIfTI, NRRD, MetaImage and DICOM series are read. The result lies on the image's own grid: .nii.gz, .nii, .nrrd, .mha,
+or .dcm for DICOM SEG (pip install 'nnunetv2-sam2-3dmed[dicom]'). A picture of the result goes beside it (.png).
+
+The CSV of --batch has a line per prompt, with the columns image, prompt (point, negative_point, box, scribble,
+negative_scribble, mask) and where, and if needed object (a number from 1), axis, unit and output. Lines of one image
+belong together; paths start at the CSV's folder. A mask is a file on the image's grid, such as a prediction of nnU-Net
+whose label is the object's number; FILE@SLICE names the slice, otherwise it is the one where the object is largest.
+A case that fails is reported, and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
+    from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine
+
+_KINDS = ("point", "negative_point", "box", "scribble", "negative_scribble", "mask")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", nargs="?", type=Path, help="image file, DICOM folder, or a file of a DICOM series")
+    parser.add_argument("--batch", type=Path, metavar="CSV", help="prompts for many images")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="with --batch: a folder")
+    for kind in _KINDS:
+        where = {"point": "Z,Y,X", "box": "Z,Y,X:Z,Y,X", "scribble": "Z,Y,X:...", "mask": "FILE[@SLICE]"}
+        parser.add_argument(
+            f"--{kind.replace('_', '-')}",
+            action="append",
+            default=[],
+            metavar=where[kind.removeprefix("negative_")],
+            help={
+                "point": "inside the object",
+                "negative_point": "outside the object",
+                "box": "around the object on a slice",
+                "scribble": "line inside the object",
+                "negative_scribble": "line outside the object",
+                "mask": "the object on a slice of a segmentation",
+            }[kind]
+            + "; can be repeated",
+        )
+    parser.add_argument(
+        "--unit", choices=("voxel", "mm"), default="voxel", help="of coordinates (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--axis", type=int, choices=(0, 1, 2), default=0, help="of the array along which the slices lie (default: 0, z)"
+    )
+    parser.add_argument(
+        "--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="segment only these (default: all)"
+    )
+    parser.add_argument(
+        "--window",
+        nargs="+",
+        default=["auto"],
+        metavar="NAME",
+        help="brain, abdomen, bone, lung, mediastinum, percentile, or a level and a width (default: abdomen for a CT, "
+        "percentile for others)",
+    )
+    parser.add_argument(
+        "--model",
+        default="MedSAM2_latest",
+        help="an installed checkpoint (sam2_3dmed weights), or a file (default: %(default)s)",
+    )
+    parser.add_argument("--image-size", type=int, default=512, help="SAM 2's own weights learned 1024 (default: 512)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    parser.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default="auto")
+    parser.add_argument(
+        "--format",
+        default=".nii.gz",
+        metavar="ENDING",
+        help="of files of --batch without a name (default: %(default)s)",
+    )
+    parser.add_argument("--no-preview", action="store_true", help="no picture beside the result")
+
+
+def run(args: argparse.Namespace) -> None:
+    cases = _cases(args)
+    window = _window(args.window)
+    _check_outputs(cases)
+
+    from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+
+    session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
+    failed = 0
+    for number, case in enumerate(cases, start=1):
+        if len(cases) > 1:
+            print(f"{number}/{len(cases)} {case.image}")
+        try:
+            _segment(session, case, window, args)
+        except UserError as error:
+            if args.batch is None:
+                raise
+            failed += 1
+            print(f"sam2_3dmed segment: {case.image}: {error}", file=sys.stderr)
+    if failed:
+        raise UserError(f"{failed} of {len(cases)} images were not segmented, for the reasons above.")
+
+
+def _cases(args: argparse.Namespace) -> list[Case]:
+    """What is to be done.
+
+    Raises:
+        UserError: the arguments do not say it.
+    """
+    from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine, read_cases
+
+    prompts: list[PromptLine] = [
+        PromptLine(kind, where, 1, args.axis, args.unit) for kind in _KINDS for where in getattr(args, kind)
+    ]
+    if args.batch is not None:
+        if args.image is not None or prompts:
+            raise UserError("with --batch, images and prompts come from the CSV: leave the others out.")
+        cases = read_cases(args.batch)
+        return [
+            Case(case.image, case.prompts, case.output or args.output / f"{_stem(case.image)}{args.format}")
+            for case in cases
+        ]
+    if args.image is None:
+        raise UserError("say which image to segment, or give --batch CSV.")
+    if not prompts:
+        raise UserError("say where the object is: --box, --point, --scribble or --mask (sam2_3dmed segment -h).")
+    return [Case(args.image, tuple(prompts), args.output)]
+
+
+def _stem(path: Path) -> str:
+    """The name of an image or a result without its ending; folders of DICOM files may have dots in theirs."""
+    from nnunetv2_sam2_3dmed.interactive.volumes import DICOM_ENDINGS, READABLE, WRITABLE
+
+    for ending in sorted({*READABLE, *WRITABLE, *DICOM_ENDINGS}, key=len, reverse=True):
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return path.name
+
+
+def _window(words: list[str]) -> str | tuple[float, float]:
+    if len(words) == 1:
+        return words[0]
+    try:
+        level, width = (float(word) for word in words)
+    except ValueError as error:
+        raise UserError(f"--window is {' '.join(words)}, but must be a name, or a level and a width.") from error
+    return level, width
+
+
+def _check_outputs(cases: list[Case]) -> None:
+    """Before anything takes long.
+
+    Raises:
+        UserError: a file could not be written, or two cases would write the same.
+    """
+    from nnunetv2_sam2_3dmed.interactive.volumes import WRITABLE
+
+    seen: set[Path] = set()
+    for case in cases:
+        assert case.output is not None
+        if not case.output.name.endswith((*WRITABLE, ".dcm")):
+            raise UserError(f"the output is {case.output}, but must end in {', '.join(WRITABLE)} or .dcm.")
+        if case.output.resolve() == case.image.resolve():
+            raise UserError(f"the output {case.output} is the image itself: give another name.")
+        if case.output in seen:
+            raise UserError(f"two images would be written to {case.output}: name their outputs in the CSV.")
+        seen.add(case.output)
+
+
+def _segment(
+    session: InteractiveSession, case: Case, window: str | tuple[float, float], args: argparse.Namespace
+) -> None:
+    from nnunetv2_sam2_3dmed.interactive.preview import write_preview
+
+    start = time.perf_counter()
+    image = session.set_image(case.image, window=window)
+    low, high = session.window
+    print(
+        f"{image.name}: {' x '.join(map(str, image.shape))} voxels of "
+        f"{' x '.join(f'{length:.3g}' for length in image.spacing)} mm (z, y, x), shown from {low:g} to {high:g}"
+    )
+    for prompt in case.prompts:
+        prompt.add_to(session)
+    progress = _ProgressLine()
+    session.propagate(slices=tuple(args.slices) if args.slices else None, progress=progress.show)
+    progress.end()
+    labels = session.labels()
+    assert case.output is not None
+    session.save(case.output, labels)
+    if not args.no_preview:
+        write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis)
+    millilitres = labels[labels > 0].size * float(image.spacing[0] * image.spacing[1] * image.spacing[2]) / 1000
+    print(
+        f"wrote {case.output}: {len(session.object_ids)} objects, {millilitres:.1f} ml, "
+        f"{time.perf_counter() - start:.1f} s"
+    )
+
+
+def _preview_file(output: Path) -> Path:
+    return output.with_name(f"{_stem(output)}.png")
+
+
+class _ProgressLine:
+    """A line that counts slices, on a terminal; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self.shown = False
+
+    def show(self, progress: Progress) -> None:
+        if sys.stderr.isatty():
+            self.shown = True
+            print(f"\rslice {progress.done} of {progress.total}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self.shown:
+            print(file=sys.stderr)

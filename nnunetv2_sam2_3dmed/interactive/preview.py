@@ -1,0 +1,96 @@
+"""A picture of what was prompted and what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from nnunetv2_sam2_3dmed.demo.overlays import FILL_OPACITY, class_colour
+from nnunetv2_sam2_3dmed.files import written_beside
+from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
+
+PANELS = 5
+PANEL_INCHES = 2.6
+
+
+def write_preview(path: Path, session: InteractiveSession, labels: np.ndarray, axis: int) -> None:
+    """Draws up to five slices along ``axis`` with the objects' outlines and the prompts, beside and renamed.
+
+    Args:
+        path: of the PNG file.
+        session: with the image and the prompts.
+        labels: (z, y, x), ``session.labels()``.
+        axis: along which the slices lie.
+    """
+    figure = draw_preview(session, labels, axis)
+    with written_beside(path, ".png") as beside:
+        figure.savefig(beside, dpi=110)
+
+
+def choose_panels(labels: np.ndarray, prompted: list[int], axis: int, count: int = PANELS) -> list[int]:
+    """Slices with prompts first, then others spread over the extent of the objects; in order."""
+    chosen = prompted[:count]
+    others = tuple(k for k in range(3) if k != axis)
+    extent = [int(i) for i in np.flatnonzero(labels.any(axis=others)) if i not in chosen]
+    free = count - len(chosen)
+    if extent and free:
+        places = np.linspace(0, len(extent) - 1, min(free, len(extent)))
+        chosen = chosen + [extent[int(round(place))] for place in places]
+    return sorted(set(chosen)) or [labels.shape[axis] // 2]
+
+
+def draw_preview(session: InteractiveSession, labels: np.ndarray, axis: int) -> Figure:
+    """See :func:`write_preview`."""
+    image = session.image
+    view = image.view(axis)
+    indices = choose_panels(labels, sorted({p.index for p in session.prompts if p.axis == axis}), axis)
+    spacing = [image.spacing[k] for k in view.order]
+    _, rows, columns = view.shape(image.shape)
+    aspect = spacing[1] / spacing[2]
+    tall = float(np.clip(rows * aspect / columns, 0.2, 3.0))
+    figure = Figure(figsize=(PANEL_INCHES * len(indices), PANEL_INCHES * tall + 0.8), facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(indices), squeeze=False)[0]
+    objects = session.object_ids
+    seen = view.of(labels)
+    for panel, index in zip(panels, indices):
+        panel.imshow(session.slice_as_seen(axis, index), cmap="gray", vmin=0, vmax=255, aspect=aspect)
+        for number in objects:
+            _draw_mask(panel, seen[view.slice_index(index, image.shape)] == number, class_colour(number, objects))
+        _draw_prompts(panel, session, axis, index)
+        panel.set(xticks=[], yticks=[])
+        panel.set_title(f"slice {index}", fontsize=9)
+    handles = [Patch(color=class_colour(number, objects), label=f"object {number}") for number in objects]
+    figure.legend(handles=handles, loc="lower center", ncols=min(len(handles), 7) or 1, frameon=False, fontsize=9)
+    figure.suptitle(image.name, fontsize=11)
+    figure.subplots_adjust(0.01, 0.4 / figure.get_figheight(), 0.99, 1 - 0.5 / figure.get_figheight(), wspace=0.03)
+    return figure
+
+
+def _draw_mask(panel: Axes, mask: np.ndarray, colour: str) -> None:
+    if not mask.any():
+        return
+    fill = np.zeros((*mask.shape, 4))
+    fill[..., :3] = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    fill[..., 3] = FILL_OPACITY * mask
+    panel.imshow(fill, aspect=panel.get_aspect(), interpolation="nearest")
+    panel.contour(mask, levels=[0.5], colors=[colour], linewidths=1.0)
+
+
+def _draw_prompts(panel: Axes, session: InteractiveSession, axis: int, index: int) -> None:
+    for prompted in session.prompts:
+        if (prompted.axis, prompted.index) != (axis, index):
+            continue
+        prompt = prompted.prompt
+        for value, marker, colour in ((1, "+", "lime"), (0, "x", "red")):
+            here = prompt.points[prompt.labels == value]
+            if prompt.mask is None and len(here):
+                panel.plot(here[:, 1], here[:, 0], marker, color=colour, markersize=7, markeredgewidth=1.5)
+        if prompt.box is not None and prompt.mask is None:
+            top, left, bottom, right = prompt.box
+            panel.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="yellow"))

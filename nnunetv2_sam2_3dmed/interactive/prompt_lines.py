@@ -1,0 +1,169 @@
+"""Prompts as a command line or a CSV file has them, and cases made of such prompts."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_object
+from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
+from nnunetv2_sam2_3dmed.interactive.volumes import check_same_grid, read_volume
+
+VOXELS, MILLIMETRES = UNITS = ("voxel", "mm")
+POINTS = {"point": 1, "negative_point": 0}
+SCRIBBLES = {"scribble": 1, "negative_scribble": 0}
+KINDS = (*POINTS, "box", *SCRIBBLES, "mask")
+REQUIRED = ("image", "prompt", "where")
+OPTIONAL = ("object", "axis", "unit", "output")
+
+
+@dataclass(frozen=True)
+class PromptLine:
+    """A prompt in words.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        where: "z,y,x", for boxes and scribbles several of these with colons between; for a mask its file, or
+            "FILE@SLICE".
+        object_id: that it is for.
+        axis: along which the slices lie.
+        unit: "voxel" (order z, y, x) or "mm" (order x, y, z, LPS).
+    """
+
+    kind: str
+    where: str
+    object_id: int = 1
+    axis: int = 0
+    unit: str = VOXELS
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.where}"
+
+    def add_to(self, session: InteractiveSession) -> None:
+        """Adds it to ``session``.
+
+        Raises:
+            UserError: it does not make sense, or not for this image.
+        """
+        if self.kind not in KINDS:
+            raise PromptError(f"the prompt is {self.kind!r}, but must be one of {', '.join(KINDS)}.")
+        if self.unit not in UNITS:
+            raise PromptError(f"the unit is {self.unit!r}, but must be voxel (z, y, x) or mm (x, y, z in LPS).")
+        if self.kind == "mask":
+            self._add_mask(session)
+            return
+        voxels = self._voxels(session)
+        if self.kind in POINTS:
+            session.add_points(voxels.tolist(), POINTS[self.kind], self.object_id, self.axis)
+        elif self.kind in SCRIBBLES:
+            session.add_scribble(voxels.tolist(), SCRIBBLES[self.kind], self.object_id, self.axis)
+        elif len(voxels) != 2:
+            raise PromptError(f"a box needs two corners, z,y,x:z,y,x, but got {self.where!r}.")
+        else:
+            session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, self.axis)
+
+    def _voxels(self, session: InteractiveSession) -> np.ndarray:
+        """(N, 3), z, y, x."""
+        try:
+            points = np.array([[float(value) for value in point.split(",")] for point in self.where.split(":")])
+        except ValueError:
+            points = np.zeros(0)
+        if points.ndim != 2 or points.shape[1] != 3:
+            order = "z,y,x" if self.unit == VOXELS else "x,y,z"
+            raise PromptError(f"a {self.kind} is written {order}, with colons between several, but got {self.where!r}.")
+        if self.unit == VOXELS:
+            return points
+        voxels = session.image.to_voxels(points)
+        # a plane in mm rarely meets the middle of a slice to the last digit; the first point decides which it is
+        places = voxels[:, self.axis]
+        places[np.abs(places - places[0]) < 0.5] = places[0]
+        return voxels
+
+    def _add_mask(self, session: InteractiveSession) -> None:
+        """The object's part of a segmentation on one slice: the one named, else the one where it is largest."""
+        name, _, named = self.where.rpartition("@")
+        if not (name and named.isdecimal()):
+            name, named = self.where, ""
+        segmentation = read_volume(name)
+        check_same_grid(segmentation, session.image)
+        values = [int(value) for value in np.unique(segmentation.array) if value]
+        if len(values) > 1 and self.object_id not in values:
+            raise PromptError(
+                f"{name} has the labels {', '.join(map(str, values))}, but none for object {self.object_id}: give the "
+                "object the number of its label."
+            )
+        inside = segmentation.array == self.object_id if self.object_id in values else segmentation.array != 0
+        others = tuple(k for k in range(3) if k != self.axis)
+        index = int(named) if named else int(inside.sum(axis=others).argmax())
+        if index >= inside.shape[self.axis]:
+            raise PromptError(f"slice {index} of {name} does not exist: there are 0 to {inside.shape[self.axis] - 1}.")
+        session.add_mask(np.take(inside, index, axis=self.axis), index, self.object_id, self.axis)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image with its prompts.
+
+    Attributes:
+        image: file or folder.
+        prompts: at least one.
+        output: the file to write; None for the command to choose.
+    """
+
+    image: Path
+    prompts: tuple[PromptLine, ...]
+    output: Path | None = None
+
+
+def read_cases(file: Path) -> list[Case]:
+    """Reads a CSV file with a line per prompt; lines of one image make a case. Paths start at the file's folder.
+
+    Raises:
+        UserError: it cannot be read, lacks a column, or a line lacks a value.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns = reader.fieldnames or []
+            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read as CSV ({error}): give a table of prompts.") from error
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise UserError(
+            f"{file} lacks the column {', '.join(missing)}: it needs {', '.join(REQUIRED)}, and can have "
+            f"{', '.join(OPTIONAL)}."
+        )
+    prompts: dict[Path, list[PromptLine]] = {}
+    outputs: dict[Path, Path] = {}
+    for number, row in enumerate(rows, start=2):
+        if not any(row.values()):
+            continue
+        empty = [name for name in REQUIRED if not row[name]]
+        if empty:
+            raise UserError(f"line {number} of {file} has nothing in the column {empty[0]}.")
+        image = file.parent / row["image"]
+        prompts.setdefault(image, []).append(_prompt_of(row, file, number))
+        if row.get("output"):
+            output = file.parent / row["output"]
+            if outputs.setdefault(image, output) != output:
+                raise UserError(f"line {number} of {file} names another output for {row['image']} than a line before.")
+    if not prompts:
+        raise UserError(f"{file} has no prompts.")
+    return [Case(image, tuple(lines), outputs.get(image)) for image, lines in prompts.items()]
+
+
+def _prompt_of(row: dict[str, str], file: Path, number: int) -> PromptLine:
+    where = row["where"]
+    if row["prompt"] == "mask":
+        where = str(file.parent / where)
+    try:
+        object_id, axis = check_object(int(row.get("object") or 1)), int(row.get("axis") or 0)
+    except ValueError as error:
+        said = str(error) if isinstance(error, PromptError) else "object and axis must be whole numbers."
+        raise UserError(f"line {number} of {file}: {said}") from error
+    return PromptLine(row["prompt"], where, object_id, axis, row.get("unit") or VOXELS)
