@@ -1,0 +1,131 @@
+"""``sam2_3dmed segment``, run as the command line does, with a checkpoint of random weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from tests.interactive.conftest import SIZE, TINY, phantom, random_weights
+from tests.interactive.dicom_files import write_series
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / f"{TINY}.pt"
+    torch.save({"model": random_weights()}, path)
+    return path
+
+
+@pytest.fixture
+def run(model, tmp_path, monkeypatch):
+    """Runs the command in ``tmp_path``."""
+    monkeypatch.chdir(tmp_path)
+    common = ["--model", str(model), "--image-size", str(SIZE), "--device", "cpu", "--precision", "float32"]
+    return lambda *words: main(["segment", *map(str, words), *common])
+
+
+@pytest.fixture
+def image(tmp_path):
+    made = sitk.GetImageFromArray(phantom())
+    made.SetSpacing((0.5, 0.8, 3.0))
+    made.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
+    sitk.WriteImage(made, str(tmp_path / "a.nii.gz"))
+    return made
+
+
+def expected(model, path, *calls):
+    session = InteractiveSession(model, "cpu", "float32", SIZE)
+    session.set_image(path)
+    for call in calls:
+        call(session)
+    session.propagate()
+    return session.labels()
+
+
+def read(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def test_one_image(run, model, image, tmp_path, capsys):
+    assert run("a.nii.gz", "-o", "out/mask.nii.gz", "--box", "3,10,12:3,30,33", "--negative-point", "3,15,15") == 0
+    labels = read(tmp_path / "out" / "mask.nii.gz")
+    np.testing.assert_array_equal(
+        labels,
+        expected(
+            model,
+            tmp_path / "a.nii.gz",
+            lambda s: s.add_points([(3, 15, 15)], 0),
+            lambda s: s.add_box((3, 10, 12), (3, 30, 33)),
+        ),
+    )
+    assert labels.any()
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["mask.nii.gz", "mask.png"]
+    written = sitk.ReadImage(str(tmp_path / "out" / "mask.nii.gz"))
+    assert written.GetDirection() == image.GetDirection()
+    said = capsys.readouterr().out
+    assert "7 x 40 x 48 voxels of 3 x 0.8 x 0.5 mm (z, y, x)" in said
+    assert f"1 objects, {labels.sum() * 0.5 * 0.8 * 3 / 1000:.1f} ml" in said
+
+
+def test_millimetres_mean_the_same_place(run, image, tmp_path):
+    assert run("a.nii.gz", "-o", "voxels.mha", "--box", "3,10,12:3,30,33", "--no-preview") == 0
+    # both axes are turned, and the origin is 0: x = -0.5 * 12, y = -0.8 * 10, z = 3 * 3
+    assert run("a.nii.gz", "-o", "mm.mha", "--unit", "mm", "--box=-6,-8,9:-16.5,-24,9", "--no-preview") == 0
+    np.testing.assert_array_equal(read(tmp_path / "voxels.mha"), read(tmp_path / "mm.mha"))
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_dicom_series_to_a_dicom_seg(run, model, tmp_path):
+    hd = pytest.importorskip("highdicom")
+    write_series(tmp_path / "ct", (phantom() - 400).astype(np.int16))
+    assert run("ct", "-o", "seg.dcm", "--box", "3,10,12:3,30,33") == 0
+    labels = expected(model, tmp_path / "ct", lambda s: s.add_box((3, 10, 12), (3, 30, 33)))
+    segmentation = hd.seg.segread(tmp_path / "seg.dcm")
+    assert int(segmentation.pixel_array.sum()) == int(labels.sum()) > 0
+
+
+def test_a_table_of_images_goes_on_after_a_failure(run, model, image, tmp_path, capsys):
+    (tmp_path / "prompts.csv").write_text(
+        "image,prompt,where,object,output\n"
+        'missing.nii.gz,point,"3,20,20",,\n'
+        'a.nii.gz,box,"3,10,12:3,30,33",2,\n'
+        'a.nii.gz,point,"5,20,20",7,\n'
+    )
+    assert run("--batch", "prompts.csv", "-o", "out") == 2
+    captured = capsys.readouterr()
+    assert "missing.nii.gz: there is no file or folder" in captured.err
+    assert "1 of 2 images were not segmented" in captured.err
+    np.testing.assert_array_equal(
+        read(tmp_path / "out" / "a.nii.gz"),
+        expected(
+            model,
+            tmp_path / "a.nii.gz",
+            lambda s: s.add_box((3, 10, 12), (3, 30, 33), object_id=2),
+            lambda s: s.add_points([(5, 20, 20)], object_id=7),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.nii.gz", "-o", "b.nii.gz"], "say where the object is"),
+        (["-o", "b.nii.gz", "--point", "1,2,3"], "say which image"),
+        (["a.nii.gz", "-o", "b.png", "--point", "1,2,3"], "must end in .nii.gz"),
+        (["a.nii.gz", "-o", "a.nii.gz", "--point", "1,2,3"], "is the image itself"),
+        (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,300"], "lies outside the image"),
+        (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,3", "--window", "40", "wide"], "--window is 40 wide"),
+        (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,3", "--slices", "4", "6"], "has no prompt on slices 4 to 6"),
+        (["a.nii.gz", "-o", "b.dcm", "--box", "3,10,12:3,30,33"], "no DICOM series"),
+        (["a.nii.gz", "-o", "out", "--batch", "p.csv"], "images and prompts come from the CSV"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(run, image, tmp_path, capsys, words, message):
+    assert run(*words) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+    assert {file.name for file in tmp_path.iterdir()} == {"a.nii.gz"}

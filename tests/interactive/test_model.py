@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive.model import choose_device, load_model
+from tests.interactive.conftest import SIZE, TINY
+
+
+@pytest.fixture
+def file(weights, tmp_path):
+    path = tmp_path / f"{TINY}.pt"
+    torch.save({"model": weights}, path)
+    return path
+
+
+def test_all_of_a_checkpoint_arrives(file, weights):
+    model = load_model(file, SIZE)
+    assert not model.training and model.image_size == SIZE
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_an_installed_one_is_found_by_its_name(file, monkeypatch):
+    monkeypatch.setenv("SAM2_3dMed_weights", str(file.parent))
+    assert load_model(TINY, SIZE).image_size == SIZE
+    with pytest.raises(UserError, match="MedSAM2_latest.pt are not in .* install them with"):
+        load_model("MedSAM2_latest", SIZE)
+
+
+def test_what_cannot_be_loaded_is_refused(file, weights, tmp_path):
+    with pytest.raises(UserError, match="model is 'sam3'"):
+        load_model("sam3")
+    with pytest.raises(UserError, match="there is no file"):
+        load_model(tmp_path / "missing.pt")
+    with pytest.raises(UserError, match="image_size is 500"):
+        load_model(file, 500)
+    lacking = {name: value for name, value in weights.items() if "point_embeddings" not in name}
+    torch.save({"model": lacking}, tmp_path / "lacking.pt")
+    with pytest.raises(UserError, match="lacks sam_prompt_encoder.point_embeddings.0.weight, .* and 1 more"):
+        load_model(tmp_path / "lacking.pt", SIZE)
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(UserError, match="device is 'gpu'"):
+        choose_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="no CUDA device"):
+            choose_device("cuda")

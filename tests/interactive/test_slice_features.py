@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
+from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
+
+
+def features(value: float) -> LevelFeatures:
+    """Of 4 * (4 + 2 + 1) = 28 bytes."""
+    return LevelFeatures(torch.full((4,), value), torch.full((2,), value), torch.full((1,), value))
+
+
+def test_what_is_there_is_not_computed_again_and_the_oldest_goes_first():
+    cache = SliceFeatureCache(max_bytes=60)
+    asked = []
+
+    def get(key):
+        return cache.get(key, lambda: asked.append(key) or features(key)).stride4[0].item()
+
+    assert [get(key) for key in (1, 2, 1, 3)] == [1, 2, 1, 3]
+    assert asked == [1, 2, 3]
+    assert 2 not in cache and 1 in cache and 3 in cache
+    assert cache.bytes == 56 and len(cache) == 2
+    cache.clear()
+    assert cache.bytes == 0 and len(cache) == 0
+
+
+def test_a_single_slice_may_be_larger_than_the_bound():
+    cache = SliceFeatureCache(max_bytes=0)
+    cache.get(1, lambda: features(1))
+    cache.get(2, lambda: features(2))
+    assert 1 not in cache and 2 in cache and cache.bytes == 28
+
+
+def test_a_bound_below_nothing_is_refused():
+    with pytest.raises(ValueError, match="max_bytes is -1"):
+        SliceFeatureCache(-1)
