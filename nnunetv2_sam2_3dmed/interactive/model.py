@@ -14,6 +14,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import (
     read_checkpoint,
 )
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, build_sam2_base
+from nnunetv2_sam2_3dmed.report.checkpoints import load_checkpoint
 
 DEFAULT_MODEL = "MedSAM2_latest"
 DEFAULT_IMAGE_SIZE = 512  # what MedSAM2 was fine-tuned at
@@ -39,7 +40,7 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int = DEFAU
     if not is_file and name not in CHECKPOINTS and not name.endswith((".pt", ".pth")):
         raise UserError(f"model is {name!r}, but must be a file or one of {', '.join(CHECKPOINTS)}.")
     path = Path(name_or_path) if is_file or name not in CHECKPOINTS else installed_checkpoint(name)
-    weights = read_checkpoint(path)
+    weights = _read(path)
     try:
         model = build_sam2_base(identify_backbone(weights), image_size)
     except ValueError as error:  # the image size
@@ -54,6 +55,36 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int = DEFAU
         )
     model.load_state_dict({key: weights[key] for key in own})
     return model.eval()
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a SAM 2 checkpoint.
+
+    What this project's trainers train segments without prompts: its decoder has a token for each class instead of
+    SAM 2's, its memory encoder takes all classes at once, and it has no prompt encoder, mask quality or object
+    presence. Filling these from SAM 2 would put together parts that never learned to work together. Its predictions can
+    be corrected here instead: they are mask prompts.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return read_checkpoint(path)
+    except UserError:
+        if path.is_file() and _is_nnunet_checkpoint(path):
+            raise UserError(
+                f"{path} is a model that segments without prompts, and has no part that takes them: predict with "
+                "nnUNetv2_predict, and correct the result with SAM 2's weights, for example with `sam2_3dmed segment "
+                "--mask PREDICTION`."
+            ) from None
+        raise
+
+
+def _is_nnunet_checkpoint(path: Path) -> bool:
+    try:
+        return "network_weights" in load_checkpoint(path)
+    except UserError:
+        return False
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:

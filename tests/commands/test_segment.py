@@ -9,8 +9,8 @@ import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-from tests.interactive.conftest import SIZE, TINY, phantom, random_weights
 from tests.interactive.dicom_files import write_series
+from tests.interactive.reference import SIZE, TINY, phantom, random_weights
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.model import choose_device, load_model
-from tests.interactive.conftest import SIZE, TINY
+from tests.interactive.reference import SIZE, TINY
 
 
 @pytest.fixture
@@ -38,6 +39,13 @@ def test_what_cannot_be_loaded_is_refused(file, weights, tmp_path):
     torch.save({"model": lacking}, tmp_path / "lacking.pt")
     with pytest.raises(UserError, match="lacks sam_prompt_encoder.point_embeddings.0.weight, .* and 1 more"):
         load_model(tmp_path / "lacking.pt", SIZE)
+
+
+def test_a_model_that_was_trained_here_is_refused_with_what_to_do_instead(tmp_path, make_network):
+    content = {"network_weights": make_network().state_dict(), "_best_ema": np.float64(0.5), "current_epoch": 3}
+    torch.save(content, tmp_path / "checkpoint_final.pth")
+    with pytest.raises(UserError, match="segments without prompts.*--mask PREDICTION"):
+        load_model(tmp_path / "checkpoint_final.pth", SIZE)
 
 
 def test_devices():

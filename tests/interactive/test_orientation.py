@@ -9,7 +9,7 @@ import pytest
 
 from nnunetv2_sam2_3dmed.interactive.orientation import view_along
 from nnunetv2_sam2_3dmed.interactive.volumes import Volume, volume_from_array
-from tests.interactive.conftest import phantom
+from tests.interactive.reference import phantom
 
 SPACING = (3.0, 0.8, 1.1)
 ORIGIN = (-20.0, 15.0, 100.0)

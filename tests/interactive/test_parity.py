@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-from tests.interactive.conftest import SIZE, Reference, build, phantom, random_weights
+from tests.interactive.reference import Reference, build, image_predictor, phantom, random_weights
 
 TOLERANCE = 1e-3
 SPACING = (3.0, 1.0, 1.0)
@@ -24,13 +23,6 @@ def assert_alive(logits: np.ndarray) -> None:
     """That equal masks say something: neither empty nor full, of some size."""
     assert 0.02 < (logits > 0).mean() < 0.98
     assert np.abs(logits).max() > 0.5
-
-
-def image_predictor(weights, grey: np.ndarray, size: int = SIZE) -> SAM2ImagePredictor:
-    predictor = SAM2ImagePredictor(build(weights, size))
-    predictor._bb_feat_sizes = [(size // 4,) * 2, (size // 8,) * 2, (size // 16,) * 2]  # made for 1024 pixels
-    predictor.set_image(np.repeat(grey[..., None], 3, axis=-1))
-    return predictor
 
 
 def propagated(session: InteractiveSession, object_id: int = 1, axis: int = 0) -> np.ndarray:

@@ -3,7 +3,7 @@ from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 
 from nnunetv2_sam2_3dmed.interactive.preview import choose_panels, draw_preview, write_preview
-from tests.interactive.conftest import phantom
+from tests.interactive.reference import phantom
 
 
 def test_prompted_slices_come_first_and_the_others_are_spread():

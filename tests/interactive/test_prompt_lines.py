@@ -4,7 +4,7 @@ import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine, read_cases
-from tests.interactive.conftest import phantom
+from tests.interactive.reference import phantom
 
 SPACING = (3.0, 0.8, 0.5)
 ORIGIN = (-10.0, 20.0, -100.0)

@@ -7,7 +7,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
-from tests.interactive.conftest import build, phantom
+from tests.interactive.reference import build, phantom
 
 SPACING = (3.0, 1.0, 1.0)
 BOX = ((3, 10, 12), (3, 30, 33))

@@ -5,9 +5,9 @@ from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
 
-def features(value: float) -> LevelFeatures:
+def features(number: int) -> LevelFeatures:
     """Of 4 * (4 + 2 + 1) = 28 bytes."""
-    return LevelFeatures(torch.full((4,), value), torch.full((2,), value), torch.full((1,), value))
+    return LevelFeatures(*(torch.full((length,), float(number)) for length in (4, 2, 1)))
 
 
 def test_what_is_there_is_not_computed_again_and_the_oldest_goes_first():
