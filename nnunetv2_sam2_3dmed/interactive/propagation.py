@@ -84,27 +84,24 @@ def plan_runs(
 
 
 def propagate(
-    network: PromptedSAM2, runs: Sequence[Run], features: Callable[[int], LevelFeatures], num_slices: int
+    network: PromptedSAM2, run: Run, features: Callable[[int], LevelFeatures], num_slices: int
 ) -> Iterator[Step]:
-    """Goes through all runs, a slice at a time; who stops asking stops it.
+    """Goes through a run, a slice at a time; who stops asking stops it.
 
-    Each run begins with the conditioning memories alone: the two directions know nothing of each other, so that the
-    result does not depend on which comes first, nor on which way the image is stored.
+    A run begins with the conditioning memories alone: the two directions know nothing of each other, so that the result
+    does not depend on which comes first, nor on which way the image is stored.
 
     Args:
         network: SAM 2.
-        runs: from :func:`plan_runs`.
+        run: from :func:`plan_runs`.
         features: of a slice.
         num_slices: in the volume.
     """
-    for run in runs:
-        others: dict[int, SliceOutput] = {}
-        for index in run.slices:
-            if index in run.conditioning:
-                yield Step(index, run.objects, (), run.reverse)
-                continue
-            output = network.track(
-                features(index), index, len(run.objects), num_slices, run.reverse, run.conditioning, others
-            )
-            others[index] = output
-            yield Step(index, run.objects, tuple(output.of(number) for number in range(len(run.objects))), run.reverse)
+    others: dict[int, SliceOutput] = {}
+    count = len(run.objects)
+    for index in run.slices:
+        if index in run.conditioning:
+            yield Step(index, run.objects, (), run.reverse)
+            continue
+        others[index] = network.track(features(index), index, count, num_slices, run.reverse, run.conditioning, others)
+        yield Step(index, run.objects, tuple(others[index].of(number) for number in range(count)), run.reverse)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
-from nnunetv2_sam2_3dmed.interactive.masks import slice_logits, volume_logits
-from nnunetv2_sam2_3dmed.interactive.memory import Track
+from nnunetv2_sam2_3dmed.interactive.masks import slice_logits
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_IMAGE_SIZE, DEFAULT_MODEL, choose_device, load_model
+from nnunetv2_sam2_3dmed.interactive.objects import Key, Objects, Place
 from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.propagation import plan_runs, propagate
+from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SliceMask
+from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
+from nnunetv2_sam2_3dmed.interactive.shown_image import ShownImage
 from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
 from nnunetv2_sam2_3dmed.interactive.volumes import (
     Volume,
@@ -28,71 +30,7 @@ from nnunetv2_sam2_3dmed.interactive.volumes import (
 )
 from nnunetv2_sam2_3dmed.interactive.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
-from nnunetv2_sam2_3dmed.network.slice_cache import MAX_BYTES, LevelFeatures
-
-HISTORY = 32  # prompts that can be undone
-DIRECTIONS = ("both", "forward", "backward")
-
-
-class SliceMask(NamedTuple):
-    """The mask of one object on one slice.
-
-    Attributes:
-        object_id: of the object.
-        axis: the slice is one along this axis of the array, 0, 1 or 2 (z, y or x).
-        index: of the slice.
-        mask: bool, the slice's two axes in the array's order.
-        logits: float32, same shape; the mask is where they are above 0.
-        quality: the IoU with the true mask that SAM 2 expects.
-    """
-
-    object_id: int
-    axis: int
-    index: int
-    mask: np.ndarray
-    logits: np.ndarray
-    quality: float
-
-
-class Progress(NamedTuple):
-    """How far a propagation is, told after every slice.
-
-    Attributes:
-        done: slices so far; one that is segmented for two batches of objects counts twice.
-        total: slices in all.
-        axis: the slices are those along this axis.
-        index: of the slice.
-        object_ids: objects whose masks on that slice are there now.
-    """
-
-    done: int
-    total: int
-    axis: int
-    index: int
-    object_ids: tuple[int, ...]
-
-
-class PromptedSlice(NamedTuple):
-    """What was said of an object on one slice.
-
-    Attributes:
-        object_id: of the object.
-        axis: the slice is one along this axis of the array.
-        index: of the slice.
-        prompt: in rows and columns of :meth:`InteractiveSession.slice_as_seen`.
-    """
-
-    object_id: int
-    axis: int
-    index: int
-    prompt: SlicePrompt
-
-
-class Key(NamedTuple):
-    """An object along an axis, which has memories of its own."""
-
-    object_id: int
-    axis: int
+from nnunetv2_sam2_3dmed.network.slice_cache import MAX_BYTES
 
 
 class InteractiveSession:
@@ -132,11 +70,8 @@ class InteractiveSession:
         network = model if isinstance(model, SAM2Base) else load_model(model, image_size)
         self._network = PromptedSAM2(network, where, precision)
         self._features = SliceFeatureCache(max_cache_bytes)
-        self._volume: Volume | None = None
-        self._window: Window | None = None
-        self._tracks: dict[Key, Track] = {}
-        self._latest: tuple[Key, int] | None = None  # index in the array
-        self._history: list[tuple[dict[Key, Track], tuple[Key, int] | None]] = []
+        self._image: ShownImage | None = None
+        self._objects = Objects()
         self._stopped = threading.Event()
 
     # ---- the image
@@ -178,8 +113,7 @@ class InteractiveSession:
         else:
             volume = volume_from_array(image, spacing, origin, direction)
         shown = choose_window(volume.array, window, volume.modality)
-        self._volume, self._window = volume, shown
-        self._features.clear()
+        self._image = ShownImage(volume, shown, self._network, self._features)
         self.reset()
         return volume
 
@@ -190,21 +124,16 @@ class InteractiveSession:
         Raises:
             PromptError: there is none.
         """
-        if self._volume is None:
-            raise PromptError("there is no image yet: call set_image first.")
-        return self._volume
+        return self._shown.volume
 
     @property
     def window(self) -> Window:
         """The intensities that are shown black and white."""
-        if self._window is None:
-            raise PromptError("there is no image yet: call set_image first.")
-        return self._window
+        return self._shown.window
 
     def slice_as_seen(self, axis: int, index: int) -> np.ndarray:
         """Grey levels (rows, columns), uint8, of slice ``index`` along ``axis``, turned as the network sees it."""
-        view = self.image.view(axis)
-        return self.window.grey(view.of(self.image.array)[view.slice_index(index, self.image.shape)])
+        return self._shown.grey(axis, index)
 
     # ---- prompts
 
@@ -229,7 +158,7 @@ class InteractiveSession:
         axis, object_id = checks.check_axis(axis), checks.check_object(object_id)
         voxels, index = checks.check_points(points, self.image.shape, axis)
         inside = checks.check_labels(labels, len(voxels))
-        seen = self._seen(voxels, axis)
+        seen = self._shown.seen_points(axis, voxels)
         self._add(Key(object_id, axis), index, lambda prompt: prompt.with_points(seen, inside))
 
     def add_scribble(self, path: Sequence[Sequence[float]], label: int = 1, object_id: int = 1, axis: int = 0) -> None:
@@ -263,7 +192,7 @@ class InteractiveSession:
         """
         axis, object_id = checks.check_axis(axis), checks.check_object(object_id)
         voxels, index = checks.check_points([corner, opposite], self.image.shape, axis, "corner of a box")
-        rows_columns = self._seen(voxels, axis)
+        rows_columns = self._shown.seen_points(axis, voxels)
         low, high = rows_columns.min(axis=0), rows_columns.max(axis=0)
         if not (high > low).all():
             first, last = (", ".join(f"{value:g}" for value in voxel) for voxel in voxels)
@@ -291,13 +220,13 @@ class InteractiveSession:
         index = checks.check_slice(index, self.image.shape, axis)
         inside = checks.check_mask(mask, self.image.shape, index, axis)
         drawn = np.ascontiguousarray(self.image.view(axis).plane(inside))
-        key = Key(object_id, axis)
-        if not drawn.any() and not self._elsewhere(key, self._in_view(axis, index)):
+        place = Place(Key(object_id, axis), self._shown.seen_index(axis, index))
+        if not drawn.any() and not self._objects.has_prompts_elsewhere(place):
             raise PromptError(
                 f"the mask of object {object_id} on slice {index} along axis {axis} is empty: say first, on another "
                 "slice, where the object is."
             )
-        self._add(key, index, lambda prompt: SlicePrompt(*SlicePrompt.empty().for_sam2(), mask=drawn))
+        self._add(place.key, index, lambda _: replace(SlicePrompt.empty(), mask=drawn))
 
     def undo(self) -> None:
         """Takes back the latest prompt with all that followed from it; earlier masks are there again.
@@ -305,13 +234,11 @@ class InteractiveSession:
         Raises:
             PromptError: there is nothing to undo.
         """
-        if not self._history:
-            raise PromptError("there is nothing to undo.")
-        self._tracks, self._latest = self._history.pop()
+        self._objects.undo()
 
     def reset(self) -> None:
         """Forgets all objects; the image and the features of its slices stay."""
-        self._tracks, self._latest, self._history = {}, None, []
+        self._objects = Objects()
 
     def remove_object(self, object_id: int) -> None:
         """Forgets an object; :meth:`undo` brings it back.
@@ -319,23 +246,19 @@ class InteractiveSession:
         Raises:
             PromptError: there is no such object.
         """
-        self._check_known(object_id)
-        self._keep_for_undo()
-        self._tracks = {key: track for key, track in self._tracks.items() if key.object_id != object_id}
-        if self._latest is not None and self._latest[0].object_id == object_id:
-            self._latest = None
+        self._objects.remove(object_id)
 
     @property
     def object_ids(self) -> list[int]:
         """The objects that have a prompt."""
-        return sorted({key.object_id for key in self._tracks})
+        return self._objects.ids
 
     @property
     def prompts(self) -> list[PromptedSlice]:
         """All slices with prompts."""
         return [
-            PromptedSlice(*key, self._in_view(key.axis, index), prompt)
-            for key, track in sorted(self._tracks.items(), key=lambda item: item[0])
+            PromptedSlice(*key, self._shown.seen_index(key.axis, index), prompt)
+            for key, track in sorted(self._objects.tracks.items(), key=lambda item: item[0])
             for index, prompt in sorted(track.prompts.items())
         ]
 
@@ -355,25 +278,24 @@ class InteractiveSession:
             PromptError: there is neither a prompt nor a mask on that slice; or SAM 2 sees nothing where the first
                 prompts of an object are, which are then taken back.
         """
-        if self._latest is None and (object_id is None or axis is None or index is None):
+        latest = self._objects.latest
+        if latest is None and (object_id is None or axis is None or index is None):
             raise PromptError("there is no prompt yet: add points, a box, a mask or a scribble first.")
-        if self._latest is not None:
-            (latest_object, latest_axis), latest_index = self._latest
-            object_id = latest_object if object_id is None else object_id
-            axis = latest_axis if axis is None else axis
-            index = latest_index if index is None else index
+        if latest is not None:
+            object_id = latest.key.object_id if object_id is None else object_id
+            axis = latest.key.axis if axis is None else axis
+            index = self._shown.seen_index(latest.key.axis, latest.index) if index is None else index
         assert object_id is not None and axis is not None and index is not None
         key = Key(checks.check_object(object_id), checks.check_axis(axis))
-        self._check_known(key.object_id)
+        self._objects.check_known(key.object_id)
         index = checks.check_slice(index, self.image.shape, key.axis)
-        seen_index = self._in_view(key.axis, index)
-        track = self._tracks.get(key, Track())
-        if seen_index in track.unanswered:
-            self._answer(key, seen_index)
-            track = self._tracks[key]
+        place = Place(key, self._shown.seen_index(key.axis, index))
+        if place.index in self._objects.track(key).unanswered:
+            self._segmenter.answer(place)
+        track = self._objects.track(key)
         view = self.image.view(key.axis)
-        logits = slice_logits(track, seen_index, view.shape(self.image.shape)[1:])
-        output = track.output(seen_index)
+        logits = slice_logits(track, place.index, self._shown.seen_shape(key.axis)[1:])
+        output = track.output(place.index)
         if logits is None or output is None:
             raise PromptError(
                 f"object {object_id} has neither a prompt nor a mask on slice {index} along axis {axis}: add a prompt "
@@ -412,39 +334,7 @@ class InteractiveSession:
                 first prompts are.
         """
         self._stopped.clear()
-        if direction not in DIRECTIONS:
-            raise PromptError(f"direction is {direction!r}, but must be one of {', '.join(DIRECTIONS)}.")
-        keys = self._keys(object_ids, axis)
-        axes = sorted({key.axis for key in keys})
-        ranges = {a: self._range(slices, a) for a in axes}
-        for key in keys:
-            self._check_sources(key, ranges[key.axis])
-        for key in keys:
-            for index in sorted(self._tracks[key].unanswered):
-                self._answer(key, index)
-        for key in keys:
-            self._remember_answers(key)
-        runs = {}
-        for a in axes:
-            flipped = self.image.view(a).flips[0]
-            ways = {"both": (False, True), "forward": (flipped,), "backward": (not flipped,)}[direction]
-            conditioning = {key.object_id: self._tracks[key].conditioning for key in keys if key.axis == a}
-            runs[a] = plan_runs(conditioning, *ranges[a], ways)
-        total = sum(len(run.slices) for along in runs.values() for run in along)
-        done = 0
-        for a, along in runs.items():
-            depth = self.image.shape[a]
-            for step in propagate(self._network, along, lambda i, a=a: self._features_of(a, i), depth):  # type: ignore[misc]
-                for number, object_id in enumerate(step.objects):
-                    key = Key(object_id, a)
-                    outputs = {step.index: step.outputs[number]} if step.outputs else {}
-                    self._tracks[key] = self._tracks[key].with_tracked(outputs, {step.index: step.reverse})
-                done += 1
-                if progress is not None:
-                    progress(Progress(done, total, a, self._in_view(a, step.index), step.objects))
-                if self._stopped.is_set():
-                    return done == total
-        return True
+        return self._segmenter.propagate(object_ids, axis, slices, direction, progress, self._stopped)
 
     def stop(self) -> None:
         """Ends the running :meth:`propagate` after the slice that it is at; from any thread, or from ``progress``."""
@@ -456,7 +346,7 @@ class InteractiveSession:
         Raises:
             PromptError: there is no such object.
         """
-        return self._logits(object_id) > 0
+        return self._segmenter.logits(object_id) > 0
 
     def labels(self) -> np.ndarray:
         """All objects, uint8 or uint16 (z, y, x): their numbers, and 0. Where objects overlap the surer one counts."""
@@ -464,7 +354,7 @@ class InteractiveSession:
         labels = np.zeros(self.image.shape, dtype=np.uint8 if max(known, default=0) < 256 else np.uint16)
         best = np.zeros(self.image.shape, dtype=np.float16)
         for object_id in known:
-            logits = self._logits(object_id)
+            logits = self._segmenter.logits(object_id)
             higher = logits > best
             labels[higher] = object_id
             np.copyto(best, logits, where=higher)
@@ -493,133 +383,24 @@ class InteractiveSession:
 
     # ---- what these are made of
 
-    def _seen(self, voxels: np.ndarray, axis: int) -> np.ndarray:
-        """Voxels (N, 3) -> row and column (N, 2) in the view."""
-        return self.image.view(axis).points(voxels, self.image.shape)[:, 1:]
+    @property
+    def _shown(self) -> ShownImage:
+        if self._image is None:
+            raise PromptError("there is no image yet: call set_image first.")
+        return self._image
 
-    def _in_view(self, axis: int, index: int) -> int:
-        """A slice's index in the array -> in the view, and the other way round."""
-        return self.image.view(axis).slice_index(index, self.image.shape)
-
-    def _features_of(self, axis: int, seen_index: int) -> LevelFeatures:
-        index = self._in_view(axis, seen_index)
-        return self._features.get((axis, index), lambda: self._network.encode(self.slice_as_seen(axis, index)))
-
-    def _keep_for_undo(self) -> None:
-        self._history.append((dict(self._tracks), self._latest))
-        del self._history[:-HISTORY]
+    @property
+    def _segmenter(self) -> Segmenter:
+        return Segmenter(self._network, self._shown, self._objects)
 
     def _add(self, key: Key, index: int, change: Callable[[SlicePrompt], SlicePrompt]) -> None:
-        grey = self.slice_as_seen(key.axis, index)
+        """Changes what is said of slice ``index`` of the array."""
+        grey = self._shown.grey(key.axis, index)
         if grey.min() == grey.max():
             raise PromptError(
                 f"slice {index} along axis {key.axis} shows nothing: all of it has the grey level {grey.flat[0]} in "
                 f"the window from {self.window.low:g} to {self.window.high:g}; choose another slice or window."
             )
-        seen_index = self._in_view(key.axis, index)
-        track = self._tracks.get(key, Track())
-        prompt = change(track.prompts.get(seen_index, SlicePrompt.empty()))
-        self._keep_for_undo()
-        self._tracks[key] = track.prompted(seen_index, prompt)
-        self._latest = (key, index)
-
-    def _elsewhere(self, key: Key, seen_index: int) -> bool:
-        """Whether the object has prompts on another slice."""
-        return any(index != seen_index for index in self._tracks.get(key, Track()).prompts)
-
-    def _answer(self, key: Key, index: int) -> None:
-        """Asks SAM 2 about the prompts on a slice of the view."""
-        track = self._tracks[key]
-        before = track.output(index)
-        reverse = track.reverse.get(index, False)
-        shape = self.image.view(key.axis).shape(self.image.shape)
-        output = self._network.answer(
-            self._features_of(key.axis, index),
-            index,
-            track.prompts[index],
-            shape[1:],
-            shape[0],
-            first_look=index not in track.reverse,
-            reverse=reverse,
-            previous=None if before is None else before.logits,
-            conditioning=track.conditioning,
-            others={i: found for i, found in track.tracked.items() if track.reverse.get(i) == reverse},
-        )
-        if not bool((output.logits > 0).any()) and not self._elsewhere(key, index):
-            self._take_back(key, index)
-            raise PromptError(
-                f"SAM 2 sees no object at the prompts of object {key.object_id} on slice "
-                f"{self._in_view(key.axis, index)} along axis {key.axis}: they were taken back, try a box or other "
-                "points."
-            )
-        self._tracks[key] = track.with_answer(index, output)
-
-    def _take_back(self, key: Key, index: int) -> None:
-        """Forgets the prompts on a slice that were not answered yet, and only these."""
-        states: list[Mapping[Key, Track]] = [tracks for tracks, _ in self._history]
-        answered = [state.get(key, Track()) for state in states if index not in state.get(key, Track()).unanswered]
-        if self._latest is not None and self._latest == (key, self._in_view(key.axis, index)) and self._history:
-            self._latest = self._history.pop()[1]
-        if answered and answered[-1].prompts:
-            self._tracks[key] = answered[-1]
-        else:
-            del self._tracks[key]
-
-    def _remember_answers(self, key: Key) -> None:
-        track = self._tracks[key]
-        remembered = {
-            index: self._network.remember(self._features_of(key.axis, index), output)
-            for index, output in track.answered.items()
-        }
-        self._tracks[key] = track.with_conditioning(remembered)
-
-    def _check_known(self, object_id: int) -> None:
-        if object_id not in self.object_ids:
-            known = ", ".join(map(str, self.object_ids)) or "none"
-            raise PromptError(f"there is no object {object_id} (there are: {known}): add a prompt for it first.")
-
-    def _keys(self, object_ids: Sequence[int] | None, axis: int | None) -> list[Key]:
-        for object_id in object_ids or ():
-            self._check_known(object_id)
-        keys = [
-            key
-            for key in sorted(self._tracks)
-            if (object_ids is None or key.object_id in object_ids)
-            and (axis is None or key.axis == checks.check_axis(axis))
-        ]
-        if not keys:
-            where = "" if axis is None else f" along axis {axis}"
-            raise PromptError(
-                f"there are no prompts{where} to propagate from: add points, a box, a mask or a scribble."
-            )
-        return keys
-
-    def _range(self, slices: tuple[int, int] | None, axis: int) -> tuple[int, int]:
-        """First and last slice, in the view."""
-        depth = self.image.shape[axis]
-        first, last = (0, depth - 1) if slices is None else slices
-        for index in (first, last):
-            checks.check_slice(index, self.image.shape, axis)
-        if first > last:
-            raise PromptError(f"the slices go from {first} to {last}, but the first must not be behind the last.")
-        ends = sorted((self._in_view(axis, first), self._in_view(axis, last)))
-        return ends[0], ends[1]
-
-    def _check_sources(self, key: Key, ends: tuple[int, int]) -> None:
-        sources = self._tracks[key].sources()
-        if not any(ends[0] <= index <= ends[1] for index in sources):
-            first, last = sorted(self._in_view(key.axis, index) for index in ends)
-            there = ", ".join(str(index) for index in sorted(self._in_view(key.axis, i) for i in sources))
-            raise PromptError(
-                f"object {key.object_id} has no prompt on slices {first} to {last} along axis {key.axis}, only on "
-                f"{there}: add one there, or choose other slices."
-            )
-
-    def _logits(self, object_id: int) -> np.ndarray:
-        self._check_known(object_id)
-        unanswered = [(key, i) for key, track in self._tracks.items() for i in track.unanswered]
-        for key, index in unanswered:
-            if key.object_id == object_id:
-                self._answer(key, index)
-        tracks = {key.axis: track for key, track in self._tracks.items() if key.object_id == object_id}
-        return volume_logits(tracks, self.image)
+        place = Place(key, self._shown.seen_index(key.axis, index))
+        before = self._objects.track(key).prompts.get(place.index, SlicePrompt.empty())
+        self._objects.add_prompt(place, change(before))

@@ -260,13 +260,13 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(session, name):
     session.set_image(array, SPACING)
     session.add_box(*BOX)
     session.predict_slice()
-    tracks, history, image = dict(session._tracks), len(session._history), session.image
+    tracks, history, image = dict(session._objects.tracks), len(session._objects._history), session.image
     mistake, said = MISTAKES[name]
     with pytest.raises(UserError, match=said) as raised:
         mistake(session)
     assert "\n" not in str(raised.value)
     assert isinstance(raised.value, ValueError) or name in ("4D", "NaN voxels", "no file", "window")
-    assert session._tracks == tracks and len(session._history) == history and session.image is image
+    assert session._objects.tracks == tracks and len(session._objects._history) == history and session.image is image
     assert session.propagate()
 
 
@@ -337,6 +337,6 @@ def test_bfloat16_gives_nearly_the_same(ready, weights):
 def test_nothing_of_a_session_needs_gradients(ready):
     ready.add_box(*BOX)
     ready.propagate()
-    output = next(iter(ready._tracks.values())).output(6)
+    output = next(iter(ready._objects.tracks.values())).output(6)
     assert output is not None and not output.logits.requires_grad
     assert torch.is_grad_enabled()
