@@ -187,7 +187,8 @@ class PromptedSAM2:
             **step,
         )
         _, _, qualities, logits, _, pointer, presence = heads
-        return SliceOutput(logits.float(), pointer, presence, qualities.float().amax(dim=-1))
+        # objects of a batch may come from points and from masks, whose parts autocast leaves in different precisions
+        return SliceOutput(logits.float(), pointer.float(), presence.float(), qualities.float().amax(dim=-1))
 
     def _remember(self, features: LevelFeatures, output: SliceOutput, prompted: bool) -> SliceOutput:
         size = (self.image_size, self.image_size)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from tests.interactive.reference import Reference, build, random_weights
 
 DATA = Path(os.environ.get("SAM2_3dMed_data", Path(__file__).parents[3] / "shared" / "data"))
@@ -37,12 +38,18 @@ def weights() -> dict[str, torch.Tensor]:
     return random_weights()
 
 
+@pytest.fixture(scope="session")
+def model(weights) -> SAM2Base:
+    """Sessions change nothing of it."""
+    return build(weights)
+
+
 @pytest.fixture
-def session(weights) -> InteractiveSession:
+def session(model) -> InteractiveSession:
     """A float32 session on slices of 64 pixels, without an image."""
-    return InteractiveSession(build(weights), device="cpu", precision="float32")
+    return InteractiveSession(model, device="cpu", precision="float32")
 
 
-@pytest.fixture
-def reference(weights, tmp_path) -> Reference:
-    return Reference(weights, tmp_path)
+@pytest.fixture(scope="session")
+def reference(weights, tmp_path_factory) -> Reference:
+    return Reference(weights, tmp_path_factory.mktemp("video"))
