@@ -29,8 +29,9 @@ class SliceOutput(NamedTuple):
 
     def of(self, number: int) -> SliceOutput:
         """The output for one of the N objects alone."""
-        parts = [None if part is None else part[number : number + 1] for part in self]
-        return SliceOutput._make(parts)  # type: ignore[arg-type]
+        one = slice(number, number + 1)
+        memory = None if self.memory is None else self.memory[one]
+        return SliceOutput(self.logits[one], self.pointer[one], self.presence[one], self.quality[one], memory)
 
     def for_sam2(self, places: torch.Tensor | None) -> dict[str, Any]:
         """As ``SAM2Base`` has it in its dictionaries; ``places`` (1, M, S/16, S/16) encodes those in ``memory``."""
@@ -47,8 +48,14 @@ def join(outputs: list[SliceOutput]) -> SliceOutput:
     """Outputs for several objects on one slice, as one of all of them."""
     if len(outputs) == 1:
         return outputs[0]
-    parts = [None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs)]
-    return SliceOutput._make(parts)  # type: ignore[arg-type]
+    memories = [output.memory for output in outputs if output.memory is not None]
+    return SliceOutput(
+        torch.cat([output.logits for output in outputs]),
+        torch.cat([output.pointer for output in outputs]),
+        torch.cat([output.presence for output in outputs]),
+        torch.cat([output.quality for output in outputs]),
+        torch.cat(memories) if len(memories) == len(outputs) else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from nnunetv2_sam2_3dmed.commands import segment
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import KINDS
 from tests.interactive.dicom_files import write_series
 from tests.interactive.reference import SIZE, TINY, phantom, random_weights
 
@@ -48,6 +50,10 @@ def expected(model, path, *calls):
 
 def read(path):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def test_there_is_an_option_for_every_kind_of_prompt():
+    assert segment._KINDS == KINDS
 
 
 def test_one_image(run, model, image, tmp_path, capsys):
