@@ -79,7 +79,8 @@ def _draw_mask(panel: Axes, mask: np.ndarray, colour: str) -> None:
     fill[..., :3] = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     fill[..., 3] = FILL_OPACITY * mask
     panel.imshow(fill, aspect=panel.get_aspect(), interpolation="nearest")
-    panel.contour(mask, levels=[0.5], colors=[colour], linewidths=1.0)
+    if not mask.all():  # a mask without an edge has no outline
+        panel.contour(mask, levels=[0.5], colors=[colour], linewidths=1.0)
 
 
 def _draw_prompts(panel: Axes, session: InteractiveSession, axis: int, index: int) -> None:
