@@ -143,9 +143,10 @@ def test_where_objects_overlap_the_surer_one_counts(ready):
     labels, first, second = ready.labels(), ready.mask(1), ready.mask(7)
     assert labels.dtype == np.uint8 and set(np.unique(labels)) <= {0, 1, 7}
     np.testing.assert_array_equal(labels > 0, first | second)
-    both = [ready.predict_slice(number, 0, 5).logits for number in (1, 7)]
+    # at half precision, where logits of random weights are often equal
+    both = [ready.predict_slice(number, 0, 5).logits.astype(np.float16) for number in (1, 7)]
     expected = np.where(np.maximum(*both) > 0, np.where(both[0] >= both[1], 1, 7), 0)
-    assert (labels[5] == expected).mean() > 0.999  # but for ties at half precision
+    np.testing.assert_array_equal(labels[5], expected)
 
 
 def test_axes_are_averaged_where_they_meet(ready):
