@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=12, help="slices (default: %(default)s)")
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3])
-    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"], help="to be timed; none: no times")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     logging.disable(logging.INFO)
@@ -199,6 +199,8 @@ def main() -> None:
             "seconds": {},
         }
         print(json.dumps(result, indent=2), flush=True)
+        if args.output is not None:
+            write_text(args.output, json.dumps(result, indent=2) + "\n")
         for precision in args.precisions:
             for objects in args.objects:
                 name = f"{precision}, {objects} object{'s' if objects > 1 else ''}"
