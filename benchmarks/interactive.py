@@ -28,14 +28,25 @@ from nnunetv2_sam2_3dmed.network.precision import autocast
 from tests.interactive.reference import Reference, build, image_predictor, random_weights
 
 
-def seconds(call: Callable[[], object], repetitions: int = 1) -> float:
-    """The median of the wall-clock times of ``call``."""
-    times = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return round(statistics.median(times), 4)
+class Clock:
+    """Measures calls.
+
+    Args:
+        processor: counts the processor time of this process, which other processes hardly change, instead of the time
+            that passes.
+    """
+
+    def __init__(self, processor: bool):
+        self.now = time.process_time if processor else time.perf_counter
+
+    def seconds(self, call: Callable[[], object], repetitions: int = 1) -> float:
+        """The median time of ``call``."""
+        times = []
+        for _ in range(repetitions):
+            start = self.now()
+            call()
+            times.append(self.now() - start)
+        return round(statistics.median(times), 4)
 
 
 class Comparison:
@@ -117,36 +128,36 @@ class Comparison:
             "foreground": float((logits > 0).mean()),
         }
 
-    def times(self, precision: str, objects: int) -> dict[str, dict[str, float]]:
+    def times(self, precision: str, objects: int, clock: Clock) -> dict[str, dict[str, float]]:
         """Seconds of ours and of SAM2VideoPredictor, under the same precision."""
         session = self.session(precision)
         ours: dict[str, float] = {}
         device = session._network.device
         self.add_boxes(session, objects)
-        ours["first box on a new slice"] = seconds(lambda: session.predict_slice(1))
+        ours["first box on a new slice"] = clock.seconds(lambda: session.predict_slice(1))
         rows = iter(range(5, 100))
 
         def click() -> None:
             session.add_points([(self.middle, next(rows), 20)], 0)
             session.predict_slice()
 
-        ours["click on a known slice"] = seconds(click, 9)
+        ours["click on a known slice"] = clock.seconds(click, 9)
         session.reset()
         self.add_boxes(session, objects)
-        ours["volume, both ways"] = seconds(session.propagate)
+        ours["volume, both ways"] = clock.seconds(session.propagate)
         session.add_points([(self.middle + 1, 20, 20)], 0)
-        ours["correction on another slice"] = seconds(session.predict_slice)
-        ours["volume again"] = seconds(session.propagate)
+        ours["correction on another slice"] = clock.seconds(session.predict_slice)
+        ours["volume again"] = clock.seconds(session.propagate)
 
         theirs: dict[str, float] = {}
         predictor = self.reference.predictor
         with autocast(device, precision):
             state = self.reference.start(session)
             box = self.seen(session, self.boxes[0])
-            theirs["first box on a new slice"] = seconds(
+            theirs["first box on a new slice"] = clock.seconds(
                 lambda: predictor.add_new_points_or_box(state, self.middle, 1, box=box)
             )
-            theirs["click on a known slice"] = seconds(
+            theirs["click on a known slice"] = clock.seconds(
                 lambda: predictor.add_new_points_or_box(
                     state, self.middle, 1, points=[(20, next(rows))], labels=[0], clear_old_points=False
                 ),
@@ -157,12 +168,12 @@ class Comparison:
                 self.reference_way(session, objects, False)
                 self.reference_way(session, objects, True)
 
-            theirs["volume, both ways"] = seconds(whole)
+            theirs["volume, both ways"] = clock.seconds(whole)
             state = self.reference.start(session)
             for number, one in enumerate(self.boxes[:objects], start=1):
                 predictor.add_new_points_or_box(state, self.middle, number, box=self.seen(session, one))
             self.reference.propagate(state)
-            theirs["correction on another slice"] = seconds(
+            theirs["correction on another slice"] = clock.seconds(
                 lambda: predictor.add_new_points_or_box(state, self.middle + 1, 1, points=[(20, 20)], labels=[0])
             )
 
@@ -170,7 +181,7 @@ class Comparison:
                 self.reference.propagate(state)
                 self.reference.propagate(state, reverse=True)
 
-            theirs["volume again"] = seconds(again)
+            theirs["volume again"] = clock.seconds(again)
         return {
             step: {"ours": ours[step], "theirs": theirs[step], "ratio": round(theirs[step] / ours[step], 2)}
             for step in ours
@@ -184,8 +195,10 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"], help="to be timed; none: no times")
+    parser.add_argument("--processor-time", action="store_true", help="where other things run: with OMP_NUM_THREADS=1")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
+    clock = Clock(args.processor_time)
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as folder:
         comparison = Comparison(args.image, args.depth, args.image_size, Path(folder))
@@ -195,6 +208,7 @@ def main() -> None:
             "torch": torch.__version__,
             "image": f"{args.image.name}, {' x '.join(map(str, comparison.volume.shape))}",
             "image_size": args.image_size,
+            "clock": "processor time" if args.processor_time else "wall-clock time",
             "differences": comparison.differences(),
             "seconds": {},
         }
@@ -204,7 +218,7 @@ def main() -> None:
         for precision in args.precisions:
             for objects in args.objects:
                 name = f"{precision}, {objects} object{'s' if objects > 1 else ''}"
-                result["seconds"][name] = comparison.times(precision, objects)
+                result["seconds"][name] = comparison.times(precision, objects, clock)
                 print(name, json.dumps(result["seconds"][name], indent=2), flush=True)
                 if args.output is not None:
                     write_text(args.output, json.dumps(result, indent=2) + "\n")
