@@ -92,9 +92,10 @@ class Comparison:
         for number, box in enumerate(self.boxes[:objects], start=1):
             session.add_box((self.middle, *box[:2]), (self.middle, *box[2:]), number)
 
-    def reference_way(self, session: InteractiveSession, objects: int, reverse: bool) -> dict[int, np.ndarray]:
+    def reference_way(
+        self, session: InteractiveSession, state: dict, objects: int, reverse: bool
+    ) -> dict[int, np.ndarray]:
         """From a fresh state, as MedSAM2 does each direction; in the reversed video for the way back."""
-        state = self.reference.start(session, reverse=reverse)
         index = self.depth - 1 - self.middle if reverse else self.middle
         for number, box in enumerate(self.boxes[:objects], start=1):
             self.reference.predictor.add_new_points_or_box(state, index, number, box=self.seen(session, box))
@@ -113,7 +114,8 @@ class Comparison:
         session.propagate()
         worst = {}
         for reverse in (False, True):
-            expected = self.reference_way(session, 2, reverse)
+            state = self.reference.start(session, reverse=reverse)
+            expected = self.reference_way(session, state, 2, reverse)
             worst[reverse] = max(
                 np.abs(view.plane_back(logits[k]) - session.predict_slice(k + 1, 0, frame).logits).max()
                 for frame, logits in expected.items()
@@ -142,7 +144,7 @@ class Comparison:
             session.predict_slice()
 
         ours["click on a known slice"] = clock.seconds(click, 9)
-        session.reset()
+        session = self.session(precision)
         self.add_boxes(session, objects)
         ours["volume, both ways"] = clock.seconds(session.propagate)
         session.add_points([(self.middle + 1, 20, 20)], 0)
@@ -164,9 +166,11 @@ class Comparison:
                 9,
             )
 
+            fresh = {reverse: self.reference.start(session, reverse=reverse) for reverse in (False, True)}
+
             def whole() -> None:
-                self.reference_way(session, objects, False)
-                self.reference_way(session, objects, True)
+                for reverse, beginning in fresh.items():
+                    self.reference_way(session, beginning, objects, reverse)
 
             theirs["volume, both ways"] = clock.seconds(whole)
             state = self.reference.start(session)
