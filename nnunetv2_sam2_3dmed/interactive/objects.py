@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from nnunetv2_sam2_3dmed.interactive.memory import Track
@@ -17,7 +18,8 @@ class Key(NamedTuple):
     axis: int
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """A slice (of the view) of an object."""
 
     key: Key

@@ -37,11 +37,11 @@ class View(NamedTuple):
 
     def of(self, array: np.ndarray) -> np.ndarray:
         """``array`` (z, y, x) as slices x rows x columns; shares its memory."""
-        return np.flip(array.transpose(self.order), [k for k, flip in enumerate(self.flips) if flip])
+        return np.flip(array.transpose(self.order), tuple(k for k, flip in enumerate(self.flips) if flip))
 
     def back(self, seen: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`of`."""
-        return np.flip(seen, [k for k, flip in enumerate(self.flips) if flip]).transpose(np.argsort(self.order))
+        return np.flip(seen, tuple(k for k, flip in enumerate(self.flips) if flip)).transpose(np.argsort(self.order))
 
     def points(self, points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """Voxel coordinates (N, 3) of an array (z, y, x) of ``shape`` -> slice, row, column."""
@@ -56,11 +56,11 @@ class View(NamedTuple):
     def plane(self, plane: np.ndarray) -> np.ndarray:
         """A slice of the array, its two other axes in the array's order -> rows x columns."""
         swapped = plane if self.order[1] < self.order[2] else plane.T
-        return np.flip(swapped, [k for k in (0, 1) if self.flips[k + 1]])
+        return np.flip(swapped, tuple(k for k in (0, 1) if self.flips[k + 1]))
 
     def plane_back(self, seen: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`plane`."""
-        turned = np.flip(seen, [k for k in (0, 1) if self.flips[k + 1]])
+        turned = np.flip(seen, tuple(k for k in (0, 1) if self.flips[k + 1]))
         return turned if self.order[1] < self.order[2] else turned.T
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from nnunetv2_sam2_3dmed.interactive.memory import SliceOutput, join
@@ -13,7 +14,8 @@ from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 MAX_BATCH = 8
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """One slice for a batch of objects.
 
     Attributes:

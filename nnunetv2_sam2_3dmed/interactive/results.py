@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 
 
-class SliceMask(NamedTuple):
+@dataclass(frozen=True)
+class SliceMask:
     """The mask of one object on one slice.
 
     Attributes:
@@ -29,7 +30,8 @@ class SliceMask(NamedTuple):
     quality: float
 
 
-class Progress(NamedTuple):
+@dataclass(frozen=True)
+class Progress:
     """How far a propagation is, told after every slice.
 
     Attributes:
@@ -47,7 +49,8 @@ class Progress(NamedTuple):
     object_ids: tuple[int, ...]
 
 
-class PromptedSlice(NamedTuple):
+@dataclass(frozen=True)
+class PromptedSlice:
     """What was said of an object on one slice.
 
     Attributes:

@@ -79,7 +79,7 @@ class Segmenter:
         Raises:
             PromptError: it sees nothing where the first prompts of an object are; they are taken back.
         """
-        key, index = place
+        key, index = place.key, place.index
         track = self.objects.track(key)
         before = track.output(index)
         reverse = track.reverse.get(index, False)

@@ -121,7 +121,8 @@ def volume_from_sitk(image: sitk.Image, name: str, modality: str | None = None) 
             f"{name} has {image.GetNumberOfComponentsPerPixel()} channels, but an image of one is needed: take one."
         )
     while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
-        image = image[(*[slice(None)] * (image.GetDimension() - 1), 0)]
+        first = (slice(None),) * (image.GetDimension() - 1) + (0,)
+        image = image[first]
     if image.GetDimension() != 3:
         raise UserError(
             f"{name} has {image.GetDimension()} dimensions ({_by(image.GetSize())} voxels), but an image of three is "
