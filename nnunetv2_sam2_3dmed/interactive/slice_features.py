@@ -11,8 +11,8 @@ from nnunetv2_sam2_3dmed.network.slice_cache import MAX_BYTES, LevelFeatures
 class SliceFeatureCache:
     """Features by the name of their slice; those not used for longest go first.
 
-    A slice of 512 pixels takes 4.2 MB in float32 and less in bfloat16, four times as much at 1024 pixels: the 2 GiB of
-    the default hold at least 500 slices of 512 pixels.
+    A slice of 512 pixels takes 4.2 MB in float32 and 2.6 MB in bfloat16, four times as much at 1024 pixels: the 2 GiB
+    of the default hold 500 to 800 slices of 512 pixels.
 
     Args:
         max_bytes: bound on the memory of what is kept; the slice asked for last is kept even if it alone is larger.
