@@ -49,14 +49,18 @@ class PromptedSAM2:
         self._memory_position: torch.Tensor | None = None
         self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
         self._std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
-        with self._running():
+        with self.running():
             pass  # a precision that there is not is found now
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
+        """What every step runs in. Around several steps, the weights are cast to another precision once for all.
+
+        Not in torch's inference mode, in which autocast would cast them again for each use.
+        """
         tokens = self.feature_sizes[-1][0] * self.feature_sizes[-1][1]
         with (
-            torch.inference_mode(),
+            torch.no_grad(),
             autocast(self.device, self.precision),
             attention_kernels(self.device, tokens),
         ):
@@ -73,7 +77,7 @@ class PromptedSAM2:
 
     def encode(self, grey: np.ndarray) -> LevelFeatures:
         """All that is computed of a slice (rows, columns) whatever the prompts: three levels, (1, channels, h, w)."""
-        with self._running():
+        with self.running():
             encoded = self.model.forward_image(self.image(grey))
             if self._position is None:
                 self._position = encoded["vision_pos_enc"][-1].flatten(2).permute(2, 0, 1)  # (h w, 1, C)
@@ -120,7 +124,7 @@ class PromptedSAM2:
             }
             if previous is not None:
                 previous = previous.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
-        with self._running():
+        with self.running():
             return self._step(
                 features,
                 1,
@@ -145,7 +149,7 @@ class PromptedSAM2:
         others: Memories,
     ) -> SliceOutput:
         """The masks of N objects on a slice without prompts, remembered; memories are of these N objects."""
-        with self._running():
+        with self.running():
             output = self._step(
                 features,
                 num_objects,
@@ -162,7 +166,7 @@ class PromptedSAM2:
 
     def remember(self, features: LevelFeatures, output: SliceOutput) -> SliceOutput:
         """The output for a slice with prompts, with its memory."""
-        with self._running():
+        with self.running():
             return self._remember(features, output, prompted=True)
 
     def _mask(self, mask: np.ndarray) -> torch.Tensor:

@@ -59,18 +59,19 @@ class Segmenter:
         runs = [(a, run) for a in axes for run in self._runs(keys, a, ranges[a], direction)]
         total = sum(len(run.slices) for _, run in runs)
         done = 0
-        for a, run in runs:
-            for step in propagate(self.network, run, partial(self.image.features, a), self.image.volume.shape[a]):
-                for number, object_id in enumerate(step.objects):
-                    key = Key(object_id, a)
-                    outputs = {step.index: step.outputs[number]} if step.outputs else {}
-                    track = self.objects.track(key).with_tracked(outputs, {step.index: step.reverse})
-                    self.objects.tracks[key] = track
-                done += 1
-                if progress is not None:
-                    progress(Progress(done, total, a, self.image.seen_index(a, step.index), step.objects))
-                if stopped.is_set():
-                    return done == total
+        with self.network.running():  # the weights are cast once for all slices
+            for a, run in runs:
+                for step in propagate(self.network, run, partial(self.image.features, a), self.image.volume.shape[a]):
+                    for number, object_id in enumerate(step.objects):
+                        key = Key(object_id, a)
+                        outputs = {step.index: step.outputs[number]} if step.outputs else {}
+                        track = self.objects.track(key).with_tracked(outputs, {step.index: step.reverse})
+                        self.objects.tracks[key] = track
+                    done += 1
+                    if progress is not None:
+                        progress(Progress(done, total, a, self.image.seen_index(a, step.index), step.objects))
+                    if stopped.is_set():
+                        return done == total
         return True
 
     def answer(self, place: Place) -> None:
