@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -39,16 +39,17 @@ KINDS = {
 }
 
 
-def seconds(call: Callable[[], object], device: torch.device, runs: int = 3) -> float:
-    """The median of several runs, after one that is not counted."""
-    times = []
-    for _ in range(runs + 1):
-        begun = perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(perf_counter() - begun)
-    return median(times[1:])
+def in_turns(calls: Sequence[Callable[[], object]], device: torch.device, rounds: int = 5) -> list[float]:
+    """The median seconds of each call; they take turns, and the first round is not counted."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds + 1):
+        for own, call in zip(times, calls, strict=True):
+            begun = perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            own.append(perf_counter() - begun)
+    return [median(own[1:]) for own in times]
 
 
 def random_features(network: SAM2_3dMed, windows: int, device: torch.device) -> SliceFeatures:
@@ -77,22 +78,23 @@ def shares(call: Callable[[], object], device: torch.device) -> dict[str, float]
 
 def measure(image_size: int, device: torch.device) -> dict:
     network = SAM2_3dMed(1, 2, image_size=image_size, num_slices=SLICES, srpp=False, boundary=False).eval().to(device)
-    encoding, memory, casting = {}, {}, {}
+    numbers = ENCODED[image_size]
+    stacks = [torch.randn(number, 1, 1, image_size, image_size, device=device) for number in numbers]
     with network._inference_context(device):
-        for number in ENCODED[image_size]:
-            slices = torch.randn(number, 1, 1, image_size, image_size, device=device)
-            taken = seconds(lambda s=slices: network.segmentation.project(network.encoder(s)), device)
-            encoding[number] = round(1000 * taken / number, 2)
-    for number in WINDOWS[image_size]:
-        features = random_features(network, number, device)
-        for found, mode in ((memory, nullcontext()), (casting, torch.inference_mode())):
+        calls = [lambda s=slices: network.segmentation.project(network.encoder(s)) for slices in stacks]
+        encoding = {n: round(1000 * taken / n, 2) for n, taken in zip(numbers, in_turns(calls, device), strict=True)}
 
-            def propagate(features=features, context=mode):
-                with context, torch.no_grad(), network._context(device):
-                    network.segmentation.propagate(features)
+    def propagate(features: SliceFeatures, mode: AbstractContextManager) -> None:
+        with mode, torch.no_grad(), network._context(device):
+            network.segmentation.propagate(features)
 
-            found[number] = round(1000 * seconds(propagate, device) / number / SLICES, 2)
-    features = random_features(network, 1, device)
+    windows = WINDOWS[image_size]
+    modes = [(n, make) for n in windows for make in (nullcontext, torch.inference_mode)]
+    features_of = {n: random_features(network, n, device) for n in windows}
+    calls = [lambda n=n, make=make: propagate(features_of[n], make()) for n, make in modes]
+    taken = [round(1000 * t / n / SLICES, 2) for t, (n, _) in zip(in_turns(calls, device), modes, strict=True)]
+    memory, casting = dict(zip(windows, taken[::2])), dict(zip(windows, taken[1::2]))
+    features = features_of[1]
     with network._inference_context(device):
         by_kind = shares(lambda: network.segmentation.propagate(features), device)
     return {
