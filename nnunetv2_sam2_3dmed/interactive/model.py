@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import (
     read_checkpoint,
 )
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, build_sam2_base
-from nnunetv2_sam2_3dmed.report.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
 
 DEFAULT_MODEL = "MedSAM2_latest"
 DEFAULT_IMAGE_SIZE = 512  # what MedSAM2 was fine-tuned at

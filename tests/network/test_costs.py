@@ -92,7 +92,8 @@ def test_a_slice_takes_few_launches_however_many_windows_there_are(make_network)
     network = make_network(srpp=False, boundary=False, num_slices=12).eval()
     per_slice = launches(network, 1, 10) - launches(network, 1, 9)
     assert per_slice <= MOST_LAUNCHES_PER_SLICE
-    assert launches(network, 8, 9) == launches(network, 1, 9)
+    # eight times the windows: only some views become copies
+    assert launches(network, 8, 9) < 1.1 * launches(network, 1, 9)
 
 
 MOST_LAUNCHES_PER_SLICE = 480
