@@ -4,8 +4,8 @@
 
 Random weights, the tiny trunk, windows of 12 slices. Measures the seconds per slice of encoding 1 to 16 slices at once;
 of memory attention, decoder and memory encoder over 1 to 28 windows at once, also in torch's inference mode, in which
-autocast casts all weights again for each slice; and the shares of kinds of operations in the latter. Medians of several
-runs. Writes benchmarks/results/slice_steps_DEVICE.json. Nothing else should run on the machine.
+autocast casts all weights again for each slice; and the shares of kinds of operations in memory's part. Medians of
+several rounds, in which all take turns. Writes benchmarks/results/slice_steps_DEVICE.json. Nothing else should run on the machine.
 """
 
 from __future__ import annotations

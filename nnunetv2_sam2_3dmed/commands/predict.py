@@ -1,4 +1,4 @@
-"""Predict as `nnUNetv2_predict` does, in larger batches: the same segmentations, sooner.
+"""Predict as `nnUNetv2_predict` does, in larger batches: the same segmentations, up to rounding.
 
     sam2_3dmed predict -d 9 -c 3d -tr SAM2_3dMedTrainer -f 0 -i IN -o OUT
     sam2_3dmed predict -m FOLDER -i IN -o OUT            a results folder TRAINER__PLANS__CONFIG, wherever it lies
