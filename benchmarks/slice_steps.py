@@ -2,10 +2,11 @@
 
     python benchmarks/slice_steps.py -device cpu
 
-Random weights, the tiny trunk, windows of 12 slices. Measures the seconds per slice of encoding 1 to 16 slices at once;
+Random weights, the tiny trunk, windows of 12 slices. Measures the seconds per slice of encoding 1 to 64 slices at once;
 of memory attention, decoder and memory encoder over 1 to 28 windows at once, also in torch's inference mode, in which
 autocast casts all weights again for each slice; and the shares of kinds of operations in memory's part. Medians of
-several rounds, in which all take turns. Writes benchmarks/results/slice_steps_DEVICE.json. Nothing else should run on the machine.
+several rounds, in which all take turns. Writes benchmarks/results/slice_steps_DEVICE.json. Nothing else should run on
+the machine.
 """
 
 from __future__ import annotations
