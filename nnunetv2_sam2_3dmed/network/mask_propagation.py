@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
-from nnunetv2_sam2_3dmed.network.sam2_modules import MaskDecoder, SAM2Base, get_1d_sine_pe
+from nnunetv2_sam2_3dmed.network.mask_decoder import HypernetworkLayer, ManyMaskDecoder
+from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, get_1d_sine_pe
 from nnunetv2_sam2_3dmed.network.self_sorting import SliceSummary, memories_to_attend
 from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
 
@@ -30,6 +31,18 @@ class Memory(NamedTuple):
     spatial: torch.Tensor
     pointer: torch.Tensor
     summary: SliceSummary | None = None
+
+
+class ForAllSlices(NamedTuple):
+    """What decoding needs that no slice changes.
+
+    Attributes:
+        place: the encoding (1, C, H', W') of the places in a slice.
+        hypernetworks: of all masks.
+    """
+
+    place: torch.Tensor
+    hypernetworks: Sequence[HypernetworkLayer]
 
 
 class MaskPropagation(nn.Module):
@@ -78,7 +91,7 @@ class MaskPropagation(nn.Module):
 
         self.memory_attention = sam2.memory_attention
         self.memory_encoder = sam2.memory_encoder
-        self.mask_decoder = self._decoder_for_masks(sam2, num_masks)
+        self.mask_decoder = ManyMaskDecoder(sam2.sam_mask_decoder, num_masks)
         self.pointer_projection = sam2.obj_ptr_proj
         self.pointer_distance_projection = sam2.obj_ptr_tpos_proj
         self.memory_age = sam2.maskmem_tpos_enc
@@ -96,21 +109,6 @@ class MaskPropagation(nn.Module):
             self.memory_encoder.mask_downsampler.encoder[0] = nn.Conv2d(
                 num_masks, first.out_channels, first.kernel_size, first.stride, first.padding
             )
-
-    @staticmethod
-    def _decoder_for_masks(sam2: SAM2Base, num_masks: int) -> MaskDecoder:
-        """SAM 2's decoder with ``num_masks`` mask tokens, and without the heads that nothing here uses."""
-        original = sam2.sam_mask_decoder
-        decoder = MaskDecoder(
-            transformer_dim=original.transformer_dim,
-            transformer=original.transformer,
-            num_multimask_outputs=num_masks - 1,
-            use_high_res_features=True,
-            pred_obj_scores=original.pred_obj_scores,
-        )
-        decoder.iou_prediction_head = nn.Identity()
-        decoder.pred_obj_score_head = nn.Identity()
-        return decoder
 
     def forward(self, features: SliceFeatures) -> torch.Tensor:
         """Features of B stacks of D slices -> mask logits (B, D, K, S/4, S/4)."""
@@ -154,12 +152,12 @@ class MaskPropagation(nn.Module):
             Mask logits (B, D, K, S/4, S/4).
         """
         depth = projected.stride16.shape[1]
-        place = self.place(projected.stride16.shape[-2:])
+        same = self.for_all_slices(projected.stride16.shape[-2:])
         masks = []
         for i in range(depth):
             stride4, stride8, stride16 = (level[:, i] for level in projected[:3])
             slices = SliceFeatures(stride4, stride8, stride16, projected.position)
-            step = partial(self._step, slices, place, tuple(memories), horizon, to_be_continued or i < depth - 1)
+            step = partial(self._step, slices, same, tuple(memories), horizon, to_be_continued or i < depth - 1)
             again = self.checkpointing and torch.is_grad_enabled()
             mask, memory = self._computed_again_for_backward(step, stride16) if again else step()
             masks.append(mask)
@@ -169,13 +167,13 @@ class MaskPropagation(nn.Module):
         return torch.stack(masks, dim=1)
 
     def _step(
-        self, slices: SliceFeatures, place: torch.Tensor, memories: Sequence[Memory], horizon: int, remembered: bool
+        self, slices: SliceFeatures, same: ForAllSlices, memories: Sequence[Memory], horizon: int, remembered: bool
     ) -> tuple[torch.Tensor, Memory | None]:
         """The masks (B, K, S/4, S/4) of one slice of each stack (features without D), and what is remembered of it."""
         conditioned = self.condition(slices.stride16, slices.position, memories, horizon)
         if self.fusion is not None:
             conditioned = self.fusion(conditioned, slices.stride16)
-        masks, token = self.decode(conditioned, slices.stride4, slices.stride8, place)
+        masks, token = self.decode(conditioned, slices.stride4, slices.stride8, same)
         return masks, self.remember(slices.stride16, masks, token) if remembered else None
 
     def _computed_again_for_backward(
@@ -280,12 +278,12 @@ class MaskPropagation(nn.Module):
         tokens = pointers.view(count, batch, pieces, width).transpose(1, 2).flatten(0, 1)
         return tokens, position.repeat_interleave(pieces, dim=0)
 
-    def place(self, grid: Sequence[int]) -> torch.Tensor:
-        """The decoder's encoding (1, C, H', W') of the places in a grid (H', W')."""
-        return self.position_encoding(tuple(grid)).unsqueeze(0)
+    def for_all_slices(self, grid: Sequence[int]) -> ForAllSlices:
+        """What :meth:`decode` needs for slices of a grid (H', W')."""
+        return ForAllSlices(self.position_encoding(tuple(grid)).unsqueeze(0), self.mask_decoder.hypernetworks())
 
     def decode(
-        self, features: torch.Tensor, stride4: torch.Tensor, stride8: torch.Tensor, place: torch.Tensor
+        self, features: torch.Tensor, stride4: torch.Tensor, stride8: torch.Tensor, same: ForAllSlices
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Decodes K masks of a slice without any prompt.
 
@@ -293,29 +291,23 @@ class MaskPropagation(nn.Module):
             features: (B, C, H', W'), conditioned on memory.
             stride4: (B, C/8, 4H', 4W'), the projected finest level.
             stride8: (B, C/4, 2H', 2W').
-            place: what :meth:`place` gives for H' and W'.
+            same: what :meth:`for_all_slices` gives for H' and W'.
 
         Returns:
             Mask logits (B, K, 4H', 4W') and the mean of the K mask tokens (B, C).
         """
-        batch = len(features)
-        masks, _, tokens, _ = self.mask_decoder.predict_masks(
-            image_embeddings=features,
-            image_pe=place,
-            # SAM 2 says "no point" with two tokens: the empty point, and the padding that follows any points
-            sparse_prompt_embeddings=torch.cat(
-                [self.no_point.weight.expand(batch, 2, -1), self.candidate_tokens.expand(batch, -1, -1)], dim=1
-            ),
-            dense_prompt_embeddings=self.no_mask.weight.view(1, -1, 1, 1).expand_as(features),
-            repeat_image=False,
-            high_res_features=[stride4, stride8],
-        )
+        # SAM 2 says "no point" with two tokens: the empty point, and the padding that follows any points
+        prompt = torch.cat([self.no_point.weight.expand(2, -1), self.candidate_tokens])
+        dense = features + self.no_mask.weight.view(1, -1, 1, 1)
+        masks, tokens = self.mask_decoder.decode(dense, same.place, prompt, stride4, stride8, same.hypernetworks)
         return masks.float(), tokens.mean(dim=1)
 
     def remember(self, embedding: torch.Tensor, masks: torch.Tensor, token: torch.Tensor) -> Memory:
         """Encodes a slice's features (B, C, H', W') with its mask logits (B, K, 4H', 4W') into a memory."""
         size = (self.image_size, self.image_size)
-        large = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
+        # with channels last, resizing and convolving many masks takes a third of the time
+        masks_last = masks.contiguous(memory_format=torch.channels_last)
+        large = F.interpolate(masks_last, size=size, mode="bilinear", align_corners=False)
         weights = torch.sigmoid(large) * self.mask_scale + self.mask_bias
         encoded = self.memory_encoder(embedding, weights, skip_mask_sigmoid=True)
         summary = SliceSummary.of(embedding, masks) if self.self_sorting else None

@@ -27,3 +27,9 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
         raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}.")
     enabled = precision == "bfloat16" or (precision == "auto" and has_native_bfloat16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def as_autocast_would(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor`` in the precision that autocast, where it is on, gives to products; to cast early, and only once."""
+    device = tensor.device.type
+    return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor

@@ -251,10 +251,10 @@ class SAM2_3dMed(nn.Module):
 
     def heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W), of mask logits (B, D, K, S/4, S/4)."""
-        logits = self._at_patch_size(masks, size)
-        if self.regions:
-            return logits
-        return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+        if not self.regions:
+            # the background's zeros, while they are few
+            masks = torch.cat([torch.zeros_like(masks[:, :, :1]), masks], dim=2)
+        return self._at_patch_size(masks, size)
 
     @staticmethod
     def _at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -190,13 +190,13 @@ def test_a_streamed_slice_sees_what_the_last_slice_of_a_window_sees(network):
     streamed = network.stream(volume)
     segmentation = network.segmentation
     features = network._known_features(volume)
-    place = segmentation.place((4, 4))
+    same = segmentation.for_all_slices((4, 4))
 
     def one_way(order):
         masks, memories = {}, []
         for i in order:
             conditioned = segmentation.condition(features.stride16[:, i], features.position, memories[-3:], 4)
-            mask, token = segmentation.decode(conditioned, features.stride4[:, i], features.stride8[:, i], place)
+            mask, token = segmentation.decode(conditioned, features.stride4[:, i], features.stride8[:, i], same)
             masks[i] = mask
             memories.append(segmentation.remember(features.stride16[:, i], mask, token))
         return torch.stack([masks[i] for i in range(9)], dim=1)

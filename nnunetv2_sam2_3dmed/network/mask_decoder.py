@@ -1,0 +1,102 @@
+"""SAM 2's mask decoder for many masks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from nnunetv2_sam2_3dmed.network.precision import as_autocast_would
+from nnunetv2_sam2_3dmed.network.sam2_modules import MaskDecoder
+
+
+class HypernetworkLayer(NamedTuple):
+    """One layer of the K multilayer perceptrons that make a mask's weights of its token.
+
+    Attributes:
+        weights: (K, inputs, outputs).
+        biases: (K, 1, outputs).
+    """
+
+    weights: torch.Tensor
+    biases: torch.Tensor
+
+
+class ManyMaskDecoder(MaskDecoder):
+    """SAM 2's decoder with K mask tokens and without its heads for mask quality and object presence.
+
+    Its parameters are SAM 2's by name. SAM 2 runs its hypernetworks one after the other, which suits its four; here all
+    K run as one, so that the launches of a slice do not grow with the number of classes.
+
+    Args:
+        original: SAM 2's decoder; its transformer is taken over, the rest is freshly initialised.
+        num_masks: K.
+    """
+
+    def __init__(self, original: MaskDecoder, num_masks: int):
+        super().__init__(
+            transformer_dim=original.transformer_dim,
+            transformer=original.transformer,
+            num_multimask_outputs=num_masks - 1,
+            use_high_res_features=True,
+            pred_obj_scores=original.pred_obj_scores,
+        )
+        self.iou_prediction_head = nn.Identity()
+        self.pred_obj_score_head = nn.Identity()
+
+    def hypernetworks(self) -> list[HypernetworkLayer]:
+        """All K as one: made once for all slices of a stack, since their weights are copied."""
+        layers = zip(*(network.layers for network in self.output_hypernetworks_mlps), strict=True)
+        return [
+            HypernetworkLayer(
+                as_autocast_would(torch.stack([layer.weight for layer in same])).mT,
+                as_autocast_would(torch.stack([layer.bias for layer in same]))[:, None],
+            )
+            for same in layers
+        ]
+
+    def decode(
+        self,
+        features: torch.Tensor,
+        place: torch.Tensor,
+        prompt: torch.Tensor,
+        stride4: torch.Tensor,
+        stride8: torch.Tensor,
+        hypernetworks: Sequence[HypernetworkLayer],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What SAM 2's ``predict_masks`` does for masks, with one prompt for all.
+
+        Args:
+            features: (B, C, H', W'), with the dense prompt.
+            place: (1, C, H', W'), the encoding of their places.
+            prompt: (P, C), tokens.
+            stride4: (B, C/8, 4H', 4W'), the projected finest level.
+            stride8: (B, C/4, 2H', 2W').
+            hypernetworks: of :meth:`hypernetworks`.
+
+        Returns:
+            Mask logits (B, K, 4H', 4W') and the K mask tokens (B, K, C).
+        """
+        batch, _, height, width = features.shape
+        own = [self.obj_score_token.weight] if self.pred_obj_scores else []
+        first = len(own) + 1  # of the mask tokens
+        tokens = torch.cat([*own, self.iou_token.weight, self.mask_tokens.weight, prompt]).expand(batch, -1, -1)
+        found, features = self.transformer(features, place.expand(batch, -1, -1, -1), tokens)
+        found = found[:, first : first + self.num_mask_tokens]
+        features = features.transpose(1, 2).unflatten(2, (height, width))
+        to_stride8, norm, activation, to_stride4, last_activation = self.output_upscaling
+        finer = activation(norm(to_stride8(features) + stride8))
+        finest = last_activation(to_stride4(finer) + stride4)
+        return torch.einsum("bkc,bchw->bkhw", _run(hypernetworks, found), finest), found
+
+
+def _run(layers: Sequence[HypernetworkLayer], tokens: torch.Tensor) -> torch.Tensor:
+    """Tokens (B, K, C) through their own network each -> (B, K, outputs)."""
+    x = tokens.transpose(0, 1)
+    for number, layer in enumerate(layers):
+        x = torch.baddbmm(layer.biases, x, layer.weights)
+        if number < len(layers) - 1:
+            x = torch.relu(x)
+    return x.transpose(0, 1)
