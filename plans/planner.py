@@ -19,6 +19,7 @@ CONFIGURATION = "3d"
 PARENT = "3d_fullres"
 LARGEST_SLICE = 512  # the paper's image size
 ABLATED_SLICES = (3, 6)  # the paper's Table 7
+PROMPTED_SLICES = 8  # MedSAM2's
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
 
 
 def add_configurations(plans: dict, dataset_json: dict, options: PlanOptions) -> dict[str, dict]:
-    """Adds the configuration and, beside it, those with 3 and with 6 slices, ``NAME_slices3`` and ``NAME_slices6``.
+    """Adds the configuration and, beside it, those with 3, 6 and 8 slices, ``NAME_slices3`` and so on.
 
     Args:
         plans: the content of nnUNetPlans.json; changed in place.
@@ -137,7 +138,7 @@ def add_configurations(plans: dict, dataset_json: dict, options: PlanOptions) ->
         UserError: as :func:`add_configuration`.
     """
     added = {options.name: add_configuration(plans, dataset_json, options)}
-    for slices in ABLATED_SLICES:
+    for slices in (*ABLATED_SLICES, PROMPTED_SLICES):
         name = f"{options.name}_slices{slices}"
         added[name] = add_configuration(plans, dataset_json, replace(options, slices=slices, name=name))
     return added

@@ -15,7 +15,7 @@ from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, 
 DEFAULT_FOLDS = 5  # nnU-Net's
 # plans -> the planner that makes them
 PLANNERS = {f"nnUNetResEncUNet{size}Plans": f"nnUNetPlannerResEnc{size}" for size in ("M", "L", "XL")}
-OURS = ("3d", "3d_slices3", "3d_slices6")  # what `sam2_3dmed plan` adds
+OURS = ("3d", "3d_slices3", "3d_slices6", "3d_slices8")  # what `sam2_3dmed plan` adds
 
 
 def check_datasets(specification: Specification) -> list[str]:

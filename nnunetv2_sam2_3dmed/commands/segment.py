@@ -72,15 +72,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["auto"],
         metavar="NAME",
-        help="brain, abdomen, bone, lung, mediastinum, percentile, or a level and a width (default: abdomen for a CT, "
-        "percentile for others)",
+        help="brain, abdomen, bone, lung, mediastinum, percentile, or a level and a width (default: what a model "
+        "trained within nnU-Net has learned, otherwise abdomen for a CT, percentile for others)",
     )
     parser.add_argument(
         "--model",
         default="MedSAM2_latest",
-        help="an installed checkpoint (sam2_3dmed weights), or a file (default: %(default)s)",
+        help="an installed checkpoint (sam2_3dmed weights), or a file, such as the checkpoint_final.pth of a "
+        "SAM2_PromptTrainer (default: %(default)s)",
     )
-    parser.add_argument("--image-size", type=int, default=512, help="SAM 2's own weights learned 1024 (default: 512)")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        help="SAM 2's own weights learned 1024 (default: 512, or that of the training within nnU-Net)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default="auto")
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,14 +21,15 @@ DEFAULT_MODEL = "MedSAM2_latest"
 DEFAULT_IMAGE_SIZE = 512  # what MedSAM2 was fine-tuned at
 
 
-def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int = DEFAULT_IMAGE_SIZE) -> SAM2Base:
+def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int | None = None) -> SAM2Base:
     """Builds the network that a checkpoint belongs to and fills all of it.
 
     Args:
         name_or_path: an installed checkpoint (``sam2_3dmed weights``), such as "MedSAM2_latest" or
-            "sam2.1_hiera_tiny", or a file in SAM 2's official format.
+            "sam2.1_hiera_tiny", a file in SAM 2's official format, or a checkpoint of nnU-Net that
+            ``SAM2_PromptTrainer`` or a variant of it has trained.
         image_size: side in pixels to which slices are resized, a multiple of 32. MedSAM2 was trained at 512, SAM 2 at
-            1024, where a slice costs more than four times as much.
+            1024, where a slice costs more than four times as much. Default: that of the training in nnU-Net, else 512.
 
     Returns:
         The network in eval mode, on the CPU.
@@ -40,11 +42,24 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int = DEFAU
     if not is_file and name not in CHECKPOINTS and not name.endswith((".pt", ".pth")):
         raise UserError(f"model is {name!r}, but must be a file or one of {', '.join(CHECKPOINTS)}.")
     path = Path(name_or_path) if is_file or name not in CHECKPOINTS else installed_checkpoint(name)
-    weights = _read(path)
+    trained = _nnunet_checkpoint(path)
+    if trained is not None:
+        return _trained_within_nnunet(trained, path, image_size)
+    weights = read_checkpoint(path)
     try:
-        model = build_sam2_base(identify_backbone(weights), image_size)
+        model = build_sam2_base(identify_backbone(weights), image_size or DEFAULT_IMAGE_SIZE)
     except ValueError as error:  # the image size
         raise UserError(str(error)) from error
+    fill(model, weights, path)
+    return model.eval()
+
+
+def fill(model: SAM2Base, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Fills all of ``model``.
+
+    Raises:
+        UserError: ``weights``, of the file ``path``, lack some of its tensors, or have them in another shape.
+    """
     own = model.state_dict()
     wrong = [key for key, value in own.items() if key not in weights or weights[key].shape != value.shape]
     if wrong:
@@ -54,37 +69,40 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int = DEFAU
             "checkpoint, such as the official ones or MedSAM2's."
         )
     model.load_state_dict({key: weights[key] for key in own})
-    return model.eval()
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a SAM 2 checkpoint.
+def _trained_within_nnunet(checkpoint: dict[str, Any], path: Path, image_size: int | None) -> SAM2Base:
+    """The model of a checkpoint of nnU-Net.
 
-    What this project's trainers train segments without prompts: its decoder has a token for each class instead of
-    SAM 2's, its memory encoder takes all classes at once, and it has no prompt encoder, mask quality or object
-    presence. Filling these from SAM 2 would put together parts that never learned to work together. Its predictions can
-    be corrected here instead: they are mask prompts.
+    Our other trainers' models segment without prompts: their decoder has a token for each class instead of SAM 2's,
+    their memory encoder takes all classes at once, and they have no prompt encoder, mask quality or object presence.
+    Filling these from SAM 2 would put together parts that never learned to work together. Their predictions can be
+    corrected instead: they are mask prompts.
 
     Raises:
-        UserError: it is none.
+        UserError: the model takes no prompts.
     """
-    try:
-        return read_checkpoint(path)
-    except UserError:
-        if path.is_file() and _is_nnunet_checkpoint(path):
-            raise UserError(
-                f"{path} is a model that segments without prompts, and has no part that takes them: predict with "
-                "nnUNetv2_predict, and correct the result with SAM 2's weights, for example with `sam2_3dmed segment "
-                "--mask PREDICTION`."
-            ) from None
-        raise
+    # nnU-Net takes a second to import, which sessions on SAM 2's own weights need not wait for
+    from nnunetv2_sam2_3dmed.prompting.trained_model import takes_prompts, trained_model
+
+    if not takes_prompts(checkpoint):
+        raise UserError(
+            f"{path} is a model that segments without prompts, and has no part that takes them: predict with "
+            "nnUNetv2_predict, and correct the result with SAM 2's weights, for example with `sam2_3dmed segment "
+            "--mask PREDICTION`."
+        )
+    return trained_model(checkpoint, path, image_size)
 
 
-def _is_nnunet_checkpoint(path: Path) -> bool:
+def _nnunet_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The content of a checkpoint of nnU-Net; None if the file is something else."""
+    if not path.is_file():
+        return None
     try:
-        return "network_weights" in load_checkpoint(path)
+        content = load_checkpoint(path)
     except UserError:
-        return False
+        return None
+    return content if "network_weights" in content else None
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:

@@ -13,7 +13,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.masks import slice_logits
-from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_IMAGE_SIZE, DEFAULT_MODEL, choose_device, load_model
+from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
 from nnunetv2_sam2_3dmed.interactive.objects import Key, Objects, Place
 from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
@@ -51,7 +51,8 @@ class InteractiveSession:
         model: the name of an installed checkpoint, a checkpoint file, or SAM 2 itself.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
         precision: "auto" (bfloat16 where that is native), "bfloat16" or "float32".
-        image_size: side in pixels to which slices are resized; not for a model that is built already.
+        image_size: side in pixels to which slices are resized (default: see ``load_model``); not for a model that is
+            built already.
         max_cache_bytes: bound on the memory of slice features.
 
     Raises:
@@ -63,7 +64,7 @@ class InteractiveSession:
         model: str | Path | SAM2Base = DEFAULT_MODEL,
         device: str | torch.device = "auto",
         precision: str = "auto",
-        image_size: int = DEFAULT_IMAGE_SIZE,
+        image_size: int | None = None,
         max_cache_bytes: int = MAX_BYTES,
     ):
         where = choose_device(device)
@@ -91,7 +92,8 @@ class InteractiveSession:
                 series.
             spacing: millimetres (z, y, x), needed for an array.
             window: what is black and white: "abdomen", "brain", "bone", "lung" or "mediastinum" (CT), "percentile" (MR,
-                PET), "auto", or (level, width).
+                PET), "auto", or (level, width). "auto" is what a model trained within nnU-Net has learned, and for
+                others "abdomen" for a CT and "percentile" for the rest.
             origin: of an array, (x, y, z) in mm, LPS.
             direction: of an array, nine values as ITK has them; default: along the axes of the patient.
 
@@ -112,7 +114,11 @@ class InteractiveSession:
             raise PromptError("an array needs its spacing: give spacing=(z, y, x) in mm.")
         else:
             volume = volume_from_array(image, spacing, origin, direction)
-        shown = choose_window(volume.array, window, volume.modality)
+        learned = getattr(self._network.model, "shown_as", None)
+        if window == AUTO and learned is not None:
+            shown = learned.window(volume.array)
+        else:
+            shown = choose_window(volume.array, window, volume.modality)
         self._image = ShownImage(volume, shown, self._network, self._features)
         self.reset()
         return volume
@@ -130,6 +136,11 @@ class InteractiveSession:
     def window(self) -> Window:
         """The intensities that are shown black and white."""
         return self._shown.window
+
+    def prepare(self, axis: int = 0) -> None:
+        """Encodes all slices along an axis now, which their first prompts and propagations would wait for."""
+        for index in range(self.image.shape[checks.check_axis(axis)]):
+            self._shown.features(axis, index)
 
     def slice_as_seen(self, axis: int, index: int) -> np.ndarray:
         """Grey levels (rows, columns), uint8, of slice ``index`` along ``axis``, turned as the network sees it."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
@@ -60,9 +60,17 @@ BACKBONES = {
 STRIDE = 16
 
 
+Network = TypeVar("Network", bound=SAM2Base)
+
+
 def build_sam2_base(
-    backbone: str, image_size: int, num_memories: int = 7, dropout: float = 0.1, with_trunk: bool = True
-) -> SAM2Base:
+    backbone: str,
+    image_size: int,
+    num_memories: int = 7,
+    dropout: float = 0.1,
+    with_trunk: bool = True,
+    network: type[Network] = SAM2Base,  # type: ignore[assignment]
+) -> Network:
     """Builds SAM 2 as its packaged YAML describes it, for square images of another size.
 
     Args:
@@ -71,6 +79,7 @@ def build_sam2_base(
         num_memories: how many slices a slice can look back to (SAM 2's ``num_maskmem``).
         dropout: in memory attention.
         with_trunk: False builds a stunted trunk, for who takes only what comes after it: the trunk is most of SAM 2.
+        network: SAM 2's class, or one derived from it.
 
     Returns:
         The model with freshly initialised weights.
@@ -83,6 +92,7 @@ def build_sam2_base(
     if image_size < 32 or image_size % 32:
         raise ValueError(f"image_size is {image_size}, but must be a positive multiple of 32, such as 256 or 512.")
     config: Any = OmegaConf.create(files("sam2").joinpath(BACKBONES[backbone]).read_text()).model
+    config._target_ = f"{network.__module__}.{network.__qualname__}"
     config.image_size = image_size
     config.num_maskmem = num_memories
     # rotary tables of the wrong size would be rebuilt during the first forward pass; if that one runs under

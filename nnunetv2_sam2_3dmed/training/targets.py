@@ -49,15 +49,21 @@ class TargetMaker:
         if self.regions:
             masks = target[:, : self.num_regions]
             ignored = target[:, self.num_regions, None].bool() if self.ignore_label is not None else None
-            has_padding = target.shape[1] > self.num_regions + (self.ignore_label is not None)
-            padding = target[:, -1:].bool() if has_padding else torch.zeros_like(target[:, :1], dtype=torch.bool)
         else:
             self._labels = self._labels.to(target.device)  # copied once, not in each step
             masks = target == self._labels
             ignored = target == self.ignore_label if self.ignore_label is not None else None
-            padding = target == PADDING_LABEL
+        padding = self.padding(target)
         counted = ~ignored if ignored is not None else torch.ones_like(padding)
         return Targets(masks.float(), counted, ~padding.flatten(3).all(dim=3)[:, 0])
+
+    def padding(self, target: torch.Tensor) -> torch.Tensor:
+        """Which voxels (B, 1, D, H, W) lie outside of the image; none are known to where they are not marked."""
+        if not self.regions:
+            return target == PADDING_LABEL
+        if target.shape[1] > self.num_regions + (self.ignore_label is not None):
+            return target[:, -1:].bool()
+        return torch.zeros_like(target[:, :1], dtype=torch.bool)
 
 
 def touched_by(voxels: torch.Tensor) -> torch.Tensor:

@@ -60,6 +60,8 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
     patience: ClassVar[int] = 50  # epochs without a new best moving average of the pseudo Dice
     peak_lr: ClassVar[float] = 5e-5
     trunk_lr: ClassVar[float | None] = None  # where the trunk has a learning rate of its own
+    trunk_prefix: ClassVar[str] = "encoder.trunk."  # of the names of its parameters
+    find_unused_parameters: ClassVar[bool] = False  # on several GPUs: not every step uses all that trains
     warmup_share: ClassVar[float] = 0.0  # of all epochs
     srpp_weight: ClassVar[float] = 0.01
     boundary_weight: ClassVar[float] = 0.1
@@ -194,7 +196,9 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         self.loss = self._build_loss()
         device_ids = [self.device.index] if self.device.type == "cuda" else None
         # buffers are made alike here, once: they never change, and later passes must not wait for each other
-        self.network = DistributedDataParallel(self.network, device_ids=device_ids)
+        self.network = DistributedDataParallel(
+            self.network, device_ids=device_ids, find_unused_parameters=self.find_unused_parameters
+        )
         self.network.broadcast_buffers = False
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
@@ -229,8 +233,8 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         trained = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         if self.trunk_lr is None:
             return [{"params": list(trained.values())}]
-        trunk = [p for name, p in trained.items() if name.startswith("encoder.trunk.")]
-        rest = [p for name, p in trained.items() if not name.startswith("encoder.trunk.")]
+        trunk = [p for name, p in trained.items() if name.startswith(self.trunk_prefix)]
+        rest = [p for name, p in trained.items() if not name.startswith(self.trunk_prefix)]
         # the first group's learning rate is what nnU-Net logs
         return [{"params": rest}, {"params": trunk, "lr": self.trunk_lr}]
 
@@ -242,17 +246,20 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         """L_seg: the paper's is binary cross entropy."""
         return bce_loss
 
-    def _build_loss(self) -> SAM2_3dMedLoss:
+    def target_maker(self) -> TargetMaker:
+        """Takes nnU-Net's targets of this dataset apart."""
         labels = self.label_manager
         regions = labels.foreground_regions if labels.has_regions else []
-        targets = TargetMaker(
+        return TargetMaker(
             [] if labels.has_regions else labels.foreground_labels,
             labels.ignore_label,
             regions=labels.has_regions,
             num_regions=len(regions),
         )
+
+    def _build_loss(self) -> SAM2_3dMedLoss:
         return SAM2_3dMedLoss(
-            targets, self.segmentation_loss(), self.srpp_weight, self.boundary_weight, self.slice_distance()
+            self.target_maker(), self.segmentation_loss(), self.srpp_weight, self.boundary_weight, self.slice_distance()
         )
 
     def train_step(self, batch: dict) -> dict:

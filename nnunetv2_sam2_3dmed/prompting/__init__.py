@@ -1,0 +1,1 @@
+"""Training and measuring models that take prompts, on nnU-Net's datasets."""

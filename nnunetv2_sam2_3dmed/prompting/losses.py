@@ -1,0 +1,95 @@
+"""What SAM 2's masks, its expectation of their quality, and of the object being there, are trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
+from nnunetv2_sam2_3dmed.prompting.stacks import Objects, at_image_size
+
+ALPHA, GAMMA = 0.25, 2.0  # of the focal loss, SAM 2's
+
+
+class PromptLossTerms(NamedTuple):
+    """The total and what it is made of, before weighting."""
+
+    total: torch.Tensor
+    focal: torch.Tensor
+    dice: torch.Tensor
+    iou: torch.Tensor
+    presence: torch.Tensor
+
+
+def focal_loss(logits: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Focal loss of each mask, the mean over its counted pixels.
+
+    Args:
+        logits: (n, M, S, S).
+        truth: (n, 1, S, S), 0 or 1.
+        counted: (n, 1, S, S), 0 or 1.
+
+    Returns:
+        (n, M).
+    """
+    truth = truth.expand_as(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    probability = logits.sigmoid()
+    hit = probability * truth + (1 - probability) * (1 - truth)
+    weight = ALPHA * truth + (1 - ALPHA) * (1 - truth)
+    pixels = weight * (1 - hit) ** GAMMA * entropy * counted
+    return pixels.flatten(2).sum(dim=2) / counted.flatten(2).sum(dim=2).clamp(min=1)
+
+
+def dice_loss(logits: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """1 - (2 |P T| + 1) / (|P| + |T| + 1) of each mask; arguments and result as of :func:`focal_loss`."""
+    probability = (logits.sigmoid() * counted).flatten(2)
+    truth = (truth * counted).flatten(2)
+    overlap = (probability * truth).sum(dim=2)
+    return 1 - (2 * overlap + 1) / (probability.sum(dim=2) + truth.sum(dim=2) + 1)
+
+
+def true_iou(logits: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of each mask; arguments and result as of :func:`focal_loss`. Both empty: 0."""
+    found, there = ((logits > 0) & (counted > 0)).flatten(2), ((truth > 0) & (counted > 0)).flatten(2)
+    overlap, union = (found & there).sum(dim=2), (found | there).sum(dim=2)
+    return overlap / union.clamp(min=1)
+
+
+class PromptLoss:
+    """20 focal + dice, as MedSAM2, and as in SAM 2 the L1 error of the expected IoU and the entropy of the presence.
+
+    Of three candidate masks only the best one is trained; what IoU to expect is trained for all. Where an object is not
+    on a slice, only that is trained.
+
+    Args:
+        focal_weight: against 1 for each of the others.
+    """
+
+    def __init__(self, focal_weight: float = 20.0):
+        self.focal_weight = focal_weight
+
+    def __call__(self, answers: Sequence[Answer], objects: Objects) -> PromptLossTerms:
+        """The means over all objects on all slices that were answered (``presence``), and on those that show them."""
+        size = objects.prompts.images.shape[-1]
+        parts = [self._of(answer, objects, size) for answer in answers]
+        there, focal, dice, iou, presence = (torch.cat(values) for values in zip(*parts))
+        shown = there.sum().clamp(min=1)
+        focal, dice, iou = ((value * there).sum() / shown for value in (focal, dice, iou))
+        presence = presence.mean()
+        return PromptLossTerms(self.focal_weight * focal + dice + iou + presence, focal, dice, iou, presence)
+
+    def _of(self, answer: Answer, objects: Objects, size: int) -> tuple[torch.Tensor, ...]:
+        """For n objects on one slice each: whether they are there, and four losses; each (n,)."""
+        truth = at_image_size(objects.prompts.truth[answer.objects, answer.slices], size)
+        counted = at_image_size(objects.counted[answer.objects, answer.slices], size)
+        there = (truth.flatten(1).sum(dim=1) > 0).float()
+        focal = focal_loss(answer.candidates, truth, counted)
+        dice = dice_loss(answer.candidates, truth, counted)
+        best = (self.focal_weight * focal + dice).argmin(dim=1, keepdim=True)
+        expected = (answer.expected_iou - true_iou(answer.candidates, truth, counted)).abs().mean(dim=1)
+        presence = F.binary_cross_entropy_with_logits(answer.presence[:, 0], there, reduction="none")
+        return there, focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], expected, presence

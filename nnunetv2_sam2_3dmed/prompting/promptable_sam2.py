@@ -1,0 +1,325 @@
+"""SAM 2 as it is trained with prompts: an answer on one slice of a stack, carried both ways with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.attention import attention_kernels
+from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions
+from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
+from nnunetv2_sam2_3dmed.prompting.simulated import random_click
+
+ABSENT = -1024.0  # SAM 2's logits where it sees no object
+LARGEST_LOGIT = 32.0  # as SAM 2's predictor clamps masks that are given along with new clicks
+# SAM 2 scales the distances of object pointers by the number of slices, at most 16: a stack stands for a volume that
+# has as many
+_SLICES_OF_A_VOLUME = 16
+
+
+class StackPrompts(NamedTuple):
+    """B stacks of D slices, N objects in them, and a prompt on one slice for each object.
+
+    Attributes:
+        images: (B, D, 3, S, S), as the image encoder expects them.
+        real: (B, D), bool; False for slices that are padding.
+        truth: (N, D, H, W), bool, in voxels.
+        stacks: (N,), in which stack each object is.
+        slices: (N,), on which slice its prompt is.
+        points: (N, P, 2), x and y in pixels of the images; None where masks are given.
+        labels: (N, P), as SAM 2 numbers them: 1 inside, 0 outside, 2 and 3 the corners of a box; or None.
+        masks: (N, 1, S, S), float, 0 or 1; or None.
+        corrections: clicks on errors of the prompted slice, one after the other.
+        rng: places these clicks.
+    """
+
+    images: torch.Tensor
+    real: torch.Tensor
+    truth: torch.Tensor
+    stacks: torch.Tensor
+    slices: torch.Tensor
+    points: torch.Tensor | None
+    labels: torch.Tensor | None
+    masks: torch.Tensor | None
+    corrections: int
+    rng: np.random.Generator
+
+
+class Answer(NamedTuple):
+    """What the network says of n objects, each on one slice.
+
+    Attributes:
+        objects: (n,), which of the N objects.
+        slices: (n,), which of the D slices.
+        candidates: (n, M, S, S), float, logits of SAM 2's one or three masks; in training also where it sees nothing.
+        expected_iou: (n, M), what it expects of them.
+        presence: (n, 1), logits of the object being there.
+        logits: (n, 1, S/4, S/4), float, of the mask that counts.
+        final: no later answer corrects it.
+    """
+
+    objects: torch.Tensor
+    slices: torch.Tensor
+    candidates: torch.Tensor
+    expected_iou: torch.Tensor
+    presence: torch.Tensor
+    logits: torch.Tensor
+    final: bool
+
+
+class _Encoded(NamedTuple):
+    """Three levels of features of B * D slices, and the places of the last one (h w, 1, C)."""
+
+    levels: list[torch.Tensor]
+    position: torch.Tensor
+
+
+class _Memory(NamedTuple):
+    """What later slices attend to, of m objects; as ``SliceOutput`` of the interactive engine."""
+
+    memory: torch.Tensor
+    places: torch.Tensor
+    pointer: torch.Tensor
+
+    def of(self, rows: Any) -> _Memory:
+        return _Memory(self.memory[rows], self.places[rows], self.pointer[rows])
+
+    def for_sam2(self) -> dict[str, Any]:
+        return {"maskmem_features": self.memory, "maskmem_pos_enc": [self.places], "obj_ptr": self.pointer}
+
+
+class PromptableSAM2(SAM2Base):
+    """SAM 2, whose ``forward`` answers prompts on stacks. Its parameters are SAM 2's by name and shape.
+
+    In eval mode its steps are SAM 2's own. In training, masks have a gradient also where the object is wrongly taken
+    to be absent.
+
+    Attributes:
+        precision: see ``precision.autocast``.
+        shown_as: how a trained model expects images, where that is known (see ``intensities``).
+    """
+
+    precision: str = "auto"
+    shown_as: Any = None
+
+    def forward(self, prompts: StackPrompts) -> list[Answer]:  # type: ignore[override]
+        """All answers, in the order in which they were given: the prompted slices, corrections, and the others.
+
+        A mask that is given is no answer. From the prompted slice on, both ways are the same to SAM 2: the way back is
+        the way forward in the turned stack.
+
+        Raises:
+            UserError: there are no prompts, as in nnU-Net's own prediction.
+        """
+        if not isinstance(prompts, StackPrompts):
+            raise UserError(
+                "this model segments what a prompt points at, and nnUNetv2_predict has no prompts: use `sam2_3dmed "
+                "segment IMAGE -o OUTPUT --box ... --model FOLDER/fold_0/checkpoint_final.pth`."
+            )
+        device = prompts.images.device
+        with autocast(device, self.precision), attention_kernels(device, (self.image_size // STRIDE) ** 2):
+            encoded = self._encode(prompts.images)
+            answers, memory = self._answer(encoded, prompts)
+            return [*answers, *self._carry(encoded, prompts, memory)]
+
+    # ---- the prompted slices
+
+    def _answer(self, encoded: _Encoded, prompts: StackPrompts) -> tuple[list[Answer], _Memory]:
+        """The answers to the prompts and to the corrections, and what is remembered of the last one."""
+        depth = prompts.images.shape[1]
+        rows = prompts.stacks * depth + prompts.slices
+        points, labels, previous = prompts.points, prompts.labels, None
+        objects = torch.arange(len(rows), device=rows.device)
+        answers: list[Answer] = []
+        for turn in range(prompts.corrections + 1):
+            given = None if points is None else {"point_coords": points, "point_labels": labels}
+            heads = self._heads(encoded, rows, 0, True, given, prompts.masks, {}, {}, previous)
+            last = turn == prompts.corrections
+            if prompts.masks is None:
+                answers.append(self._as_answer(heads, objects, prompts.slices, last))
+            if not last:
+                previous = heads[3].detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+                points, labels = self._corrected(prompts, points, labels, previous)
+        return answers, self._remember(encoded, rows, heads, prompted=True)
+
+    def _corrected(
+        self, prompts: StackPrompts, points: Any, labels: Any, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points with one more for each object, on an error of ``logits`` (N, 1, S/4, S/4)."""
+        height, width = prompts.truth.shape[-2:]
+        found = at_voxels(logits, (height, width))[:, 0].cpu().numpy() > 0
+        truth = prompts.truth[torch.arange(len(logits)), prompts.slices].cpu().numpy()
+        clicks = [random_click(t, f, prompts.rng) for t, f in zip(truth, found)]
+        places = torch.tensor([[[click.column / width, click.row / height]] for click in clicks])
+        more = (places * self.image_size).to(points)
+        said = torch.tensor([[click.label] for click in clicks]).to(labels)
+        return torch.cat([points, more], dim=1), torch.cat([labels, said], dim=1)
+
+    # ---- all other slices
+
+    def _carry(self, encoded: _Encoded, prompts: StackPrompts, memory: _Memory) -> list[Answer]:
+        """Both ways at once, as twice as many objects; the longest ways come first, so that those left are a prefix."""
+        ways = self._ways(prompts)
+        if not ways:
+            return []
+        depth = prompts.images.shape[1]
+        device = prompts.images.device
+        objects = torch.tensor([number for number, _ in ways], device=device)
+        conditioning = memory.of(objects)
+        others: dict[int, _Memory] = {}
+        answers = []
+        for step in range(1, len(ways[0][1]) + 1):
+            left = sum(len(way) >= step for _, way in ways)
+            slices = torch.tensor([way[step - 1] for _, way in ways[:left]], device=device)
+            rows = prompts.stacks[objects[:left]] * depth + slices
+            before = {k: known.of(slice(left)) for k, known in others.items()}
+            heads = self._heads(encoded, rows, step, False, None, None, {0: conditioning.of(slice(left))}, before, None)
+            answers.append(self._as_answer(heads, objects[:left], slices, final=True))
+            others[step] = self._remember(encoded, rows, heads, prompted=False)
+        return answers
+
+    @staticmethod
+    def _ways(prompts: StackPrompts) -> list[tuple[int, list[int]]]:
+        """For each object, forward and backward from its prompt, the slices on the way; the longest first."""
+        real = prompts.real.cpu().numpy()
+        ways = []
+        for number, (stack, start) in enumerate(zip(prompts.stacks.tolist(), prompts.slices.tolist())):
+            for way in (range(start + 1, real.shape[1]), range(start - 1, -1, -1)):
+                # padding lies at the ends of a stack
+                reached = [index for index in way if real[stack, index]]
+                if reached:
+                    ways.append((number, reached))
+        return sorted(ways, key=lambda way: -len(way[1]))
+
+    # ---- SAM 2's steps
+
+    def _encode(self, images: torch.Tensor) -> _Encoded:
+        encoded = self.forward_image(images.flatten(0, 1))
+        return _Encoded(encoded["backbone_fpn"], encoded["vision_pos_enc"][-1][:1].flatten(2).permute(2, 0, 1))
+
+    @staticmethod
+    def _flat(encoded: _Encoded, rows: torch.Tensor) -> list[torch.Tensor]:
+        """Of n of the B * D slices, three levels (h w, n, C)."""
+        return [level[rows].flatten(2).permute(2, 0, 1) for level in encoded.levels]
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        grid = self.image_size // STRIDE
+        return [(grid * scale, grid * scale) for scale in (4, 2, 1)]
+
+    def _heads(
+        self,
+        encoded: _Encoded,
+        rows: torch.Tensor,
+        step: int,
+        first: bool,
+        points: dict[str, torch.Tensor] | None,
+        masks: torch.Tensor | None,
+        conditioning: dict[int, _Memory],
+        others: dict[int, _Memory],
+        previous: torch.Tensor | None,
+    ) -> Sequence[torch.Tensor]:
+        """What SAM 2's heads give for n objects ``step`` slices away from their prompts."""
+        _, heads, _, _ = self._track_step(
+            frame_idx=step,
+            is_init_cond_frame=first,
+            current_vision_feats=self._flat(encoded, rows),
+            current_vision_pos_embeds=[encoded.position.expand(-1, len(rows), -1)],
+            feat_sizes=self._sizes(),
+            point_inputs=points,
+            mask_inputs=masks,
+            output_dict={
+                "cond_frame_outputs": {k: known.for_sam2() for k, known in conditioning.items()},
+                "non_cond_frame_outputs": {k: known.for_sam2() for k, known in others.items()},
+            },
+            num_frames=_SLICES_OF_A_VOLUME,
+            track_in_reverse=False,
+            prev_sam_mask_logits=previous,
+        )
+        return heads
+
+    def _forward_sam_heads(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        """SAM 2's; in training, absence empties the masks that are remembered but not those that the loss sees.
+
+        SAM 2 replaces all masks by a constant where it believes the object to be absent: they then have no gradient,
+        and a loss of hundreds. That its belief is wrong is for the loss of the presence to say.
+        """
+        if not (self.training and self.pred_obj_scores):
+            return super()._forward_sam_heads(*args, **kwargs)
+        self.pred_obj_scores = False
+        try:
+            heads = super()._forward_sam_heads(*args, **kwargs)
+        finally:
+            self.pred_obj_scores = True
+        candidates, large_candidates, ious, logits, large, pointer, presence = heads
+        there = (presence > 0).to(pointer.dtype)
+        pointer = there * pointer + (1 - there) * self.no_obj_ptr
+        shown = there.bool()[..., None, None]
+        logits, large = torch.where(shown, logits, ABSENT), torch.where(shown, large, ABSENT)
+        return candidates, large_candidates, ious, logits, large, pointer, presence
+
+    def _remember(
+        self, encoded: _Encoded, rows: torch.Tensor, heads: Sequence[torch.Tensor], prompted: bool
+    ) -> _Memory:
+        size = (self.image_size, self.image_size)
+        memory, places = self._encode_new_memory(
+            current_vision_feats=self._flat(encoded, rows),
+            feat_sizes=self._sizes(),
+            pred_masks_high_res=F.interpolate(heads[3].float(), size=size, mode="bilinear", align_corners=False),
+            object_score_logits=heads[6],
+            is_mask_from_pts=prompted,
+        )
+        # bfloat16: what SAM 2 keeps, in training too
+        return _Memory(memory.to(torch.bfloat16), places[-1], heads[5])
+
+    def _as_answer(
+        self, heads: Sequence[torch.Tensor], objects: torch.Tensor, slices: torch.Tensor, final: bool
+    ) -> Answer:
+        _, candidates, ious, logits, _, _, presence = heads
+        if not self.training:
+            # the constant of an absent object would drown all else in a validation loss
+            candidates = candidates.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        return Answer(objects, slices, candidates.float(), ious.float(), presence.float(), logits.float(), final)
+
+
+def at_voxels(logits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Logits (n, M, s, s) -> (n, M, rows, columns), as SAM 2's predictors enlarge them."""
+    if logits.shape[-2:] == shape:
+        return logits
+    return F.interpolate(logits.float(), size=shape, mode="bilinear", align_corners=False)
+
+
+def build_promptable_sam2(
+    backbone: str,
+    image_size: int,
+    num_memories: int = 7,
+    dropout: float = 0.1,
+    fitted_windows: bool = False,
+    precision: str = "auto",
+) -> PromptableSAM2:
+    """Builds SAM 2 for prompts, with fresh weights.
+
+    Args:
+        backbone: one of ``sam2_modules.BACKBONES``.
+        image_size: S, a multiple of 32.
+        num_memories: how many slices a slice looks back to; 7 for SAM 2's weights.
+        dropout: in memory attention.
+        fitted_windows: the trunk's attention windows are never larger than the image (see ``fresh_trunk``).
+        precision: "auto", "bfloat16" or "float32".
+
+    Raises:
+        ValueError: an argument has a value that cannot work; the message names it.
+    """
+    network = build_sam2_base(backbone, image_size, num_memories, dropout, PromptableSAM2)
+    network.precision = precision
+    initialise_positions(network.image_encoder.trunk)
+    if fitted_windows:
+        fit_windows(network.image_encoder.trunk, image_size)
+    # SAM 2 has this embedding, but no use for it where the first slice goes without memory attention
+    network.no_mem_pos_enc.requires_grad_(False)
+    return network

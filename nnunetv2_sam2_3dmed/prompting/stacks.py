@@ -1,0 +1,220 @@
+"""From nnU-Net's batches to stacks with prompts: turned and grey as users' images are, one object per prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from nnunetv2_sam2_3dmed.interactive.orientation import View
+from nnunetv2_sam2_3dmed.interactive.prompts import BOX_CORNERS
+from nnunetv2_sam2_3dmed.network.slice_encoder import IMAGENET_MEAN, IMAGENET_STD
+from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import StackPrompts
+from nnunetv2_sam2_3dmed.prompting.simulated import bounding_box, loose_box, random_click
+from nnunetv2_sam2_3dmed.training.targets import TargetMaker
+
+BOX, CLICK, MASK = KINDS = ("box", "click", "mask")
+SHIFT = 10.0  # how far the edges of a box move at most, in pixels of an image of 512 (MedSAM2)
+_SHIFT_AT = 512
+
+
+class PromptMix(NamedTuple):
+    """What is drawn in training.
+
+    Attributes:
+        box: share of batches in which the prompt is a box.
+        click: in which it is a click; in the others it is the mask of the slice.
+        corrected: share of boxes and clicks that are followed by clicks on errors.
+        corrections: at most.
+    """
+
+    box: float = 0.5
+    click: float = 0.25
+    corrected: float = 0.5
+    corrections: int = 3
+
+
+class Stacks(NamedTuple):
+    """A batch as it is shown.
+
+    Attributes:
+        grey: (B, D, H, W), 0 to 1.
+        masks: (B, K, D, H, W), bool, the K classes or regions.
+        counted: (B, D, H, W), bool; False where the label is the ignore label.
+        real: (B, D), bool; False for slices that are padding.
+    """
+
+    grey: torch.Tensor
+    masks: torch.Tensor
+    counted: torch.Tensor
+    real: torch.Tensor
+
+
+class Objects(NamedTuple):
+    """Prompts, and what they are about.
+
+    Attributes:
+        prompts: for the network.
+        classes: (N,), which of the K classes each object is.
+        counted: (N, D, H, W), bool.
+    """
+
+    prompts: StackPrompts
+    classes: list[int]
+    counted: torch.Tensor
+
+
+class StackMaker:
+    """Makes stacks of nnU-Net's batches.
+
+    Args:
+        targets: takes nnU-Net's target apart.
+        shown_as: black and white.
+        transpose_forward: nnU-Net's order of axes.
+    """
+
+    def __init__(self, targets: TargetMaker, shown_as: ShownAs, transpose_forward: Sequence[int]):
+        self.targets = targets
+        self.shown_as = shown_as
+        self.transpose_forward = [int(axis) for axis in transpose_forward]
+
+    def __call__(self, data: torch.Tensor, target: torch.Tensor, views: Sequence[View]) -> Stacks:
+        """Stacks as users' images are shown.
+
+        Args:
+            data: (B, 1, D, H, W), normalised.
+            target: nnU-Net's, with padding marked.
+            views: how slices of each case are turned.
+        """
+        low, high = self.shown_as.low, self.shown_as.high
+        grey = ((data.float() - low) / (high - low)).clamp(0, 1)
+        # outside the image nnU-Net has the mean intensity; users' images end there
+        grey = grey.masked_fill(self.targets.padding(target), 0)
+        targets = self.targets(target)
+        planes = torch.cat([grey, targets.counted.float(), targets.masks], dim=1)
+        turned = [self._turned(stack, view) for stack, view in zip(planes, views)]
+        slices = [torch.flip(s, [0]) if view.flips[0] else s for s, view in zip(targets.slices, views)]
+        height, width = (max(stack.shape[axis] for stack in turned) for axis in (-2, -1))
+        # stored the other way round, a case has rows for columns
+        whole = torch.stack([F.pad(s, (0, width - s.shape[-1], 0, height - s.shape[-2])) for s in turned])
+        return Stacks(whole[:, 0], whole[:, 2:] > 0, whole[:, 1] > 0, torch.stack(slices))
+
+    def _turned(self, stack: torch.Tensor, view: View) -> torch.Tensor:
+        """(C, D, H, W) as nnU-Net has it -> as ``view`` shows it."""
+        order = [self.transpose_forward.index(axis) + 1 for axis in view.order]
+        return stack.permute(0, *order).flip([k + 1 for k, flip in enumerate(view.flips) if flip])
+
+
+def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.random.Generator) -> Objects | None:
+    """One object of each stack that has any, prompted on a slice that is drawn; None where there are none.
+
+    The kind of prompt is drawn for the batch, because SAM 2 answers one click with three masks and all else with one.
+    """
+    chosen = []
+    for stack, classes in enumerate(_present(stacks)):
+        if classes:
+            number = classes[rng.integers(len(classes))]
+            slices = _slices_of(stacks, stack, number)
+            chosen.append((stack, number, int(slices[rng.integers(len(slices))])))
+    kind = str(rng.choice(KINDS, p=(mix.box, mix.click, 1 - mix.box - mix.click)))
+    corrections = 0
+    if kind != MASK and rng.uniform() < mix.corrected:
+        corrections = int(rng.integers(1, mix.corrections + 1))
+    return _objects(stacks, chosen, image_size, kind, corrections, SHIFT, rng)
+
+
+def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generator) -> Objects | None:
+    """All objects, with the box around them on their middle slice."""
+    chosen = []
+    for stack, classes in enumerate(_present(stacks)):
+        for number in classes:
+            slices = _slices_of(stacks, stack, number)
+            chosen.append((stack, number, int(slices[len(slices) // 2])))
+    return _objects(stacks, chosen, image_size, BOX, 0, 0.0, rng)
+
+
+def as_images(grey: torch.Tensor, image_size: int) -> torch.Tensor:
+    """Grey levels (..., H, W), 0 to 1 -> (..., 3, S, S), as the engine resizes them."""
+    planes = _resized(grey.flatten(0, -3)[:, None], image_size)
+    mean = torch.tensor(IMAGENET_MEAN, device=grey.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=grey.device).view(3, 1, 1)
+    return ((planes - mean) / std).unflatten(0, grey.shape[:-2])
+
+
+def at_image_size(masks: torch.Tensor, image_size: int) -> torch.Tensor:
+    """Masks (n, H, W), bool -> (n, 1, S, S), float, 0 or 1."""
+    return (_resized(masks[:, None].float(), image_size) >= 0.5).float()
+
+
+def _resized(planes: torch.Tensor, image_size: int) -> torch.Tensor:
+    if planes.shape[-2:] == (image_size, image_size):
+        return planes
+    return F.interpolate(planes, size=(image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _slices_of(stacks: Stacks, stack: int, number: int) -> np.ndarray:
+    """Slices on which an object is."""
+    inside = stacks.masks[stack, number] & stacks.counted[stack]
+    return np.flatnonzero((inside.flatten(1).any(dim=1) & stacks.real[stack]).cpu().numpy())
+
+
+def _present(stacks: Stacks) -> list[list[int]]:
+    """The classes in each stack."""
+    count = stacks.masks.shape[1]
+    return [[k for k in range(count) if len(_slices_of(stacks, b, k))] for b in range(len(stacks.masks))]
+
+
+def _objects(
+    stacks: Stacks,
+    chosen: Sequence[tuple[int, int, int]],
+    image_size: int,
+    kind: str,
+    corrections: int,
+    shift: float,
+    rng: np.random.Generator,
+) -> Objects | None:
+    """Objects by their stack, class and prompted slice."""
+    if not chosen:
+        return None
+    device = stacks.grey.device
+    stack, number, index = (torch.tensor(values, device=device) for values in zip(*chosen))
+    truth = stacks.masks[stack, number] & stacks.counted[stack]
+    prompted = truth[torch.arange(len(chosen), device=device), index]
+    points = labels = masks = None
+    if kind == MASK:
+        masks = at_image_size(prompted, image_size)
+    else:
+        height, width = prompted.shape[-2:]
+        places, said = _points(prompted.cpu().numpy(), kind, shift, rng)
+        scale = np.array([image_size / width, image_size / height])
+        points = torch.tensor(places * scale, dtype=torch.float32, device=device)
+        labels = torch.tensor(said, dtype=torch.int32, device=device)
+    prompts = StackPrompts(
+        as_images(stacks.grey, image_size),
+        stacks.real,
+        truth,
+        stack,
+        index,
+        points,
+        labels,
+        masks,
+        corrections,
+        rng,
+    )
+    return Objects(prompts, number.tolist(), stacks.counted[stack])
+
+
+def _points(planes: np.ndarray, kind: str, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """x and y in voxels (N, P, 2) of boxes or clicks for masks (N, H, W), and SAM 2's labels (N, P)."""
+    height, width = planes.shape[1:]
+    if kind == CLICK:
+        clicks = [random_click(plane, None, rng) for plane in planes]
+        return np.array([[[c.column, c.row]] for c in clicks], dtype=float), np.array([[c.label] for c in clicks])
+    largest = (shift * height / _SHIFT_AT, shift * width / _SHIFT_AT)
+    boxes = [loose_box(bounding_box(plane), (height, width), largest, rng) for plane in planes]
+    corners = [[[left, top], [right, bottom]] for top, left, bottom, right in boxes]
+    return np.array(corners), np.tile(BOX_CORNERS, (len(planes), 1))

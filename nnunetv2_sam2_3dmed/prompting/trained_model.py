@@ -1,0 +1,48 @@
+"""What a trainer for prompts leaves in nnU-Net's checkpoints, and the model made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, build_promptable_sam2
+
+PROMPTED = "prompted"  # the key in a checkpoint's ``init_args``
+NETWORK_ARGUMENTS = ("backbone", "image_size", "num_memories", "dropout", "fitted_windows", "precision")
+
+
+def takes_prompts(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint of nnU-Net is of a trainer for prompts."""
+    return PROMPTED in checkpoint.get("init_args", {})
+
+
+def trained_model(checkpoint: dict[str, Any], path: Path, image_size: int | None = None) -> PromptableSAM2:
+    """The model of a checkpoint, in eval mode on the CPU, with how it expects images in ``shown_as``.
+
+    Args:
+        checkpoint: for which :func:`takes_prompts`.
+        path: of it, for messages.
+        image_size: None for that of the training.
+
+    Raises:
+        UserError: the weights are not those of the network that the checkpoint describes, or it cannot have this image
+            size.
+    """
+    described = checkpoint["init_args"][PROMPTED]
+    arguments = dict(described["network"])
+    if image_size is not None:
+        arguments["image_size"] = image_size
+    try:
+        network = build_promptable_sam2(**arguments)
+    except ValueError as error:  # the image size
+        raise UserError(str(error)) from error
+    try:
+        network.load_state_dict(checkpoint["network_weights"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} does not hold the weights of the network that it describes ({arguments}): train again."
+        ) from error
+    network.shown_as = ShownAs(**described["shown_as"])
+    return network.eval()

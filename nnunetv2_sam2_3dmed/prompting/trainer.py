@@ -1,0 +1,202 @@
+"""SAM2_PromptTrainer: a model that takes prompts, trained within nnU-Net."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from os.path import join
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+
+from nnunetv2_sam2_3dmed.interactive.model import fill
+from nnunetv2_sam2_3dmed.interactive.orientation import View, view_along
+from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint
+from nnunetv2_sam2_3dmed.prompting.intensities import shown_as
+from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer, PromptableSAM2, at_voxels, build_promptable_sam2
+from nnunetv2_sam2_3dmed.prompting.stacks import (
+    Objects,
+    PromptMix,
+    StackMaker,
+    Stacks,
+    objects_to_train,
+    objects_to_validate,
+)
+from nnunetv2_sam2_3dmed.prompting.trained_model import NETWORK_ARGUMENTS, PROMPTED
+from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL
+from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
+
+
+class SAM2_PromptTrainer(SAM2_3dMedTrainer):
+    """SAM 2 with its prompt encoder, by MedSAM2's recipe.
+
+    All parameters train, the image encoder at 3e-5 and the rest at 5e-5; stacks of 8 slices with one object each,
+    pointed at by a box, a click or a mask on one slice and carried in both directions; focal and Dice loss 20 to 1.
+    What MedSAM2 does not state is SAM 2's (losses of the expected IoU and of the presence, clicks on errors) or that of
+    :class:`SAM2_3dMedTrainer` (schedule, augmentation without tiling).
+
+    The checkpoints serve ``sam2_3dmed segment`` and ``InteractiveSession``. The pseudo Dice and the final validation
+    are of boxes made from the truth: they say nothing of segmentation without prompts.
+    """
+
+    network: Any
+
+    required_slices = 8
+    peak_lr = 5e-5
+    trunk_lr = 3e-5
+    trunk_prefix = "image_encoder."
+    find_unused_parameters = True  # each kind of prompt has embeddings of its own
+    mosaic_probability = 0.0  # of four copies, a prompt would mean one
+    mix: ClassVar[PromptMix] = PromptMix()
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.weight_decay = 0.01  # MedSAM2's
+        self.oversample_foreground_percent = 1.0  # a stack without an object cannot be prompted
+        architecture = self.architecture_of(self.configuration_manager)
+        self.shown_as = shown_as(
+            self.plans_manager,
+            self.configuration_manager,
+            architecture.get("intensity_range", (-3.0, 3.0)),
+            determine_num_input_channels(self.plans_manager, self.configuration_manager, dataset_json),
+        )
+        self.rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
+        # what whoever prompts the model needs to know, beside its weights
+        self.my_init_kwargs[PROMPTED] = {
+            "network": _network_arguments(architecture),
+            "shown_as": self.shown_as.for_checkpoint(),
+        }
+        self._views: dict[str, View] = {}
+
+    # ---------------------------------------------------------------- network
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager,
+        configuration_manager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> PromptableSAM2:
+        """SAM 2 as a whole, whatever the number of classes: what is segmented is what the prompt points at."""
+        return build_promptable_sam2(**_network_arguments(cls.architecture_of(configuration_manager)))
+
+    def loss_terms(self) -> list[str]:
+        return ["focal", "dice", "iou", "presence"]
+
+    def _build_loss(self) -> PromptLoss:  # type: ignore[override]
+        return PromptLoss()
+
+    def _load_pretrained(self, checkpoint: Path) -> None:
+        weights = read_checkpoint(checkpoint)
+        fill(self.network, weights, checkpoint)
+        self.print_to_log_file(f"all weights from {checkpoint} ({identify_backbone(weights)})")
+
+    # ------------------------------------------------------------------ data
+
+    @cached_property
+    def stack_maker(self) -> StackMaker:
+        """From nnU-Net's batches to stacks as they are shown."""
+        return StackMaker(self.target_maker(), self.shown_as, self.plans_manager.transpose_forward)
+
+    @classmethod
+    def get_validation_transforms(
+        cls, deep_supervision_scales, is_cascaded=False, foreground_labels=None, regions=None, ignore_label=None
+    ) -> BasicTransform:
+        """Padding stays marked: it is shown black."""
+        if regions is None:
+            return ComposeTransforms([])
+        ignored = [] if ignore_label is None else [ignore_label]
+        return ComposeTransforms(
+            [ConvertSegmentationToRegionsTransform([*regions, *ignored, PADDING_LABEL], channel_in_seg=0)]
+        )
+
+    def _stacks(self, batch: dict) -> Stacks:
+        data = batch["data"].to(self.device, non_blocking=True)
+        target = batch["target"].to(self.device, non_blocking=True)
+        return self.stack_maker(data, target, [self._view(str(key)) for key in batch["keys"]])
+
+    def _view(self, case: str) -> View:
+        """How the slices of a case are turned when a user prompts them."""
+        if case not in self._views:
+            properties = load_pickle(join(self.preprocessed_dataset_folder, f"{case}.pkl"))
+            # other readers of nnU-Net than SimpleITK's leave images as the file has them, and say less
+            direction = properties.get("sitk_stuff", {}).get("direction", np.eye(3))
+            self._views[case] = view_along(np.array(direction, dtype=float).reshape(3, 3), self.shown_as.axis)
+        return self._views[case]
+
+    # ---------------------------------------------------------- optimization
+
+    def train_step(self, batch: dict) -> dict:
+        objects = objects_to_train(self._stacks(batch), self._image_size, self.mix, self.rng)
+        while objects is None:  # annotations of a case can lie beside what augmentation leaves of it
+            objects = objects_to_train(self._stacks(next(self.dataloader_train)), self._image_size, self.mix, self.rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self.loss(self.network(objects.prompts), objects)
+        terms.total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
+        self.optimizer.step()
+        values = {"loss": terms.total, **{name: getattr(terms, name) for name in self.loss_terms()}}
+        return {name: value.detach().cpu().numpy() for name, value in values.items()}
+
+    def validation_step(self, batch: dict) -> dict:
+        """The pseudo Dice is that of all objects of the stacks, each with the true box on its middle slice."""
+        count = len(self.label_manager.foreground_regions or self.label_manager.foreground_labels)
+        hits = {name: np.zeros(count) for name in ("tp_hard", "fp_hard", "fn_hard")}
+        objects = objects_to_validate(self._stacks(batch), self._image_size, self.rng)
+        if objects is None:
+            return {"loss": np.array(0.0), **hits}
+        answers = self.network(objects.prompts)
+        for answer in answers:
+            _add_hits(hits, answer, objects)
+        return {"loss": self.loss(answers, objects).total.cpu().numpy(), **hits}
+
+    @property
+    def _image_size(self) -> int:
+        return int(self.my_init_kwargs[PROMPTED]["network"]["image_size"])
+
+    # ------------------------------------------------------------- validation
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Segments the fold's validation cases from the true box on the middle slice of each object.
+
+        The folder ``validation`` and its ``summary.json`` are like nnU-Net's, so that ``sam2_3dmed compare`` reads
+        them; but the boxes tell the model where to look.
+        """
+        from nnunetv2_sam2_3dmed.prompting.validation import validate_with_boxes
+
+        if save_probabilities:
+            self.print_to_log_file("There are no probabilities to save (--npz): masks come from prompts.")
+        validate_with_boxes(self)
+
+
+def _network_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
+    """What of the plan's arguments SAM 2 has a use for; the others are about segmentation without prompts."""
+    return {name: architecture[name] for name in NETWORK_ARGUMENTS if name in architecture}
+
+
+def _add_hits(hits: dict[str, np.ndarray], answer: Answer, objects: Objects) -> None:
+    """Adds the voxels of an answer to those that each class hits, has too much, and misses."""
+    truth = objects.prompts.truth[answer.objects, answer.slices]
+    counted = objects.counted[answer.objects, answer.slices]
+    height, width = truth.shape[-2:]
+    found = (at_voxels(answer.logits, (height, width))[:, 0] > 0) & counted
+    for name, voxels in (("tp_hard", found & truth), ("fp_hard", found & ~truth), ("fn_hard", truth & ~found)):
+        sums = voxels.flatten(1).sum(dim=1).tolist()
+        for number, total in zip(answer.objects.tolist(), sums):
+            hits[name][objects.classes[number]] += total

@@ -1,0 +1,28 @@
+"""Variants of the trainer for prompts: each overrides what its name says and nothing else."""
+
+from __future__ import annotations
+
+from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
+from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
+
+
+class SAM2_PromptTrainer_noPretrain(SAM2_PromptTrainer):
+    """From random weights, as ``SAM2_3dMedTrainer_noPretrain``: one learning rate of 4e-4, no dropout.
+
+    Stacks are rotated and sheared in three of ten cases instead of always, as ``SAM2_3dMedTrainer_fromScratch`` does.
+    """
+
+    pretrained = False
+    architecture_changes = {"dropout": 0.0, "fitted_windows": True}
+    peak_lr = 4e-4
+    trunk_lr = None
+    warmup_share = 0.02
+    affine_probability = 0.3
+
+
+class SAM2_PromptTrainer_noPretrain_20minutes(WallClockBudget, SAM2_PromptTrainer_noPretrain):
+    minutes = 20
+
+
+class SAM2_PromptTrainer_noPretrain_45minutes(WallClockBudget, SAM2_PromptTrainer_noPretrain):
+    minutes = 45
