@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "Dice, IoU, HD95 and NSD of several trained models, side by side",
     "report": "the comparison as one HTML file, with plots, overlays, surfaces and costs",
     "segment": "segment an image from prompts on a few slices: points, boxes, masks, scribbles",
+    "prompt-benchmark": "measure prompted segmentation with simulated clicks, masks and boxes",
     "benchmark": "train, validate and compare a list of tasks, trainers and folds",
 }
 
@@ -38,7 +39,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, purpose in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
         if name == named:
-            module = importlib.import_module(f"nnunetv2_sam2_3dmed.commands.{name}")
+            module = importlib.import_module(f"nnunetv2_sam2_3dmed.commands.{name.replace('-', '_')}")
             if module.__doc__:
                 subparser.description = module.__doc__
             subparser.formatter_class = argparse.RawDescriptionHelpFormatter

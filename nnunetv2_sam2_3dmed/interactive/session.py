@@ -133,6 +133,22 @@ class InteractiveSession:
         return self._shown.volume
 
     @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self._network.device
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels to which slices are resized."""
+        return self._network.image_size
+
+    @property
+    def learned_axis(self) -> int:
+        """The axis of the array along which the slices lay that a model trained within nnU-Net has learned; else 0."""
+        learned = getattr(self._network.model, "shown_as", None)
+        return 0 if learned is None else learned.axis
+
+    @property
     def window(self) -> Window:
         """The intensities that are shown black and white."""
         return self._shown.window

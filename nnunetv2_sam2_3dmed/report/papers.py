@@ -67,7 +67,7 @@ def _interactive(task: str) -> PublishedTable:
             rows.append(_row(row["method"], dice, "", nsd, "", scale=0.01))
     return PublishedTable(
         "Interactive 3D Medical Image Segmentation with SAM 2, Tables 1 and 2",
-        "https://arxiv.org/abs/2408.05335",
+        "https://arxiv.org/abs/2408.02635",
         "Clicks or a mask of one slice are given to some of the methods; other cases, other tolerances.",
         tuple(rows),
     )

@@ -25,5 +25,5 @@ def test_figures_are_those_of_the_papers():
     # arXiv 2510.08967, Table 1, last row; Dice, IoU, NSD, HD95
     assert paper.rows[-1] == ("SAM2-3dMed", "0.704", "0.571", "0.620", "14.92")
     assert len(paper.rows) == 7
-    # arXiv 2408.05335, Table 2: 81.64 and 96.14 per cent
+    # arXiv 2408.02635, Table 2: 81.64 and 96.14 per cent
     assert interactive.rows[0] == ("nnUNet (MSD leaderboard)", "0.816", "–", "0.961", "–")

@@ -1,0 +1,147 @@
+"""Prompt all objects of an nnU-Net dataset as simulated users, and measure what comes of it.
+
+    sam2_3dmed prompt-benchmark -d 9 -o OUT                                   # fold 0, MedSAM2's weights
+    sam2_3dmed prompt-benchmark -d 9 -f all -o OUT --model sam2.1_hiera_large --image-size 1024
+    sam2_3dmed prompt-benchmark -d 4 -o OUT \\
+        --model .../SAM2_PromptTrainer__nnUNetPlans__3d_slices8/fold_0/checkpoint_final.pth --protocols box
+
+Protocols: N_clicks (one click a round on the largest error of the middle slice, each carried through the volume),
+1_mask (the true mask of the middle slice), box (the box around it) and boxes (a box on every slice, nothing carried).
+The middle slice is the middle one of those that the object is on.
+
+OUT gets a folder of masks per protocol, per_case.csv, interactions.csv, prompt_benchmark.json and prompt_benchmark.md,
+which sets published figures beside the results. To compare protocols with each other or with other models:
+
+    sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres box=OUT/box
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+NAMES = ("clicks", "1_mask", "box", "boxes")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="dataset number or name")
+    parser.add_argument(
+        "-f",
+        "--folds",
+        nargs="+",
+        default=["0"],
+        metavar="FOLD",
+        help="validation cases of these folds; all: every training case (default: 0)",
+    )
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help="only these")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "--protocols", nargs="+", choices=NAMES, default=list(NAMES), help="default: all of %(choices)s"
+    )
+    parser.add_argument("--clicks", type=int, default=5, help="rounds of clicks at most (default: %(default)s)")
+    parser.add_argument("--model", default="MedSAM2_latest", help="as for sam2_3dmed segment (default: %(default)s)")
+    parser.add_argument("--image-size", type=int, help="as for sam2_3dmed segment")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    parser.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default="auto")
+    parser.add_argument(
+        "--channel", type=int, default=0, help="of images with several, which is shown (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--axis", type=int, choices=(0, 1, 2), help="along which slices lie (default: that of the training, else 0)"
+    )
+    parser.add_argument("--tolerance", type=float, metavar="MM", help="of NSD (default: as for sam2_3dmed compare)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.clicks < 1:
+        raise UserError(f"--clicks is {args.clicks}, but must be at least 1.")
+    from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
+    from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
+    from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
+    from nnunetv2_sam2_3dmed.files import write_text
+    from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder
+    from nnunetv2_sam2_3dmed.prompting import results
+    from nnunetv2_sam2_3dmed.prompting.benchmark import PromptBenchmark
+    from nnunetv2_sam2_3dmed.prompting.cases import raw_cases
+    from nnunetv2_sam2_3dmed.prompting.protocols import protocols
+    from nnunetv2_sam2_3dmed.prompting.validation import written_values
+
+    dataset = dataset_name(args.dataset)
+    dataset_json = load_dataset_json(dataset)
+    raw_folder = nnunet_folder("nnUNet_raw") / dataset
+    names = _case_names(dataset, dataset_json, raw_folder, args.folds, args.cases)
+    cases = raw_cases(raw_folder, dataset_json, names, args.channel)
+    tolerance = nsd_tolerance(dataset, args.tolerance)
+    known = protocols(args.clicks)
+    chosen = [known[f"{args.clicks}_clicks" if name == "clicks" else name] for name in dict.fromkeys(args.protocols)]
+    session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
+    benchmark = PromptBenchmark(
+        session,
+        foreground_classes(dataset_json),
+        written_values(dataset_json),
+        ignore_label(dataset_json),
+        tolerance.mm,
+        session.learned_axis if args.axis is None else args.axis,
+        args.seed,
+        dataset_json["file_ending"],
+    )
+    measured = benchmark.run(cases, chosen, args.output, lambda line: print(line, file=sys.stderr))
+    used: dict[str, Any] = {
+        "dataset": dataset,
+        "folds": args.folds,
+        "model": args.model,
+        "image_size": session.image_size,
+        "device": str(session.device),
+        "precision": args.precision,
+        "seed": args.seed,
+        "axis": benchmark.axis,
+        "channel": args.channel,
+        "tolerance_mm": tolerance.mm,
+        "software_and_machine": software_and_machine(),
+    }
+    text = results.as_markdown(measured, chosen, dataset, used, f"{tolerance.mm:g} mm ({tolerance.source})")
+    write_text(args.output / "per_case.csv", results.as_csv(measured))
+    write_text(args.output / "interactions.csv", results.as_interactions_csv(measured))
+    write_text(args.output / "prompt_benchmark.json", results.as_json(measured, chosen, used))
+    write_text(args.output / "prompt_benchmark.md", text)
+    print(text)
+    print(f"written to {args.output}", file=sys.stderr)
+
+
+def _case_names(
+    dataset: str, dataset_json: dict[str, Any], raw_folder: Path, folds: list[str], wanted: list[str] | None
+) -> list[str]:
+    """Identifiers of the cases to prompt, sorted.
+
+    Raises:
+        UserError: the folds are not known, or a case is in none of them.
+    """
+    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+    from nnunetv2_sam2_3dmed.files import read_json
+    from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
+
+    if "all" in folds:
+        if not raw_folder.is_dir():
+            raise UserError(f"{raw_folder} does not exist, but prompts are given on the raw images: set nnUNet_raw.")
+        names = set(get_filenames_of_train_images_and_targets(str(raw_folder), {**dataset_json}))
+    else:
+        file = nnunet_folder("nnUNet_preprocessed") / dataset / "splits_final.json"
+        if not file.is_file():
+            raise UserError(f"there is no {file}: train a model, which makes nnU-Net draw folds, or give `-f all`.")
+        splits = read_json(file)
+        names = set()
+        for fold in folds:
+            if not fold.isdecimal() or int(fold) >= len(splits):
+                raise UserError(f"the fold is {fold!r}, but must be one from 0 to {len(splits) - 1}, or all.")
+            names |= set(splits[int(fold)]["val"])
+    strange = sorted(set(wanted or ()) - names)
+    if strange:
+        raise UserError(f"{strange[0]} is none of the {len(names)} cases of fold {', '.join(folds)}: give others.")
+    return sorted(names if wanted is None else wanted)

@@ -1,0 +1,280 @@
+"""What a benchmark of prompts found, as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average
+from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND, Statistic
+from nnunetv2_sam2_3dmed.prompting.benchmark import AREAS, SALIENT_VOXELS, Interaction, Measured
+from nnunetv2_sam2_3dmed.prompting.protocols import Protocol
+
+REACHED = 0.9  # the Dice that clicks are counted to
+
+
+class ScoreRow(NamedTuple):
+    """One protocol on one class, over cases."""
+
+    protocol: str
+    class_name: str
+    area: str
+    dice: Statistic
+    nsd: Statistic
+    prompts: float
+
+
+class ClickRow(NamedTuple):
+    """A round of clicks, over objects; one that ended earlier, with nothing left to correct, keeps its last Dice.
+
+    Attributes:
+        number: of the round.
+        dice: of the volume, mean.
+        gain: of ``dice`` over the round before, per added click.
+        slice_dice: of the slice that is clicked on, mean.
+        seconds: of the interaction, median.
+    """
+
+    number: int
+    dice: float
+    gain: float
+    slice_dice: float
+    seconds: float
+
+
+class ClicksNeeded(NamedTuple):
+    """Clicks until :data:`REACHED`.
+
+    Attributes:
+        reached: objects that got there.
+        objects: in all.
+        median: of the clicks of those that got there; None if none did.
+    """
+
+    reached: int
+    objects: int
+    median: float | None
+
+
+def score_rows(measured: Measured) -> list[ScoreRow]:
+    """By protocol and area each class, and the mean over the classes that a case has."""
+    groups: dict[tuple[str, str], dict[str, dict[str, tuple[MaskMetrics, int]]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for score in measured.scores:
+        groups[score.protocol, score.area][score.case][score.class_name] = (score.metrics, score.prompts)
+    rows = []
+    for (protocol, area), by_case in sorted(groups.items(), key=lambda item: AREAS.index(item[0][1])):
+        names = list(dict.fromkeys(name for by_class in by_case.values() for name in by_class))
+        for name in names:
+            known = [by_class[name] for by_class in by_case.values() if name in by_class]
+            rows.append(_row(protocol, name, area, known))
+        if len(names) > 1:
+            means = [
+                (average([metrics for metrics, _ in by_class.values()]), sum(count for _, count in by_class.values()))
+                for by_class in by_case.values()
+            ]
+            rows.append(_row(protocol, FOREGROUND, area, means))
+    return rows
+
+
+def _row(protocol: str, name: str, area: str, known: Sequence[tuple[MaskMetrics, int]]) -> ScoreRow:
+    return ScoreRow(
+        protocol,
+        name,
+        area,
+        Statistic.of([metrics.dice for metrics, _ in known]),
+        Statistic.of([metrics.nsd for metrics, _ in known]),
+        float(np.mean([count for _, count in known])),
+    )
+
+
+def click_rows(measured: Measured, protocol: str) -> list[ClickRow]:
+    """The rounds of a protocol of clicks."""
+    objects = list(_by_object(measured, protocol).values())
+    rows: list[ClickRow] = []
+    before = 0.0
+    for number in range(1, max((len(turns) for turns in objects), default=0) + 1):
+        current = [turns[min(number, len(turns)) - 1] for turns in objects]
+        mean = float(np.mean([turn.dice for turn in current]))
+        seconds = [turns[number - 1].seconds for turns in objects if len(turns) >= number]
+        slice_dice = float(np.mean([turn.slice_dice for turn in current]))
+        rows.append(ClickRow(number, mean, mean - before, slice_dice, float(np.median(seconds))))
+        before = mean
+    return rows
+
+
+def clicks_needed(measured: Measured, protocol: str) -> ClicksNeeded:
+    """Clicks until the Dice of the volume is :data:`REACHED`."""
+    objects = list(_by_object(measured, protocol).values())
+    needed = [next((turn.number for turn in turns if turn.dice >= REACHED), None) for turns in objects]
+    got_there = [number for number in needed if number is not None]
+    return ClicksNeeded(len(got_there), len(objects), float(np.median(got_there)) if got_there else None)
+
+
+def _by_object(measured: Measured, protocol: str) -> dict[tuple[str, str], list[Interaction]]:
+    objects: dict[tuple[str, str], list[Interaction]] = defaultdict(list)
+    for turn in measured.interactions:
+        if turn.protocol == protocol:
+            objects[turn.case, turn.class_name].append(turn)
+    return objects
+
+
+# ---- files
+
+
+def as_csv(measured: Measured) -> str:
+    """A line per protocol, case, class and area; a missing HD95 is empty."""
+    header = ["protocol", "case", "class", "slices", "dice", "iou", "nsd", "hd95_mm", "prompts", "seconds"]
+    rows = [
+        [s.protocol, s.case, s.class_name, s.area, s.metrics.dice, s.metrics.iou, s.metrics.nsd]
+        + ["" if s.metrics.failed else s.metrics.hd95_mm, s.prompts, round(s.seconds, 4)]
+        for s in measured.scores
+    ]
+    return _csv(header, rows)
+
+
+def as_interactions_csv(measured: Measured) -> str:
+    """A line per round."""
+    header = ["protocol", "case", "class", "round", "prompts", "dice", "dice_of_the_slice", "seconds"]
+    rows = [
+        [t.protocol, t.case, t.class_name, t.number, t.prompts, t.dice, t.slice_dice, round(t.seconds, 4)]
+        for t in measured.interactions
+    ]
+    return _csv(header, rows)
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header, *rows])
+    return text.getvalue()
+
+
+def as_json(measured: Measured, protocols: Sequence[Protocol], used: Mapping[str, Any]) -> str:
+    """Means and what they were measured with."""
+    return json.dumps(
+        {
+            **used,
+            "encoding_seconds": measured.encoding_seconds,
+            "absent_classes": measured.absent,
+            "results": [
+                {**row._asdict(), "dice": vars(row.dice), "nsd": vars(row.nsd)} for row in score_rows(measured)
+            ],
+            "clicks": {
+                p.name: {
+                    "rounds": [row._asdict() for row in click_rows(measured, p.name)],
+                    f"until_{REACHED}": clicks_needed(measured, p.name)._asdict(),
+                }
+                for p in protocols
+                if p.name.endswith("_clicks")
+            },
+            "median_seconds_per_interaction": {p.name: _seconds(measured, p.name) for p in protocols},
+        },
+        indent=2,
+    ).replace("NaN", "null")
+
+
+def as_markdown(
+    measured: Measured, protocols: Sequence[Protocol], dataset: str, used: Mapping[str, Any], tolerance: str
+) -> str:
+    """Everything, with what papers published beside it."""
+    cases = len(measured.encoding_seconds)
+    parts = [
+        f"# Prompts on {dataset}",
+        f"{cases} case{'s' * (cases != 1)}; model {used['model']}, images of {used['image_size']} pixels, "
+        f"{used['device']}, seed {used['seed']}. Prompts are made from the truth.",
+        f"Mean ± sample standard deviation over cases. NSD at {tolerance}. Salient: only slices with more than "
+        f"{SALIENT_VOXELS} voxels of the object, and only objects that have such slices. {FOREGROUND.capitalize()}: "
+        "the mean over the classes that a case has.",
+        _table(
+            ["class", "protocol", "slices", "cases", "Dice", "NSD", "prompts"],
+            [
+                [r.class_name, r.protocol, r.area, str(r.dice.n), _spread(r.dice), _spread(r.nsd), f"{r.prompts:.1f}"]
+                for r in score_rows(measured)
+            ],
+        ),
+        "Protocols: " + "; ".join(f"`{p.name}`: {p.title} ({p.source})" for p in protocols) + ".",
+    ]
+    if measured.absent:
+        parts.append(
+            f"{sum(map(len, measured.absent.values()))} objects were left out because a case does not have the class."
+        )
+    for protocol in protocols:
+        if protocol.name.endswith("_clicks"):
+            parts += _clicks_part(measured, protocol)
+    parts += [
+        "Median seconds of an interaction (of one object: from its prompt to the masks of all slices; with `boxes`, of "
+        "all its boxes), once the slices are encoded, which takes "
+        f"{np.median(list(measured.encoding_seconds.values())):.2f} s per case:",
+        _table(["protocol", "seconds"], [[p.name, f"{_seconds(measured, p.name):.3f}"] for p in protocols]),
+        "## Published",
+        "**Not comparable**: other cases, splits and tolerances, and for most rows other tasks. Dice and NSD in per "
+        "cent.",
+        published_table(dataset),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _clicks_part(measured: Measured, protocol: Protocol) -> list[str]:
+    needed = clicks_needed(measured, protocol.name)
+    median = "" if needed.median is None else f", the median of these after {needed.median:g}"
+    return [
+        f"`{protocol.name}`, over all objects. Gain: of the Dice of the volume per added click.",
+        _table(
+            ["clicks", "Dice", "gain", "Dice of the slice", "median seconds"],
+            [
+                [str(r.number), f"{r.dice:.3f}", f"{r.gain:+.3f}", f"{r.slice_dice:.3f}", f"{r.seconds:.3f}"]
+                for r in click_rows(measured, protocol.name)
+            ],
+        ),
+        f"Dice of {REACHED:g} in the volume was reached for {needed.reached} of {needed.objects} objects{median}.",
+    ]
+
+
+def published_table(dataset: str) -> str:
+    """Published results of prompted segmentation; those of the same task first."""
+    task = dataset.partition("_")[2].lower()
+    rows = sorted(published_rows(), key=lambda row: row[1].lower() != task)
+    return _table(["method and prompt", "task", "Dice", "NSD", "source"], rows)
+
+
+def published_rows() -> list[list[str]]:
+    """Method and prompt, task, Dice and NSD in per cent, source; empty where a figure was not published."""
+    rows = []
+    for row in _read("sam2_interactive_paper.csv"):
+        if row["method"].startswith("SAM 2"):
+            for task in ("brats", "spleen", "liver", "lung", "pancreas"):
+                name = "BraTS2020" if task == "brats" else task.capitalize()
+                nsd = row.get(f"{task}_nsd", "")
+                rows.append([row["method"], name, row[f"{task}_dice"], nsd, "arXiv 2408.02635, Tables 1 and 2"])
+    rows += [
+        [row["method"], row["task"], row["dice"], row["nsd"], row["source"]] for row in _read("prompted_papers.csv")
+    ]
+    return rows
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    text = (files("nnunetv2_sam2_3dmed") / "published" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _seconds(measured: Measured, protocol: str) -> float:
+    return float(np.median([t.seconds for t in measured.interactions if t.protocol == protocol] or [np.nan]))
+
+
+def _spread(statistic: Statistic) -> str:
+    return f"{statistic.mean:.3f}" + ("" if np.isnan(statistic.std) else f" ± {statistic.std:.3f}")
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in (header, *body)]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
