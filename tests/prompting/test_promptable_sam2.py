@@ -1,0 +1,105 @@
+"""The network that is trained: SAM 2 by its parameters, and what the interactive engine gives with the same weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.interactive.volumes import volume_from_array
+from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
+from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, at_voxels, build_promptable_sam2
+from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks, objects_to_train, objects_to_validate
+from tests.interactive.reference import phantom
+from tests.prompting.conftest import SIZE
+
+TINY = "sam2.1_hiera_tiny"
+
+
+@pytest.fixture
+def network() -> PromptableSAM2:
+    return build_promptable_sam2(TINY, SIZE, dropout=0.0, fitted_windows=True, precision="float32").train()
+
+
+def test_its_tensors_are_sam2s(network):
+    own = {name: value.shape for name, value in network.state_dict().items()}
+    assert own == {name: value.shape for name, value in build_sam2_base(TINY, SIZE).state_dict().items()}
+
+
+def test_the_prompts_together_train_all_parameters(network, stacks):
+    rng = np.random.default_rng(0)
+    # without presence, the embeddings of absence are in the memories
+    with torch.no_grad():
+        network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias -= 20
+    for mix in (PromptMix(1.0, 0.0, corrected=0.0), PromptMix(0.0, 1.0, corrected=1.0), PromptMix(0.0, 0.0)):
+        objects = objects_to_train(stacks, SIZE, mix, rng)
+        PromptLoss()(network(objects.prompts), objects).total.backward()
+    without = [n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    # a negative click is drawn where too much was found: none may have been
+    assert set(without) <= {"sam_prompt_encoder.point_embeddings.0.weight"}
+    assert [n for n, p in network.named_parameters() if not p.requires_grad] == ["no_mem_pos_enc"]
+
+
+def test_masks_learn_also_where_the_object_is_taken_to_be_absent(network, stacks):
+    with torch.no_grad():
+        network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias -= 20
+    objects = objects_to_train(stacks, SIZE, PromptMix(1.0, 0.0, corrected=0.0), np.random.default_rng(0))
+    answers = network(objects.prompts)
+    assert all((answer.presence < 0).all() and (answer.logits == -1024).all() for answer in answers)
+    terms = PromptLoss()(answers, objects)
+    assert terms.focal < 5
+    (gradient,) = torch.autograd.grad(terms.focal, network.sam_mask_decoder.mask_tokens.weight)
+    assert gradient.any()
+
+
+def test_every_real_slice_is_answered_once_after_the_corrections(network, stacks):
+    objects = objects_to_train(stacks, SIZE, PromptMix(1.0, 0.0, 1.0, 1), np.random.default_rng(0))
+    assert objects.prompts.corrections == 1
+    answers = network(objects.prompts)
+    assert [answer.final for answer in answers] == [False] + [True] * (len(answers) - 1)
+    final = [
+        (number, index)
+        for answer in answers
+        if answer.final
+        for number, index in zip(answer.objects.tolist(), answer.slices.tolist())
+    ]
+    assert sorted(final) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]  # the last one is padding
+    assert answers[0].candidates.shape[1] == answers[1].candidates.shape[1] == 1  # a box is not ambiguous
+    assert answers[2].candidates.shape[1] == 3  # tracking is
+
+
+def test_a_mask_is_no_answer_and_one_click_has_three(network, stacks):
+    rng = np.random.default_rng(0)
+    mask = network(objects_to_train(stacks, SIZE, PromptMix(0.0, 0.0), rng).prompts)
+    click = network(objects_to_train(stacks, SIZE, PromptMix(0.0, 1.0, corrected=0.0), rng).prompts)
+    assert sum(len(answer.objects) for answer in mask) == 7 - 2
+    assert sum(len(answer.objects) for answer in click) == 7
+    assert click[0].candidates.shape == (2, 3, SIZE, SIZE)
+
+
+def test_the_engine_gives_the_same_logits(lively_network):
+    """As many slices as a volume needs for SAM 2 to scale the distances of pointers as it does for any larger one."""
+    session = InteractiveSession(lively_network, "cpu", "float32")
+    session.set_image(volume_from_array(phantom((16, 40, 48)), (1, 1, 1)))
+    grey = np.stack([session.slice_as_seen(0, index) for index in range(16)])
+    masks = torch.zeros(1, 1, 16, 40, 48, dtype=torch.bool)
+    masks[0, 0, 3:10, 10:25, 12:30] = True  # its middle slice is 6
+    every = torch.ones(1, 16, 40, 48, dtype=torch.bool)
+    stacks = Stacks(torch.tensor(grey)[None] / 255, masks, every, torch.ones(1, 16, dtype=torch.bool))
+    objects = objects_to_validate(stacks, SIZE, np.random.default_rng(0))
+    with torch.no_grad():
+        answers = lively_network(objects.prompts)
+    session.add_box((6, 10, 12), (6, 25, 30))
+    session.propagate()
+    seen = {answer.slices.item(): at_voxels(answer.logits, (40, 48))[0, 0].numpy() for answer in answers}
+    assert sorted(seen) == list(range(16))
+    for index, logits in seen.items():
+        assert np.abs(session.predict_slice(1, 0, index).logits - logits).max() < 1e-3
+    assert 0.02 < np.mean([logits > 0 for logits in seen.values()]) < 0.98
+    assert max(np.abs(seen[0] - seen[15]).max(), np.abs(seen[3] - seen[9]).max()) > 0.1
+
+
+def test_a_patch_without_prompts_is_refused_with_what_to_do(network):
+    with pytest.raises(UserError, match="nnUNetv2_predict has no prompts: use `sam2_3dmed segment"):
+        network(torch.zeros(1, 1, 8, 32, 32))
