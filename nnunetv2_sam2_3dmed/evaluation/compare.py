@@ -22,6 +22,7 @@ from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_lab
 from nnunetv2_sam2_3dmed.evaluation.latex import as_latex
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
 from nnunetv2_sam2_3dmed.evaluation.nnunet_summary import check_summaries
+from nnunetv2_sam2_3dmed.evaluation.prompted import prompts_of
 from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.evaluation.sources import share_cases
@@ -116,6 +117,7 @@ def compare(
         tolerance_source=tolerance.source,
         folds=spread_over_folds(methods, shared.cases, scores),
         nnunet_checks=check_summaries(shared.cases, scores, classes),
+        prompted={method: told for method, folders in methods.items() if (told := prompts_of(folders))},
     )
     write(comparison, output_folder)
     return comparison

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +101,7 @@ class Comparison:
         tolerance_source: where the tolerance comes from, as a clause.
         folds: the means of each fold and their spread, for the methods with several folders.
         nnunet_checks: our Dice and IoU against nnU-Net's ``summary.json``, for the methods that have one.
+        prompted: of the methods that were told where to look, with which prompts.
     """
 
     dataset_name: str
@@ -118,6 +119,7 @@ class Comparison:
     tolerance_source: str = "as asked for"
     folds: Sequence[FoldSpread] = ()
     nnunet_checks: Sequence[SummaryCheck] = ()
+    prompted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cases(self) -> list[str]:
@@ -127,7 +129,11 @@ class Comparison:
     @property
     def warnings(self) -> list[str]:
         """What the reader must know before believing the numbers, in sentences."""
-        return [check.warning for check in self.nnunet_checks if check.warning]
+        told = [
+            f"{method} was prompted from the truth ({prompts}), which methods without prompts were not."
+            for method, prompts in self.prompted.items()
+        ]
+        return [*(check.warning for check in self.nnunet_checks if check.warning), *told]
 
     def row(self, method: str, class_name: str = FOREGROUND) -> Row:
         """The row of one method and class."""

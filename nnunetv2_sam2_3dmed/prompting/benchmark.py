@@ -12,6 +12,7 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
+from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.prompting.cases import PromptedCase, RawCase
@@ -125,6 +126,8 @@ class PromptBenchmark:
         if not cases:
             raise UserError("there are no cases to prompt: name other folds.")
         measured = Measured()
+        for protocol in protocols:
+            note_prompts(folder / protocol.name, protocol.title)
         for number, raw in enumerate(cases, start=1):
             progress(f"{number}/{len(cases)} {raw.name}")
             case = PromptedCase(self.session, raw, self.classes, self.ignore_label, self.axis)

@@ -12,6 +12,7 @@ from nnunetv2.paths import nnUNet_raw
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes
+from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.prompting.cases import PromptedCase, raw_cases
@@ -45,6 +46,8 @@ def validate_with_boxes(trainer: SAM2_PromptTrainer) -> None:
     labels = trainer.label_manager
     values = written_values(trainer.dataset_json)
     folder = Path(trainer.output_folder) / "validation"
+    if trainer.local_rank == 0:
+        note_prompts(folder, "box on the middle slice of each object")
     for case in cases[trainer.local_rank :: processes]:
         trainer.print_to_log_file(f"prompting {case.name}")
         prompted = PromptedCase(session, case, classes, labels.ignore_label, trainer.shown_as.axis)

@@ -1,0 +1,84 @@
+"""A model that takes prompts: trained and validated with nnU-Net's commands, prompted and measured with ours."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.conftest import DATASET, SHAPE, read_volume
+
+TRAINER = "SAM2_PromptTrainer_noPretrain"
+SCRIPT = str(Path(__file__).with_name("walk_trainers.py"))
+
+
+@pytest.fixture(scope="module")
+def prompted(preprocessed):
+    """Two iterations on stacks of eight slices, of which the volumes have six; then validated."""
+    preprocessed.run("sam2_3dmed", "plan", "-d", "301", "--image-size", "64", "--slices", "4", "--batch-size", "2")
+    preprocessed.run("python", SCRIPT, "train", "301", f"3d_slices8:{TRAINER}")
+    preprocessed.run("nnUNetv2_train", "301", "3d_slices8", "0", "-tr", TRAINER, "-device", "cpu", "--val")
+    return preprocessed
+
+
+@pytest.fixture(scope="module")
+def fold(prompted) -> Path:
+    return prompted.results(DATASET, TRAINER, "3d_slices8") / "fold_0"
+
+
+def test_validation_is_nnunets_and_says_that_it_was_prompted(fold):
+    log = "".join(path.read_text() for path in fold.glob("training_log*.txt"))
+    assert "train_loss terms {'focal':" in log and "Pseudo dice" in log
+    assert "Validation with prompts: each object of a case is pointed at by the box around its truth" in log
+    summary = json.loads((fold / "validation" / "summary.json").read_text())
+    assert len(summary["metric_per_case"]) == 2 and set(summary["mean"]) == {"1", "2"}
+    masks = [read_volume(path) for path in sorted((fold / "validation").glob("*.nii.gz"))]
+    assert all(mask.shape == SHAPE and np.isin(mask, [0, 1, 2]).all() for mask in masks)
+
+
+def test_nnunets_prediction_points_to_segment(prompted, tmp_path):
+    images = str(prompted.root / "nnUNet_raw" / DATASET / "imagesTs")
+    said = prompted.run(
+        *("nnUNetv2_predict", "-d", "301", "-c", "3d_slices8", "-tr", TRAINER, "-f", "0", "-device", "cpu"),
+        *("-i", images, "-o", str(tmp_path / "out"), "-npp", "1", "-nps", "1"),
+        status=1,
+    )
+    assert "nnUNetv2_predict has no prompts: use `sam2_3dmed segment" in said
+
+
+def test_segment_takes_the_checkpoint(prompted, fold, tmp_path):
+    image = prompted.root / "nnUNet_raw" / DATASET / "imagesTs" / "test_00_0000.nii.gz"
+    checkpoint = str(fold / "checkpoint_final.pth")
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    printed = prompted.run(
+        *("sam2_3dmed", "segment", str(image), "-o", str(tmp_path / "a.nii.gz"), "--model", checkpoint),
+        *("--box", "3,6,6:3,20,20", "--device", "cpu", "--no-preview"),
+        status=0,
+    )
+    intensities = read_volume(image)
+    low, high = intensities.mean() - 3 * intensities.std(), intensities.mean() + 3 * intensities.std()
+    assert f"shown from {low:g} to {high:g}"[:18] in printed  # nnU-Net's z-scores
+    assert read_volume(tmp_path / "a.nii.gz").shape == mask.shape
+
+
+def test_benchmark_and_comparison(prompted, fold, tmp_path):
+    out = tmp_path / "prompts"
+    printed = prompted.run(
+        *("sam2_3dmed", "prompt-benchmark", "-d", "301", "-f", "0", "-o", str(out), "--device", "cpu"),
+        *("--model", str(fold / "checkpoint_final.pth"), "--protocols", "box", "1_mask"),
+    )
+    assert "# Prompts on Dataset301_Tiny" in printed and "**Not comparable**" in printed
+    rows = list(csv.DictReader((out / "per_case.csv").read_text().splitlines()))
+    scores = {(row["case"], row["class"]): float(row["dice"]) for row in rows if row["protocol"] == "box"}
+    # the validation prompted the same boxes of the same cases
+    validated = json.loads((fold / "validation" / "summary.json").read_text())["metric_per_case"]
+    for case in validated:
+        name = Path(case["prediction_file"]).name.removesuffix(".nii.gz")
+        for label, number in (("outer", "1"), ("inner", "2")):
+            assert scores[name, label] == pytest.approx(case["metrics"][number]["Dice"], abs=1e-6)
+    compared = prompted.run(
+        *("sam2_3dmed", "compare", "-d", "301", "-o", str(tmp_path / "c"), "--processes", "1"),
+        *("-m", f"box={out / 'box'}", f"mask={out / '1_mask'}"),
+    )
+    assert "box was prompted from the truth (box on the middle slice)" in compared
