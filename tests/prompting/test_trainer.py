@@ -1,0 +1,66 @@
+"""The recipe, and what of the plan the network is built from."""
+
+import nnunetv2_sam2_3dmed.trainers.prompt_trainers as found_by_nnunet
+import numpy as np
+import pytest
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
+from nnunetv2_sam2_3dmed.prompting.stacks import objects_to_validate
+from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer, _add_hits
+from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
+from nnunetv2_sam2_3dmed.training.checks import check_slices
+from tests.plans.test_planner import DATASET, make_plans
+
+
+@pytest.fixture
+def plans() -> dict:
+    made = make_plans()
+    add_configurations(made, DATASET, PlanOptions(image_size=64, slices=4, patch_size=(24, 20)))
+    return made
+
+
+def test_the_plan_has_stacks_of_eight_slices_and_others_are_refused(plans):
+    assert PlansManager(plans).get_configuration("3d_slices8").patch_size[0] == 8
+    check_slices(plans, "3d_slices8", "SAM2_PromptTrainer", SAM2_PromptTrainer.required_slices)
+    with pytest.raises(UserError, match="use the configuration `3d_slices8`"):
+        check_slices(plans, "3d", "SAM2_PromptTrainer", SAM2_PromptTrainer.required_slices)
+
+
+def test_trainers_that_nnunet_finds():
+    recipe = {name: getattr(found_by_nnunet, name) for name in found_by_nnunet.__all__}
+    assert all(trainer.__name__ == name and issubclass(trainer, SAM2_PromptTrainer) for name, trainer in recipe.items())
+    assert (SAM2_PromptTrainer.trunk_lr, SAM2_PromptTrainer.peak_lr) == (3e-5, 5e-5)
+    for minutes in (20, 45):
+        trainer = recipe[f"SAM2_PromptTrainer_noPretrain_{minutes}minutes"]
+        assert issubclass(trainer, WallClockBudget) and trainer.minutes == minutes
+        assert not trainer.pretrained and trainer.peak_lr == 4e-4 and trainer.trunk_lr is None
+
+
+def test_the_network_is_built_from_the_plan(plans):
+    configuration = PlansManager(plans).get_configuration("3d_slices8")
+    network = SAM2_PromptTrainer.build_network_architecture(None, configuration, 1, 3)
+    assert network.image_size == 64 and network.memory_attention.layers[0].dropout1.p == 0.1
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain.build_network_architecture(None, configuration, 1, 3)
+    assert fresh.memory_attention.layers[0].dropout1.p == 0.0
+    windows = [[block.window_size for block in n.image_encoder.trunk.blocks] for n in (network, fresh)]
+    assert max(windows[0]) == 14 and max(windows[1]) == 8
+    # all classes share SAM 2's tokens, so that their number changes nothing
+    assert {n: p.shape for n, p in network.named_parameters()} == {n: p.shape for n, p in fresh.named_parameters()}
+
+
+def test_pseudo_dice_counts_voxels_of_each_class(stacks):
+    objects = objects_to_validate(stacks, 64, np.random.default_rng(0))
+    assert objects is not None
+    # object 1 (class 1) on slice 2: 4 rows of 5 columns; found are the upper half of the slice
+    logits = torch.full((1, 1, 24, 20), -1.0)
+    logits[:, :, :10] = 1.0
+    number = torch.ones(1, dtype=torch.long)
+    hits = {name: np.zeros(2) for name in ("tp_hard", "fp_hard", "fn_hard")}
+    _add_hits(hits, Answer(number, number + 1, logits, logits, logits, logits, True), objects)
+    assert hits["tp_hard"].tolist() == [0, 2 * 5]
+    assert hits["fp_hard"].tolist() == [0, 10 * 20 - 2 * 5]
+    assert hits["fn_hard"].tolist() == [0, 2 * 5]
