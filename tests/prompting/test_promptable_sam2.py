@@ -29,15 +29,18 @@ def test_its_tensors_are_sam2s(network):
 
 def test_the_prompts_together_train_all_parameters(network, stacks):
     rng = np.random.default_rng(0)
-    # without presence, the embeddings of absence are in the memories
-    with torch.no_grad():
-        network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias -= 20
-    for mix in (PromptMix(1.0, 0.0, corrected=0.0), PromptMix(0.0, 1.0, corrected=1.0), PromptMix(0.0, 0.0)):
-        objects = objects_to_train(stacks, SIZE, mix, rng)
-        PromptLoss()(network(objects.prompts), objects).total.backward()
-    without = [n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
-    # a negative click is drawn where too much was found: none may have been
-    assert set(without) <= {"sam_prompt_encoder.point_embeddings.0.weight"}
+    last = network.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    # memories of absent objects have embeddings of their own, those of present ones the pointers
+    for presence in (-20.0, 20.0):
+        torch.nn.init.constant_(last.bias, presence)
+        for mix in (PromptMix(1.0, 0.0, corrected=0.0), PromptMix(0.0, 1.0, corrected=1.0), PromptMix(0.0, 0.0)):
+            objects = objects_to_train(stacks, SIZE, mix, rng)
+            PromptLoss()(network(objects.prompts), objects).total.backward()
+    trained = [(name, p.grad) for name, p in network.named_parameters() if p.requires_grad]
+    assert not [name for name, gradient in trained if gradient is None]
+    # of three candidates the best learns, and a negative click is only drawn where too much was found
+    luck = ("sam_mask_decoder.output_hypernetworks_mlps.", "sam_prompt_encoder.point_embeddings.0.")
+    assert not [name for name, gradient in trained if not gradient.any() and not name.startswith(luck)]
     assert [n for n, p in network.named_parameters() if not p.requires_grad] == ["no_mem_pos_enc"]
 
 
@@ -92,7 +95,11 @@ def test_the_engine_gives_the_same_logits(lively_network):
         answers = lively_network(objects.prompts)
     session.add_box((6, 10, 12), (6, 25, 30))
     session.propagate()
-    seen = {answer.slices.item(): at_voxels(answer.logits, (40, 48))[0, 0].numpy() for answer in answers}
+    seen = {
+        int(index): logits[0].numpy()
+        for answer in answers
+        for index, logits in zip(answer.slices, at_voxels(answer.logits, (40, 48)))
+    }
     assert sorted(seen) == list(range(16))
     for index, logits in seen.items():
         assert np.abs(session.predict_slice(1, 0, index).logits - logits).max() < 1e-3
