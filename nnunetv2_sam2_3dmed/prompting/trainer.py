@@ -156,7 +156,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     def validation_step(self, batch: dict) -> dict:
         """The pseudo Dice is that of all objects of the stacks, each with the true box on its middle slice."""
-        count = len(self.label_manager.foreground_regions or self.label_manager.foreground_labels)
+        labels = self.label_manager
+        count = len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
         hits = {name: np.zeros(count) for name in ("tp_hard", "fp_hard", "fn_hard")}
         objects = objects_to_validate(self._stacks(batch), self._image_size, self.rng)
         if objects is None:
