@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def _case_names(
     if "all" in folds:
         if not raw_folder.is_dir():
             raise UserError(f"{raw_folder} does not exist, but prompts are given on the raw images: set nnUNet_raw.")
-        names = set(get_filenames_of_train_images_and_targets(str(raw_folder), {**dataset_json}))
+        names = set(get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dataset_json)))
     else:
         file = nnunet_folder("nnUNet_preprocessed") / dataset / "splits_final.json"
         if not file.is_file():

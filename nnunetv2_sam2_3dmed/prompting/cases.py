@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def raw_cases(
     """
     if not raw_folder.is_dir():
         raise UserError(f"{raw_folder} does not exist, but prompts are given on the raw images: set nnUNet_raw.")
-    known = get_filenames_of_train_images_and_targets(str(raw_folder), {**dataset_json})
+    known = get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dict(dataset_json)))
     missing = [name for name in names if name not in known]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
