@@ -315,7 +315,7 @@ def build_promptable_sam2(
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.
     """
-    network = build_sam2_base(backbone, image_size, num_memories, dropout, PromptableSAM2)
+    network = build_sam2_base(backbone, image_size, num_memories, dropout, network=PromptableSAM2)
     network.precision = precision
     initialise_positions(network.image_encoder.trunk)
     if fitted_windows:
