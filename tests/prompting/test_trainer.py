@@ -1,13 +1,13 @@
 """The recipe, and what of the plan the network is built from."""
 
-import nnunetv2_sam2_3dmed.trainers.prompt_trainers as found_by_nnunet
 import numpy as np
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
+import nnunetv2_sam2_3dmed.trainers.prompt_trainers as found_by_nnunet
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
 from nnunetv2_sam2_3dmed.prompting.stacks import objects_to_validate
 from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer, _add_hits
