@@ -63,7 +63,7 @@ class PromptLoss:
     """20 focal + dice, as MedSAM2, and as in SAM 2 the L1 error of the expected IoU and the entropy of the presence.
 
     Of three candidate masks only the best one is trained; what IoU to expect is trained for all. Where an object is not
-    on a slice, only that is trained.
+    on a slice, only that is trained, and not even that where a part of the slice is ignored: it may be there.
 
     Args:
         focal_weight: against 1 for each of the others.
@@ -76,20 +76,25 @@ class PromptLoss:
         """The means over all objects on all slices that were answered (``presence``), and on those that show them."""
         size = objects.prompts.images.shape[-1]
         parts = [self._of(answer, objects, size) for answer in answers]
-        there, focal, dice, iou, presence = (torch.cat(values) for values in zip(*parts))
-        shown = there.sum().clamp(min=1)
-        focal, dice, iou = ((value * there).sum() / shown for value in (focal, dice, iou))
-        presence = presence.mean()
+        there, known, focal, dice, iou, presence = (torch.cat(values) for values in zip(*parts))
+        focal, dice, iou = (_mean(value, there) for value in (focal, dice, iou))
+        presence = _mean(presence, known)
         return PromptLossTerms(self.focal_weight * focal + dice + iou + presence, focal, dice, iou, presence)
 
     def _of(self, answer: Answer, objects: Objects, size: int) -> tuple[torch.Tensor, ...]:
-        """For n objects on one slice each: whether they are there, and four losses; each (n,)."""
+        """For n objects on one slice each: whether they are there, whether that is known, four losses; each (n,)."""
         truth = at_image_size(objects.prompts.truth[answer.objects, answer.slices], size)
-        counted = at_image_size(objects.counted[answer.objects, answer.slices], size)
+        counted = at_image_size(objects.prompts.counted[answer.objects, answer.slices], size)
         there = (truth.flatten(1).sum(dim=1) > 0).float()
+        known = torch.maximum(there, counted.flatten(1).amin(dim=1))
         focal = focal_loss(answer.candidates, truth, counted)
         dice = dice_loss(answer.candidates, truth, counted)
         best = (self.focal_weight * focal + dice).argmin(dim=1, keepdim=True)
         expected = (answer.expected_iou - true_iou(answer.candidates, truth, counted)).abs().mean(dim=1)
         presence = F.binary_cross_entropy_with_logits(answer.presence[:, 0], there, reduction="none")
-        return there, focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], expected, presence
+        return there, known, focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], expected, presence
+
+
+def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Of those with weight 1, not of those with 0; without any, 0."""
+    return (values * weights).sum() / weights.sum().clamp(min=1)

@@ -30,6 +30,7 @@ class StackPrompts(NamedTuple):
         images: (B, D, 3, S, S), as the image encoder expects them.
         real: (B, D), bool; False for slices that are padding.
         truth: (N, D, H, W), bool, in voxels.
+        counted: (N, D, H, W), bool; False where nothing is known.
         stacks: (N,), in which stack each object is.
         slices: (N,), on which slice its prompt is.
         points: (N, P, 2), x and y in pixels of the images; None where masks are given.
@@ -42,6 +43,7 @@ class StackPrompts(NamedTuple):
     images: torch.Tensor
     real: torch.Tensor
     truth: torch.Tensor
+    counted: torch.Tensor
     stacks: torch.Tensor
     slices: torch.Tensor
     points: torch.Tensor | None
@@ -61,7 +63,6 @@ class Answer(NamedTuple):
         expected_iou: (n, M), what it expects of them.
         presence: (n, 1), logits of the object being there.
         logits: (n, 1, S/4, S/4), float, of the mask that counts.
-        final: no later answer corrects it.
     """
 
     objects: torch.Tensor
@@ -70,7 +71,6 @@ class Answer(NamedTuple):
     expected_iou: torch.Tensor
     presence: torch.Tensor
     logits: torch.Tensor
-    final: bool
 
 
 class _Encoded(NamedTuple):
@@ -140,10 +140,9 @@ class PromptableSAM2(SAM2Base):
         for turn in range(prompts.corrections + 1):
             given = None if points is None else {"point_coords": points, "point_labels": labels}
             heads = self._heads(encoded, rows, 0, True, given, prompts.masks, {}, {}, previous)
-            last = turn == prompts.corrections
             if prompts.masks is None:
-                answers.append(self._as_answer(heads, objects, prompts.slices, last))
-            if not last:
+                answers.append(self._as_answer(heads, objects, prompts.slices))
+            if turn < prompts.corrections:
                 previous = heads[3].detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
                 points, labels = self._corrected(prompts, points, labels, previous)
         return answers, self._remember(encoded, rows, heads, prompted=True)
@@ -153,11 +152,12 @@ class PromptableSAM2(SAM2Base):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Points with one more for each object, on an error of ``logits`` (N, 1, S/4, S/4)."""
         height, width = prompts.truth.shape[-2:]
-        found = at_voxels(logits, (height, width))[:, 0].cpu().numpy() > 0
-        truth = prompts.truth[torch.arange(len(logits)), prompts.slices].cpu().numpy()
+        places = torch.arange(len(logits), device=logits.device), prompts.slices
+        found = ((at_voxels(logits, (height, width))[:, 0] > 0) & prompts.counted[places]).cpu().numpy()
+        truth = prompts.truth[places].cpu().numpy()
         clicks = [random_click(t, f, prompts.rng) for t, f in zip(truth, found)]
-        places = torch.tensor([[[click.column / width, click.row / height]] for click in clicks])
-        more = (places * self.image_size).to(points)
+        shares = torch.tensor([[[click.column / width, click.row / height]] for click in clicks])
+        more = (shares * self.image_size).to(points)
         said = torch.tensor([[click.label] for click in clicks]).to(labels)
         return torch.cat([points, more], dim=1), torch.cat([labels, said], dim=1)
 
@@ -180,8 +180,9 @@ class PromptableSAM2(SAM2Base):
             rows = prompts.stacks[objects[:left]] * depth + slices
             before = {k: known.of(slice(left)) for k, known in others.items()}
             heads = self._heads(encoded, rows, step, False, None, None, {0: conditioning.of(slice(left))}, before, None)
-            answers.append(self._as_answer(heads, objects[:left], slices, final=True))
-            others[step] = self._remember(encoded, rows, heads, prompted=False)
+            answers.append(self._as_answer(heads, objects[:left], slices))
+            if step < len(ways[0][1]):
+                others[step] = self._remember(encoded, rows, heads, prompted=False)
         return answers
 
     @staticmethod
@@ -277,14 +278,12 @@ class PromptableSAM2(SAM2Base):
         # bfloat16: what SAM 2 keeps, in training too
         return _Memory(memory.to(torch.bfloat16), places[-1], heads[5])
 
-    def _as_answer(
-        self, heads: Sequence[torch.Tensor], objects: torch.Tensor, slices: torch.Tensor, final: bool
-    ) -> Answer:
+    def _as_answer(self, heads: Sequence[torch.Tensor], objects: torch.Tensor, slices: torch.Tensor) -> Answer:
         _, candidates, ious, logits, _, _, presence = heads
         if not self.training:
             # the constant of an absent object would drown all else in a validation loss
             candidates = candidates.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
-        return Answer(objects, slices, candidates.float(), ious.float(), presence.float(), logits.float(), final)
+        return Answer(objects, slices, candidates.float(), ious.float(), presence.float(), logits.float())
 
 
 def at_voxels(logits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:

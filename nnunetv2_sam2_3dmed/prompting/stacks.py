@@ -60,12 +60,10 @@ class Objects(NamedTuple):
     Attributes:
         prompts: for the network.
         classes: (N,), which of the K classes each object is.
-        counted: (N, D, H, W), bool.
     """
 
     prompts: StackPrompts
     classes: list[int]
-    counted: torch.Tensor
 
 
 class StackMaker:
@@ -92,7 +90,7 @@ class StackMaker:
         """
         low, high = self.shown_as.low, self.shown_as.high
         grey = ((data.float() - low) / (high - low)).clamp(0, 1)
-        # outside the image nnU-Net has the mean intensity; users' images end there
+        # outside the image and the body nnU-Net has the mean intensity, or that of 0; users see black
         grey = grey.masked_fill(self.targets.padding(target), 0)
         targets = self.targets(target)
         planes = torch.cat([grey, targets.counted.float(), targets.masks], dim=1)
@@ -121,6 +119,8 @@ def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.ra
             slices = _slices_of(stacks, stack, number)
             chosen.append((stack, number, int(slices[rng.integers(len(slices))])))
     kind = str(rng.choice(KINDS, p=(mix.box, mix.click, 1 - mix.box - mix.click)))
+    if kind == MASK and not any(int(stacks.real[stack].sum()) > 1 for stack, _, _ in chosen):
+        kind = BOX  # the mask of the only slice leaves nothing to ask
     corrections = 0
     if kind != MASK and rng.uniform() < mix.corrected:
         corrections = int(rng.integers(1, mix.corrections + 1))
@@ -197,6 +197,7 @@ def _objects(
         as_images(stacks.grey, image_size),
         stacks.real,
         truth,
+        stacks.counted[stack],
         stack,
         index,
         points,
@@ -205,7 +206,7 @@ def _objects(
         corrections,
         rng,
     )
-    return Objects(prompts, number.tolist(), stacks.counted[stack])
+    return Objects(prompts, number.tolist())
 
 
 def _points(planes: np.ndarray, kind: str, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

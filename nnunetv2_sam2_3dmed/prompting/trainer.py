@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from os.path import join
 from pathlib import Path
@@ -12,12 +13,17 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
 from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
+from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.model import fill
 from nnunetv2_sam2_3dmed.interactive.orientation import View, view_along
 from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint
+from nnunetv2_sam2_3dmed.prompting.cases import RawCase, raw_cases
+from nnunetv2_sam2_3dmed.prompting.framing import FramedAffineTransform
 from nnunetv2_sam2_3dmed.prompting.intensities import shown_as
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer, PromptableSAM2, at_voxels, build_promptable_sam2
@@ -29,9 +35,12 @@ from nnunetv2_sam2_3dmed.prompting.stacks import (
     objects_to_train,
     objects_to_validate,
 )
+from nnunetv2_sam2_3dmed.prompting.stored_direction import direction_of
 from nnunetv2_sam2_3dmed.prompting.trained_model import NETWORK_ARGUMENTS, PROMPTED
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
+
+MOST_EMPTY_BATCHES = 100
 
 
 class SAM2_PromptTrainer(SAM2_3dMedTrainer):
@@ -76,10 +85,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         )
         self.rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
         # what whoever prompts the model needs to know, beside its weights
-        self.my_init_kwargs[PROMPTED] = {
-            "network": _network_arguments(architecture),
-            "shown_as": self.shown_as.for_checkpoint(),
-        }
+        self._described = {"network": _network_arguments(architecture), "shown_as": self.shown_as.for_checkpoint()}
+        self.my_init_kwargs[PROMPTED] = self._described
         self._views: dict[str, View] = {}
 
     # ---------------------------------------------------------------- network
@@ -105,7 +112,12 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     def _load_pretrained(self, checkpoint: Path) -> None:
         weights = read_checkpoint(checkpoint)
         fill(self.network, weights, checkpoint)
-        self.print_to_log_file(f"all weights from {checkpoint} ({identify_backbone(weights)})")
+        self.print_to_log_file(f"all weights from {checkpoint.name} ({identify_backbone(weights)})")
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        super().load_checkpoint(filename_or_checkpoint)
+        # nnU-Net takes over what the checkpoint had; the plan may have changed since, and is what trains on
+        self.my_init_kwargs[PROMPTED] = self._described
 
     # ------------------------------------------------------------------ data
 
@@ -115,16 +127,25 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return StackMaker(self.target_maker(), self.shown_as, self.plans_manager.transpose_forward)
 
     @classmethod
+    def affine_transform(cls, in_plane_size) -> BasicTransform:
+        return FramedAffineTransform(in_plane_size, cls.affine_probability)
+
+    @classmethod
     def get_validation_transforms(
         cls, deep_supervision_scales, is_cascaded=False, foreground_labels=None, regions=None, ignore_label=None
     ) -> BasicTransform:
-        """Padding stays marked: it is shown black."""
-        if regions is None:
-            return ComposeTransforms([])
-        ignored = [] if ignore_label is None else [ignore_label]
-        return ComposeTransforms(
-            [ConvertSegmentationToRegionsTransform([*regions, *ignored, PADDING_LABEL], channel_in_seg=0)]
-        )
+        """Framed as slices in use; padding stays marked."""
+        transforms: list[BasicTransform] = [
+            Convert3DTo2DTransform(),
+            FramedAffineTransform(None, probability=0),
+            Convert2DTo3DTransform(),
+        ]
+        if regions is not None:
+            ignored = [] if ignore_label is None else [ignore_label]
+            transforms.append(
+                ConvertSegmentationToRegionsTransform([*regions, *ignored, PADDING_LABEL], channel_in_seg=0)
+            )
+        return ComposeTransforms(transforms)
 
     def _stacks(self, batch: dict) -> Stacks:
         data = batch["data"].to(self.device, non_blocking=True)
@@ -135,17 +156,31 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         """How the slices of a case are turned when a user prompts them."""
         if case not in self._views:
             properties = load_pickle(join(self.preprocessed_dataset_folder, f"{case}.pkl"))
-            # other readers of nnU-Net than SimpleITK's leave images as the file has them, and say less
-            direction = properties.get("sitk_stuff", {}).get("direction", np.eye(3))
-            self._views[case] = view_along(np.array(direction, dtype=float).reshape(3, 3), self.shown_as.axis)
+            self._views[case] = view_along(direction_of(properties), self.shown_as.axis)
         return self._views[case]
+
+    def on_train_start(self) -> None:
+        self._validation_cases()  # what the final validation will need is there, or training does not begin
+        super().on_train_start()
+
+    def _validation_cases(self) -> list[RawCase]:
+        """The raw images and labels of this fold's validation cases.
+
+        Raises:
+            UserError: nnUNet_raw is not set, or a file is missing.
+        """
+        if not nnUNet_raw.is_set():
+            raise UserError("nnUNet_raw is not set, but the validation prompts the raw images: set it.")
+        _, names = self.do_split()
+        folder = Path(str(nnUNet_raw)) / self.plans_manager.dataset_name
+        return raw_cases(folder, self.dataset_json, sorted(names))
 
     # ---------------------------------------------------------- optimization
 
     def train_step(self, batch: dict) -> dict:
-        objects = objects_to_train(self._stacks(batch), self._image_size, self.mix, self.rng)
-        while objects is None:  # annotations of a case can lie beside what augmentation leaves of it
-            objects = objects_to_train(self._stacks(next(self.dataloader_train)), self._image_size, self.mix, self.rng)
+        objects = self._with_objects(
+            batch, self.dataloader_train, lambda s: objects_to_train(s, self._image_size, self.mix, self.rng)
+        )
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss(self.network(objects.prompts), objects)
         terms.total.backward()
@@ -159,17 +194,33 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         labels = self.label_manager
         count = len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
         hits = {name: np.zeros(count) for name in ("tp_hard", "fp_hard", "fn_hard")}
-        objects = objects_to_validate(self._stacks(batch), self._image_size, self.rng)
-        if objects is None:
-            return {"loss": np.array(0.0), **hits}
+        objects = self._with_objects(
+            batch, self.dataloader_val, lambda s: objects_to_validate(s, self._image_size, self.rng)
+        )
         answers = self.network(objects.prompts)
         for answer in answers:
             _add_hits(hits, answer, objects)
         return {"loss": self.loss(answers, objects).total.cpu().numpy(), **hits}
 
+    def _with_objects(self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], Objects | None]) -> Objects:
+        """What is chosen of a batch, or of a later one: what is annotated can lie beside a patch.
+
+        Raises:
+            UserError: there is nothing in many batches.
+        """
+        for _ in range(MOST_EMPTY_BATCHES):
+            objects = choose(self._stacks(batch))
+            if objects is not None:
+                return objects
+            batch = next(more)
+        raise UserError(
+            f"{MOST_EMPTY_BATCHES} batches of {self.plans_manager.dataset_name} showed no object to prompt: look "
+            f"whether the labels of fold {self.fold} hold any foreground."
+        )
+
     @property
     def _image_size(self) -> int:
-        return int(self.my_init_kwargs[PROMPTED]["network"]["image_size"])
+        return int(self._described["network"]["image_size"])
 
     # ------------------------------------------------------------- validation
 
@@ -183,7 +234,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
         if save_probabilities:
             self.print_to_log_file("There are no probabilities to save (--npz): masks come from prompts.")
-        validate_with_boxes(self)
+        validate_with_boxes(self, self._validation_cases())
 
 
 def _network_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +245,7 @@ def _network_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
 def _add_hits(hits: dict[str, np.ndarray], answer: Answer, objects: Objects) -> None:
     """Adds the voxels of an answer to those that each class hits, has too much, and misses."""
     truth = objects.prompts.truth[answer.objects, answer.slices]
-    counted = objects.counted[answer.objects, answer.slices]
+    counted = objects.prompts.counted[answer.objects, answer.slices]
     height, width = truth.shape[-2:]
     found = (at_voxels(answer.logits, (height, width))[:, 0] > 0) & counted
     for name, voxels in (("tp_hard", found & truth), ("fp_hard", found & ~truth), ("fn_hard", truth & ~found)):

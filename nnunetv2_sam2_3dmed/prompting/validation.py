@@ -2,62 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
-from nnunetv2.paths import nnUNet_raw
 
-from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes
 from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.volumes import write_segmentation
-from nnunetv2_sam2_3dmed.prompting.cases import PromptedCase, raw_cases
+from nnunetv2_sam2_3dmed.prompting.cases import PromptedCase, RawCase
 from nnunetv2_sam2_3dmed.prompting.simulated import bounding_box, middle_slice
 
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
 
 
-def validate_with_boxes(trainer: SAM2_PromptTrainer) -> None:
+def validate_with_boxes(trainer: SAM2_PromptTrainer, cases: Sequence[RawCase]) -> None:
     """Writes the folder ``validation`` with its ``summary.json``; each process takes its share of the cases.
 
     Raises:
-        UserError: the raw images are not there, or cannot be read.
+        UserError: a file cannot be read.
     """
     trainer.print_to_log_file(
         "Validation with prompts: each object of a case is pointed at by the box around its truth on its middle slice. "
         "These scores are not those of a segmentation without prompts."
     )
-    if not nnUNet_raw.is_set():
-        raise UserError("nnUNet_raw is not set, but the validation prompts the raw images: set it, and run --val.")
     network = trainer.network.module if trainer.is_ddp else trainer.network
     network.eval()
     network.shown_as = trainer.shown_as
     session = InteractiveSession(network, trainer.device, network.precision)
-    _, names = trainer.do_split()
     processes = dist.get_world_size() if trainer.is_ddp else 1
-    dataset = trainer.plans_manager.dataset_name
-    cases = raw_cases(Path(str(nnUNet_raw)) / dataset, trainer.dataset_json, sorted(names))
     classes = foreground_classes(trainer.dataset_json)
     labels = trainer.label_manager
     values = written_values(trainer.dataset_json)
     folder = Path(trainer.output_folder) / "validation"
     if trainer.local_rank == 0:
         note_prompts(folder, "box on the middle slice of each object")
-    for case in cases[trainer.local_rank :: processes]:
+    for done, case in enumerate(cases[trainer.local_rank :: processes], start=1):
         trainer.print_to_log_file(f"prompting {case.name}")
         prompted = PromptedCase(session, case, classes, labels.ignore_label, trainer.shown_as.axis)
         for number, truth in prompted.truths.items():
             index = middle_slice(truth)
             if not prompted.box(number, index, bounding_box(truth[index])):
                 trainer.print_to_log_file(f"{case.name}: object {number} was not seen in its box")
-            prompted.propagate(number)
+        if session.prompts:
+            session.propagate(axis=trainer.shown_as.axis)
         file = folder / f"{case.name}{trainer.dataset_json['file_ending']}"
         write_segmentation(file, prompted.label_map(values), prompted.image)
+        if trainer.is_ddp and done <= len(cases) // processes:
+            dist.barrier()  # nobody waits so long for the others that it gives up
     if trainer.is_ddp:
         dist.barrier()
     if trainer.local_rank == 0:

@@ -40,7 +40,7 @@ class InPlaneAffineTransform(BasicTransform):
     becomes 0 and the padding label.
 
     Args:
-        size: in-plane size that comes out.
+        size: in-plane size that comes out; None for that which comes in.
         rotation_degrees: largest rotation either way.
         shear_degrees: largest shear either way.
         probability: how often anything but the crop is done.
@@ -48,13 +48,13 @@ class InPlaneAffineTransform(BasicTransform):
 
     def __init__(
         self,
-        size: Sequence[int],
+        size: Sequence[int] | None,
         rotation_degrees: float = ROTATION_DEGREES,
         shear_degrees: float = SHEAR_DEGREES,
         probability: float = 1.0,
     ):
         super().__init__()
-        self.size = tuple(int(i) for i in size)
+        self.size = None if size is None else (int(size[0]), int(size[1]))
         self.rotation_degrees = rotation_degrees
         self.shear_degrees = shear_degrees
         self.probability = probability
@@ -67,11 +67,18 @@ class InPlaneAffineTransform(BasicTransform):
             shear = math.tan(math.radians(np.random.uniform(-self.shear_degrees, self.shear_degrees)))
         rotation = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         matrix = rotation @ torch.tensor([[1.0, shear], [0.0, 1.0]])  # on (x, y) in voxels
-        # affine_grid works in units of half the output and half the input
-        output, source = torch.tensor([self.size[1], self.size[0]]), torch.tensor([width, height])
-        theta = matrix * output[None, :] / source[:, None]
-        theta = torch.cat([theta, torch.zeros(2, 1)], dim=1)[None]
-        return {"grid": F.affine_grid(theta, [1, 1, *self.size], align_corners=False)}
+        centre, framed = self.frame(**data_dict)
+        # affine_grid works in units of half the output and half the input, from their centres
+        source = torch.tensor([width, height])
+        theta = matrix * framed[None, :] / source[:, None]
+        theta = torch.cat([theta, ((2 * centre - source) / source)[:, None]], dim=1)[None]
+        return {"grid": F.affine_grid(theta, [1, 1, *(self.size or (height, width))], align_corners=False)}
+
+    def frame(self, **data_dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Centre (x, y) and size (width, height) in voxels of what becomes the output: as much, from the middle."""
+        height, width = data_dict["image"].shape[-2:]
+        rows, columns = self.size or (height, width)
+        return torch.tensor([width, height]) / 2, torch.tensor([columns, rows])
 
     def _apply_to_image(self, img: torch.Tensor, **params) -> torch.Tensor:
         return F.grid_sample(img[None], params["grid"], mode="bilinear", align_corners=False)[0]
@@ -113,24 +120,20 @@ class RandomMosaicTransform(BasicTransform):
 
 
 def paper_transforms(
-    in_plane_size: Sequence[int],
-    mirror_axes: Sequence[int],
-    affine_probability: float = 1.0,
-    mosaic_probability: float = 0.15,
+    affine: BasicTransform, mirror_axes: Sequence[int], mosaic_probability: float = 0.15
 ) -> list[BasicTransform]:
     """The paper's augmentations in its order, on (C, D, H, W) stacks.
 
     The paper states no strength for noise and blur: they are those of nnU-Net.
 
     Args:
-        in_plane_size: (H, W) of the patch that the network gets.
+        affine: rotates and shears slices, and gives them the size that the network gets.
         mirror_axes: spatial axes that may be flipped.
-        affine_probability: how often a stack is rotated and sheared (the paper: always).
         mosaic_probability: how often it is tiled (the paper: 0.15).
     """
     return [
         Convert3DTo2DTransform(),
-        InPlaneAffineTransform(in_plane_size, probability=affine_probability),
+        affine,
         RandomTransform(RandomMosaicTransform(), apply_probability=mosaic_probability),
         RandomTransform(
             GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True),

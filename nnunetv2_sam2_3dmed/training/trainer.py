@@ -28,7 +28,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import (
     weights_folder,
 )
 from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
-from nnunetv2_sam2_3dmed.training.augmentation import paper_transforms, patch_size_to_load
+from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
 from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
 from nnunetv2_sam2_3dmed.training.early_stopping import EarlyStopping
@@ -146,6 +146,7 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         finally:
             self.is_ddp = distributed
         if wanted:
+            self._log_provenance(checkpoint)
             self._load_pretrained(checkpoint)
         if distributed:
             self._distribute()
@@ -173,11 +174,13 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
                 raise UserError(found)
         return checkpoint
 
-    def _load_pretrained(self, checkpoint: Path) -> None:
+    def _log_provenance(self, checkpoint: Path) -> None:
         if self.local_rank == 0:
             sha256, recorded = sha256_of(checkpoint), recorded_sha256(checkpoint)
             changed = "" if recorded in (None, sha256) else f" (changed: {recorded} when it was installed)"
             self.print_to_log_file(f"{checkpoint}, SHA-256 {sha256}{changed}")
+
+    def _load_pretrained(self, checkpoint: Path) -> None:
         for report in load_sam2_weights(self.network, checkpoint):
             self.print_to_log_file(
                 f"{checkpoint.name} -> {report.component}: {report.taken} tensors taken, "
@@ -315,6 +318,11 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         return None, True, patch_size, self.inference_allowed_mirroring_axes
 
     @classmethod
+    def affine_transform(cls, in_plane_size) -> BasicTransform:
+        """Rotates and shears slices, and gives them the size (H, W) that the network gets."""
+        return InPlaneAffineTransform(in_plane_size, probability=cls.affine_probability)
+
+    @classmethod
     def get_training_transforms(
         cls,
         patch_size,
@@ -329,7 +337,7 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         ignore_label=None,
     ) -> BasicTransform:
         """The paper's augmentations; padding stays marked in the target, so that SRPP can leave it out."""
-        transforms = paper_transforms(patch_size[1:], mirror_axes, cls.affine_probability, cls.mosaic_probability)
+        transforms = paper_transforms(cls.affine_transform(patch_size[1:]), mirror_axes, cls.mosaic_probability)
         if use_mask_for_norm is not None and any(use_mask_for_norm):
             masked = [channel for channel, use in enumerate(use_mask_for_norm) if use]
             transforms.append(MaskImageTransform(apply_to_channels=masked, channel_idx_in_seg=0, set_outside_to=0))

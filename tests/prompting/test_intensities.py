@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.normalization import default_normalization_schemes as nnunet
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive.orientation import view_along
 from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs, shown_as
+from nnunetv2_sam2_3dmed.prompting.stacks import StackMaker
+from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
 STATISTICS = {"mean": 100.0, "std": 40.0, "percentile_00_5": -40.0, "percentile_99_5": 180.0}
 
@@ -36,7 +40,7 @@ def made(scheme: str, channels: int = 1, masked: bool = False, ends=(-3.0, 3.0))
         ("CTNormalization", (-3.0, 3.0)),
         ("ZScoreNormalization", (-3.0, 3.0)),
         ("RescaleTo01Normalization", (0.0, 1.0)),
-        ("NoNormalization", (-100.0, 200.0)),
+        ("NoNormalization", (-3.0, 3.0)),
     ],
 )
 def test_the_window_shows_what_training_showed(scheme, ends):
@@ -73,3 +77,21 @@ def test_what_cannot_be_prompted_is_said():
         made("CTNormalization", channels=2)
     with pytest.raises(UserError, match="normalised by OwnNormalization"):
         made("OwnNormalization")
+
+
+def test_zeros_around_the_body_are_black_in_both():
+    array = np.zeros((6, 12, 12), dtype=np.float32)
+    array[1:5, 2:10, 2:10] = np.random.default_rng(0).normal(100, 30, size=(4, 8, 8))
+    array[1:5, 2:5, 2:5] = 0  # a corner of the box, outside of the body
+    array[2, 7, 7] = 0  # inside of it
+    shown = made("ZScoreNormalization")
+    data, seg, box = crop_to_nonzero(array[None], None)
+    normalised = torch.from_numpy(nnunet.ZScoreNormalization(False, {}).run(data[0].copy(), seg[0]))
+    stacks = StackMaker(TargetMaker([1], None), shown, [0, 1, 2])(
+        normalised[None, None], torch.from_numpy(seg)[None].float(), [view_along(np.eye(3), 0)]
+    )
+    session_sees = shown.window(array).grey(array)
+    session_sees[shown.outside(array)] = 0
+    assert np.abs(stacks.grey[0].numpy() * 255 - session_sees[tuple(slice(*ends) for ends in box)]).max() <= 0.51
+    assert session_sees[1, 3, 3] == 0 < session_sees[2, 7, 7]
+    assert made("ZScoreNormalization").outside(array[1:5, 5:10, 5:10]) is None

@@ -44,7 +44,7 @@ def test_iou_counts_voxels_above_zero_and_ignored_ones_not_at_all():
 def answer(objects, candidates: torch.Tensor, expected: list[list[float]], presence: float, index: int) -> Answer:
     number = torch.zeros(1, dtype=torch.long)
     return Answer(
-        number, number + index, candidates, torch.tensor(expected), torch.tensor([[presence]]), candidates[:, :1], True
+        number, number + index, candidates, torch.tensor(expected), torch.tensor([[presence]]), candidates[:, :1]
     )
 
 
@@ -73,3 +73,14 @@ def test_where_the_object_is_not_only_its_presence_is_trained(stacks):
     terms = PromptLoss()([answer(objects, masks, [[0.9]], -3.0, 3)], objects)  # slice 3 does not have it
     assert terms.focal == terms.dice == terms.iou == 0
     assert terms.presence.item() == pytest.approx(math.log(1 + math.exp(-3.0)), rel=1e-5)
+
+
+def test_where_a_part_of_the_slice_is_ignored_absence_is_not_trained(stacks):
+    counted = stacks.counted.clone()
+    counted[0, 3, 0, 0] = False
+    masks = torch.randn(1, 1, 32, 32)
+    for index, known in ((2, True), (3, False)):
+        objects = objects_to_validate(stacks._replace(counted=counted), 32, np.random.default_rng(0))
+        assert objects is not None
+        terms = PromptLoss()([answer(objects, masks, [[0.9]], -3.0, index)], objects)
+        assert (terms.presence > 0) == known

@@ -11,7 +11,7 @@ from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, at_voxels, build_promptable_sam2
 from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks, objects_to_train, objects_to_validate
-from tests.interactive.reference import phantom
+from tests.interactive.reference import make_lively, phantom
 from tests.prompting.conftest import SIZE
 
 TINY = "sam2.1_hiera_tiny"
@@ -60,11 +60,9 @@ def test_every_real_slice_is_answered_once_after_the_corrections(network, stacks
     objects = objects_to_train(stacks, SIZE, PromptMix(1.0, 0.0, 1.0, 1), np.random.default_rng(0))
     assert objects.prompts.corrections == 1
     answers = network(objects.prompts)
-    assert [answer.final for answer in answers] == [False] + [True] * (len(answers) - 1)
     final = [
         (number, index)
-        for answer in answers
-        if answer.final
+        for answer in answers[1:]  # the first one was corrected
         for number, index in zip(answer.objects.tolist(), answer.slices.tolist())
     ]
     assert sorted(final) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]  # the last one is padding
@@ -110,3 +108,36 @@ def test_the_engine_gives_the_same_logits(lively_network):
 def test_a_patch_without_prompts_is_refused_with_what_to_do(network):
     with pytest.raises(UserError, match="nnUNetv2_predict has no prompts: use `sam2_3dmed segment"):
         network(torch.zeros(1, 1, 8, 32, 32))
+
+
+@pytest.mark.parametrize("presence", [-20.0, 20.0])
+def test_training_remembers_what_use_remembers(stacks, presence):
+    """The heads are changed in training for the sake of gradients: masks that count and memories stay SAM 2's."""
+    torch.manual_seed(1)
+    network = build_promptable_sam2(TINY, SIZE, dropout=0.0, precision="float32")
+    make_lively(network)
+    torch.nn.init.constant_(network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, presence)
+    objects = objects_to_validate(stacks, SIZE, np.random.default_rng(0))
+    with torch.no_grad():
+        used, trained = network.eval()(objects.prompts), network.train()(objects.prompts)
+    assert len(used) == len(trained) > 1
+    for one, other in zip(used, trained):
+        assert (one.presence > 0).all() == (presence > 0)
+        torch.testing.assert_close(one.logits, other.logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(one.presence, other.presence, atol=1e-4, rtol=1e-4)
+
+
+def test_clicks_correct_nothing_that_is_ignored(network, stacks):
+    """What is found beside the object, all of it where nothing is known, draws no negative click."""
+    counted = stacks.masks[:, 0] | stacks.masks[:, 1]  # known is the object alone
+    with torch.no_grad():  # masks that cover the whole slice
+        network.sam_mask_decoder.output_hypernetworks_mlps[0].layers[-1].weight.zero_()
+        network.sam_mask_decoder.output_hypernetworks_mlps[0].layers[-1].bias.fill_(10.0)
+    objects = objects_to_train(
+        stacks._replace(counted=counted), SIZE, PromptMix(1.0, 0.0, 1.0, 1), np.random.default_rng(0)
+    )
+    seen = []
+    network._corrected, correct = lambda *given: seen.append(correct(*given)) or seen[-1], network._corrected
+    network(objects.prompts)
+    ((_, labels),) = seen
+    assert labels.tolist() == [[2, 3, 1], [2, 3, 1]]

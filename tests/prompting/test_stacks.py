@@ -109,3 +109,13 @@ def test_stacks_without_objects_are_left_out(stacks):
     assert objects.prompts.stacks.tolist() == [1]
     empty.masks[1] = False
     assert objects_to_train(empty, 64, PromptMix(), np.random.default_rng(0)) is None
+
+
+def test_the_mask_of_the_only_slice_is_no_prompt(stacks):
+    rng = np.random.default_rng(0)
+    masks = PromptMix(box=0.0, click=0.0)
+    assert objects_to_train(stacks, 64, masks, rng).prompts.masks is not None
+    only = torch.zeros_like(stacks.real)
+    only[:, 1] = True
+    prompts = objects_to_train(stacks._replace(real=only), 64, masks, rng).prompts
+    assert prompts.masks is None and prompts.labels.tolist() == [[2, 3], [2, 3]]

@@ -1,13 +1,13 @@
 """The recipe, and what of the plan the network is built from."""
 
+import nnunetv2_sam2_3dmed.trainers.prompt_trainers as found_by_nnunet
 import numpy as np
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-import nnunetv2_sam2_3dmed.trainers.prompt_trainers as found_by_nnunet
-from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
+
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
 from nnunetv2_sam2_3dmed.prompting.stacks import objects_to_validate
 from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer, _add_hits
@@ -60,7 +60,7 @@ def test_pseudo_dice_counts_voxels_of_each_class(stacks):
     logits[:, :, :10] = 1.0
     number = torch.ones(1, dtype=torch.long)
     hits = {name: np.zeros(2) for name in ("tp_hard", "fp_hard", "fn_hard")}
-    _add_hits(hits, Answer(number, number + 1, logits, logits, logits, logits, True), objects)
+    _add_hits(hits, Answer(number, number + 1, logits, logits, logits, logits), objects)
     assert hits["tp_hard"].tolist() == [0, 2 * 5]
     assert hits["fp_hard"].tolist() == [0, 10 * 20 - 2 * 5]
     assert hits["fn_hard"].tolist() == [0, 2 * 5]

@@ -80,7 +80,7 @@ def test_mosaic_tiles_four_copies_with_their_labels(shape):
 def test_the_paper_s_transforms_keep_shape_and_labels():
     image = torch.randn(2, 4, 40, 44)
     labels = torch.randint(-1, 3, (1, 4, 40, 44), dtype=torch.int16)
-    chain = ComposeTransforms(paper_transforms((24, 28), mirror_axes=(2,)))
+    chain = ComposeTransforms(paper_transforms(InPlaneAffineTransform((24, 28)), mirror_axes=(2,)))
     for _ in range(20):
         data = chain(image=image.clone(), segmentation=labels.clone())
         assert data["image"].shape == (2, 4, 24, 28) and data["segmentation"].shape == (1, 4, 24, 28)

@@ -2,14 +2,14 @@
 
 from typing import NamedTuple
 
+import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
-import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from nnunetv2_sam2_3dmed.training.checks import check_slices
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from tests.plans.test_planner import DATASET, make_plans

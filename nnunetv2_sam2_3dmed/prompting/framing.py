@@ -1,0 +1,42 @@
+"""Slices framed in training as they are in use: a user's slice fills the square that the network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform
+from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL
+
+ZOOM = (0.9, 1.4)  # nnU-Net's largest
+
+
+class FramedAffineTransform(InPlaneAffineTransform):
+    """Stretches what was loaded of the image, without padding, over the output; then rotates, shears and zooms.
+
+    nnU-Net loads patches of one size around a voxel of an object. Of an image that is smaller, or whose edge is near,
+    a part is padding. Users' slices have none: shown with it, objects would be smaller than they will be, and always in
+    the middle.
+
+    Args:
+        size: in-plane size that comes out; None for that which comes in.
+        probability: how often anything but the framing is done.
+        zoom: smallest and largest enlargement; above 1, the image is cut off at its edges.
+    """
+
+    def __init__(self, size: Sequence[int] | None, probability: float = 1.0, zoom: tuple[float, float] = ZOOM):
+        super().__init__(size, probability=probability)
+        self.zoom = zoom
+
+    def frame(self, **data_dict) -> tuple[torch.Tensor, torch.Tensor]:
+        inside = (data_dict["segmentation"] != PADDING_LABEL).any(dim=0)
+        rows, columns = inside.any(dim=1).nonzero()[:, 0], inside.any(dim=0).nonzero()[:, 0]
+        if not len(rows):
+            return super().frame(**data_dict)
+        first = torch.stack([columns[0], rows[0]])
+        end = torch.stack([columns[-1], rows[-1]]) + 1
+        low, high = np.log(self.zoom)
+        zoom = np.exp(np.random.uniform(low, high)) if np.random.uniform() < self.probability else 1.0
+        return (first + end) / 2, (end - first) / float(zoom)
