@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration
 from torch import nn
 
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from speed_parts.settings import Setting, Shape
 

@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2_sam2_3dmed.plans.planner import network_defaults
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_sam2_3dmed.network.precision import has_native_bfloat16
-from nnunetv2_sam2_3dmed.plans.planner import network_defaults
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from speed_parts.plans import FULLRES, OURS, dataset_json, make_plans
 from speed_parts.record import Run

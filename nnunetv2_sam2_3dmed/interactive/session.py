@@ -115,11 +115,12 @@ class InteractiveSession:
         else:
             volume = volume_from_array(image, spacing, origin, direction)
         learned = getattr(self._network.model, "shown_as", None)
+        outside = None
         if window == AUTO and learned is not None:
-            shown = learned.window(volume.array)
+            shown, outside = learned.window(volume.array), learned.outside(volume.array)
         else:
             shown = choose_window(volume.array, window, volume.modality)
-        self._image = ShownImage(volume, shown, self._network, self._features)
+        self._image = ShownImage(volume, shown, self._network, self._features, outside)
         self.reset()
         return volume
 

@@ -19,19 +19,31 @@ class ShownImage:
         window: the intensities that are black and white.
         network: encodes slices.
         cache: for their features; emptied here.
+        outside: voxels (z, y, x) that are black whatever the window, or None.
     """
 
-    def __init__(self, volume: Volume, window: Window, network: PromptedSAM2, cache: SliceFeatureCache):
+    def __init__(
+        self,
+        volume: Volume,
+        window: Window,
+        network: PromptedSAM2,
+        cache: SliceFeatureCache,
+        outside: np.ndarray | None = None,
+    ):
         self.volume = volume
         self.window = window
+        self.outside = outside
         self._network = network
         self._cache = cache
         cache.clear()
 
     def grey(self, axis: int, index: int) -> np.ndarray:
         """Grey levels (rows, columns), uint8, of slice ``index`` of the array along ``axis``, in the view."""
-        view = self.volume.view(axis)
-        return self.window.grey(view.of(self.volume.array)[self.seen_index(axis, index)])
+        view, seen = self.volume.view(axis), self.seen_index(axis, index)
+        grey = self.window.grey(view.of(self.volume.array)[seen])
+        if self.outside is not None:
+            grey[view.of(self.outside)[seen]] = 0
+        return grey
 
     def seen_index(self, axis: int, index: int) -> int:
         """A slice's index in the array -> in the view, and the other way round."""

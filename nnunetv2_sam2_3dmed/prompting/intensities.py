@@ -49,6 +49,16 @@ class ShownAs:
     masked: bool = False
     axis: int = 0
 
+    def outside(self, array: np.ndarray) -> np.ndarray | None:
+        """Voxels of an image (z, y, x) that are black whatever the window, as nnU-Net marks them; None where none is.
+
+        They are 0 around all that is not.
+        """
+        if array.all():
+            return None
+        inside = create_nonzero_mask(array[None])
+        return None if inside.all() else ~inside
+
     def window(self, array: np.ndarray) -> Window:
         """Black and white for an image (z, y, x) that nobody has normalised."""
         offset, scale = self._linear(array)
@@ -114,9 +124,11 @@ def shown_as(
         raise UserError(f"images are normalised by {scheme}, but prompts work with {CT}, {Z_SCORE}, {TO_01} or {NONE}.")
     low, high = (float(value) for value in intensity_range)
     axis = int(plans.transpose_forward[0])
-    if scheme != CT:
+    if scheme not in (CT, NONE):
         return ShownAs(scheme, low, high, masked=bool(configuration.use_mask_for_norm[0]), axis=axis)
     statistics = plans.foreground_intensity_properties_per_channel["0"]
     mean, std = float(statistics["mean"]), max(float(statistics["std"]), 1e-8)
+    if scheme == NONE:  # the range is of standard deviations, which nobody has divided by
+        return ShownAs(scheme, mean + low * std, mean + high * std, axis=axis)
     ends = [(float(statistics[key]) - mean) / std for key in ("percentile_00_5", "percentile_99_5")]
     return ShownAs(scheme, max(low, ends[0]), min(high, ends[1]), mean, std, axis=axis)

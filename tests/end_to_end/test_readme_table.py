@@ -4,10 +4,10 @@ import re
 import shutil
 from pathlib import Path
 
+import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
 import numpy as np
 import torch
 
-import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
 from nnunetv2_sam2_3dmed.network.checkpoints import MEDSAM2
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from tests.end_to_end.conftest import DATASET, SHAPE, read_volume

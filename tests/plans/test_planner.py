@@ -3,10 +3,10 @@ import inspect
 import json
 
 import pytest
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration, image_size_for, in_plane_patch_size
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration, image_size_for, in_plane_patch_size
 from nnunetv2_sam2_3dmed.training.checks import check_configuration
 
 DATASET = {"labels": {"background": 0, "organ": 1, "lesion": 2}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
