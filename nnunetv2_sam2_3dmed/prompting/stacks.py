@@ -30,12 +30,14 @@ class PromptMix(NamedTuple):
         click: in which it is a click; in the others it is the mask of the slice.
         corrected: share of boxes and clicks that are followed by clicks on errors.
         corrections: at most.
+        objects: of a stack at most, as SAM 2's of a video: what differs between them is the prompt alone.
     """
 
     box: float = 0.5
     click: float = 0.25
     corrected: float = 0.5
     corrections: int = 3
+    objects: int = 3
 
 
 class Stacks(NamedTuple):
@@ -108,16 +110,15 @@ class StackMaker:
 
 
 def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.random.Generator) -> Objects | None:
-    """One object of each stack that has any, prompted on a slice that is drawn; None where there are none.
+    """Some objects of each stack, each prompted on a slice that is drawn; None where there are none.
 
     The kind of prompt is drawn for the batch, because SAM 2 answers one click with three masks and all else with one.
     """
     chosen = []
-    for stack, classes in enumerate(_present(stacks)):
-        if classes:
-            number = classes[rng.integers(len(classes))]
-            slices = _slices_of(stacks, stack, number)
-            chosen.append((stack, number, int(slices[rng.integers(len(slices))])))
+    for stack, present in enumerate(_present(stacks)):
+        classes = np.flatnonzero(present.any(axis=1))
+        for number in rng.choice(classes, size=min(len(classes), mix.objects), replace=False).tolist():
+            chosen.append((stack, number, int(rng.choice(np.flatnonzero(present[number])))))
     kind = str(rng.choice(KINDS, p=(mix.box, mix.click, 1 - mix.box - mix.click)))
     if kind == MASK and not any(int(stacks.real[stack].sum()) > 1 for stack, _, _ in chosen):
         kind = BOX  # the mask of the only slice leaves nothing to ask
@@ -130,9 +131,9 @@ def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.ra
 def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generator) -> Objects | None:
     """All objects, with the box around them on their middle slice."""
     chosen = []
-    for stack, classes in enumerate(_present(stacks)):
-        for number in classes:
-            slices = _slices_of(stacks, stack, number)
+    for stack, present in enumerate(_present(stacks)):
+        for number in np.flatnonzero(present.any(axis=1)).tolist():
+            slices = np.flatnonzero(present[number])
             chosen.append((stack, number, int(slices[len(slices) // 2])))
     return _objects(stacks, chosen, image_size, BOX, 0, 0.0, rng)
 
@@ -156,16 +157,10 @@ def _resized(planes: torch.Tensor, image_size: int) -> torch.Tensor:
     return F.interpolate(planes, size=(image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
 
 
-def _slices_of(stacks: Stacks, stack: int, number: int) -> np.ndarray:
-    """Slices on which an object is."""
-    inside = stacks.masks[stack, number] & stacks.counted[stack]
-    return np.flatnonzero((inside.flatten(1).any(dim=1) & stacks.real[stack]).cpu().numpy())
-
-
-def _present(stacks: Stacks) -> list[list[int]]:
-    """The classes in each stack."""
-    count = stacks.masks.shape[1]
-    return [[k for k in range(count) if len(_slices_of(stacks, b, k))] for b in range(len(stacks.masks))]
+def _present(stacks: Stacks) -> np.ndarray:
+    """Which classes are on which slices, bool (B, K, D); one wait for the device."""
+    inside = (stacks.masks & stacks.counted[:, None]).flatten(3).any(dim=3)
+    return (inside & stacks.real[:, None]).cpu().numpy()
 
 
 def _objects(

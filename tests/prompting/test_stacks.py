@@ -9,6 +9,7 @@ from nnunetv2_sam2_3dmed.prompting.intensities import Z_SCORE, ShownAs
 from nnunetv2_sam2_3dmed.prompting.stacks import (
     PromptMix,
     StackMaker,
+    Stacks,
     objects_to_train,
     objects_to_validate,
 )
@@ -119,3 +120,17 @@ def test_the_mask_of_the_only_slice_is_no_prompt(stacks):
     only[:, 1] = True
     prompts = objects_to_train(stacks._replace(real=only), 64, masks, rng).prompts
     assert prompts.masks is None and prompts.labels.tolist() == [[2, 3], [2, 3]]
+
+
+def test_up_to_three_objects_of_a_stack_are_prompted():
+    masks = torch.zeros(2, 5, 2, 10, 10, dtype=torch.bool)
+    masks[0, :, :, 2:4, 2:4] = True
+    masks[1, 3, 1, 2:4, 2:4] = True
+    every = torch.ones(2, 2, 10, 10, dtype=torch.bool)
+    stacks = Stacks(torch.rand(2, 2, 10, 10), masks, every, torch.ones(2, 2, dtype=torch.bool))
+    rng = np.random.default_rng(0)
+    drawn = [objects_to_train(stacks, 64, PromptMix(), rng) for _ in range(30)]
+    for objects in drawn:
+        assert objects.prompts.stacks.tolist() == [0, 0, 0, 1]
+        assert len(set(objects.classes[:3])) == 3 and objects.classes[3] == 3
+    assert {number for objects in drawn for number in objects.classes[:3]} == {0, 1, 2, 3, 4}
