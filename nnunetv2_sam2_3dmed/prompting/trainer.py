@@ -47,7 +47,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     """SAM 2 with its prompt encoder, by MedSAM2's recipe.
 
     All parameters train, the image encoder at 3e-5 and the rest at 5e-5; stacks of 8 slices with up to three objects,
-    each pointed at by a box, a click or a mask on one slice and carried in both directions; focal and Dice loss 20 to 1.
+    each pointed at by a box, a click or a mask on one slice and carried both ways; focal and Dice loss 20 to 1.
     What MedSAM2 does not state is SAM 2's (losses of the expected IoU and of the presence, clicks on errors) or that of
     :class:`SAM2_3dMedTrainer` (schedule, augmentation without tiling).
 
