@@ -301,6 +301,7 @@ def build_promptable_sam2(
     dropout: float = 0.1,
     fitted_windows: bool = False,
     precision: str = "auto",
+    several_candidates: bool = True,
 ) -> PromptableSAM2:
     """Builds SAM 2 for prompts, with fresh weights.
 
@@ -311,12 +312,16 @@ def build_promptable_sam2(
         dropout: in memory attention.
         fitted_windows: the trunk's attention windows are never larger than the image (see ``fresh_trunk``).
         precision: "auto", "bfloat16" or "float32".
+        several_candidates: as SAM 2's, it gives three masks for a single click and for slices without prompts, of which
+            the best is trained and the one with the largest expected IoU counts. With fresh weights, each of the three
+            settles on one of the objects, whatever the prompt.
 
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.
     """
     network = build_sam2_base(backbone, image_size, num_memories, dropout, network=PromptableSAM2)
     network.precision = precision
+    network.multimask_output_in_sam = several_candidates
     initialise_positions(network.image_encoder.trunk)
     attend_to_places(network.sam_mask_decoder)
     if fitted_windows:

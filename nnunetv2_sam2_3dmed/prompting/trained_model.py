@@ -10,7 +10,15 @@ from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, build_promptable_sam2
 
 PROMPTED = "prompted"  # the key in a checkpoint's ``init_args``
-NETWORK_ARGUMENTS = ("backbone", "image_size", "num_memories", "dropout", "fitted_windows", "precision")
+NETWORK_ARGUMENTS = (
+    "backbone",
+    "image_size",
+    "num_memories",
+    "dropout",
+    "fitted_windows",
+    "precision",
+    "several_candidates",
+)
 
 
 def takes_prompts(checkpoint: dict[str, Any]) -> bool:

@@ -9,11 +9,13 @@ from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 class SAM2_PromptTrainer_noPretrain(SAM2_PromptTrainer):
     """From random weights, as ``SAM2_3dMedTrainer_noPretrain``: one learning rate of 4e-4, no dropout.
 
+    One mask per prompt and slice: SAM 2's three candidates would each settle on one of the objects.
+
     Stacks are rotated and sheared in three of ten cases instead of always, as ``SAM2_3dMedTrainer_fromScratch`` does.
     """
 
     pretrained = False
-    architecture_changes = {"dropout": 0.0, "fitted_windows": True}
+    architecture_changes = {"dropout": 0.0, "fitted_windows": True, "several_candidates": False}
     peak_lr = 4e-4
     trunk_lr = None
     warmup_share = 0.02

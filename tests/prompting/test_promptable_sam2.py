@@ -79,6 +79,12 @@ def test_a_mask_is_no_answer_and_one_click_has_three(network, stacks):
     assert click[0].candidates.shape == (2, 3, SIZE, SIZE)
 
 
+def test_without_several_candidates_there_is_one_of_everything(stacks):
+    network = build_promptable_sam2(TINY, SIZE, dropout=0.0, precision="float32", several_candidates=False).train()
+    click = objects_to_train(stacks, SIZE, PromptMix(0.0, 1.0, corrected=0.0), np.random.default_rng(0)).prompts
+    assert {answer.candidates.shape[1] for answer in network(click)} == {1}
+
+
 def test_the_engine_gives_the_same_logits(lively_network):
     """As many slices as a volume needs for SAM 2 to scale the distances of pointers as it does for any larger one."""
     session = InteractiveSession(lively_network, "cpu", "float32")

@@ -47,6 +47,7 @@ def test_the_network_is_built_from_the_plan(plans):
     fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain.build_network_architecture(None, configuration, 1, 3)
     assert fresh.memory_attention.layers[0].dropout1.p == 0.0
     windows = [[block.window_size for block in n.image_encoder.trunk.blocks] for n in (network, fresh)]
+    assert network.multimask_output_in_sam and not fresh.multimask_output_in_sam
     assert max(windows[0]) == 14 and max(windows[1]) == 8
     # all classes share SAM 2's tokens, so that their number changes nothing
     assert {n: p.shape for n, p in network.named_parameters()} == {n: p.shape for n, p in fresh.named_parameters()}
