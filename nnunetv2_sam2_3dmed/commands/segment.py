@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     cases = _cases(args)
-    window = _window(args.window)
+    window = window_of(args.window)
     _check_outputs(cases)
 
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
@@ -127,6 +127,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         UserError: the arguments do not say it.
     """
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine, read_cases
+    from nnunetv2_sam2_3dmed.interactive.volumes import stem
 
     prompts: list[PromptLine] = [
         PromptLine(kind, where, 1, args.axis, args.unit) for kind in _KINDS for where in getattr(args, kind)
@@ -136,7 +137,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
             raise UserError("with --batch, images and prompts come from the CSV: leave the others out.")
         cases = read_cases(args.batch)
         return [
-            Case(case.image, case.prompts, case.output or args.output / f"{_stem(case.image)}{args.format}")
+            Case(case.image, case.prompts, case.output or args.output / f"{stem(case.image)}{args.format}")
             for case in cases
         ]
     if args.image is None:
@@ -146,17 +147,12 @@ def _cases(args: argparse.Namespace) -> list[Case]:
     return [Case(args.image, tuple(prompts), args.output)]
 
 
-def _stem(path: Path) -> str:
-    """The name of an image or a result without its ending; folders of DICOM files may have dots in theirs."""
-    from nnunetv2_sam2_3dmed.interactive.volumes import DICOM_ENDINGS, READABLE, WRITABLE
+def window_of(words: list[str]) -> str | tuple[float, float]:
+    """What ``--window`` says: a name, or a level and a width.
 
-    for ending in sorted({*READABLE, *WRITABLE, *DICOM_ENDINGS}, key=len, reverse=True):
-        if path.name.lower().endswith(ending):
-            return path.name[: -len(ending)]
-    return path.name
-
-
-def _window(words: list[str]) -> str | tuple[float, float]:
+    Raises:
+        UserError: it says neither.
+    """
     if len(words) == 1:
         return words[0]
     try:
@@ -216,7 +212,9 @@ def _segment(
 
 
 def _preview_file(output: Path) -> Path:
-    return output.with_name(f"{_stem(output)}.png")
+    from nnunetv2_sam2_3dmed.interactive.volumes import stem
+
+    return output.with_name(f"{stem(output)}.png")
 
 
 class _ProgressLine:

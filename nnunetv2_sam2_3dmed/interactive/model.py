@@ -37,12 +37,8 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int | None 
     Raises:
         UserError: the checkpoint is not there, cannot be read, or lacks a part that prompts need.
     """
-    name = str(name_or_path)
-    is_file = Path(name_or_path).is_file()
-    if not is_file and name not in CHECKPOINTS and not name.endswith((".pt", ".pth")):
-        raise UserError(f"model is {name!r}, but must be a file or one of {', '.join(CHECKPOINTS)}.")
-    path = Path(name_or_path) if is_file or name not in CHECKPOINTS else installed_checkpoint(name)
-    trained = _nnunet_checkpoint(path)
+    path = checkpoint_file(name_or_path)
+    trained = nnunet_checkpoint(path)
     if trained is not None:
         return _trained_within_nnunet(trained, path, image_size)
     weights = read_checkpoint(path)
@@ -52,6 +48,19 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int | None 
         raise UserError(str(error)) from error
     fill(model, weights, path)
     return model.eval()
+
+
+def checkpoint_file(name_or_path: str | Path) -> Path:
+    """The file of an installed checkpoint, or the file that is named.
+
+    Raises:
+        UserError: it is no known name, or that checkpoint is not installed.
+    """
+    name = str(name_or_path)
+    is_file = Path(name_or_path).is_file()
+    if not is_file and name not in CHECKPOINTS and not name.endswith((".pt", ".pth")):
+        raise UserError(f"model is {name!r}, but must be a file or one of {', '.join(CHECKPOINTS)}.")
+    return Path(name_or_path) if is_file or name not in CHECKPOINTS else installed_checkpoint(name)
 
 
 def fill(model: SAM2Base, weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -94,7 +103,7 @@ def _trained_within_nnunet(checkpoint: dict[str, Any], path: Path, image_size: i
     return trained_model(checkpoint, path, image_size)
 
 
-def _nnunet_checkpoint(path: Path) -> dict[str, Any] | None:
+def nnunet_checkpoint(path: Path) -> dict[str, Any] | None:
     """The content of a checkpoint of nnU-Net; None if the file is something else."""
     if not path.is_file():
         return None

@@ -49,6 +49,12 @@ class View(NamedTuple):
         last = np.array(self.shape(shape)) - 1.0
         return np.where(self.flips, last - seen, seen)
 
+    def points_back(self, seen: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """The inverse of :meth:`points`."""
+        last = np.array(self.shape(shape)) - 1.0
+        turned = np.where(self.flips, last - seen, np.asarray(seen, dtype=float))
+        return turned[:, np.argsort(self.order)]
+
     def slice_index(self, index: int, shape: Sequence[int]) -> int:
         """Where slice ``index`` of the array lies in the view, and the other way round."""
         return shape[self.order[0]] - 1 - index if self.flips[0] else index

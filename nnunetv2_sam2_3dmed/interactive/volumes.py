@@ -160,6 +160,14 @@ def read_volume(path: str | Path) -> Volume:
     return volume_from_sitk(image, path.name)
 
 
+def stem(path: Path) -> str:
+    """The name of an image or a result without its ending; folders of DICOM files may have dots in theirs."""
+    for ending in sorted({*READABLE, *WRITABLE, *DICOM_ENDINGS}, key=len, reverse=True):
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return path.name
+
+
 def check_same_grid(other: Volume, volume: Volume) -> None:
     """That a segmentation lies on the grid of an image.
 

@@ -154,9 +154,4 @@ class PromptedCase:
 
     def _voxels(self, places: Sequence[tuple[float, float, float]]) -> list[list[float]]:
         """Places in the view -> voxels (z, y, x)."""
-        last = np.array(self.view.shape(self.image.shape)) - 1.0
-        seen = np.array(places, dtype=float)
-        turned = np.where(self.view.flips, last - seen, seen)
-        voxels = np.empty_like(turned)
-        voxels[:, list(self.view.order)] = turned
-        return voxels.tolist()
+        return self.view.points_back(np.array(places, dtype=float), self.image.shape).tolist()

@@ -59,7 +59,7 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
     required_slices: ClassVar[int | None] = None  # of the configuration
     patience: ClassVar[int] = 50  # epochs without a new best moving average of the pseudo Dice
     peak_lr: ClassVar[float] = 5e-5
-    trunk_lr: ClassVar[float | None] = None  # where the trunk has a learning rate of its own
+    trunk_lr: float | None = None  # where the trunk has a learning rate of its own
     trunk_prefix: ClassVar[str] = "encoder.trunk."  # of the names of its parameters
     find_unused_parameters: ClassVar[bool] = False  # on several GPUs: not every step uses all that trains
     warmup_share: ClassVar[float] = 0.0  # of all epochs

@@ -106,7 +106,9 @@ def test_all_ways_of_storing_come_back():
                 seen = view.of(array)
                 assert view.order[0] == axis and seen.shape == view.shape(array.shape)
                 np.testing.assert_array_equal(view.back(seen), array)
-                assert seen[tuple(view.points(place, array.shape)[0].astype(int))] == 13
+                points = view.points(place, array.shape)
+                assert seen[tuple(points[0].astype(int))] == 13
+                np.testing.assert_array_equal(view.points_back(points, array.shape), place)
                 index = place[0][axis]
                 plane = np.take(array, index, axis)
                 np.testing.assert_array_equal(view.plane(plane), seen[view.slice_index(index, array.shape)])
