@@ -1,0 +1,150 @@
+"""Cases to rank, and where their prompts come from: a table, or the predictions of an automatic model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine, read_cases
+from nnunetv2_sam2_3dmed.interactive.volumes import Volume, check_same_grid, read_volume
+from nnunetv2_sam2_3dmed.loop.disagreement import box_corners
+from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
+from nnunetv2_sam2_3dmed.prompting.simulated import middle_slice
+
+CHANNEL = "_0000"
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A case without a label.
+
+    Attributes:
+        name: its identifier.
+        image: its file.
+        given: prompts of a table.
+        prediction: file of a segmentation that prompts are made of, in their place.
+    """
+
+    name: str
+    image: Path
+    given: tuple[PromptLine, ...] = ()
+    prediction: Path | None = None
+
+    def prompts(self, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:
+        """The prompts.
+
+        Args:
+            image: the case's, read.
+            objects: label values that a prediction may have.
+            axis: along which slices are prompted where that is not given.
+
+        Raises:
+            UserError: the prediction cannot be used.
+        """
+        if self.prediction is None:
+            return self.given
+        return boxes_of(self.prediction, image, objects, axis)
+
+    @property
+    def source(self) -> list[str]:
+        """What its prompts come from, in words: the same words, the same prompts."""
+        if self.prediction is not None:
+            return [f"boxes of {self.prediction}"]
+        return [in_words(line) for line in self.given]
+
+
+def in_words(line: PromptLine) -> str:
+    """A prompt with its object, axis and unit."""
+    return f"object {line.object_id}: {line}, axis {line.axis}, {line.unit}"
+
+
+def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
+    """The cases of a CSV as ``sam2_3dmed segment --batch`` takes it; its column ``output`` is not used.
+
+    Raises:
+        UserError: it cannot be read, or an object is no label of the dataset.
+    """
+    cases = []
+    for case in read_cases(file):
+        strange = [line.object_id for line in case.prompts if line.object_id not in dataset.objects]
+        if strange:
+            known = ", ".join(f"{value} ({name})" for value, name in dataset.objects.items())
+            raise UserError(
+                f"{file} has a prompt for object {strange[0]} of {case.image.name}, but in {dataset.name} an object "
+                f"must be one of the labels {known}: give it in the column `object`."
+            )
+        cases.append(Unlabelled(_name_of(case.image, dataset), case.image.resolve(), case.prompts))
+    return cases
+
+
+def cases_of_predictions(predictions: Path, images: Path, dataset: RawDataset) -> list[Unlabelled]:
+    """The cases of a folder as ``nnUNetv2_predict`` writes it.
+
+    Raises:
+        UserError: there are none, or one has no image.
+    """
+    for folder in (predictions, images):
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: give that of the predictions, and with -i that of the images.")
+    cases = []
+    for file in sorted(predictions.glob(f"[!.]*{dataset.ending}")):
+        name = file.name.removesuffix(dataset.ending)
+        image = images / f"{name}{CHANNEL}{dataset.ending}"
+        if not image.is_file():
+            raise UserError(f"the prediction {file} has no image {image}: put it there, or take the prediction away.")
+        cases.append(Unlabelled(name, image.resolve(), prediction=file.resolve()))
+    if not cases:
+        raise UserError(f"{predictions} holds no predictions *{dataset.ending}: run nnUNetv2_predict.")
+    return cases
+
+
+def check_new(cases: Sequence[Unlabelled], dataset: RawDataset) -> None:
+    """That each case has an image in the dataset's format, and a name that nothing else has.
+
+    Raises:
+        UserError: one has not.
+    """
+    images: dict[str, Path] = {}
+    for case in cases:
+        if not case.image.is_file():
+            raise UserError(f"there is no image {case.image}: correct its path; paths start at the CSV's folder.")
+        if not case.image.name.endswith(dataset.ending):
+            raise UserError(f"{case.image} must end in {dataset.ending}, as all images of {dataset.name}: convert it.")
+        if images.setdefault(case.name, case.image) != case.image:
+            raise UserError(f"{case.image} and {images[case.name]} would both be the case {case.name}: rename one.")
+        if dataset.has(case.name):
+            raise UserError(
+                f"{dataset.name} has a training case {case.name} already: rename {case.image}, or leave it out."
+            )
+
+
+def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:
+    """A box around each object of a segmentation, on the object's middle slice along ``axis``.
+
+    Raises:
+        UserError: the segmentation is empty, has other labels, or lies on another grid.
+    """
+    segmentation = read_volume(prediction)
+    check_same_grid(segmentation, image)
+    found = [int(value) for value in np.unique(segmentation.array) if value]
+    strange = [value for value in found if value not in objects]
+    if strange or not found:
+        what = f"has the label {strange[0]}" if strange else "is empty"
+        raise UserError(f"{prediction} {what}, but objects are labelled {', '.join(map(str, objects))}.")
+    view = image.view(axis)
+    lines = []
+    for value in found:
+        seen = view.of(segmentation.array == value)
+        index = middle_slice(seen)
+        corners = view.points_back(box_corners(seen[index], index), image.shape)
+        where = ":".join(",".join(f"{place:g}" for place in corner) for corner in corners)
+        lines.append(PromptLine("box", where, value, axis))
+    return tuple(lines)
+
+
+def _name_of(image: Path, dataset: RawDataset) -> str:
+    return image.name.removesuffix(dataset.ending).removesuffix(CHANNEL)
