@@ -1,5 +1,6 @@
 """Trainers of models that take prompts (found by nnU-Net through ``nnUNet_extTrainer``)."""
 
+from nnunetv2_sam2_3dmed.prompting.finetuning import SAM2_PromptTrainer_finetune
 from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
 from nnunetv2_sam2_3dmed.prompting.variants import (
     SAM2_PromptTrainer_noPretrain,
@@ -9,6 +10,7 @@ from nnunetv2_sam2_3dmed.prompting.variants import (
 
 __all__ = [
     "SAM2_PromptTrainer",
+    "SAM2_PromptTrainer_finetune",
     "SAM2_PromptTrainer_noPretrain",
     "SAM2_PromptTrainer_noPretrain_20minutes",
     "SAM2_PromptTrainer_noPretrain_45minutes",

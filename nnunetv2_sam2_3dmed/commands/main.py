@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "the comparison as one HTML file, with plots, overlays, surfaces and costs",
     "segment": "segment an image from prompts on a few slices: points, boxes, masks, scribbles",
     "prompt-benchmark": "measure prompted segmentation with simulated clicks, masks and boxes",
+    "loop": "annotate in rounds: rank unlabelled cases, take masks into the dataset, fine-tune",
     "benchmark": "train, validate and compare a list of tasks, trainers and folds",
 }
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written to
-        if args.command in ("train", "predict"):
+        if args.command in ("train", "predict") or getattr(args, "action", None) == "finetune":
             raise  # somewhere in hours of nnU-Net's code: where, matters
         print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
         return 2

@@ -85,7 +85,7 @@ def choose(dataset: RawDataset, done: Round, judgement: Judgement) -> list[Taken
     for case in done.cases:
         taken = _judge(dataset, done, judgement, case, opened.get(case))
         known = record.get(case)
-        if taken is None or not _is_news(taken, known):
+        if taken is None or not _is_news(dataset, taken, known):
             continue
         _check_free(dataset, taken, known)
         chosen.append(taken)
@@ -132,9 +132,7 @@ def _opened(dataset: RawDataset, done: Round, folder: Path | None) -> dict[str, 
     return found
 
 
-def _judge(
-    dataset: RawDataset, done: Round, judgement: Judgement, case: str, opened: Path | None
-) -> Taken | None:
+def _judge(dataset: RawDataset, done: Round, judgement: Judgement, case: str, opened: Path | None) -> Taken | None:
     """What becomes of a case; None if nobody has said that its mask is good."""
     ranked, mask = done.cases[case], done.mask(case)
     unseen = judgement.accept_below is not None and ranked.disagreement <= judgement.accept_below
@@ -186,10 +184,12 @@ def _labels(file: Path, dataset: RawDataset) -> np.ndarray:
     return array.astype(np.uint8 if max(dataset.labels) < 256 else np.uint16)
 
 
-def _is_news(taken: Taken, known: Annotation | None) -> bool:
+def _is_news(dataset: RawDataset, taken: Taken, known: Annotation | None) -> bool:
     """Whether the record does not have this, or better, from the same round already."""
-    if known is None or not _same_round(known, taken.annotation) or taken.annotation.source == CORRECTED:
+    if known is None or not _same_round(known, taken.annotation):
         return True
+    if taken.annotation.source == known.source == CORRECTED:
+        return not _same_mask(dataset.label(taken.case), taken.mask)
     return SOURCES.index(taken.annotation.source) > SOURCES.index(known.source)
 
 
@@ -207,14 +207,16 @@ def _check_free(dataset: RawDataset, taken: Taken, known: Annotation | None) -> 
     same_image = not image.exists() or filecmp.cmp(image, taken.image, shallow=False)
     ours = known is not None and _same_round(known, taken.annotation)
     # without a record, what an interrupted call has written: nothing else has these voxels
-    left = known is None and (
-        not label.exists() or np.array_equal(read_volume(label).array, read_volume(taken.mask).array)
-    )
+    left = known is None and (not label.exists() or _same_mask(label, taken.mask))
     if not (same_image and (ours or left)):
         raise UserError(
             f"{dataset.name} has a training case {taken.case} that is not from the round {taken.annotation.round}: "
             "rename one of the two; nothing was written."
         )
+
+
+def _same_mask(label: Path, mask: Path) -> bool:
+    return label.is_file() and np.array_equal(read_volume(label).array, read_volume(mask).array)
 
 
 def mean_dice(first: np.ndarray, second: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,8 +102,13 @@ def cases_of_predictions(predictions: Path, images: Path, dataset: RawDataset) -
     return cases
 
 
-def check_new(cases: Sequence[Unlabelled], dataset: RawDataset) -> None:
+def check_new(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collection[str] = ()) -> None:
     """That each case has an image in the dataset's format, and a name that nothing else has.
+
+    Args:
+        cases: to rank.
+        dataset: that they are for.
+        ranked: those of the round already, which may have been taken since.
 
     Raises:
         UserError: one has not.
@@ -116,7 +121,7 @@ def check_new(cases: Sequence[Unlabelled], dataset: RawDataset) -> None:
             raise UserError(f"{case.image} must end in {dataset.ending}, as all images of {dataset.name}: convert it.")
         if images.setdefault(case.name, case.image) != case.image:
             raise UserError(f"{case.image} and {images[case.name]} would both be the case {case.name}: rename one.")
-        if dataset.has(case.name):
+        if case.name not in ranked and dataset.has(case.name):
             raise UserError(
                 f"{dataset.name} has a training case {case.name} already: rename {case.image}, or leave it out."
             )

@@ -59,7 +59,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     required_slices = 8
     peak_lr = 5e-5
-    trunk_lr = 3e-5
+    trunk_lr: float | None = 3e-5
     trunk_prefix = "image_encoder."
     find_unused_parameters = True  # each kind of prompt has embeddings of its own
     mosaic_probability = 0.0  # of four copies, a prompt would mean one

@@ -1,0 +1,140 @@
+"""A round of fine-tuning: checks, preprocessing of what is new, folds, then nnU-Net's own training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from nnunetv2.run.run_training import run_training
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import read_json
+from nnunetv2_sam2_3dmed.interactive.model import checkpoint_file
+from nnunetv2_sam2_3dmed.loop.folds import folds_with, write_folds
+from nnunetv2_sam2_3dmed.loop.preprocessing import preprocess_new
+from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
+from nnunetv2_sam2_3dmed.loop.record import FILE as RECORD
+from nnunetv2_sam2_3dmed.loop.record import read_record
+from nnunetv2_sam2_3dmed.loop.starting_point import check_ended, last_checkpoint, put_aside, starting_point
+from nnunetv2_sam2_3dmed.nnunet_folders import read_plans
+from nnunetv2_sam2_3dmed.prompting.finetuning import Finetuning, SAM2_PromptTrainer_finetune, fold_folder
+from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
+
+
+@dataclass(frozen=True)
+class FinetuningRun:
+    """What is fine-tuned.
+
+    Attributes:
+        dataset: with a record.
+        configuration: of its plans, such as ``3d_slices8``.
+        fold: number.
+        trainer: ``SAM2_PromptTrainer_finetune``, or a subclass that nnU-Net finds.
+        plans: name of the plans.
+    """
+
+    dataset: RawDataset
+    configuration: str
+    fold: int
+    trainer: str = SAM2_PromptTrainer_finetune.__name__
+    plans: str = "nnUNetPlans"
+
+    def prepare(
+        self,
+        model: str | None,
+        epochs: int,
+        processes: int = 1,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> Finetuning:
+        """Makes everything ready to train; what takes long comes after all checks.
+
+        Args:
+            model: as for ``sam2_3dmed segment``; None for the last checkpoint.
+            epochs: to train.
+            processes: that preprocess.
+            progress: told of each step.
+
+        Raises:
+            UserError: something is missing, or does not fit.
+        """
+        plans_file, plans = read_plans(self.dataset.name, self.plans)
+        check_configuration(plans, self.configuration, read_json(plans_file.with_name("dataset.json")))
+        check_slices(plans, self.configuration, self.trainer, SAM2_PromptTrainer_finetune.required_slices)
+        self._check_trainer()
+        new = sorted(read_record(self.dataset.folder))
+        if not new:
+            raise UserError(
+                f"{self.dataset.folder} has no {RECORD}, so that nothing is new: run `sam2_3dmed loop take` first."
+            )
+        self._check_files(new)
+        splits = plans_file.with_name("splits_final.json")
+        folds = folds_with(splits, self.dataset.cases(), new)
+        if not 0 <= self.fold < len(folds):
+            raise UserError(f"the fold is {self.fold}, but must be one from 0 to {len(folds) - 1}.")
+        folder = self._folder(plans)
+        check_ended(folder)
+        chosen = (
+            last_checkpoint(self.trainer, plans, self.configuration, self.fold)
+            if model is None
+            else checkpoint_file(model)
+        ).resolve()
+        point = starting_point(chosen, epochs)
+        preprocess_new(self.dataset, plans_file.parent, plans, self.configuration, new, processes, progress)
+        write_folds(splits, folds)
+        aside = put_aside(folder)
+        if aside is not None:
+            progress(f"the round before is now {aside}")
+            if chosen.is_relative_to(folder.resolve()):
+                point = replace(point, checkpoint=str(aside.resolve() / chosen.relative_to(folder.resolve())))
+        point.write(folder)
+        return point
+
+    def begun(self) -> Finetuning:
+        """What was begun, to go on with.
+
+        Raises:
+            UserError: nothing was.
+        """
+        return Finetuning.read(self._folder(read_plans(self.dataset.name, self.plans)[1]))
+
+    def train(self, device: str, go_on: bool = False) -> None:
+        """Trains and validates as ``nnUNetv2_train`` does.
+
+        Args:
+            device: "cuda", "cpu" or "mps".
+            go_on: from nnU-Net's latest checkpoint.
+        """
+        run_training(
+            self.dataset.name,
+            self.configuration,
+            self.fold,
+            self.trainer,
+            self.plans,
+            continue_training=go_on,
+            device=torch.device(device),
+        )
+
+    def _folder(self, plans: dict) -> Path:
+        return fold_folder(self.trainer, plans, self.configuration, self.fold)
+
+    def _check_trainer(self) -> None:
+        try:
+            found = recursive_find_trainer_class_by_name(self.trainer)
+        except RuntimeError as error:
+            raise UserError(f"nnU-Net finds no trainer {self.trainer}: leave -tr out.") from error
+        if not issubclass(found, SAM2_PromptTrainer_finetune):
+            raise UserError(
+                f"{self.trainer} is no {SAM2_PromptTrainer_finetune.__name__} and takes no checkpoint to start from: "
+                "leave -tr out."
+            )
+
+    def _check_files(self, new: list[str]) -> None:
+        for case in new:
+            for file in (self.dataset.image(case), self.dataset.label(case)):
+                if not file.is_file():
+                    raise UserError(
+                        f"there is no {file}, but {RECORD} has the case {case}: put it back, or take the line out."
+                    )
