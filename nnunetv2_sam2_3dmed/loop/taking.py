@@ -105,11 +105,13 @@ def take(dataset: RawDataset, chosen: Sequence[Taken]) -> None:
         if not target.exists():  # nnU-Net lists images: this makes it a case
             with written_beside(target, dataset.ending) as beside:
                 shutil.copyfile(taken.image, beside)
-    record = read_record(dataset.folder)
-    write_record(dataset.folder, {**record, **{taken.case: taken.annotation for taken in chosen}})
+    if chosen:
+        new = {taken.case: taken.annotation for taken in chosen}
+        write_record(dataset.folder, {**read_record(dataset.folder), **new})
     content = read_json(dataset.json_file)
-    content["numTraining"] = len(dataset.cases())
-    write_text(dataset.json_file, json.dumps(content, indent=4))
+    if content.get("numTraining") != len(dataset.cases()):
+        content["numTraining"] = len(dataset.cases())
+        write_text(dataset.json_file, json.dumps(content, indent=4))
 
 
 def _opened(dataset: RawDataset, done: Round, folder: Path | None) -> dict[str, Path]:

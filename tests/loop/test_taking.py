@@ -1,0 +1,227 @@
+"""What is taken as what, and that nothing is written where anything is wrong."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.loop import taking
+from nnunetv2_sam2_3dmed.loop.record import read_record
+from nnunetv2_sam2_3dmed.loop.rounds import ObjectScore, RankedCase, Round
+from nnunetv2_sam2_3dmed.loop.taking import Judgement, choose, mean_dice, take
+from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from tests.loop.conftest import SHAPE, read, write
+
+MADE_BY = {"dataset": "Dataset301_Tiny", "file_ending": ".nii.gz", "model": "/m.pt", "model_sha256": "abc"}
+
+
+def machine(number: int) -> np.ndarray:
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    mask[2:5, 10:20, 10 : 20 + number] = 1
+    mask[3, 12:14, 12:14] = 3
+    return mask
+
+
+@pytest.fixture
+def done(dataset, images, folders) -> Round:
+    """Two cases; the model is surer of the first."""
+    made = Round(folders / "round_a", MADE_BY)
+    for number, disagreement in ((1, 0.04), (2, 0.3)):
+        name = f"new_{number}"
+        mask = write(made.mask(name), machine(number))
+        scored = [ObjectScore(1, "organ", disagreement, None, 300), ObjectScore(3, "lesion", 0.01, 0.02, 4)]
+        image = str(images / f"{name}_0000.nii.gz")
+        made.cases[name] = RankedCase(image, ["box"], ["box"], sha256_of(mask), "2026-01-01", scored)
+    made.save()
+    return made
+
+
+@pytest.fixture
+def corrected(folders):
+    """The first as the machine made it, but written again; of the second a voxel differs."""
+    mask = machine(2)
+    mask[0, 0, 0] = 3
+    write(folders / "corrected" / "new_1.nii.gz", machine(1).astype(np.float32))
+    write(folders / "corrected" / "new_2.nii.gz", mask, origin=1e-4)
+    return folders / "corrected"
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def sources(chosen):
+    return {taken.case: taken.annotation.source for taken in chosen}
+
+
+def test_one_voxel_makes_a_corrected_mask_and_a_new_file_does_not(dataset, done, corrected):
+    assert sources(choose(dataset, done, Judgement(corrected))) == {"new_2": "corrected"}
+    confirmed = Judgement(corrected, ["new_1", "new_2"])
+    assert sources(choose(dataset, done, confirmed)) == {"new_1": "confirmed", "new_2": "corrected"}
+
+
+def test_unseen_masks_are_taken_up_to_the_disagreement_that_is_named(dataset, done, corrected):
+    assert sources(choose(dataset, done, Judgement())) == {}
+    assert sources(choose(dataset, done, Judgement(accept_below=0.03))) == {}
+    assert sources(choose(dataset, done, Judgement(accept_below=0.04))) == {"new_1": "machine"}
+    assert sources(choose(dataset, done, Judgement(confirmed=["new_2"]))) == {"new_2": "confirmed"}
+    everything = choose(dataset, done, Judgement(corrected, accept_below=0.5))
+    assert sources(everything) == {"new_1": "machine", "new_2": "corrected"}
+
+
+def test_files_record_and_number_of_cases(dataset, done, corrected, images):
+    take(dataset, choose(dataset, done, Judgement(corrected, accept_below=0.05, annotator="Ada, M.D.")))
+    np.testing.assert_array_equal(read(dataset.label("new_1")), machine(1))
+    np.testing.assert_array_equal(read(dataset.label("new_2")), read(corrected / "new_2.nii.gz"))
+    assert dataset.image("new_2").read_bytes() == (images / "new_2_0000.nii.gz").read_bytes()
+    assert dataset.cases() == ["expert_01", "expert_02", "new_1", "new_2"]
+    assert json.loads(dataset.json_file.read_text())["numTraining"] == 4
+    record = read_record(dataset.folder)
+    assert list(record) == ["new_1", "new_2"]
+    assert record["new_1"][1:6] == ("machine", "round_a", "/m.pt", "abc", "") and record["new_1"][7:] == (
+        "0.0400",
+        "1.0000",
+    )
+    # the organ is the same; of the lesion, 4 voxels are common to 4 and 5
+    assert record["new_2"].annotator == "Ada, M.D." and record["new_2"].disagreement == "0.3000"
+    assert float(record["new_2"].dice) == pytest.approx((1 + 2 * 4 / 9) / 2, abs=5e-5)
+
+
+def test_a_case_is_taken_again_only_where_more_was_looked_at(dataset, done, corrected):
+    take(dataset, choose(dataset, done, Judgement(accept_below=0.5)))
+    assert choose(dataset, done, Judgement(accept_below=0.5)) == []
+    later = choose(dataset, done, Judgement(corrected, confirmed=["new_1"], accept_below=0.5))
+    assert sources(later) == {"new_1": "confirmed", "new_2": "corrected"}
+    take(dataset, later)
+    assert choose(dataset, done, Judgement(corrected, ["new_1", "new_2"], 0.5)) == []
+    assert choose(dataset, done, Judgement(None, ["new_1", "new_2"], 0.5)) == []
+    write(corrected / "new_2.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
+    take(dataset, choose(dataset, done, Judgement(corrected)))
+    assert not read(dataset.label("new_2")).any() and len(read_record(dataset.folder)) == 2
+
+
+def test_what_was_interrupted_is_finished(dataset, done, corrected, monkeypatch):
+    chosen = choose(dataset, done, Judgement(corrected, accept_below=0.05))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(taking, "write_record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            take(dataset, chosen)
+    assert dataset.has("new_1") and not read_record(dataset.folder)
+    take(dataset, choose(dataset, done, Judgement(corrected, accept_below=0.05)))
+    assert sources(chosen) == {case: row.source for case, row in read_record(dataset.folder).items()}
+
+
+def other_labels(corrected, dataset, done):
+    write(corrected / "new_1.nii.gz", np.full(SHAPE, 2, dtype=np.uint8))
+    return Judgement(corrected)
+
+
+def half_labels(corrected, dataset, done):
+    write(corrected / "new_1.nii.gz", np.full(SHAPE, 0.5, dtype=np.float32))
+    return Judgement(corrected)
+
+
+def other_size(corrected, dataset, done):
+    write(corrected / "new_1.nii.gz", np.zeros((7, 40, 47), dtype=np.uint8))
+    return Judgement(corrected)
+
+
+def other_place(corrected, dataset, done):
+    write(corrected / "new_1.nii.gz", machine(1), origin=4.0)
+    return Judgement(corrected)
+
+
+def of_no_case(corrected, dataset, done):
+    write(corrected / "new_9.nii.gz", machine(1))
+    return Judgement(corrected)
+
+
+def in_another_format(corrected, dataset, done):
+    write(corrected / "new_1.mha", machine(1))
+    return Judgement(corrected)
+
+
+def confirmed_of_no_case(corrected, dataset, done):
+    return Judgement(corrected, ["new_9"])
+
+
+def without_image(corrected, dataset, done):
+    done.cases["new_1"] = replace(done.cases["new_1"], image="/nowhere/new_1_0000.nii.gz")
+    return Judgement(corrected)
+
+
+def without_mask(corrected, dataset, done):
+    done.mask("new_1").unlink()
+    return Judgement(corrected)
+
+
+def changed_in_place(corrected, dataset, done):
+    write(done.mask("new_1"), machine(5))
+    return Judgement(corrected)
+
+
+def of_an_expert(corrected, dataset, done):
+    write(dataset.image("new_2"), machine(1))
+    write(dataset.label("new_2"), machine(1))
+    return Judgement(corrected)
+
+
+def no_folder(corrected, dataset, done):
+    return Judgement(corrected / "none")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (other_labels, "has voxels of 2, but the labels of Dataset301_Tiny are 0, 1, 3, 4"),
+        (half_labels, "has voxels of 0.5"),
+        (other_size, "has 7 x 40 x 47 voxels, but"),
+        (other_place, "lie 4.00 mm apart"),
+        (of_no_case, "new_9.nii.gz is no mask of the round round_a"),
+        (in_another_format, "new_1.mha is no mask of the round"),
+        (confirmed_of_no_case, "has no case new_9, which --confirmed names"),
+        (without_image, "there is no file or folder /nowhere/new_1_0000.nii.gz"),
+        (without_mask, "new_1.nii.gz is missing"),
+        (changed_in_place, "is not what the machine wrote: put corrected masks into another folder"),
+        (of_an_expert, "has a training case new_2 that is not from the round round_a"),
+        (no_folder, "must be a folder of masks"),
+    ],
+)
+def test_nothing_is_written_where_anything_is_wrong(dataset, done, corrected, spoil, message):
+    judgement = replace(spoil(corrected, dataset, done), accept_below=0.5)
+    before = files(dataset.folder)
+    with pytest.raises(UserError, match=message):
+        take(dataset, choose(dataset, done, judgement))
+    assert files(dataset.folder) == before
+
+
+def test_a_round_of_another_dataset(dataset, done):
+    done.made_by = {**MADE_BY, "dataset": "Dataset007_Pancreas"}
+    with pytest.raises(UserError, match="is a round of Dataset007_Pancreas"):
+        choose(dataset, done, Judgement())
+
+
+def test_another_round_does_not_replace_what_one_has_given(dataset, done):
+    take(dataset, choose(dataset, done, Judgement(confirmed=["new_1"])))
+    done.made_by = {**MADE_BY, "model_sha256": "def"}
+    with pytest.raises(UserError, match="new_1 that is not from the round"):
+        choose(dataset, done, Judgement(confirmed=["new_1"]))
+
+
+def test_dice_over_labels():
+    first, second = np.array([0, 1, 1, 1, 3, 0]), np.array([0, 1, 1, 0, 0, 0])
+    assert mean_dice(first, second) == pytest.approx((2 * 2 / 5 + 0) / 2)
+    assert mean_dice(first * 0, first * 0) == 1.0
+
+
+def test_labels_that_experts_may_use_are_taken_too(dataset, done, corrected):
+    mask = machine(1)
+    mask[0] = 4  # the ignore label
+    write(corrected / "new_1.nii.gz", mask)
+    assert sources(choose(dataset, done, Judgement(corrected)))["new_1"] == "corrected"
