@@ -16,9 +16,8 @@ from tests.prompting.conftest import SIZE
 SHOWN = ShownAs(CT, -3.0, 2.0, mean=100.0, std=40.0, axis=2)
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
-    """A file as nnU-Net writes them; returns the file and its weights."""
+def promptable_checkpoint(file):
+    """Writes a checkpoint as ``SAM2_PromptTrainer_noPretrain`` leaves it, with random weights; returns its content."""
     arguments = {"backbone": "sam2.1_hiera_tiny", "image_size": SIZE, "num_memories": 7, "dropout": 0.0}
     network = build_promptable_sam2(**arguments, fitted_windows=True)
     content = {
@@ -31,9 +30,15 @@ def checkpoint(tmp_path):
         },
         "trainer_name": "SAM2_PromptTrainer_noPretrain",
     }
-    file = tmp_path / "checkpoint_final.pth"
     torch.save(content, file)
-    return file, content
+    return content
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A file as nnU-Net writes them; returns the file and its content."""
+    file = tmp_path / "checkpoint_final.pth"
+    return file, promptable_checkpoint(file)
 
 
 def test_all_of_it_is_there(checkpoint):

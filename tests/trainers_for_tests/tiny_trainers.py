@@ -5,8 +5,14 @@ import os
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunetv2_sam2_3dmed.prompting.finetuning import SAM2_PromptTrainer_finetune
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain
+
+
+def _perhaps_die(trainer: nnUNetTrainer) -> None:
+    if os.environ.get("TINY_TRAINER_DIES_AFTER_EPOCH") == str(trainer.current_epoch):
+        os._exit(9)  # no clean-up, as when killed
 
 
 class _Tiny(nnUNetTrainer):
@@ -19,8 +25,7 @@ class _Tiny(nnUNetTrainer):
 
     def on_epoch_end(self):
         super().on_epoch_end()
-        if os.environ.get("TINY_TRAINER_DIES_AFTER_EPOCH") == str(self.current_epoch):
-            os._exit(9)  # no clean-up, as when killed
+        _perhaps_die(self)
 
 
 class TinyTrainer(_Tiny, SAM2_3dMedTrainer):
@@ -42,3 +47,14 @@ class TinyTrainer_stopsEarly(TinyTrainer_noPretrain):
 
 class TinyTrainer_nnUNet(_Tiny):
     pass
+
+
+class TinyTrainer_finetune(SAM2_PromptTrainer_finetune):
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_iterations_per_epoch = 1
+        self.num_val_iterations_per_epoch = 1
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        _perhaps_die(self)
