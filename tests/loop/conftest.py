@@ -30,18 +30,24 @@ def read(path: Path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
-@pytest.fixture
-def folders(tmp_path, monkeypatch) -> Path:
-    """nnU-Net's folders in ``tmp_path``, with a dataset of two cases."""
+def make_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """nnU-Net's folders in ``root``, with a dataset of two cases."""
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
-    raw = tmp_path / "nnUNet_raw" / DATASET
+        (root / name).mkdir()
+        monkeypatch.setenv(name, str(root / name))
+    raw = root / "nnUNet_raw" / DATASET
     for case in ("expert_01", "expert_02"):
         write(raw / "imagesTr" / f"{case}_0000.nii.gz", phantom())
         write(raw / "labelsTr" / f"{case}.nii.gz", (phantom() > 700).astype(np.uint8))
-    change_dataset(tmp_path, {})
-    return tmp_path
+    change_dataset(root, {})
+    return root
+
+
+def make_images(root: Path) -> Path:
+    """Two images without labels in ``root``."""
+    for number in (1, 2):
+        write(root / "images" / f"new_{number}_0000.nii.gz", phantom() + number)
+    return root / "images"
 
 
 def change_dataset(folders: Path, changes: dict) -> None:
@@ -56,13 +62,15 @@ def change_dataset(folders: Path, changes: dict) -> None:
 
 
 @pytest.fixture
+def folders(tmp_path, monkeypatch) -> Path:
+    return make_folders(tmp_path, monkeypatch)
+
+
+@pytest.fixture
 def dataset(folders) -> RawDataset:
     return open_dataset("301")
 
 
 @pytest.fixture
 def images(folders) -> Path:
-    """Two images without labels."""
-    for number in (1, 2):
-        write(folders / "images" / f"new_{number}_0000.nii.gz", phantom() + number)
-    return folders / "images"
+    return make_images(folders)
