@@ -17,6 +17,8 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json, write_text, written_beside
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
 
+FILES = (".pkl", ".b2nd", "_seg.b2nd")  # that nnU-Net makes of a case; it writes the first one last
+
 
 def preprocess_new(
     dataset: RawDataset,
@@ -52,7 +54,8 @@ def preprocess_new(
     new = [case for case in cases if _is_older(into / f"{case}.pkl", dataset.label(case))]
     content = {**read_json(folder / "dataset.json"), "numTraining": len(dataset.cases())}
     for case in new:
-        (into / f"{case}.pkl").unlink(missing_ok=True)  # it is written last: with it, a case is whole
+        for ending in FILES:  # nnU-Net replaces none
+            (into / f"{case}{ending}").unlink(missing_ok=True)
     jobs = [(dataset.image(case), dataset.label(case), into / case, plans, configuration, content) for case in new]
     for number, case in enumerate(_done(jobs, processes), start=1):
         progress(f"preprocessed {number}/{len(new)} {case}")
