@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.commands.env import trainers_folder
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.loop.finetuning import FinetuningRun
 from nnunetv2_sam2_3dmed.loop.record import Annotation, write_record
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from nnunetv2_sam2_3dmed.prompting.finetuning import Finetuning
 from tests.interactive.reference import phantom
 from tests.loop.conftest import DATASET, read, write

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from nnunetv2_sam2_3dmed.prompting.finetuning import (
     Finetuning,
     SAM2_PromptTrainer_finetune,
