@@ -106,7 +106,7 @@ def _rank(args: argparse.Namespace) -> None:
     window = window_of(args.window)
 
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-    from nnunetv2_sam2_3dmed.interactive.model import checkpoint_file
+    from nnunetv2_sam2_3dmed.interactive.model import model_file
     from nnunetv2_sam2_3dmed.loop.ranking import Ranking, is_done
     from nnunetv2_sam2_3dmed.loop.raw_dataset import open_dataset
     from nnunetv2_sam2_3dmed.loop.rounds import FILE, RANKING, Round
@@ -120,7 +120,7 @@ def _rank(args: argparse.Namespace) -> None:
         cases = cases_of_predictions(args.predictions, args.images, dataset)
     check_new(cases, dataset, Round.read(args.output).cases if (args.output / FILE).is_file() else ())
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
-    model = checkpoint_file(args.model).resolve()
+    model = model_file(args.model).resolve()
     made_by = {
         "dataset": dataset.name,
         "file_ending": dataset.ending,

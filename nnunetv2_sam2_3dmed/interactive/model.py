@@ -37,24 +37,25 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int | None 
     Raises:
         UserError: the checkpoint is not there, cannot be read, or lacks a part that prompts need.
     """
-    path = checkpoint_file(name_or_path)
+    path = model_file(name_or_path)
     trained = nnunet_checkpoint(path)
     if trained is not None:
         return _trained_within_nnunet(trained, path, image_size)
     weights = read_checkpoint(path)
+    size = DEFAULT_IMAGE_SIZE if image_size is None else image_size
     try:
-        model = build_sam2_base(identify_backbone(weights), image_size or DEFAULT_IMAGE_SIZE)
+        model = build_sam2_base(identify_backbone(weights), size)
     except ValueError as error:  # the image size
         raise UserError(str(error)) from error
     fill(model, weights, path)
     return model.eval()
 
 
-def checkpoint_file(name_or_path: str | Path) -> Path:
-    """The file of an installed checkpoint, or the file that is named.
+def model_file(name_or_path: str | Path) -> Path:
+    """The file that :func:`load_model` reads, which need not be there where its path is given.
 
     Raises:
-        UserError: it is no known name, or that checkpoint is not installed.
+        UserError: it is neither a file nor the name of a checkpoint, or that one is not installed.
     """
     name = str(name_or_path)
     is_file = Path(name_or_path).is_file()

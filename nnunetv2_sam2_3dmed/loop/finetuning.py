@@ -12,7 +12,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json
-from nnunetv2_sam2_3dmed.interactive.model import checkpoint_file
+from nnunetv2_sam2_3dmed.interactive.model import model_file
 from nnunetv2_sam2_3dmed.loop.folds import folds_with, write_folds
 from nnunetv2_sam2_3dmed.loop.preprocessing import preprocess_new
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
@@ -79,7 +79,7 @@ class FinetuningRun:
         chosen = (
             last_checkpoint(self.trainer, plans, self.configuration, self.fold)
             if model is None
-            else checkpoint_file(model)
+            else model_file(model)
         ).resolve()
         point = starting_point(chosen, epochs)
         preprocess_new(self.dataset, plans_file.parent, plans, self.configuration, new, processes, progress)

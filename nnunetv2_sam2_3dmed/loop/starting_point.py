@@ -9,7 +9,7 @@ from typing import Any
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, checkpoint_file, nnunet_checkpoint
+from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, model_file, nnunet_checkpoint
 from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint, sha256_of
 from nnunetv2_sam2_3dmed.prompting.finetuning import FINETUNED, Finetuning, fold_folder
 from nnunetv2_sam2_3dmed.prompting.trained_model import PROMPTED, takes_prompts
@@ -67,7 +67,7 @@ def last_checkpoint(trainer: str, plans: dict[str, Any], configuration: str, fol
     for place in (folder, *earlier, trained):
         if (place / FINAL).is_file():
             return place / FINAL
-    return checkpoint_file(DEFAULT_MODEL)
+    return model_file(DEFAULT_MODEL)
 
 
 def check_ended(folder: Path) -> None:

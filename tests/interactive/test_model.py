@@ -35,6 +35,8 @@ def test_what_cannot_be_loaded_is_refused(file, weights, tmp_path):
         load_model(tmp_path / "missing.pt")
     with pytest.raises(UserError, match="image_size is 500"):
         load_model(file, 500)
+    with pytest.raises(UserError, match="image_size is 0"):
+        load_model(file, 0)
     lacking = {name: value for name, value in weights.items() if "point_embeddings" not in name}
     torch.save({"model": lacking}, tmp_path / "lacking.pt")
     with pytest.raises(UserError, match="lacks sam_prompt_encoder.point_embeddings.0.weight, .* and 1 more"):
