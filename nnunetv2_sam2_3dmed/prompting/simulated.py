@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,9 @@ def loose_box(box: Box, shape: tuple[int, int], largest: tuple[float, float], rn
     return max(top, 0.0), max(left, 0.0), min(bottom, shape[0] - 1.0), min(right, shape[1] - 1.0)
 
 
-def error_click(truth: np.ndarray, prediction: np.ndarray | None, rng: np.random.Generator) -> Click | None:
+def error_click(
+    truth: np.ndarray, prediction: np.ndarray | None, rng: np.random.Generator, before: Sequence[Click] = ()
+) -> Click | None:
     """A click at the centre of the largest error, as simulated users of interactive segmentation do.
 
     Errors are the connected parts (4 neighbours) of what is missing and of what is too much. The centre is the voxel
@@ -80,11 +83,18 @@ def error_click(truth: np.ndarray, prediction: np.ndarray | None, rng: np.random
         truth: (rows, columns), bool.
         prediction: same shape; None before the first click.
         rng: decides between parts of one size and voxels of one distance.
+        before: clicks that did not mend the error. Their voxels count as outside of it: who clicked there in vain
+            clicks elsewhere.
 
     Returns:
-        The click; None where there is no error.
+        The click; None where there is no error, or all of it was clicked on.
     """
     found = np.zeros_like(truth) if prediction is None else prediction
+    if before:
+        clicked = np.zeros_like(truth)
+        clicked[[click.row for click in before], [click.column for click in before]] = True
+        # what was clicked on is right as it is: truth and found agree
+        found = np.where(clicked, truth, found)
     parts = []
     for label, errors in ((1, truth & ~found), (0, found & ~truth)):
         numbered, count = ndimage.label(errors)

@@ -75,6 +75,20 @@ def test_the_edge_of_the_slice_counts_as_outside(rng):
     assert error_click(drawn("###", "###", "###"), None, rng) == Click(1, 1, 1)
 
 
+def test_who_clicked_in_vain_clicks_elsewhere_on_the_error(rng):
+    truth = drawn("#####")
+    first = error_click(truth, None, rng)
+    clicks = [first]
+    while (click := error_click(truth, None, rng, clicks)) is not None:
+        clicks.append(click)
+    assert sorted(click.column for click in clicks) == [0, 1, 2, 3, 4]  # each voxel once, and then no more
+    # furthest from what was clicked on, too: five of the seven columns remain on the right
+    wide = drawn(*["#" * 9] * 5)
+    assert error_click(wide, None, rng, [Click(2, 2, 1)]).column > 4
+    # too much is clicked on in vain as well
+    assert error_click(drawn("..."), drawn(".##"), rng, [Click(0, 1, 0)]) == Click(0, 2, 0)
+
+
 def test_ties_are_drawn_and_repeat_with_the_seed():
     truth = drawn("#.#.#")
     clicks = {error_click(truth, None, np.random.default_rng(seed)) for seed in range(20)}
