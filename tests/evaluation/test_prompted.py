@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.compare import compare
-from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts, prompts_of
+from nnunetv2_sam2_3dmed.evaluation.prompted import check_same_run, note_prompts, prompts_of
 from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown
 
 
@@ -19,3 +21,21 @@ def test_what_was_prompted_is_said_wherever_it_is_compared(write_labels, tmp_pat
     comparison = compare(methods, tmp_path / "truth", dataset, tmp_path / "out", processes=1, progress=False)
     said = "told was prompted from the truth (box on every slice), which methods without prompts were not."
     assert comparison.warnings == [said] and f"**Warning:** {said}" in as_markdown(comparison)
+
+
+def test_masks_of_another_run_are_not_mixed_with_those_of_this_one(tmp_path):
+    run = {"model_sha256": "ab", "seed": 0, "axis": (1,)}
+    assert check_same_run(tmp_path / "out", ["box"], run) is False
+    (tmp_path / "out" / "box").mkdir(parents=True)
+    assert check_same_run(tmp_path / "out", ["box"], run) is False  # nothing is in it
+    note_prompts(tmp_path / "out" / "box", "box on the middle slice", run)
+    assert check_same_run(tmp_path / "out", ["box"], run) is True
+    assert prompts_of([tmp_path / "out" / "box"]) == "box on the middle slice"
+    # also where this run writes to another folder: the tables above are those of one run
+    for names in (["box"], ["boxes"]):
+        with pytest.raises(UserError, match="with seed 0 instead of 1: give another -o"):
+            check_same_run(tmp_path / "out", names, {**run, "seed": 1})
+    (tmp_path / "older" / "box").mkdir(parents=True)
+    (tmp_path / "older" / "box" / "a.nii.gz").touch()
+    with pytest.raises(UserError, match="nothing says of which run"):
+        check_same_run(tmp_path / "older", ["box"], run)
