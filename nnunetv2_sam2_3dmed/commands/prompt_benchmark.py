@@ -5,12 +5,13 @@
     sam2_3dmed prompt-benchmark -d 4 -o OUT \\
         --model .../SAM2_PromptTrainer__nnUNetPlans__3d_slices8/fold_0/checkpoint_final.pth --protocols box
 
-Protocols: N_clicks (one click a round on the largest error of the middle slice, each carried through the volume),
-1_mask (the true mask of the middle slice), box (the box around it) and boxes (a box on every slice, nothing carried).
-The middle slice is the middle one of those that the object is on.
+Protocols: N_clicks (one click a round on the largest error of the middle slice; after each round, what comes of all
+clicks so far and one propagation), 1_mask (the true mask of the middle slice), box (the box around it) and boxes (a box
+on every slice, nothing carried). The middle slice is the middle one of those that the object is on.
 
 OUT gets a folder of masks per protocol, per_case.csv, interactions.csv, prompt_benchmark.json and prompt_benchmark.md,
-which sets published figures beside the results. To compare protocols with each other or with other models:
+which sets published figures beside the results. Rows and masks are written after each case: the same command goes on
+where it was ended. To compare protocols with each other or with other models:
 
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres box=OUT/box
 """
@@ -18,6 +19,7 @@ which sets published figures beside the results. To compare protocols with each 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -62,15 +64,21 @@ def run(args: argparse.Namespace) -> None:
     if args.clicks < 1:
         raise UserError(f"--clicks is {args.clicks}, but must be at least 1.")
     from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
+    from nnunetv2_sam2_3dmed.evaluation.prompted import check_same_run
     from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
     from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
     from nnunetv2_sam2_3dmed.files import write_text
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+    from nnunetv2_sam2_3dmed.interactive.model import model_file
+    from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
     from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder
     from nnunetv2_sam2_3dmed.prompting import results
     from nnunetv2_sam2_3dmed.prompting.benchmark import PromptBenchmark
     from nnunetv2_sam2_3dmed.prompting.cases import raw_cases
+    from nnunetv2_sam2_3dmed.prompting.headers import check_headers
+    from nnunetv2_sam2_3dmed.prompting.measurements import Measured, read_rows, write_rows
     from nnunetv2_sam2_3dmed.prompting.protocols import protocols
+    from nnunetv2_sam2_3dmed.prompting.training_cases import training_warnings
     from nnunetv2_sam2_3dmed.prompting.validation import written_values
 
     dataset = dataset_name(args.dataset)
@@ -78,41 +86,62 @@ def run(args: argparse.Namespace) -> None:
     raw_folder = nnunet_folder("nnUNet_raw") / dataset
     names = _case_names(dataset, dataset_json, raw_folder, args.folds, args.cases)
     cases = raw_cases(raw_folder, dataset_json, names, args.channel)
+    warnings = check_headers(cases)
     tolerance = nsd_tolerance(dataset, args.tolerance)
     known = protocols(args.clicks)
     chosen = [known[f"{args.clicks}_clicks" if name == "clicks" else name] for name in dict.fromkeys(args.protocols)]
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
+    file = model_file(args.model)
+    described: dict[str, Any] = {
+        "dataset": dataset,
+        "cases": names,
+        "protocols": [protocol.name for protocol in chosen],
+        "model": args.model,
+        "model_sha256": sha256_of(file),
+        "image_size": session.image_size,
+        "device": str(session.device),
+        "precision": args.precision,
+        "seed": args.seed,
+        "axis": session.learned_axis if args.axis is None else args.axis,
+        "channel": args.channel,
+        "tolerance_mm": tolerance.mm,
+    }
+    begun = check_same_run(args.output, described["protocols"], described)
+    warnings += training_warnings(file, described["model_sha256"], dataset, names, _splits(dataset))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    used = {**described, "folds": args.folds, "warnings": warnings, "software_and_machine": software_and_machine()}
     benchmark = PromptBenchmark(
         session,
         foreground_classes(dataset_json),
         written_values(dataset_json),
         ignore_label(dataset_json),
         tolerance.mm,
-        session.learned_axis if args.axis is None else args.axis,
+        described["axis"],
         args.seed,
         dataset_json["file_ending"],
+        described,
     )
-    measured = benchmark.run(cases, chosen, args.output, lambda line: print(line, file=sys.stderr))
-    used: dict[str, Any] = {
-        "dataset": dataset,
-        "folds": args.folds,
-        "model": args.model,
-        "image_size": session.image_size,
-        "device": str(session.device),
-        "precision": args.precision,
-        "seed": args.seed,
-        "axis": benchmark.axis,
-        "channel": args.channel,
-        "tolerance_mm": tolerance.mm,
-        "software_and_machine": software_and_machine(),
-    }
+
+    def keep(measured: Measured) -> None:
+        write_rows(args.output, measured, results.as_json(measured, chosen, used))
+
+    earlier = read_rows(args.output) if begun else None
+    measured = benchmark.run(cases, chosen, args.output, lambda line: print(line, file=sys.stderr), earlier, keep)
+    keep(measured)  # also what could not be read after the last case that could
     text = results.as_markdown(measured, chosen, dataset, used, f"{tolerance.mm:g} mm ({tolerance.source})")
-    write_text(args.output / "per_case.csv", results.as_csv(measured))
-    write_text(args.output / "interactions.csv", results.as_interactions_csv(measured))
-    write_text(args.output / "prompt_benchmark.json", results.as_json(measured, chosen, used))
     write_text(args.output / "prompt_benchmark.md", text)
     print(text)
     print(f"written to {args.output}", file=sys.stderr)
+
+
+def _splits(dataset: str) -> list[dict[str, list[str]]] | None:
+    """nnU-Net's folds of a dataset; None where it has none here."""
+    from nnunetv2_sam2_3dmed.files import read_json
+
+    folder = os.environ.get("nnUNet_preprocessed")
+    file = Path(folder or ".") / dataset / "splits_final.json"
+    return read_json(file) if folder and file.is_file() else None
 
 
 def _case_names(
@@ -125,7 +154,6 @@ def _case_names(
     """
     from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-    from nnunetv2_sam2_3dmed.files import read_json
     from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
 
     if "all" in folds:
@@ -133,10 +161,10 @@ def _case_names(
             raise UserError(f"{raw_folder} does not exist, but prompts are given on the raw images: set nnUNet_raw.")
         names = set(get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dataset_json)))
     else:
-        file = nnunet_folder("nnUNet_preprocessed") / dataset / "splits_final.json"
-        if not file.is_file():
+        splits = _splits(dataset)
+        if splits is None:
+            file = nnunet_folder("nnUNet_preprocessed") / dataset / "splits_final.json"
             raise UserError(f"there is no {file}: train a model, which makes nnU-Net draw folds, or give `-f all`.")
-        splits = read_json(file)
         names = set()
         for fold in folds:
             if not fold.isdecimal() or int(fold) >= len(splits):

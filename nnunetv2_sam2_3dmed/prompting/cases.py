@@ -13,7 +13,8 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
-from nnunetv2_sam2_3dmed.interactive.volumes import Volume, check_same_grid, read_volume
+from nnunetv2_sam2_3dmed.interactive.volumes import Volume, read_volume
+from nnunetv2_sam2_3dmed.prompting.headers import check_same_voxels
 from nnunetv2_sam2_3dmed.prompting.simulated import Box, Click
 
 Classes = Mapping[str, tuple[int, ...]]
@@ -67,7 +68,8 @@ def raw_cases(
 class PromptedCase:
     """A case in a session; its objects are the classes that it has, numbered from 1 in the order of all classes.
 
-    Places are those of the slices as they are shown: index, row, column of the view along ``axis``.
+    Places are those of the slices as they are shown: index, row, column of the view along ``axis``. Voxels of image and
+    truth belong together by their number, as in nnU-Net, and the image says where they lie.
 
     Args:
         session: takes the image; what it had before is forgotten.
@@ -77,7 +79,7 @@ class PromptedCase:
         axis: of the array along which the slices lie.
 
     Raises:
-        UserError: a file cannot be read, or image and truth lie on different grids.
+        UserError: a file cannot be read, or image and truth have other voxels.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class PromptedCase:
         self.classes = classes
         self.axis = axis
         image, truth = read_volume(case.image), read_volume(case.truth)
-        check_same_grid(truth, image)
+        check_same_voxels(truth, image)
         self.image: Volume = session.set_image(image)
         self.labels = np.rint(truth.array).astype(np.int64)
         self.counted = None if ignore_label is None else self.labels != ignore_label
@@ -99,19 +101,24 @@ class PromptedCase:
             if mask.any():
                 self.truths[number] = self.view.of(mask)
 
+    def forget(self, number: int) -> None:
+        """Forgets all that was said and found of an object; the features of the slices stay."""
+        if number in self.session.object_ids:
+            self.session.remove_object(number)
+
     def click(self, number: int, index: int, click: Click) -> bool:
-        """Adds a click; whether SAM 2 saw an object there."""
+        """Adds a click; False where SAM 2 saw no object, and the session took the click back."""
         (voxel,) = self._voxels([(index, click.row, click.column)])
         return self._prompted(number, index, lambda: self.session.add_points([voxel], click.label, number, self.axis))
 
     def box(self, number: int, index: int, box: Box) -> bool:
-        """Adds a box; whether SAM 2 saw an object in it."""
+        """Adds a box; False where SAM 2 saw no object in it, and the session took it back."""
         top, left, bottom, right = box
         first, last = self._voxels([(index, top, left), (index, bottom, right)])
         return self._prompted(number, index, lambda: self.session.add_box(first, last, number, self.axis))
 
     def mask(self, number: int, index: int, mask: np.ndarray) -> bool:
-        """Draws the object on a slice."""
+        """Draws the object on a slice; False where the session did not take it."""
         own = self.view.plane_back(mask)
         stored = self.view.slice_index(index, self.image.shape)
         return self._prompted(number, index, lambda: self.session.add_mask(own, stored, number, self.axis))
@@ -122,10 +129,11 @@ class PromptedCase:
             self.session.propagate([number], self.axis)
 
     def found(self, number: int) -> np.ndarray:
-        """An object as it is now, bool, in the view."""
+        """An object as it is now, bool, in the view, in the voxels that count: nobody knows what ignored ones are."""
         if number not in self.session.object_ids:
             return np.zeros(self.view.shape(self.image.shape), dtype=bool)
-        return self.view.of(self.session.mask(number))
+        mask = self.session.mask(number)
+        return self.view.of(mask if self.counted is None else mask & self.counted)
 
     def label_map(self, values: Sequence[int]) -> np.ndarray:
         """All objects on the image's grid, as nnU-Net writes labels: the later of two regions stands above.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnunetv2_sam2_3dmed.prompting.cases import PromptedCase
-from nnunetv2_sam2_3dmed.prompting.simulated import bounding_box, error_click, middle_slice
+from nnunetv2_sam2_3dmed.prompting.simulated import Click, bounding_box, error_click, middle_slice
 
 
 class Round(NamedTuple):
@@ -17,13 +17,15 @@ class Round(NamedTuple):
 
     Attributes:
         number: from 1.
-        prompts: given so far: clicks, boxes or masks.
-        seconds: from the prompt to the masks of all slices.
+        prompts: clicks, boxes or masks that the session has taken so far.
+        rejected: those that SAM 2 answered with nothing, so that the session took them back.
+        seconds: from the prompt until the masks of all slices are there.
         found: the object, bool, in the view.
     """
 
     number: int
     prompts: int
+    rejected: int
     seconds: float
     found: np.ndarray
 
@@ -49,22 +51,30 @@ class Protocol(NamedTuple):
 
 
 def clicks_on_the_middle_slice(rounds: int) -> Interaction:
-    """Clicks on the largest error of the middle slice, one a round, each carried through the volume."""
+    """Clicks on the largest error of the middle slice, one a round; the slice is carried through the volume at the end.
+
+    As in section 3.3 of the paper, the slice is annotated first, without any memory, and then propagated. What a round
+    leads to is therefore what a user gets who stops there: the object is forgotten, the clicks so far are given one
+    after the other, and one propagation follows. The seconds are those of the round's own click and the propagation.
+    """
 
     def interact(case: PromptedCase, number: int, rng: np.random.Generator) -> Iterator[Round]:
         truth = case.truths[number]
         index = middle_slice(truth)
         found = case.found(number)
+        clicks: list[Click] = []
         for turn in range(1, rounds + 1):
-            click = error_click(truth[index], found[index], rng)
+            click = error_click(truth[index], found[index], rng, clicks)
             if click is None:
                 return  # the slice is as it should be
+            case.forget(number)
+            taken = sum(case.click(number, index, earlier) for earlier in clicks)
             start = time.perf_counter()
-            case.click(number, index, click)
+            taken += case.click(number, index, click)
+            clicks.append(click)
             case.propagate(number)
-            seconds = time.perf_counter() - start
             found = case.found(number)
-            yield Round(turn, turn, seconds, found)
+            yield Round(turn, taken, len(clicks) - taken, time.perf_counter() - start, found)
 
     return interact
 
@@ -73,30 +83,33 @@ def mask_of_the_middle_slice(case: PromptedCase, number: int, rng: np.random.Gen
     """The true mask of the middle slice, carried through the volume."""
     truth = case.truths[number]
     index = middle_slice(truth)
-    start = time.perf_counter()
-    case.mask(number, index, truth[index])
-    case.propagate(number)
-    yield Round(1, 1, time.perf_counter() - start, case.found(number))
+    yield _once(case, number, lambda: [case.mask(number, index, truth[index])])
 
 
 def box_on_the_middle_slice(case: PromptedCase, number: int, rng: np.random.Generator) -> Iterator[Round]:
     """The box around the middle slice, carried through the volume."""
     truth = case.truths[number]
     index = middle_slice(truth)
-    start = time.perf_counter()
-    case.box(number, index, bounding_box(truth[index]))
-    case.propagate(number)
-    yield Round(1, 1, time.perf_counter() - start, case.found(number))
+    yield _once(case, number, lambda: [case.box(number, index, bounding_box(truth[index]))])
 
 
 def box_on_every_slice(case: PromptedCase, number: int, rng: np.random.Generator) -> Iterator[Round]:
     """A box on each slice that the object is on, and nothing carried: every slice stands for itself."""
     truth = case.truths[number]
-    slices = np.flatnonzero(truth.any(axis=(1, 2)))
+    slices = [int(index) for index in np.flatnonzero(truth.any(axis=(1, 2)))]
+    yield _once(
+        case, number, lambda: [case.box(number, index, bounding_box(truth[index])) for index in slices], carried=False
+    )
+
+
+def _once(case: PromptedCase, number: int, prompt: Callable[[], list[bool]], carried: bool = True) -> Round:
+    """The only round of a protocol; ``prompt`` says of each prompt whether the session has taken it."""
     start = time.perf_counter()
-    for index in slices:
-        case.box(number, int(index), bounding_box(truth[index]))
-    yield Round(1, len(slices), time.perf_counter() - start, case.found(number))
+    taken = prompt()
+    if carried:
+        case.propagate(number)
+    found = case.found(number)  # which waits for the device: within the seconds
+    return Round(1, sum(taken), len(taken) - sum(taken), time.perf_counter() - start, found)
 
 
 def protocols(clicks: int = 5) -> dict[str, Protocol]:

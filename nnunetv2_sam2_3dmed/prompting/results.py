@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -12,16 +12,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average
+from nnunetv2_sam2_3dmed.evaluation.metrics import average
 from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND, Statistic
-from nnunetv2_sam2_3dmed.prompting.benchmark import AREAS, SALIENT_VOXELS, Interaction, Measured
+from nnunetv2_sam2_3dmed.prompting.benchmark import AREAS, SALIENT_VOXELS
+from nnunetv2_sam2_3dmed.prompting.measurements import Interaction, Measured, Score, of_cases
 from nnunetv2_sam2_3dmed.prompting.protocols import Protocol
 
 REACHED = 0.9  # the Dice that clicks are counted to
 
 
 class ScoreRow(NamedTuple):
-    """One protocol on one class, over cases."""
+    """One protocol on one class, over cases.
+
+    Attributes:
+        protocol: name of it.
+        class_name: of the objects.
+        area: "all" slices, or the "salient" ones.
+        dice: over cases.
+        nsd: over cases.
+        prompts: that were taken, mean over cases.
+        rejected: prompts that SAM 2 answered with nothing, in all cases.
+    """
 
     protocol: str
     class_name: str
@@ -29,6 +40,7 @@ class ScoreRow(NamedTuple):
     dice: Statistic
     nsd: Statistic
     prompts: float
+    rejected: int
 
 
 class ClickRow(NamedTuple):
@@ -37,8 +49,9 @@ class ClickRow(NamedTuple):
     Attributes:
         number: of the round.
         dice: of the volume, mean.
-        gain: of ``dice`` over the round before, per added click.
+        gain: of ``dice`` over the round before.
         slice_dice: of the slice that is clicked on, mean.
+        rejected: objects whose click SAM 2 answered with nothing.
         seconds: of the interaction, median.
     """
 
@@ -46,16 +59,17 @@ class ClickRow(NamedTuple):
     dice: float
     gain: float
     slice_dice: float
+    rejected: int
     seconds: float
 
 
 class ClicksNeeded(NamedTuple):
-    """Clicks until :data:`REACHED`.
+    """Rounds of clicks until :data:`REACHED`; a click that was rejected is one.
 
     Attributes:
         reached: objects that got there.
         objects: in all.
-        median: of the clicks of those that got there; None if none did.
+        median: of the rounds of those that got there; None if none did.
     """
 
     reached: int
@@ -65,34 +79,31 @@ class ClicksNeeded(NamedTuple):
 
 def score_rows(measured: Measured) -> list[ScoreRow]:
     """By protocol and area each class, and the mean over the classes that a case has."""
-    groups: dict[tuple[str, str], dict[str, dict[str, tuple[MaskMetrics, int]]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
+    groups: dict[tuple[str, str], dict[str, dict[str, Score]]] = defaultdict(lambda: defaultdict(dict))
     for score in measured.scores:
-        groups[score.protocol, score.area][score.case][score.class_name] = (score.metrics, score.prompts)
+        groups[score.protocol, score.area][score.case][score.class_name] = score
     rows = []
     for (protocol, area), by_case in sorted(groups.items(), key=lambda item: AREAS.index(item[0][1])):
         names = list(dict.fromkeys(name for by_class in by_case.values() for name in by_class))
         for name in names:
-            known = [by_class[name] for by_class in by_case.values() if name in by_class]
+            known = [[by_class[name]] for by_class in by_case.values() if name in by_class]
             rows.append(_row(protocol, name, area, known))
         if len(names) > 1:
-            means = [
-                (average([metrics for metrics, _ in by_class.values()]), sum(count for _, count in by_class.values()))
-                for by_class in by_case.values()
-            ]
-            rows.append(_row(protocol, FOREGROUND, area, means))
+            rows.append(_row(protocol, FOREGROUND, area, [list(by_class.values()) for by_class in by_case.values()]))
     return rows
 
 
-def _row(protocol: str, name: str, area: str, known: Sequence[tuple[MaskMetrics, int]]) -> ScoreRow:
+def _row(protocol: str, name: str, area: str, cases: Sequence[Sequence[Score]]) -> ScoreRow:
+    """Over cases, each of which counts with the mean of its scores."""
+    means = [average([score.metrics for score in scores]) for scores in cases]
     return ScoreRow(
         protocol,
         name,
         area,
-        Statistic.of([metrics.dice for metrics, _ in known]),
-        Statistic.of([metrics.nsd for metrics, _ in known]),
-        float(np.mean([count for _, count in known])),
+        Statistic.of([metrics.dice for metrics in means]),
+        Statistic.of([metrics.nsd for metrics in means]),
+        float(np.mean([sum(score.prompts for score in scores) for scores in cases])),
+        sum(score.rejected for scores in cases for score in scores),
     )
 
 
@@ -106,13 +117,21 @@ def click_rows(measured: Measured, protocol: str) -> list[ClickRow]:
         mean = float(np.mean([turn.dice for turn in current]))
         seconds = [turns[number - 1].seconds for turns in objects if len(turns) >= number]
         slice_dice = float(np.mean([turn.slice_dice for turn in current]))
-        rows.append(ClickRow(number, mean, mean - before, slice_dice, float(np.median(seconds))))
+        rejected = sum(_rejected(turns, number) for turns in objects)
+        rows.append(ClickRow(number, mean, mean - before, slice_dice, rejected, float(np.median(seconds))))
         before = mean
     return rows
 
 
+def _rejected(turns: Sequence[Interaction], number: int) -> bool:
+    """Whether the click of a round was rejected."""
+    if len(turns) < number:
+        return False
+    return turns[number - 1].rejected > (turns[number - 2].rejected if number > 1 else 0)
+
+
 def clicks_needed(measured: Measured, protocol: str) -> ClicksNeeded:
-    """Clicks until the Dice of the volume is :data:`REACHED`."""
+    """Rounds of clicks until the Dice of the volume is :data:`REACHED`."""
     objects = list(_by_object(measured, protocol).values())
     needed = [next((turn.number for turn in turns if turn.dice >= REACHED), None) for turns in objects]
     got_there = [number for number in needed if number is not None]
@@ -127,59 +146,41 @@ def _by_object(measured: Measured, protocol: str) -> dict[tuple[str, str], list[
     return objects
 
 
-# ---- files
-
-
-def as_csv(measured: Measured) -> str:
-    """A line per protocol, case, class and area; a missing HD95 is empty."""
-    header = ["protocol", "case", "class", "slices", "dice", "iou", "nsd", "hd95_mm", "prompts", "seconds"]
-    rows = [
-        [s.protocol, s.case, s.class_name, s.area, s.metrics.dice, s.metrics.iou, s.metrics.nsd]
-        + ["" if s.metrics.failed else s.metrics.hd95_mm, s.prompts, round(s.seconds, 4)]
-        for s in measured.scores
-    ]
-    return _csv(header, rows)
-
-
-def as_interactions_csv(measured: Measured) -> str:
-    """A line per round."""
-    header = ["protocol", "case", "class", "round", "prompts", "dice", "dice_of_the_slice", "seconds"]
-    rows = [
-        [t.protocol, t.case, t.class_name, t.number, t.prompts, t.dice, t.slice_dice, round(t.seconds, 4)]
-        for t in measured.interactions
-    ]
-    return _csv(header, rows)
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
-    return text.getvalue()
+# ---- texts
 
 
 def as_json(measured: Measured, protocols: Sequence[Protocol], used: Mapping[str, Any]) -> str:
     """Means and what they were measured with."""
     return json.dumps(
-        {
-            **used,
-            "encoding_seconds": measured.encoding_seconds,
-            "absent_classes": measured.absent,
-            "results": [
-                {**row._asdict(), "dice": vars(row.dice), "nsd": vars(row.nsd)} for row in score_rows(measured)
-            ],
-            "clicks": {
-                p.name: {
-                    "rounds": [row._asdict() for row in click_rows(measured, p.name)],
-                    f"until_{REACHED}": clicks_needed(measured, p.name)._asdict(),
-                }
-                for p in protocols
-                if p.name.endswith("_clicks")
-            },
-            "median_seconds_per_interaction": {p.name: _seconds(measured, p.name) for p in protocols},
-        },
+        _without_nan(
+            {
+                **used,
+                **of_cases(measured),
+                "results": [
+                    {**row._asdict(), "dice": vars(row.dice), "nsd": vars(row.nsd)} for row in score_rows(measured)
+                ],
+                "clicks": {
+                    p.name: {
+                        "rounds": [row._asdict() for row in click_rows(measured, p.name)],
+                        f"until_{REACHED}": clicks_needed(measured, p.name)._asdict(),
+                    }
+                    for p in protocols
+                    if p.name.endswith("_clicks")
+                },
+                "median_seconds_per_interaction": {p.name: _seconds(measured, p.name) for p in protocols},
+            }
+        ),
         indent=2,
-    ).replace("NaN", "null")
+    )
+
+
+def _without_nan(content: Any) -> Any:
+    """With null, which JSON knows, for NaN."""
+    if isinstance(content, Mapping):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
 
 
 def as_markdown(
@@ -191,13 +192,19 @@ def as_markdown(
         f"# Prompts on {dataset}",
         f"{cases} case{'s' * (cases != 1)}; model {used['model']}, images of {used['image_size']} pixels, "
         f"{used['device']}, seed {used['seed']}. Prompts are made from the truth.",
+        *(f"**Warning:** {warning}" for warning in used["warnings"]),
+        *([f"**Left out**, since they cannot be read: {_failed(measured)}."] if measured.failed else []),
         f"Mean ± sample standard deviation over cases. NSD at {tolerance}. Salient: only slices with more than "
         f"{SALIENT_VOXELS} voxels of the object, and only objects that have such slices. {FOREGROUND.capitalize()}: "
-        "the mean over the classes that a case has.",
+        "the mean over the classes that a case has. Each object is scored alone, as in publications, whatever other "
+        "objects were found in its voxels. The masks that are written are label maps, in which of overlapping objects "
+        "one counts, so that `sam2_3dmed compare` may find other scores in them. Prompts: those that the model took; "
+        "rejected: those, in all cases, that it answered with nothing, which then count for nothing.",
         _table(
-            ["class", "protocol", "slices", "cases", "Dice", "NSD", "prompts"],
+            ["class", "protocol", "slices", "cases", "Dice", "NSD", "prompts", "rejected"],
             [
-                [r.class_name, r.protocol, r.area, str(r.dice.n), _spread(r.dice), _spread(r.nsd), f"{r.prompts:.1f}"]
+                [r.class_name, r.protocol, r.area, str(r.dice.n), _spread(r.dice), _spread(r.nsd)]
+                + [f"{r.prompts:.1f}", str(r.rejected)]
                 for r in score_rows(measured)
             ],
         ),
@@ -211,8 +218,8 @@ def as_markdown(
         if protocol.name.endswith("_clicks"):
             parts += _clicks_part(measured, protocol)
     parts += [
-        "Median seconds of an interaction (of one object: from its prompt to the masks of all slices; with `boxes`, of "
-        "all its boxes), once the slices are encoded, which takes "
+        "Median seconds of an interaction (of one object: from its prompt until the masks of all slices are there; "
+        "with `boxes`, from its first one), once the slices are encoded, which takes "
         f"{np.median(list(measured.encoding_seconds.values())):.2f} s per case:",
         _table(["protocol", "seconds"], [[p.name, f"{_seconds(measured, p.name):.3f}"] for p in protocols]),
         "## Published",
@@ -227,11 +234,14 @@ def _clicks_part(measured: Measured, protocol: Protocol) -> list[str]:
     needed = clicks_needed(measured, protocol.name)
     median = "" if needed.median is None else f", the median of these after {needed.median:g}"
     return [
-        f"`{protocol.name}`, over all objects. Gain: of the Dice of the volume per added click.",
+        f"`{protocol.name}`, over all objects: what comes of that many clicks on the slice, given one after the "
+        "other, and then one propagation. Gain: of the Dice of the volume over one click less. Rejected: clicks that "
+        "the model answered with nothing; the next one is elsewhere.",
         _table(
-            ["clicks", "Dice", "gain", "Dice of the slice", "median seconds"],
+            ["clicks", "Dice", "gain", "Dice of the slice", "rejected", "median seconds"],
             [
-                [str(r.number), f"{r.dice:.3f}", f"{r.gain:+.3f}", f"{r.slice_dice:.3f}", f"{r.seconds:.3f}"]
+                [str(r.number), f"{r.dice:.3f}", f"{r.gain:+.3f}", f"{r.slice_dice:.3f}", str(r.rejected)]
+                + [f"{r.seconds:.3f}"]
                 for r in click_rows(measured, protocol.name)
             ],
         ),
@@ -264,6 +274,10 @@ def published_rows() -> list[list[str]]:
 def _read(name: str) -> list[dict[str, str]]:
     text = (files("nnunetv2_sam2_3dmed") / "published" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
+
+
+def _failed(measured: Measured) -> str:
+    return "; ".join(f"{name} ({reason.rstrip('.')})" for name, reason in measured.failed.items())
 
 
 def _seconds(measured: Measured, protocol: str) -> float:

@@ -1,4 +1,4 @@
-"""Protocols on a real session: what is prompted, and what is written."""
+"""Protocols on a real session: what is prompted, measured, and written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.prompting.benchmark import PromptBenchmark
 from nnunetv2_sam2_3dmed.prompting.cases import PromptedCase, RawCase, raw_cases
-from nnunetv2_sam2_3dmed.prompting.protocols import protocols
+from nnunetv2_sam2_3dmed.prompting.headers import check_headers
+from nnunetv2_sam2_3dmed.prompting.measurements import Measured
+from nnunetv2_sam2_3dmed.prompting.protocols import clicks_on_the_middle_slice, protocols
+from nnunetv2_sam2_3dmed.prompting.simulated import error_click
 from tests.interactive.reference import phantom
 
 SHAPE = (5, 40, 48)
@@ -72,18 +75,99 @@ def test_masks_scores_and_rounds(session, case, tmp_path):
     for protocol in ("2_clicks", "1_mask", "box", "boxes"):
         written = sitk.ReadImage(str(out / protocol / "case_01.nii.gz"))
         assert written.GetDirection() == (-1, 0, 0, 0, -1, 0, 0, 0, 1) and written.GetSpacing() == (1.0, 1.0, 2.0)
-        labels = sitk.GetArrayFromImage(written)
-        assert set(np.unique(labels)) <= {0, 1, 3}
-        found, there = labels == 1, truth() == 1
-        dice = 2 * (found & there).sum() / (found.sum() + there.sum())
-        assert scores[protocol, "large", "all"].metrics.dice == pytest.approx(dice)
+        assert set(np.unique(sitk.GetArrayFromImage(written))) <= {0, 1, 3}
     # a mask that was drawn comes back as it was drawn, and what overlaps it is another object
     drawn = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "1_mask" / "case_01.nii.gz")))[2]
     assert (drawn[truth()[2] == 0] == 0).all()
     turns = [t for t in measured.interactions if t.protocol == "1_mask"]
     assert [t.slice_dice for t in turns] == [1.0, 1.0] and all(t.seconds > 0 for t in measured.interactions)
     clicks = [t for t in measured.interactions if (t.protocol, t.class_name) == ("2_clicks", "large")]
-    assert [t.number for t in clicks] == [1, 2]
+    assert [t.number for t in clicks] == [1, 2] and [t.prompts + t.rejected for t in clicks] == [1, 2]
+    # one Dice under one name: that of the last round's object alone
+    last = {(t.protocol, t.class_name): t.dice for t in measured.interactions}
+    for (protocol, name, area), score in scores.items():
+        if area == "all":
+            assert score.metrics.dice == pytest.approx(last[protocol, name])
+
+
+def test_rounds_of_clicks_annotate_the_slice_before_they_propagate(lively_network, session, case):
+    prompted = PromptedCase(session, case, CLASSES, None, axis=0)
+    rounds = list(clicks_on_the_middle_slice(3)(prompted, 1, np.random.default_rng(0)))
+    assert len(rounds) == 3
+    seen = prompted.truths[1]
+    for turns in (1, 2, 3):
+        # one who gives so many clicks in a session of his own, and then propagates once
+        alone = InteractiveSession(lively_network, "cpu", "float32")
+        other = PromptedCase(alone, case, CLASSES, None, axis=0)
+        rng = np.random.default_rng(0)
+        found, clicks = np.zeros(seen.shape[1:], dtype=bool), []
+        for _ in range(turns):
+            clicks.append(error_click(seen[2], found, rng, clicks))
+            other.click(1, 2, clicks[-1])
+            found = other.found(1)[2]
+        alone.propagate([1], 0)
+        np.testing.assert_array_equal(rounds[turns - 1].found, other.found(1))
+
+
+class Refusing(PromptedCase):
+    """A case whose session takes back clicks in some voxels, as where SAM 2 sees nothing; with a clock of its own."""
+
+    refused = ()
+    clock = 0.0
+
+    def click(self, number, index, click):
+        self.clicks.append(click)
+        self.clock += 1
+        return click not in self.refused and super().click(number, index, click)
+
+    def propagate(self, number):
+        self.clock += 10
+        super().propagate(number)
+
+    def found(self, number):
+        self.clock += 100
+        return super().found(number)
+
+
+@pytest.fixture
+def refusing(session, case, monkeypatch) -> Refusing:
+    made = Refusing(session, case, CLASSES, None, axis=0)
+    made.clicks = []
+    monkeypatch.setattr("time.perf_counter", lambda: made.clock)
+    return made
+
+
+def test_a_click_that_is_rejected_counts_for_nothing_and_the_next_one_is_elsewhere(refusing):
+    first = error_click(refusing.truths[1][2], None, np.random.default_rng(0))
+    refusing.refused = (first,)
+    rounds = list(clicks_on_the_middle_slice(3)(refusing, 1, np.random.default_rng(0)))
+    assert refusing.clicks[0] == first and len(set(refusing.clicks)) == 3
+    assert [(turn.prompts, turn.rejected) for turn in rounds] == [(0, 1), (1, 1), (2, 1)]
+    assert not rounds[0].found.any() and rounds[1].found.any()
+
+
+def test_seconds_end_when_the_masks_are_there(refusing):
+    # a click, a propagation and the masks; clicks that are given again are no part of a round
+    rounds = list(clicks_on_the_middle_slice(2)(refusing, 1, np.random.default_rng(0)))
+    assert [turn.seconds for turn in rounds] == [111, 111]
+    for name, seconds in (("1_mask", 110), ("box", 110), ("boxes", 100)):
+        (turn,) = protocols()[name].interact(refusing, 1, np.random.default_rng(0))
+        assert turn.seconds == seconds, name
+
+
+def test_nobody_clicks_on_errors_in_voxels_that_are_ignored(session, case):
+    labels = sitk.ReadImage(str(case.truth))
+    array = truth()
+    array[:, :, 34:] = 9
+    ignoring = sitk.GetImageFromArray(array)
+    ignoring.CopyInformation(labels)
+    sitk.WriteImage(ignoring, str(case.truth))
+    prompted = PromptedCase(session, case, CLASSES, 9, axis=0)
+    everywhere = np.ones(prompted.truths[1].shape[1:], dtype=bool)
+    prompted.mask(1, 2, everywhere)
+    found = prompted.found(1)[2]
+    np.testing.assert_array_equal(found, prompted.view.of(array)[2] != 9)
+    assert session.mask(1)[2].all()  # what is written holds ignored voxels too
 
 
 def test_the_same_seed_gives_the_same_masks_whatever_else_is_run(session, case, tmp_path):
@@ -96,6 +180,60 @@ def test_the_same_seed_gives_the_same_masks_whatever_else_is_run(session, case, 
         for measured in (first, second)
     ]
     assert dice[0] == dice[1] and len(dice[0]) == 2
+
+
+def damaged(case: RawCase, tmp_path) -> RawCase:
+    """A case whose header is well, and whose image has a voxel that is NaN."""
+    image = sitk.ReadImage(str(case.image))
+    image[0, 0, 0] = float("nan")
+    sitk.WriteImage(image, str(tmp_path / "nan.nii.gz"))
+    return RawCase("case_00", tmp_path / "nan.nii.gz", case.truth)
+
+
+def test_a_run_goes_on_with_what_it_had_and_without_what_it_cannot_read(session, case, tmp_path):
+    box = [protocols()["box"]]
+    benchmark = PromptBenchmark(session, CLASSES, [1, 3, 4], None, tolerance_mm=2.0)
+    kept: list[list[str]] = []
+
+    def keep(measured):
+        kept.append(list(measured.encoding_seconds))
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+
+    second = RawCase("case_02", case.image, case.truth)
+    earlier = Measured()
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run([case, second], box, tmp_path / "out", earlier=earlier, keep=keep)
+    lines: list[str] = []
+    cases = [damaged(case, tmp_path), case, second]
+    measured = benchmark.run(cases, box, tmp_path / "out", lines.append, earlier, keep)
+    assert kept == [["case_01"], ["case_01", "case_02"]]
+    assert lines[2:] == ["2/3 case_01: measured before", "3/3 case_02"]
+    assert list(measured.failed) == ["case_00"] and "NaN" in measured.failed["case_00"]
+    assert [s.case for s in measured.scores if s.area == "all"] == ["case_01"] * 2 + ["case_02"] * 2
+    with pytest.raises(UserError, match="no case can be prompted: .* NaN"):
+        benchmark.run(cases[:1], box, tmp_path / "none")
+
+
+def test_headers_are_checked(case, tmp_path):
+    assert check_headers([case]) == []
+    moved = sitk.ReadImage(str(case.truth))
+    moved.SetOrigin((30.0, 0.0, 0.0))
+    sitk.WriteImage(moved, str(tmp_path / "moved.nii.gz"))
+    (warning,) = check_headers([case, RawCase("case_02", case.image, tmp_path / "moved.nii.gz")])
+    assert warning.startswith("the truth of case_02 lies elsewhere than the image (up to 30.0 mm apart)")
+    coarse = sitk.ReadImage(str(case.truth))
+    coarse.SetSpacing((2.0, 1.0, 2.0))
+    sitk.WriteImage(coarse, str(tmp_path / "coarse.nii.gz"))
+    with pytest.raises(UserError, match="case_02 cannot be prompted: coarse.nii.gz has the spacing"):
+        check_headers([case, RawCase("case_02", case.image, tmp_path / "coarse.nii.gz")])
+    sitk.WriteImage(sitk.ReadImage(str(case.truth))[:-1], str(tmp_path / "short.nii.gz"))
+    (tmp_path / "text.nii.gz").write_text("no image")
+    short, text = (RawCase(name, case.image, tmp_path / f"{name}.nii.gz") for name in ("short", "text"))
+    with pytest.raises(UserError, match=r"short.nii.gz has \(5, 40, 47\) voxels .* \(so it is with 1 more cases\)"):
+        check_headers([case, short, text])
+    with pytest.raises(UserError, match="text.nii.gz cannot be read as an image"):
+        check_headers([text])
 
 
 def test_cases_that_are_not_there_are_named(tmp_path):

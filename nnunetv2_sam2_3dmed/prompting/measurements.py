@@ -1,0 +1,187 @@
+"""What a benchmark of prompts measures, and the files that keep it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+from nnunetv2_sam2_3dmed.files import read_json, write_text
+
+SCORES, INTERACTIONS, SUMMARY = "per_case.csv", "interactions.csv", "prompt_benchmark.json"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well an object was segmented, whatever other objects were found in its voxels.
+
+    Attributes:
+        protocol: name of it.
+        case: name of it.
+        class_name: of the object.
+        area: "all" slices, or the "salient" ones.
+        metrics: against the truth.
+        prompts: that were given and taken.
+        rejected: that SAM 2 answered with nothing.
+        seconds: of all interactions.
+    """
+
+    protocol: str
+    case: str
+    class_name: str
+    area: str
+    metrics: MaskMetrics
+    prompts: int
+    rejected: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """How well an object was segmented after a round, whatever other objects were found in its voxels.
+
+    Attributes:
+        protocol: name of it.
+        case: name of it.
+        class_name: of the object.
+        number: of the round, from 1.
+        prompts: given so far and taken.
+        rejected: given so far, which SAM 2 answered with nothing.
+        dice: of the volume.
+        slice_dice: of the middle slice.
+        seconds: of this round.
+    """
+
+    protocol: str
+    case: str
+    class_name: str
+    number: int
+    prompts: int
+    rejected: int
+    dice: float
+    slice_dice: float
+    seconds: float
+
+
+@dataclass
+class Measured:
+    """All that was measured.
+
+    Attributes:
+        scores: of the final masks of each object.
+        interactions: of all rounds.
+        encoding_seconds: of the slices of each case, before any prompt; these cases are finished.
+        absent: classes that a case does not have, and that nothing could be prompted of.
+        failed: cases whose files turned out to be unreadable, and why.
+    """
+
+    scores: list[Score] = field(default_factory=list)
+    interactions: list[Interaction] = field(default_factory=list)
+    encoding_seconds: dict[str, float] = field(default_factory=dict)
+    absent: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def as_csv(measured: Measured) -> str:
+    """A line per protocol, case, class and area; a missing HD95 is empty."""
+    header = ["protocol", "case", "class", "slices", "dice", "iou", "nsd", "hd95_mm", "prompts", "rejected", "seconds"]
+    rows = [
+        [s.protocol, s.case, s.class_name, s.area, s.metrics.dice, s.metrics.iou, s.metrics.nsd]
+        + ["" if s.metrics.failed else s.metrics.hd95_mm, s.prompts, s.rejected, round(s.seconds, 4)]
+        for s in measured.scores
+    ]
+    return _csv(header, rows)
+
+
+def as_interactions_csv(measured: Measured) -> str:
+    """A line per round."""
+    header = ["protocol", "case", "class", "round", "prompts", "rejected", "dice", "dice_of_the_slice", "seconds"]
+    rows = [
+        [t.protocol, t.case, t.class_name, t.number, t.prompts, t.rejected, t.dice, t.slice_dice, round(t.seconds, 4)]
+        for t in measured.interactions
+    ]
+    return _csv(header, rows)
+
+
+def of_cases(measured: Measured) -> dict[str, Any]:
+    """What the summary says of each case."""
+    return {
+        "encoding_seconds": measured.encoding_seconds,
+        "absent_classes": measured.absent,
+        "failed_cases": measured.failed,
+    }
+
+
+def write_rows(folder: Path, measured: Measured, summary: str) -> None:
+    """Writes the files that :func:`read_rows` reads.
+
+    Args:
+        folder: for all of them.
+        measured: so far.
+        summary: JSON with what :func:`of_cases` gives. It is written last, so that the cases that it names have all
+            their rows.
+    """
+    write_text(folder / SCORES, as_csv(measured))
+    write_text(folder / INTERACTIONS, as_interactions_csv(measured))
+    write_text(folder / SUMMARY, summary)
+
+
+def read_rows(folder: Path) -> Measured:
+    """What a run has measured that was ended early: its finished cases.
+
+    Raises:
+        UserError: the files are damaged.
+    """
+    if not (folder / SUMMARY).is_file():
+        return Measured()
+    summary = read_json(folder / SUMMARY)
+    try:
+        measured = Measured(
+            [_score(row) for row in _rows(folder / SCORES)],
+            [_interaction(row) for row in _rows(folder / INTERACTIONS)],
+            summary["encoding_seconds"],
+            summary["absent_classes"],
+        )
+    except (KeyError, ValueError, OSError) as error:
+        raise UserError(f"what {folder} has of an earlier run is damaged ({error!r}): give another -o.") from error
+    done = measured.encoding_seconds
+    measured.scores = [score for score in measured.scores if score.case in done]
+    measured.interactions = [turn for turn in measured.interactions if turn.case in done]
+    return measured
+
+
+def _score(row: Mapping[str, str]) -> Score:
+    hd95 = float(row["hd95_mm"]) if row["hd95_mm"] else math.nan
+    metrics = MaskMetrics(float(row["dice"]), float(row["iou"]), float(row["nsd"]), hd95)
+    return Score(
+        *(row[name] for name in ("protocol", "case", "class", "slices")),
+        metrics,
+        int(row["prompts"]),
+        int(row["rejected"]),
+        float(row["seconds"]),
+    )
+
+
+def _interaction(row: Mapping[str, str]) -> Interaction:
+    return Interaction(
+        *(row[name] for name in ("protocol", "case", "class")),
+        *(int(row[name]) for name in ("round", "prompts", "rejected")),
+        *(float(row[name]) for name in ("dice", "dice_of_the_slice", "seconds")),
+    )
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header, *rows])
+    return text.getvalue()
