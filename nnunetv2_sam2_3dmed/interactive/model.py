@@ -44,7 +44,7 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int | None 
     weights = read_checkpoint(path)
     size = DEFAULT_IMAGE_SIZE if image_size is None else image_size
     try:
-        model = build_sam2_base(identify_backbone(weights), size)
+        model: SAM2Base = build_sam2_base(identify_backbone(weights), size)
     except ValueError as error:  # the image size
         raise UserError(str(error)) from error
     fill(model, weights, path)

@@ -148,7 +148,7 @@ def read_rows(folder: Path) -> Measured:
             summary["encoding_seconds"],
             summary["absent_classes"],
         )
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"what {folder} has of an earlier run is damaged ({error!r}): give another -o.") from error
     done = measured.encoding_seconds
     measured.scores = [score for score in measured.scores if score.case in done]
@@ -160,19 +160,28 @@ def _score(row: Mapping[str, str]) -> Score:
     hd95 = float(row["hd95_mm"]) if row["hd95_mm"] else math.nan
     metrics = MaskMetrics(float(row["dice"]), float(row["iou"]), float(row["nsd"]), hd95)
     return Score(
-        *(row[name] for name in ("protocol", "case", "class", "slices")),
-        metrics,
-        int(row["prompts"]),
-        int(row["rejected"]),
-        float(row["seconds"]),
+        protocol=row["protocol"],
+        case=row["case"],
+        class_name=row["class"],
+        area=row["slices"],
+        metrics=metrics,
+        prompts=int(row["prompts"]),
+        rejected=int(row["rejected"]),
+        seconds=float(row["seconds"]),
     )
 
 
 def _interaction(row: Mapping[str, str]) -> Interaction:
     return Interaction(
-        *(row[name] for name in ("protocol", "case", "class")),
-        *(int(row[name]) for name in ("round", "prompts", "rejected")),
-        *(float(row[name]) for name in ("dice", "dice_of_the_slice", "seconds")),
+        protocol=row["protocol"],
+        case=row["case"],
+        class_name=row["class"],
+        number=int(row["round"]),
+        prompts=int(row["prompts"]),
+        rejected=int(row["rejected"]),
+        dice=float(row["dice"]),
+        slice_dice=float(row["dice_of_the_slice"]),
+        seconds=float(row["seconds"]),
     )
 
 
