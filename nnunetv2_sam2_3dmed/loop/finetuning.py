@@ -77,9 +77,7 @@ class FinetuningRun:
         folder = self._folder(plans)
         check_ended(folder)
         chosen = (
-            last_checkpoint(self.trainer, plans, self.configuration, self.fold)
-            if model is None
-            else model_file(model)
+            last_checkpoint(self.trainer, plans, self.configuration, self.fold) if model is None else model_file(model)
         ).resolve()
         point = starting_point(chosen, epochs)
         preprocess_new(self.dataset, plans_file.parent, plans, self.configuration, new, processes, progress)
