@@ -24,6 +24,7 @@ from nnunetv2_sam2_3dmed.interactive.orientation import View, view_along
 from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint
 from nnunetv2_sam2_3dmed.prompting.cases import RawCase, raw_cases
 from nnunetv2_sam2_3dmed.prompting.framing import FramedAffineTransform
+from nnunetv2_sam2_3dmed.prompting.headers import check_headers
 from nnunetv2_sam2_3dmed.prompting.intensities import shown_as
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer, PromptableSAM2, at_voxels, build_promptable_sam2
@@ -160,7 +161,9 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return self._views[case]
 
     def on_train_start(self) -> None:
-        self._validation_cases()  # what the final validation will need is there, or training does not begin
+        # what the final validation will need is there, or training does not begin
+        for warning in check_headers(self._validation_cases()):
+            self.print_to_log_file(warning)
         super().on_train_start()
 
     def _validation_cases(self) -> list[RawCase]:
