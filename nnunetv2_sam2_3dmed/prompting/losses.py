@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
 from nnunetv2_sam2_3dmed.prompting.stacks import Objects, at_image_size
 
+PixelLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss, SAM 2's
 
 
@@ -18,7 +19,7 @@ class PromptLossTerms(NamedTuple):
     """The total and what it is made of, before weighting."""
 
     total: torch.Tensor
-    focal: torch.Tensor
+    pixels: torch.Tensor
     dice: torch.Tensor
     iou: torch.Tensor
     presence: torch.Tensor
@@ -44,6 +45,12 @@ def focal_loss(logits: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor)
     return pixels.flatten(2).sum(dim=2) / counted.flatten(2).sum(dim=2).clamp(min=1)
 
 
+def entropy_loss(logits: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Binary cross entropy, else as :func:`focal_loss`."""
+    pixels = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none") * counted
+    return pixels.flatten(2).sum(dim=2) / counted.flatten(2).sum(dim=2).clamp(min=1)
+
+
 def dice_loss(logits: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     """1 - (2 |P T| + 1) / (|P| + |T| + 1) of each mask; arguments and result as of :func:`focal_loss`."""
     probability = (logits.sigmoid() * counted).flatten(2)
@@ -66,20 +73,23 @@ class PromptLoss:
     on a slice, only that is trained, and not even that where a part of the slice is ignored: it may be there.
 
     Args:
-        focal_weight: against 1 for each of the others.
+        pixel_loss: focal or, for networks that know nothing yet, :func:`entropy_loss`: with focal loss, what is easy
+            hardly counts, and three quarters of the rest are background.
+        pixel_weight: of that, against 1 for each of the others.
     """
 
-    def __init__(self, focal_weight: float = 20.0):
-        self.focal_weight = focal_weight
+    def __init__(self, pixel_loss: PixelLoss = focal_loss, pixel_weight: float = 20.0):
+        self.pixel_loss = pixel_loss
+        self.pixel_weight = pixel_weight
 
     def __call__(self, answers: Sequence[Answer], objects: Objects) -> PromptLossTerms:
         """The means over all objects on all slices that were answered (``presence``), and on those that show them."""
         size = objects.prompts.images.shape[-1]
         parts = [self._of(answer, objects, size) for answer in answers]
-        there, known, focal, dice, iou, presence = (torch.cat(values) for values in zip(*parts))
-        focal, dice, iou = (_mean(value, there) for value in (focal, dice, iou))
+        there, known, pixels, dice, iou, presence = (torch.cat(values) for values in zip(*parts))
+        pixels, dice, iou = (_mean(value, there) for value in (pixels, dice, iou))
         presence = _mean(presence, known)
-        return PromptLossTerms(self.focal_weight * focal + dice + iou + presence, focal, dice, iou, presence)
+        return PromptLossTerms(self.pixel_weight * pixels + dice + iou + presence, pixels, dice, iou, presence)
 
     def _of(self, answer: Answer, objects: Objects, size: int) -> tuple[torch.Tensor, ...]:
         """For n objects on one slice each: whether they are there, whether that is known, four losses; each (n,)."""
@@ -87,12 +97,12 @@ class PromptLoss:
         counted = at_image_size(objects.prompts.counted[answer.objects, answer.slices], size)
         there = (truth.flatten(1).sum(dim=1) > 0).float()
         known = torch.maximum(there, counted.flatten(1).amin(dim=1))
-        focal = focal_loss(answer.candidates, truth, counted)
+        pixels = self.pixel_loss(answer.candidates, truth, counted)
         dice = dice_loss(answer.candidates, truth, counted)
-        best = (self.focal_weight * focal + dice).argmin(dim=1, keepdim=True)
+        best = (self.pixel_weight * pixels + dice).argmin(dim=1, keepdim=True)
         expected = (answer.expected_iou - true_iou(answer.candidates, truth, counted)).abs().mean(dim=1)
         presence = F.binary_cross_entropy_with_logits(answer.presence[:, 0], there, reduction="none")
-        return there, known, focal.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], expected, presence
+        return there, known, pixels.gather(1, best)[:, 0], dice.gather(1, best)[:, 0], expected, presence
 
 
 def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
-from nnunetv2_sam2_3dmed.prompting.fresh_decoder import attend_to_places
+from nnunetv2_sam2_3dmed.prompting.fresh_attention import attend_to_places
 from nnunetv2_sam2_3dmed.prompting.simulated import random_click
 
 ABSENT = -1024.0  # SAM 2's logits where it sees no object
@@ -323,7 +323,7 @@ def build_promptable_sam2(
     network.precision = precision
     network.multimask_output_in_sam = several_candidates
     initialise_positions(network.image_encoder.trunk)
-    attend_to_places(network.sam_mask_decoder)
+    attend_to_places(network)
     if fitted_windows:
         fit_windows(network.image_encoder.trunk, image_size)
     # SAM 2 has this embedding, but no use for it where the first slice goes without memory attention

@@ -105,7 +105,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return build_promptable_sam2(**_network_arguments(cls.architecture_of(configuration_manager)))
 
     def loss_terms(self) -> list[str]:
-        return ["focal", "dice", "iou", "presence"]
+        return ["pixels", "dice", "iou", "presence"]
 
     def _build_loss(self) -> PromptLoss:  # type: ignore[override]
         return PromptLoss()

@@ -30,7 +30,7 @@ def fold(prompted) -> Path:
 
 def test_validation_is_nnunets_and_says_that_it_was_prompted(fold):
     log = "".join(path.read_text() for path in fold.glob("training_log*.txt"))
-    assert "train_loss terms {'focal':" in log and "Pseudo dice" in log
+    assert "train_loss terms {'pixels':" in log and "Pseudo dice" in log
     assert "Validation with prompts: each object of a case is pointed at by the box around its truth" in log
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == 2 and set(summary["mean"]) == {"1", "2"}

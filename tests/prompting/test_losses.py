@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss, dice_loss, focal_loss, true_iou
+from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss, dice_loss, entropy_loss, focal_loss, true_iou
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
 from nnunetv2_sam2_3dmed.prompting.stacks import at_image_size, objects_to_validate
 
@@ -22,6 +22,12 @@ def test_focal_loss_is_the_papers_formula():
         hit, alpha = (p, 0.25) if truth else (1 - p, 0.75)
         total -= alpha * (1 - hit) ** 2 * math.log(hit)
     assert focal_loss(LOGITS, TRUTH, ALL).item() == pytest.approx(total / 4, rel=1e-5)
+
+
+def test_entropy_loss_is_the_mean_over_counted_pixels():
+    counted = torch.tensor([[[[1.0, 1.0], [1.0, 0.0]]]])
+    by_hand = [math.log(1 + math.exp(-2.0)), math.log(1 + math.exp(-1.0)), math.log(1 + math.exp(-0.5))]
+    assert entropy_loss(LOGITS, TRUTH, counted).item() == pytest.approx(sum(by_hand) / 3, rel=1e-5)
 
 
 def test_dice_loss_by_hand():
@@ -56,10 +62,10 @@ def test_the_best_of_three_masks_is_trained_and_the_expectation_of_all(stacks):
     masks = torch.cat([bad, good, bad], dim=1).requires_grad_()
     terms = PromptLoss()([answer(objects, masks, [[0.5, 0.75, 0.25]], 0.0, 1)], objects)
     # the good mask is found, what to expect is wrong by 0.5, 0.25 and 0.25, and presence is even
-    assert terms.focal.item() < 1e-6 and terms.dice.item() < 1e-3
+    assert terms.pixels.item() < 1e-6 and terms.dice.item() < 1e-3
     assert terms.iou.item() == pytest.approx((0.5 + 0.25 + 0.25) / 3)
     assert terms.presence.item() == pytest.approx(math.log(2))
-    expected = 20 * terms.focal + terms.dice + terms.iou + terms.presence
+    expected = 20 * terms.pixels + terms.dice + terms.iou + terms.presence
     assert terms.total.item() == pytest.approx(expected.item())
     terms.total.backward()
     assert masks.grad is not None
@@ -71,7 +77,7 @@ def test_where_the_object_is_not_only_its_presence_is_trained(stacks):
     assert objects is not None
     masks = torch.randn(1, 1, 32, 32, requires_grad=True)
     terms = PromptLoss()([answer(objects, masks, [[0.9]], -3.0, 3)], objects)  # slice 3 does not have it
-    assert terms.focal == terms.dice == terms.iou == 0
+    assert terms.pixels == terms.dice == terms.iou == 0
     assert terms.presence.item() == pytest.approx(math.log(1 + math.exp(-3.0)), rel=1e-5)
 
 

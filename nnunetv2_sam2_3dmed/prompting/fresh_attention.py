@@ -1,0 +1,34 @@
+"""What SAM 2 needs to learn to follow prompts and memories from random weights; its code counts on a checkpoint."""
+
+from __future__ import annotations
+
+import torch
+
+from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
+
+# on a grid of 6 x 6 places, the own place then gets about ten (prompts) and three times (memories) the mean attention
+_PROMPT_GAIN = 2.0
+_MEMORY_BIAS = 1.5
+
+
+@torch.no_grad()
+def attend_to_places(sam2: SAM2Base) -> None:
+    """Lets a prompt look at its place in the image, the image at prompts nearby, and a slice at its place in memories.
+
+    What is near then is alike from the first step on; between unrelated random projections it takes long to learn.
+
+    Args:
+        sam2: freshly initialised; changed in place.
+    """
+    transformer = sam2.sam_mask_decoder.transformer
+    crossing = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        crossing += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in crossing:
+        # prompts and places are encoded by the same sines: projected alike, they stay alike
+        attention.q_proj.weight.mul_(_PROMPT_GAIN**0.5)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+    for layer in sam2.memory_attention.layers:
+        # of constant queries and keys, the rotary encoding leaves how far places are apart
+        layer.cross_attn_image.q_proj.bias.fill_(_MEMORY_BIAS)
+        layer.cross_attn_image.k_proj.bias.fill_(_MEMORY_BIAS)
