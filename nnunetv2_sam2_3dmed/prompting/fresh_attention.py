@@ -6,9 +6,10 @@ import torch
 
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 
-# on a grid of 6 x 6 places, the own place then gets about ten (prompts) and three times (memories) the mean attention
+# on a grid of 6 x 6 places, the own place then gets about ten (prompts) and twenty times (memories) the mean attention
 _PROMPT_GAIN = 2.0
-_MEMORY_BIAS = 1.5
+_MEMORY_BIAS = 3.0
+_MEMORY_GAIN = 2.0  # what is remembered is then about as large as the slice's own features
 
 
 @torch.no_grad()
@@ -32,3 +33,5 @@ def attend_to_places(sam2: SAM2Base) -> None:
         # of constant queries and keys, the rotary encoding leaves how far places are apart
         layer.cross_attn_image.q_proj.bias.fill_(_MEMORY_BIAS)
         layer.cross_attn_image.k_proj.bias.fill_(_MEMORY_BIAS)
+        layer.cross_attn_image.v_proj.weight.mul_(_MEMORY_GAIN)
+        layer.cross_attn_image.out_proj.weight.mul_(_MEMORY_GAIN)
