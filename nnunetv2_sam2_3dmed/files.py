@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,20 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process numbers repeat on other machines
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies beside and renames; makes the folder if there is none.
+
+    What is left of a copy that was killed does not end as ``target`` does: nnU-Net takes it for no case.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        shutil.copyfile(source, beside)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -38,8 +53,12 @@ def written_beside(path: Path, ending: str) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def read_json(file: Path) -> Any:
-    """The content of a file that nnU-Net wrote.
+def read_json(file: Path, remedy: str = "let nnU-Net write it again") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        file: that nnU-Net wrote, or ``remedy`` says what to do.
+        remedy: what to do about a damaged one.
 
     Raises:
         UserError: it is damaged.
@@ -47,4 +66,4 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file} is no valid JSON ({error}): let nnU-Net write it again.") from None
+        raise UserError(f"{file} is no valid JSON ({error}): {remedy}.") from None

@@ -66,6 +66,12 @@ class PromptLine:
         else:
             session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, self.axis)
 
+    @property
+    def mask_file(self) -> tuple[Path, int | None]:
+        """Of a mask: its file, and the slice that is named, if one is."""
+        name, _, named = self.where.rpartition("@")
+        return (Path(name), int(named)) if name and named.isdecimal() else (Path(self.where), None)
+
     def _voxels(self, session: InteractiveSession) -> np.ndarray:
         """(N, 3), z, y, x."""
         try:
@@ -85,9 +91,7 @@ class PromptLine:
 
     def _add_mask(self, session: InteractiveSession) -> None:
         """The object's part of a segmentation on one slice: the one named, else the one where it is largest."""
-        name, _, named = self.where.rpartition("@")
-        if not (name and named.isdecimal()):
-            name, named = self.where, ""
+        name, named = self.mask_file
         segmentation = read_volume(name)
         check_same_grid(segmentation, session.image)
         values = [int(value) for value in np.unique(segmentation.array) if value]
@@ -98,7 +102,7 @@ class PromptLine:
             )
         inside = segmentation.array == self.object_id if self.object_id in values else segmentation.array != 0
         others = tuple(k for k in range(3) if k != self.axis)
-        index = int(named) if named else int(inside.sum(axis=others).argmax())
+        index = int(inside.sum(axis=others).argmax()) if named is None else named
         if index >= inside.shape[self.axis]:
             raise PromptError(f"slice {index} of {name} does not exist: there are 0 to {inside.shape[self.axis] - 1}.")
         session.add_mask(np.take(inside, index, axis=self.axis), index, self.object_id, self.axis)
