@@ -44,7 +44,7 @@ class Ranking:
             Why cases could not be segmented, by their names; these do not stop the others.
         """
         failed = {}
-        left = [case for case in cases if not is_done(case, into)]
+        left = [case for case in cases if not is_done(case, into, self.axis)]
         for number, case in enumerate(left, start=1):
             try:
                 ranked = self.rank(case, into)
@@ -64,6 +64,7 @@ class Ranking:
             UserError: image, prediction or a prompt make no sense.
         """
         image = self.session.set_image(case.image, window=self.window)
+        image_sha256, source = sha256_of(case.image), case.source(self.axis)
         prompts = case.prompts(image, list(self.objects), self.axis)
         self._segment(prompts)
         labels = self.session.labels()
@@ -84,7 +85,8 @@ class Ranking:
             scores[label] = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0)
         return RankedCase(
             str(case.image),
-            case.source,
+            image_sha256,
+            source,
             [in_words(line) for line in prompts],
             sha256_of(file),
             date.today().isoformat(),
@@ -104,8 +106,13 @@ class Ranking:
             self.session.propagate()
 
 
-def is_done(case: Unlabelled, into: Round) -> bool:
+def is_done(case: Unlabelled, into: Round, axis: int) -> bool:
     """Whether a round has a case.
+
+    Args:
+        case: to rank.
+        into: the round.
+        axis: as :class:`Ranking` has it.
 
     Raises:
         UserError: it has the case with another image, or other prompts.
@@ -113,9 +120,17 @@ def is_done(case: Unlabelled, into: Round) -> bool:
     known = into.cases.get(case.name)
     if known is None or not into.mask(case.name).is_file():
         return False
-    for what, before, now in (("image", known.image, str(case.image)), ("prompts", known.source, case.source)):
+    for what, before, now in (
+        ("image", (known.image, known.image_sha256), (str(case.image), sha256_of(case.image))),
+        ("prompts", known.source, case.source(axis)),
+    ):
         if before != now:
             raise UserError(
-                f"{into.folder} has the case {case.name} with other {what} ({before}, now {now}): give another folder."
+                f"{into.folder} has the case {case.name} with other {what} ({_words(before)}, now {_words(now)}): give "
+                "another folder."
             )
     return True
+
+
+def _words(parts: Sequence[str]) -> str:
+    return "; ".join(parts)

@@ -63,8 +63,8 @@ def open_dataset(name_or_id: str) -> RawDataset:
     file = folder / "dataset.json"
     if not file.is_file():
         raise UserError(f"there is no {file}: set nnUNet_raw to the folder that has the raw images of {name}.")
-    content: dict[str, Any] = read_json(file)
-    channels = len(content["channel_names"])
+    content: dict[str, Any] = read_json(file, "mend it")
+    channels = len(_channel_names(file, content))
     if channels != 1:
         raise UserError(
             f"the images of {name} have {channels} channels, but prompts are for images of one: make a dataset of one "
@@ -86,3 +86,15 @@ def open_dataset(name_or_id: str) -> RawDataset:
     return RawDataset(
         name, folder, ending, objects, frozenset({0, *objects} | ({ignored} if ignored is not None else set()))
     )
+
+
+def _channel_names(file: Path, content: Any) -> dict[str, str]:
+    """Of a ``dataset.json``, old or new.
+
+    Raises:
+        UserError: it has none, or lacks something else.
+    """
+    names = content.get("channel_names", content.get("modality")) if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not isinstance(content.get("labels"), dict) or "file_ending" not in content:
+        raise UserError(f"{file} must have channel_names (or modality), labels and file_ending: add what is missing.")
+    return names

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json, write_text
+from nnunetv2_sam2_3dmed.interactive.volumes import WRITABLE
+from nnunetv2_sam2_3dmed.loop.record import is_case_name
 
 FILE = "round.json"
 RANKING = "ranking.csv"
@@ -57,6 +61,7 @@ class RankedCase:
 
     Attributes:
         image: its file.
+        image_sha256: of that file.
         source: what its prompts come from, see ``Unlabelled.source``.
         prompts: the prompts, in words.
         mask_sha256: of the file of the machine's mask.
@@ -65,6 +70,7 @@ class RankedCase:
     """
 
     image: str
+    image_sha256: str
     source: list[str]
     prompts: list[str]
     mask_sha256: str
@@ -76,6 +82,21 @@ class RankedCase:
         """That of the object with the largest: a case is as hard as its hardest object."""
         return max(scored.disagreement for scored in self.objects)
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RankedCase:
+        """A case of ``round.json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what was written.
+        """
+        case = cls(**{**content, "objects": [ObjectScore(**scored) for scored in content["objects"]]})
+        if not math.isfinite(case.disagreement):
+            raise ValueError(f"disagreement {case.disagreement}")
+        for file in (case.image, case.image_sha256, case.mask_sha256):
+            if not isinstance(file, str):
+                raise TypeError(f"{file!r} is no text")
+        return case
+
 
 @dataclass
 class Round:
@@ -85,11 +106,13 @@ class Round:
         folder: of the round.
         made_by: what all masks of the round have in common: dataset, model and its checksum, and settings.
         cases: by name.
+        id: tells rounds apart whose folders have the same name.
     """
 
     folder: Path
     made_by: dict[str, Any]
     cases: dict[str, RankedCase] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def name(self) -> str:
@@ -104,13 +127,13 @@ class Round:
 
     def save(self) -> None:
         """Writes ``round.json`` and ``ranking.csv``."""
-        content = {**self.made_by, "cases": {name: asdict(case) for name, case in self.cases.items()}}
+        content = {"id": self.id, **self.made_by, "cases": {name: asdict(case) for name, case in self.cases.items()}}
         write_text(self.folder / FILE, json.dumps(content, indent=2) + "\n")
         write_text(self.folder / RANKING, as_csv(self.cases))
 
     @classmethod
     def begin(cls, folder: Path, made_by: Mapping[str, Any]) -> Round:
-        """A new round, or the one in ``folder`` to go on with.
+        """A new round, or the one in ``folder`` to go on with; its model may lie elsewhere now.
 
         Raises:
             UserError: the one in ``folder`` was made by something else.
@@ -118,7 +141,7 @@ class Round:
         if not (folder / FILE).is_file():
             return cls(folder, dict(made_by))
         known = cls.read(folder)
-        different = [key for key, value in made_by.items() if known.made_by.get(key) != value]
+        different = [key for key, value in made_by.items() if key != "model" and known.made_by.get(key) != value]
         if different:
             key = different[0]
             raise UserError(
@@ -137,15 +160,19 @@ class Round:
         file = folder / FILE
         if not file.is_file():
             raise UserError(f"there is no {file}: give the folder of a round that `sam2_3dmed loop rank` has made.")
+        content = read_json(file, "rank again, into another folder")
         try:
-            content = dict(read_json(file))
-            cases = {
-                name: RankedCase(**{**case, "objects": [ObjectScore(**scored) for scored in case["objects"]]})
-                for name, case in content.pop("cases").items()
-            }
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{file} is not what `sam2_3dmed loop rank` writes: rank again ({error!r}).") from error
-        return cls(folder, content, cases)
+            cases = {name: RankedCase.from_json(case) for name, case in content.pop("cases").items()}
+            own = content.pop("id")
+            missing = [key for key in ("dataset", "file_ending", "model", "model_sha256") if key not in content]
+            strange = [name for name in cases if not is_case_name(name)]
+            if missing or strange or content["file_ending"] not in WRITABLE:
+                raise ValueError(f"{[*missing, *strange] or content['file_ending']}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{file} is not what `sam2_3dmed loop rank` writes ({error!r}): rank again, into another folder."
+            ) from error
+        return cls(folder, content, cases, own)
 
 
 def as_csv(cases: Mapping[str, RankedCase]) -> str:

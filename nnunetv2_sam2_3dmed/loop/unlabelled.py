@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine, read_cases
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import VOXELS, Case, PromptLine, read_cases
 from nnunetv2_sam2_3dmed.interactive.volumes import Volume, check_same_grid, read_volume
 from nnunetv2_sam2_3dmed.loop.disagreement import box_corners
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
+from nnunetv2_sam2_3dmed.loop.record import is_case_name
+from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.prompting.simulated import middle_slice
 
 CHANNEL = "_0000"
@@ -49,24 +51,28 @@ class Unlabelled:
             return self.given
         return boxes_of(self.prediction, image, objects, axis)
 
-    @property
-    def source(self) -> list[str]:
-        """What its prompts come from, in words: the same words, the same prompts."""
+    def source(self, axis: int) -> list[str]:
+        """What its prompts come from, in words and checksums: the same words, the same prompts.
+
+        Args:
+            axis: as for :meth:`prompts`.
+        """
         if self.prediction is not None:
-            return [f"boxes of {self.prediction}"]
+            return [f"boxes of {self.prediction}, {_checksum(self.prediction)}, axis {axis}"]
         return [in_words(line) for line in self.given]
 
 
 def in_words(line: PromptLine) -> str:
-    """A prompt with its object, axis and unit."""
-    return f"object {line.object_id}: {line}, axis {line.axis}, {line.unit}"
+    """A prompt with its object, axis and unit, and of a mask the checksum of its file."""
+    where = _checksum(line.mask_file[0]) if line.kind == "mask" else line.unit
+    return f"object {line.object_id}: {line}, axis {line.axis}, {where}"
 
 
 def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
     """The cases of a CSV as ``sam2_3dmed segment --batch`` takes it; its column ``output`` is not used.
 
     Raises:
-        UserError: it cannot be read, or an object is no label of the dataset.
+        UserError: it cannot be read, an object is no label of the dataset, or has two boxes on one slice.
     """
     cases = []
     for case in read_cases(file):
@@ -77,7 +83,9 @@ def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
                 f"{file} has a prompt for object {strange[0]} of {case.image.name}, but in {dataset.name} an object "
                 f"must be one of the labels {known}: give it in the column `object`."
             )
-        cases.append(Unlabelled(_name_of(case.image, dataset), case.image.resolve(), case.prompts))
+        _check_boxes(file, case)
+        # not resolved: a link has the name of the case, what it points to may have any
+        cases.append(Unlabelled(_name_of(case.image, dataset), case.image.absolute(), case.prompts))
     return cases
 
 
@@ -96,14 +104,14 @@ def cases_of_predictions(predictions: Path, images: Path, dataset: RawDataset) -
         image = images / f"{name}{CHANNEL}{dataset.ending}"
         if not image.is_file():
             raise UserError(f"the prediction {file} has no image {image}: put it there, or take the prediction away.")
-        cases.append(Unlabelled(name, image.resolve(), prediction=file.resolve()))
+        cases.append(Unlabelled(name, image.absolute(), prediction=file.absolute()))
     if not cases:
         raise UserError(f"{predictions} holds no predictions *{dataset.ending}: run nnUNetv2_predict.")
     return cases
 
 
 def check_new(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collection[str] = ()) -> None:
-    """That each case has an image in the dataset's format, and a name that nothing else has.
+    """That each case has an image of its own in the dataset's format, and a name that nothing else has.
 
     Args:
         cases: to rank.
@@ -113,14 +121,21 @@ def check_new(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collecti
     Raises:
         UserError: one has not.
     """
-    images: dict[str, Path] = {}
+    names: dict[str, Path] = {}
+    files: dict[Path, Path] = {}
     for case in cases:
         if not case.image.is_file():
             raise UserError(f"there is no image {case.image}: correct its path; paths start at the CSV's folder.")
         if not case.image.name.endswith(dataset.ending):
             raise UserError(f"{case.image} must end in {dataset.ending}, as all images of {dataset.name}: convert it.")
-        if images.setdefault(case.name, case.image) != case.image:
-            raise UserError(f"{case.image} and {images[case.name]} would both be the case {case.name}: rename one.")
+        file = case.image.resolve()
+        if file in files:
+            raise UserError(f"{case.image} and {files[file]} are the same image: give it once, by one path.")
+        if case.name in names:
+            raise UserError(f"{case.image} and {names[case.name]} would both be the case {case.name}: rename one.")
+        if not is_case_name(case.name):
+            raise UserError(f"{case.image} would be the case {case.name!r}, which is no name of a file: rename it.")
+        files[file] = names[case.name] = case.image
         if case.name not in ranked and dataset.has(case.name):
             raise UserError(
                 f"{dataset.name} has a training case {case.name} already: rename {case.image}, or leave it out."
@@ -149,6 +164,39 @@ def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int)
         where = ":".join(",".join(f"{place:g}" for place in corner) for corner in corners)
         lines.append(PromptLine("box", where, value, axis))
     return tuple(lines)
+
+
+def _check_boxes(file: Path, case: Case) -> None:
+    """That no box replaces another: an object has one on a slice.
+
+    Raises:
+        UserError: two lines have a box for the same object on the same slice.
+    """
+    seen = set()
+    for line in case.prompts:
+        place = _slice_of(line)
+        if place is not None and place in seen:
+            raise UserError(
+                f"{file} has two boxes for object {line.object_id} on one slice of {case.image.name}, the second is "
+                f"{line.where}: leave one of them out."
+            )
+        seen.add(place)
+
+
+def _slice_of(line: PromptLine) -> tuple[int, int, str, float] | None:
+    """Object, axis, unit and place of a box's slice; None for other prompts, and for what is no box."""
+    if line.kind != "box":
+        return None
+    try:
+        corner = [float(value) for value in line.where.split(":")[0].split(",")]
+        place = corner[line.axis] if line.unit == VOXELS else corner[::-1][line.axis]
+    except (ValueError, IndexError):  # which the session will say
+        return None
+    return line.object_id, line.axis, line.unit, np.floor(place + 0.5) if line.unit == VOXELS else place
+
+
+def _checksum(file: Path) -> str:
+    return f"SHA-256 {sha256_of(file)}" if file.is_file() else "not there"
 
 
 def _name_of(image: Path, dataset: RawDataset) -> str:

@@ -15,7 +15,7 @@ from nnunetv2_sam2_3dmed.loop.rounds import ObjectScore, RankedCase, Round, as_c
 from nnunetv2_sam2_3dmed.loop.unlabelled import Unlabelled
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from tests.interactive.reference import build, random_weights
-from tests.loop.conftest import read
+from tests.loop.conftest import SHAPE, read, write
 
 MADE_BY = {"dataset": "Dataset301_Tiny", "file_ending": ".nii.gz", "model": "m", "model_sha256": "abc"}
 BOX = PromptLine("box", "3,10,12:3,30,33", 1)
@@ -47,6 +47,7 @@ def test_a_case_as_a_user_would_have_measured_it(ranking, model, images, folders
     labels, masks = session.labels(), {number: session.mask(number) for number in (1, 3)}
     np.testing.assert_array_equal(read(made.mask("new_1")), labels)
     assert made.cases["new_1"].mask_sha256 == sha256_of(made.mask("new_1"))
+    assert made.cases["new_1"].image_sha256 == sha256_of(case.image)
     organ, lesion = made.cases["new_1"].objects
     assert (organ.label, organ.name, lesion.label, lesion.name) == (1, "organ", 3, "lesion")
     for scored, index, boxed in ((organ, 3, True), (lesion, 4, False)):
@@ -82,17 +83,62 @@ def test_another_model_or_other_prompts_need_another_folder(images, folders):
     image = images / "new_1_0000.nii.gz"
     case = Unlabelled("new_1", image, (BOX,))
     made = Round(folders / "round", MADE_BY)
-    made.cases["new_1"] = RankedCase(str(image), case.source, [], "", "", [ObjectScore(1, "organ", 0.1, None, 5)])
+    made.cases["new_1"] = RankedCase(
+        str(image), sha256_of(image), case.source(0), [], "", "", [ObjectScore(1, "organ", 0.1, None, 5)]
+    )
     made.save()
     made.mask("new_1").parent.mkdir()
     made.mask("new_1").touch()
-    assert is_done(case, made)
+    assert is_done(case, made, 0)
     with pytest.raises(UserError, match="with other prompts"):
-        is_done(Unlabelled("new_1", image, (CLICK,)), made)
+        is_done(Unlabelled("new_1", image, (CLICK,)), made, 0)
+    assert Round.begin(folders / "round", {**MADE_BY, "model": "elsewhere"}).id == made.id
     with pytest.raises(UserError, match="holds a round with model_sha256 abc, but now it is def"):
         Round.begin(folders / "round", {**MADE_BY, "model_sha256": "def"})
-    (folders / "round" / "round.json").write_text('{"cases": {"a": {}}}')
-    with pytest.raises(UserError, match="is not what `sam2_3dmed loop rank` writes"):
+    write(image, np.zeros(SHAPE))
+    with pytest.raises(UserError, match="with other image"):
+        is_done(case, made, 0)
+
+
+def test_other_contents_and_another_axis_are_other_prompts(images, folders):
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    prediction = write(folders / "predictions" / "new_1.nii.gz", labels)
+    drawn = write(folders / "drawn.nii.gz", labels)
+    image = images / "new_1_0000.nii.gz"
+    for case, file in (
+        (Unlabelled("new_1", image, prediction=prediction), prediction),
+        (Unlabelled("new_1", image, (PromptLine("mask", f"{drawn}@2", 1),)), drawn),
+    ):
+        before = case.source(0)
+        assert case.source(0) == before and sha256_of(file) in before[0]
+        write(file, labels + 1)
+        assert case.source(0) != before
+    assert case.source(1) == case.source(0)  # the table says along which axis
+    predicted = Unlabelled("new_1", image, prediction=prediction)
+    assert predicted.source(1) != predicted.source(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:-40], "is no valid JSON .* rank again"),
+        (lambda text: "[]", "is not what `sam2_3dmed loop rank` writes"),
+        (lambda text: '{"cases": {"a": {}}}', "is not what `sam2_3dmed loop rank` writes"),
+        (lambda text: text.replace('"new_1"', '"../new_1"'), "../new_1"),
+        (lambda text: text.replace('"new_1"', '".new_1"'), ".new_1"),
+        (lambda text: text.replace('"model_sha256"', '"sha256"'), "model_sha256"),
+        (lambda text: text.replace('".nii.gz"', '"/../x"'), "/../x"),
+        (lambda text: text.replace("0.1", '"much"'), "is not what `sam2_3dmed loop rank` writes"),
+    ],
+)
+def test_damaged_and_foreign_rounds(folders, change, message):
+    made = Round(folders / "round", MADE_BY)
+    made.cases["new_1"] = RankedCase("i", "", [], [], "", "", [ObjectScore(1, "organ", 0.1, None, 5)])
+    made.save()
+    assert Round.read(folders / "round") == made
+    file = folders / "round" / "round.json"
+    file.write_text(change(file.read_text()))
+    with pytest.raises(UserError, match=message):
         Round.read(folders / "round")
 
 
@@ -112,7 +158,7 @@ def test_an_object_that_is_not_seen_is_the_hardest(ranking, images, folders, mon
 
 def test_the_hardest_case_comes_first():
     def ranked(*scores):
-        return RankedCase("", [], [], "", "", list(scores))
+        return RankedCase("", "", [], [], "", "", list(scores))
 
     cases = {
         "easy": ranked(ObjectScore(1, "organ", 0.1, 0.2, 9)),

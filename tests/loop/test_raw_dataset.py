@@ -1,5 +1,7 @@
 """Which datasets can take new cases."""
 
+import json
+
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
@@ -11,6 +13,19 @@ def test_objects_are_the_foreground(dataset):
     assert dataset.name == DATASET and dataset.objects == {1: "organ", 3: "lesion"}
     assert dataset.labels == {0, 1, 3, 4}
     assert dataset.cases() == ["expert_01", "expert_02"] and dataset.has("expert_01") and not dataset.has("new_1")
+
+
+def test_the_older_name_of_channels(folders):
+    file = folders / "nnUNet_raw" / DATASET / "dataset.json"
+    content = json.loads(file.read_text())
+    content["modality"] = content.pop("channel_names")
+    file.write_text(json.dumps(content))
+    assert open_dataset("301").objects == {1: "organ", 3: "lesion"}
+    del content["modality"]
+    for text in (json.dumps(content), "[]"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="must have channel_names"):
+            open_dataset("301")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_a_table(dataset, images, folders):
     (case,) = cases_of_table(file, dataset)
     assert case.name == "new_1" and case.image == images / "new_1_0000.nii.gz"
     assert case.given == (PromptLine("box", "3,10,12:3,30,33", 1), PromptLine("point", "2,5,5", 3))
-    assert case.source[1] == "object 3: point 2,5,5, axis 0, voxel"
+    assert case.source(0)[1] == "object 3: point 2,5,5, axis 0, voxel"
     check_new([case], dataset)
     file.write_text(f'{HEADER}images/new_1_0000.nii.gz,point,"2,5,5",2\n')
     with pytest.raises(UserError, match=r"must be one of the labels 1 \(organ\), 3 \(lesion\)"):
@@ -49,7 +49,7 @@ def test_boxes_of_a_prediction(images, folders):
 def test_predictions_need_their_images(dataset, images, folders):
     write(folders / "predictions" / "new_2.nii.gz", np.ones(SHAPE, dtype=np.uint8))
     (case,) = cases_of_predictions(folders / "predictions", images, dataset)
-    assert case.image == images / "new_2_0000.nii.gz" and case.source[0].endswith("predictions/new_2.nii.gz")
+    assert case.image == images / "new_2_0000.nii.gz" and "predictions/new_2.nii.gz" in case.source(0)[0]
     write(folders / "predictions" / "new_3.nii.gz", np.ones(SHAPE, dtype=np.uint8))
     with pytest.raises(UserError, match="has no image .*new_3_0000.nii.gz"):
         cases_of_predictions(folders / "predictions", images, dataset)
@@ -76,3 +76,39 @@ def test_names_and_formats(dataset, images, folders, name, message):
         check_new(cases, dataset)
     if "expert" in name:
         check_new(cases, dataset, ranked={"expert_01"})  # this round's own, which was taken
+
+
+def test_one_image_by_two_paths(dataset, images, folders):
+    file = folders / "prompts.csv"
+    lines = ('images/new_1_0000.nii.gz,point,"2,5,5",1', 'images/../images/new_1_0000.nii.gz,point,"2,6,6",1')
+    file.write_text(HEADER + "\n".join(lines))
+    with pytest.raises(UserError, match="are the same image: give it once"):
+        check_new(cases_of_table(file, dataset), dataset)
+
+
+def test_a_link_has_the_name_of_the_case(dataset, images, folders):
+    (folders / "links").mkdir()
+    (folders / "links" / "scan_7_0000.nii.gz").symlink_to(images / "new_1_0000.nii.gz")
+    file = folders / "prompts.csv"
+    file.write_text(f'{HEADER}links/scan_7_0000.nii.gz,point,"2,5,5",1\n')
+    (case,) = cases_of_table(file, dataset)
+    assert case.name == "scan_7" and case.image == folders / "links" / "scan_7_0000.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("3,10,12:3,30,33", "3,1,2:3,3,4", True),
+        ("3,10,12:3,30,33", "3.4,1,2:3.4,3,4", True),  # voxels are rounded
+        ("3,10,12:3,30,33", "4,1,2:4,3,4", False),
+    ],
+)
+def test_a_box_does_not_replace_another_unsaid(dataset, images, folders, first, second, same):
+    file = folders / "prompts.csv"
+    line = 'images/new_1_0000.nii.gz,box,"{}",{}\n'
+    file.write_text(HEADER + line.format(first, 1) + line.format(first, 3) + line.format(second, 1))
+    if same:
+        with pytest.raises(UserError, match="has two boxes for object 1 on one slice of new_1_0000.nii.gz"):
+            cases_of_table(file, dataset)
+    else:
+        assert len(cases_of_table(file, dataset)[0].given) == 3
