@@ -1,16 +1,20 @@
 """What is taken as what, and that nothing is written where anything is wrong."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.loop import taking
-from nnunetv2_sam2_3dmed.loop.record import read_record
+from nnunetv2_sam2_3dmed.loop.choosing import Judgement, choose, mean_dice
+from nnunetv2_sam2_3dmed.loop.record import locked, read_record, voxels_sha256
 from nnunetv2_sam2_3dmed.loop.rounds import ObjectScore, RankedCase, Round
-from nnunetv2_sam2_3dmed.loop.taking import Judgement, choose, mean_dice, take
+from nnunetv2_sam2_3dmed.loop.taking import take
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from tests.loop.conftest import SHAPE, read, write
 
@@ -32,8 +36,10 @@ def done(dataset, images, folders) -> Round:
         name = f"new_{number}"
         mask = write(made.mask(name), machine(number))
         scored = [ObjectScore(1, "organ", disagreement, None, 300), ObjectScore(3, "lesion", 0.01, 0.02, 4)]
-        image = str(images / f"{name}_0000.nii.gz")
-        made.cases[name] = RankedCase(image, ["box"], ["box"], sha256_of(mask), "2026-01-01", scored)
+        image = images / f"{name}_0000.nii.gz"
+        made.cases[name] = RankedCase(
+            str(image), sha256_of(image), ["box"], ["box"], sha256_of(mask), "2026-01-01", scored
+        )
     made.save()
     return made
 
@@ -80,10 +86,9 @@ def test_files_record_and_number_of_cases(dataset, done, corrected, images):
     assert json.loads(dataset.json_file.read_text())["numTraining"] == 4
     record = read_record(dataset.folder)
     assert list(record) == ["new_1", "new_2"]
-    assert record["new_1"][1:6] == ("machine", "round_a", "/m.pt", "abc", "") and record["new_1"][7:] == (
-        "0.0400",
-        "1.0000",
-    )
+    assert record["new_1"][1:7] == ("machine", "round_a", done.id, "/m.pt", "abc", "")
+    assert record["new_1"][8:] == ("0.0400", "1.0000", voxels_sha256(machine(1)))
+    assert record["new_2"].label_sha256 == voxels_sha256(read(dataset.label("new_2")))
     # the organ is the same; of the lesion, 4 voxels are common to 4 and 5
     assert record["new_2"].annotator == "Ada, M.D." and record["new_2"].disagreement == "0.3000"
     assert float(record["new_2"].dice) == pytest.approx((1 + 2 * 4 / 9) / 2, abs=5e-5)
@@ -97,24 +102,98 @@ def test_a_case_is_taken_again_only_where_more_was_looked_at(dataset, done, corr
     take(dataset, later)
     assert choose(dataset, done, Judgement(corrected, ["new_1", "new_2"], 0.5)) == []
     assert choose(dataset, done, Judgement(None, ["new_1", "new_2"], 0.5)) == []
+
+
+def test_what_was_corrected_is_replaced_only_when_that_is_said(dataset, done, corrected):
+    take(dataset, choose(dataset, done, Judgement(corrected, annotator="Ada")))
+    first = dataset.label("new_2").read_bytes()
     write(corrected / "new_2.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
+    with pytest.raises(UserError, match="new_2.nii.gz was corrected by Ada on .*: add --replace"):
+        choose(dataset, done, Judgement(corrected))
+    assert dataset.label("new_2").read_bytes() == first
+    take(dataset, choose(dataset, done, Judgement(corrected, replace=True)))
+    assert not read(dataset.label("new_2")).any() and list(read_record(dataset.folder)) == ["new_2"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_was_edited_in_the_dataset_is_not_lost(dataset, done, corrected, replace):
+    take(dataset, choose(dataset, done, Judgement(confirmed=["new_2"])))
+    edited = machine(2)
+    edited[6, :3, :3] = 1
+    write(dataset.label("new_2"), edited)
+    before = files(dataset.folder)
+    with pytest.raises(UserError, match="labelsTr/new_2.nii.gz is not the label that annotations.csv records"):
+        take(dataset, choose(dataset, done, Judgement(corrected, replace=replace)))
+    assert files(dataset.folder) == before
+    # what the sentence says
+    dataset.label("new_2").rename(corrected / "new_2.nii.gz")
     take(dataset, choose(dataset, done, Judgement(corrected)))
-    assert not read(dataset.label("new_2")).any() and len(read_record(dataset.folder)) == 2
+    np.testing.assert_array_equal(read(dataset.label("new_2")), edited)
+    assert read_record(dataset.folder)["new_2"].source == "corrected"
 
 
-def test_what_was_interrupted_is_finished(dataset, done, corrected, monkeypatch):
+class Killed(BaseException):
+    pass
+
+
+def killed():
+    raise Killed
+
+
+def killed_after(moves: int) -> SimpleNamespace:
+    """In place of the module's ``os``: lets so many files be moved."""
+    left = iter(range(moves))
+    return SimpleNamespace(replace=lambda *files: os.replace(*files) if next(left, None) is not None else killed())
+
+
+def test_killed_before_the_record_nothing_is_there(dataset, done, corrected, monkeypatch):
+    before = files(dataset.folder)
     chosen = choose(dataset, done, Judgement(corrected, accept_below=0.05))
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(taking, "write_record", killed)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(taking, "write_record", lambda *_: killed())
+        patch.setattr(taking, "_clean", lambda dataset: None)  # nor can what is killed clean up
+        with pytest.raises(Killed):
             take(dataset, chosen)
-    assert dataset.has("new_1") and not read_record(dataset.folder)
-    take(dataset, choose(dataset, done, Judgement(corrected, accept_below=0.05)))
-    assert sources(chosen) == {case: row.source for case, row in read_record(dataset.folder).items()}
+    assert dataset.cases() == ["expert_01", "expert_02"] and not dataset.has("new_1")
+    left = set(files(dataset.folder)) - set(before)
+    assert len(left) == 4 and {path.parent.name for path in left} == {".taking"}
+    take(dataset, chosen)
+    assert not list(dataset.folder.rglob(".taking"))
+
+
+def test_killed_after_the_record_it_is_finished(dataset, done, corrected, monkeypatch):
+    judgement = Judgement(corrected, accept_below=0.05)
+    for moves in (0, 1, 1):  # nothing, then the image of the first case, then its label
+        with monkeypatch.context() as patch:
+            patch.setattr(taking, "os", killed_after(moves))
+            with pytest.raises(Killed):
+                take(dataset, choose(dataset, done, judgement))
+        assert list(read_record(dataset.folder)) == ["new_1", "new_2"]
+    assert not dataset.has("new_2")
+    with pytest.raises(UserError, match="new_2 is missing, which is recorded as corrected"):
+        choose(dataset, done, Judgement(accept_below=0.5))
+    take(dataset, choose(dataset, done, judgement))
+    assert sources(choose(dataset, done, judgement)) == {} and dataset.cases()[2:] == ["new_1", "new_2"]
+    np.testing.assert_array_equal(read(dataset.label("new_2")), read(corrected / "new_2.nii.gz"))
+
+
+def test_one_at_a_time(dataset):
+    with (
+        locked(dataset.folder),
+        pytest.raises(UserError, match="another `sam2_3dmed loop` is changing"),
+        locked(dataset.folder),
+    ):
+        pass
+
+
+def test_labels_without_a_prompt_are_not_taken_as_absent(dataset, done, corrected):
+    for name, case in done.cases.items():
+        done.cases[name] = replace(case, objects=case.objects[:1])
+    for judgement in (Judgement(accept_below=0.05), Judgement(confirmed=["new_1"])):
+        with pytest.raises(UserError, match="new_1 had no prompt for lesion, .* --partial"):
+            choose(dataset, done, judgement)
+        assert list(sources(choose(dataset, done, replace(judgement, partial=True)))) == ["new_1"]
+    assert sources(choose(dataset, done, Judgement(corrected))) == {"new_2": "corrected"}
 
 
 def other_labels(corrected, dataset, done):
@@ -166,6 +245,22 @@ def changed_in_place(corrected, dataset, done):
     return Judgement(corrected)
 
 
+def another_image(corrected, dataset, done):
+    write(Path(done.cases["new_1"].image), machine(1))
+    return Judgement(corrected)
+
+
+def machine_mask_elsewhere(corrected, dataset, done):
+    mask = write(done.mask("new_1"), machine(1), origin=4.0)
+    done.cases["new_1"] = replace(done.cases["new_1"], mask_sha256=sha256_of(mask))
+    return Judgement()
+
+
+def another_format(corrected, dataset, done):
+    done.made_by = {**MADE_BY, "file_ending": ".mha"}
+    return Judgement()
+
+
 def of_an_expert(corrected, dataset, done):
     write(dataset.image("new_2"), machine(1))
     write(dataset.label("new_2"), machine(1))
@@ -189,6 +284,9 @@ def no_folder(corrected, dataset, done):
         (without_image, "there is no file or folder /nowhere/new_1_0000.nii.gz"),
         (without_mask, "new_1.nii.gz is missing"),
         (changed_in_place, "is not what the machine wrote: put corrected masks into another folder"),
+        (another_image, "new_1_0000.nii.gz is not the image that was ranked"),
+        (machine_mask_elsewhere, "lie 4.00 mm apart"),
+        (another_format, "is a round of .mha, but the file_ending of -d is .nii.gz"),
         (of_an_expert, "has a training case new_2 that is not from the round round_a"),
         (no_folder, "must be a folder of masks"),
     ],
@@ -209,7 +307,7 @@ def test_a_round_of_another_dataset(dataset, done):
 
 def test_another_round_does_not_replace_what_one_has_given(dataset, done):
     take(dataset, choose(dataset, done, Judgement(confirmed=["new_1"])))
-    done.made_by = {**MADE_BY, "model_sha256": "def"}
+    done.id = Round(done.folder, MADE_BY).id  # in a folder of the same name
     with pytest.raises(UserError, match="new_1 that is not from the round"):
         choose(dataset, done, Judgement(confirmed=["new_1"]))
 
