@@ -1,8 +1,9 @@
-"""A round of fine-tuning: checks, preprocessing of what is new, folds, then nnU-Net's own training."""
+"""A round of fine-tuning: checks, preprocessing of what is new, then nnU-Net's own training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,16 +12,19 @@ from nnunetv2.run.run_training import run_training
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.files import read_json
+from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.interactive.model import model_file
-from nnunetv2_sam2_3dmed.loop.folds import folds_with, write_folds
-from nnunetv2_sam2_3dmed.loop.preprocessing import preprocess_new
+from nnunetv2_sam2_3dmed.loop.folds import experts_folds
+from nnunetv2_sam2_3dmed.loop.preprocessing import check_experts, data_folder, preprocess_new
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
 from nnunetv2_sam2_3dmed.loop.record import FILE as RECORD
-from nnunetv2_sam2_3dmed.loop.record import read_record
+from nnunetv2_sam2_3dmed.loop.record import Annotation, check_recorded, locked, read_record
+from nnunetv2_sam2_3dmed.loop.seen_cases import check_unseen
 from nnunetv2_sam2_3dmed.loop.starting_point import check_ended, last_checkpoint, put_aside, starting_point
 from nnunetv2_sam2_3dmed.nnunet_folders import read_plans
+from nnunetv2_sam2_3dmed.prompting.cases import RawCase
 from nnunetv2_sam2_3dmed.prompting.finetuning import Finetuning, SAM2_PromptTrainer_finetune, fold_folder
+from nnunetv2_sam2_3dmed.prompting.headers import check_headers
 from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
 
 
@@ -48,6 +52,7 @@ class FinetuningRun:
         epochs: int,
         processes: int = 1,
         progress: Callable[[str], None] = lambda line: None,
+        seen_validation: bool = False,
     ) -> Finetuning:
         """Makes everything ready to train; what takes long comes after all checks.
 
@@ -56,32 +61,49 @@ class FinetuningRun:
             epochs: to train.
             processes: that preprocess.
             progress: told of each step.
+            seen_validation: the model may have been trained on validation cases of the fold.
 
         Raises:
             UserError: something is missing, or does not fit.
         """
         plans_file, plans = read_plans(self.dataset.name, self.plans)
-        check_configuration(plans, self.configuration, read_json(plans_file.with_name("dataset.json")))
+        with locked(plans_file.parent):
+            return self._prepare(plans_file.parent, plans, model, epochs, processes, progress, seen_validation)
+
+    def _prepare(
+        self,
+        preprocessed: Path,
+        plans: dict,
+        model: str | None,
+        epochs: int,
+        processes: int,
+        progress: Callable[[str], None],
+        seen_validation: bool,
+    ) -> Finetuning:
+        check_configuration(plans, self.configuration, read_json(preprocessed / "dataset.json"))
         check_slices(plans, self.configuration, self.trainer, SAM2_PromptTrainer_finetune.required_slices)
         self._check_trainer()
-        new = sorted(read_record(self.dataset.folder))
-        if not new:
-            raise UserError(
-                f"{self.dataset.folder} has no {RECORD}, so that nothing is new: run `sam2_3dmed loop take` first."
-            )
-        self._check_files(new)
-        splits = plans_file.with_name("splits_final.json")
-        folds = folds_with(splits, self.dataset.cases(), new)
+        record = self._record()
+        splits = preprocessed / "splits_final.json"
+        folds = experts_folds(splits, self.dataset.cases(), record)
         if not 0 <= self.fold < len(folds):
             raise UserError(f"the fold is {self.fold}, but must be one from 0 to {len(folds) - 1}.")
+        fold = folds[self.fold]
+        known = [case for part in ("train", "val") for case in fold[part] if case not in record]
+        check_experts(data_folder(preprocessed, plans, self.configuration), known)
         folder = self._folder(plans)
         check_ended(folder)
         chosen = (
             last_checkpoint(self.trainer, plans, self.configuration, self.fold) if model is None else model_file(model)
         ).resolve()
-        point = starting_point(chosen, epochs)
-        preprocess_new(self.dataset, plans_file.parent, plans, self.configuration, new, processes, progress)
-        write_folds(splits, folds)
+        point = starting_point(chosen, epochs, sorted(record))
+        reason = check_unseen(chosen, point.sha256, self.dataset.name, fold["val"], folds, seen_validation, progress)
+        point = replace(point, seen_validation=reason)
+        self._check_files([*fold["val"], *sorted(record)], record, progress)
+        if not splits.is_file():  # before anything new is there of which nnU-Net would draw
+            write_text(splits, json.dumps(folds, indent=4))
+        labels = {case: record[case].label_sha256 for case in sorted(record)}
+        preprocess_new(self.dataset, preprocessed, plans, self.configuration, labels, processes, progress)
         aside = put_aside(folder)
         if aside is not None:
             progress(f"the round before is now {aside}")
@@ -129,10 +151,28 @@ class FinetuningRun:
                 "leave -tr out."
             )
 
-    def _check_files(self, new: list[str]) -> None:
-        for case in new:
+    def _record(self) -> dict[str, Annotation]:
+        """The cases from rounds, whose files are there."""
+        record = read_record(self.dataset.folder)
+        if not record:
+            raise UserError(
+                f"{self.dataset.folder} has no {RECORD}, so that nothing is new: run `sam2_3dmed loop take` first."
+            )
+        for case in record:
             for file in (self.dataset.image(case), self.dataset.label(case)):
                 if not file.is_file():
                     raise UserError(
-                        f"there is no {file}, but {RECORD} has the case {case}: put it back, or take the line out."
+                        f"there is no {file}, but {RECORD} has the case {case}: run the `loop take` again that was "
+                        "interrupted, put the file back, or take the line out."
                     )
+        return record
+
+    def _check_files(
+        self, cases: Sequence[str], record: Mapping[str, Annotation], progress: Callable[[str], None]
+    ) -> None:
+        """That images and labels can be prompted, and labels from rounds are those that were recorded."""
+        raw = [RawCase(case, self.dataset.image(case), self.dataset.label(case)) for case in cases]
+        for warning in check_headers(raw):
+            progress(warning)
+        for case, annotation in record.items():
+            check_recorded(self.dataset.label(case), annotation)

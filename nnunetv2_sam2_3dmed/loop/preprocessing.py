@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -14,10 +15,39 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.files import read_json, write_text, written_beside
+from nnunetv2_sam2_3dmed.files import copy_file, read_json, write_text
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
 
-FILES = (".pkl", ".b2nd", "_seg.b2nd")  # that nnU-Net makes of a case; it writes the first one last
+FILES = (".b2nd", "_seg.b2nd", ".pkl")  # that nnU-Net makes of a case, in the order in which they are put in place
+
+
+def data_folder(folder: Path, plans: dict[str, Any], configuration: str) -> Path:
+    """Where the preprocessed cases of a configuration lie in ``folder``, the dataset's in nnUNet_preprocessed."""
+    return folder / PlansManager(plans).get_configuration(configuration).data_identifier
+
+
+def check_experts(into: Path, cases: Sequence[str]) -> None:
+    """That nnU-Net has preprocessed the cases that are trained on and validated against anyway.
+
+    Args:
+        into: the folder of preprocessed cases.
+        cases: the experts' of a fold.
+
+    Raises:
+        UserError: a file is missing, or the folder is one of an older nnU-Net.
+    """
+    if any(into.glob("*.npz")):
+        raise UserError(
+            f"{into} holds .npz files of an older nnU-Net, beside which it would not find new cases: delete the folder "
+            "and run `nnUNetv2_preprocess` again."
+        )
+    for case in cases:
+        for ending in FILES:
+            if not (into / f"{case}{ending}").is_file():
+                raise UserError(
+                    f"there is no {into / f'{case}{ending}'}, but splits_final.json has the case {case}: run "
+                    "`nnUNetv2_preprocess` for this configuration."
+                )
 
 
 def preprocess_new(
@@ -25,21 +55,21 @@ def preprocess_new(
     folder: Path,
     plans: dict[str, Any],
     configuration: str,
-    cases: Sequence[str],
+    labels: Mapping[str, str],
     processes: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
-    """Preprocesses those of ``cases`` whose label is newer than what nnU-Net has of them.
+    """Preprocesses those of the cases whose label is another than the one that was preprocessed.
 
     Plans, fingerprint and all other cases stay as they are: intensities of the new ones do not enter the
-    normalisation, which the checkpoint has learned with.
+    normalisation, which the checkpoint has learned with. A training that is running finds all files at any time.
 
     Args:
         dataset: with the raw files.
         folder: the dataset's in nnUNet_preprocessed.
         plans: the content of nnUNetPlans.json.
         configuration: of these plans.
-        cases: those that may be new.
+        labels: the cases that may be new, with the checksums of their labels in the record.
         processes: how many cases at once.
         progress: told of each case.
 
@@ -49,27 +79,41 @@ def preprocess_new(
     Raises:
         UserError: a process was killed.
     """
-    manager = PlansManager(plans).get_configuration(configuration)
-    into = folder / manager.data_identifier
-    new = [case for case in cases if _is_older(into / f"{case}.pkl", dataset.label(case))]
+    into = data_folder(folder, plans, configuration)
+    # not in the folder: nnU-Net takes no other kind of file there
+    note = folder / f"{into.name}.annotations.json"
+    known = read_json(note, "delete it") if note.is_file() else {}
+    truths = {case: folder / "gt_segmentations" / f"{case}{dataset.ending}" for case in labels}
+    new = [
+        case
+        for case in labels
+        if known.get(case) != labels[case] or not truths[case].is_file() or not _is_whole(into, case)
+    ]
     content = {**read_json(folder / "dataset.json"), "numTraining": len(dataset.cases())}
-    for case in new:
-        for ending in FILES:  # nnU-Net replaces none
-            (into / f"{case}{ending}").unlink(missing_ok=True)
-    jobs = [(dataset.image(case), dataset.label(case), into / case, plans, configuration, content) for case in new]
-    for number, case in enumerate(_done(jobs, processes), start=1):
-        progress(f"preprocessed {number}/{len(new)} {case}")
-    for case in cases:
-        target = folder / "gt_segmentations" / f"{case}{dataset.ending}"
-        if _is_older(target, dataset.label(case)):
-            with written_beside(target, dataset.ending) as beside:
-                shutil.copyfile(dataset.label(case), beside)
+    beside = folder / f".{into.name}.new"
+    shutil.rmtree(beside, ignore_errors=True)  # left by one that was killed
+    beside.mkdir(parents=True)
+    try:
+        jobs = [
+            (dataset.image(case), dataset.label(case), beside / case, plans, configuration, content) for case in new
+        ]
+        for number, case in enumerate(_done(jobs, processes), start=1):
+            known.pop(case, None)  # while its files are replaced, they are those of no label
+            write_text(note, json.dumps(known, indent=2))
+            for ending in FILES:
+                os.replace(beside / f"{case}{ending}", into / f"{case}{ending}")
+            copy_file(dataset.label(case), truths[case])
+            known[case] = labels[case]
+            write_text(note, json.dumps(known, indent=2))
+            progress(f"preprocessed {number}/{len(new)} {case}")
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     write_text(folder / "dataset.json", json.dumps(content, indent=4))
     return new
 
 
-def _is_older(file: Path, than: Path) -> bool:
-    return not file.is_file() or file.stat().st_mtime < than.stat().st_mtime
+def _is_whole(into: Path, case: str) -> bool:
+    return all((into / f"{case}{ending}").is_file() for ending in FILES)
 
 
 def _done(jobs: Sequence[tuple], processes: int) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
 
 SHARE = 0.5  # of the learning rates (MedSAM2)
 FINAL = "checkpoint_final.pth"
+SUMMARY = Path("validation") / "summary.json"  # what nnU-Net writes last
 _EARLIER = re.compile(r"round_(\d+)_fold_(\w+)")
 
 
-def starting_point(checkpoint: Path, epochs: int) -> Finetuning:
+def starting_point(checkpoint: Path, epochs: int, cases: Sequence[str] = ()) -> Finetuning:
     """How to fine-tune a checkpoint.
 
     Learning rates are half of those of the trainer that made it, and for SAM 2's and MedSAM2's own weights half of
@@ -29,6 +31,7 @@ def starting_point(checkpoint: Path, epochs: int) -> Finetuning:
     Args:
         checkpoint: of nnU-Net, or in SAM 2's official format.
         epochs: to train.
+        cases: that rounds add to the training cases of the fold.
 
     Raises:
         UserError: it cannot be read, takes no prompts, or nnU-Net does not find its trainer.
@@ -37,9 +40,8 @@ def starting_point(checkpoint: Path, epochs: int) -> Finetuning:
     if trained is None:
         backbone = identify_backbone(read_checkpoint(checkpoint))
         rates = _halved(SAM2_PromptTrainer)
-        return Finetuning(
-            str(checkpoint), sha256_of(checkpoint), checkpoint.stem, {"backbone": backbone}, *rates, epochs
-        )
+        network: dict[str, Any] = {"backbone": backbone}
+        return Finetuning(str(checkpoint), sha256_of(checkpoint), checkpoint.stem, network, *rates, epochs, list(cases))
     if not takes_prompts(trained):
         raise UserError(
             f"{checkpoint} is a model that segments without prompts: give one of a SAM2_PromptTrainer, or SAM 2's "
@@ -47,12 +49,11 @@ def starting_point(checkpoint: Path, epochs: int) -> Finetuning:
         )
     arguments, name = trained["init_args"], trained["trainer_name"]
     if FINETUNED in arguments:
-        before = Finetuning(**arguments[FINETUNED])
-        rates = before.peak_lr, before.trunk_lr
+        rates = arguments[FINETUNED]["peak_lr"], arguments[FINETUNED]["trunk_lr"]
     else:
         rates = _halved(_trainer_of(checkpoint, name))
-    network: dict[str, Any] = dict(arguments[PROMPTED]["network"])
-    return Finetuning(str(checkpoint), sha256_of(checkpoint), name, network, *rates, epochs)
+    network = dict(arguments[PROMPTED]["network"])
+    return Finetuning(str(checkpoint), sha256_of(checkpoint), name, network, *rates, epochs, list(cases))
 
 
 def last_checkpoint(trainer: str, plans: dict[str, Any], configuration: str, fold: int) -> Path:
@@ -76,8 +77,10 @@ def check_ended(folder: Path) -> None:
     Raises:
         UserError: a fine-tuning was begun there, and has not ended.
     """
-    if folder.is_dir() and not (folder / FINAL).is_file():
-        raise UserError(f"the fine-tuning in {folder} has not ended: add --continue, or delete that folder.")
+    if folder.is_dir() and not ((folder / FINAL).is_file() and (folder / SUMMARY).is_file()):
+        raise UserError(
+            f"the fine-tuning in {folder} has not ended, or was not validated: add --continue, or delete that folder."
+        )
 
 
 def put_aside(folder: Path) -> Path | None:

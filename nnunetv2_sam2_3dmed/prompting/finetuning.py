@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Finetuning:
         peak_lr: learning rate.
         trunk_lr: of the image encoder; None for the same.
         epochs: of nnU-Net's 250 iterations.
+        cases: that are trained on beside the training cases of the fold.
+        seen_validation: why the weights may know the fold's validation cases; empty where they do not.
     """
 
     checkpoint: str
@@ -43,6 +45,8 @@ class Finetuning:
     peak_lr: float
     trunk_lr: float | None
     epochs: int
+    cases: list[str] = field(default_factory=list)
+    seen_validation: str = ""
 
     def write(self, folder: Path) -> None:
         """Puts it where the trainer looks for it: into the folder of the fold."""
@@ -53,14 +57,18 @@ class Finetuning:
         """What was put there.
 
         Raises:
-            UserError: nothing was.
+            UserError: nothing was, or the file holds something else.
         """
         file = folder / FILE
         if not file.is_file():
             raise UserError(
                 f"there is no {file}, which says what to fine-tune: start it with `sam2_3dmed loop finetune`."
             )
-        return cls(**read_json(file))
+        remedy = "delete its folder and begin again"
+        try:
+            return cls(**read_json(file, remedy))
+        except TypeError as error:
+            raise UserError(f"{file} is not what `sam2_3dmed loop finetune` writes ({error}): {remedy}.") from error
 
 
 def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> Path:
@@ -79,9 +87,11 @@ def with_network(plans: dict[str, Any], configuration: str, arguments: dict[str,
 
 
 class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
-    """From the weights, at the learning rates and for the epochs that ``finetune.json`` in its folder says.
+    """From the weights, on the cases, at the learning rates and for the epochs that ``finetune.json`` says.
 
-    ``sam2_3dmed loop finetune`` writes that file and starts nnU-Net. The recipe is that of :class:`SAM2_PromptTrainer`.
+    ``sam2_3dmed loop finetune`` writes that file into the folder of the fold and starts nnU-Net. Its cases are added to
+    the training cases of this training alone: nnU-Net's ``splits_final.json`` is every trainer's and stays as it is.
+    The recipe is that of :class:`SAM2_PromptTrainer`.
     """
 
     def __init__(
@@ -100,6 +110,21 @@ class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
         self.num_epochs = wanted.epochs
         self.save_every = 1  # there are few epochs
         self.my_init_kwargs[FINETUNED] = asdict(wanted)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's training cases of the fold with those from rounds, and its validation cases.
+
+        Raises:
+            UserError: the fold validates against a case from a round now.
+        """
+        train, val = super().do_split()
+        both = sorted(set(self.wanted.cases) & set(val))
+        if both:
+            raise UserError(
+                f"fold {self.fold} validates against {both[0]}, which this fine-tuning trains on: put the "
+                "splits_final.json back with which it was begun, or begin again."
+            )
+        return [*train, *(case for case in self.wanted.cases if case not in train)], val
 
     def _find_checkpoint(self) -> Path:
         checkpoint = Path(self.wanted.checkpoint)

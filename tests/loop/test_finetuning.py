@@ -2,16 +2,22 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.commands.env import trainers_folder
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.loop import finetuning, preprocessing
 from nnunetv2_sam2_3dmed.loop.finetuning import FinetuningRun
-from nnunetv2_sam2_3dmed.loop.record import Annotation, write_record
+from nnunetv2_sam2_3dmed.loop.preprocessing import FILES
+from nnunetv2_sam2_3dmed.loop.record import LOCK, Annotation, locked, voxels_sha256, write_record
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.prompting.finetuning import Finetuning
 from tests.interactive.reference import phantom
@@ -20,6 +26,7 @@ from tests.plans.test_planner import make_plans
 from tests.prompting.test_trained_model import promptable_checkpoint
 
 FOLDS = [{"train": ["expert_02"], "val": ["expert_01"]}, {"train": ["expert_01"], "val": ["expert_02"]}]
+CASES = "nnUNetPlans_3d_fullres"
 RESAMPLING = {
     "data": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
     "seg": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
@@ -52,12 +59,13 @@ def run(dataset, plans, folders, monkeypatch) -> FinetuningRun:
     """Two experts' cases that nnU-Net has preprocessed, and one that was taken since."""
     monkeypatch.setenv("nnUNet_extTrainer", trainers_folder())
     write(dataset.image("new_1"), phantom())
-    write(dataset.label("new_1"), (phantom() > 600).astype(np.uint8))
-    write_record(
-        dataset.folder, {"new_1": Annotation("new_1", "corrected", "r", "m", "abc", "", "2026-01-01", "0.2", "0.9")}
-    )
+    correct(dataset, phantom() > 600)
     done = folders / "nnUNet_preprocessed" / DATASET
-    (done / "nnUNetPlans_3d_fullres").mkdir(parents=True)
+    (done / CASES).mkdir(parents=True)
+    for case in ("expert_01", "expert_02"):
+        for ending in FILES:
+            (done / CASES / f"{case}{ending}").touch()
+    (done / LOCK).touch()
     for name, content in (
         ("nnUNetPlans", plans),
         ("dataset", json.loads(dataset.json_file.read_text())),
@@ -68,39 +76,134 @@ def run(dataset, plans, folders, monkeypatch) -> FinetuningRun:
     return FinetuningRun(dataset, "3d_slices8", 0)
 
 
+def correct(dataset, mask: np.ndarray) -> None:
+    """As ``take`` leaves a corrected mask of new_1."""
+    write(dataset.label("new_1"), mask.astype(np.uint8))
+    row = Annotation(
+        *("new_1", "corrected", "r", "id", "m", "abc", "", "2026-01-01", "0.2", "0.9", voxels_sha256(mask))
+    )
+    write_record(dataset.folder, {"new_1": row})
+
+
+def ended(fold: Path, model: Path) -> None:
+    """A fine-tuning in the folder of a fold, that led to ``model``."""
+    (fold / "validation").mkdir(parents=True, exist_ok=True)
+    (fold / "validation" / "summary.json").touch()
+    model.rename(fold / "checkpoint_final.pth")
+
+
 def test_made_ready(run, dataset, folders):
     done, model = folders / "nnUNet_preprocessed" / DATASET, folders / "model.pth"
+    splits = (done / "splits_final.json").read_bytes()
     said = []
     point = run.prepare(str(model), 6, progress=said.append)
     assert (point.checkpoint, point.peak_lr, point.epochs) == (str(model), 2e-4, 6) and run.begun() == point
+    assert point.cases == ["new_1"] and (done / "splits_final.json").read_bytes() == splits
     assert said == ["preprocessed 1/1 new_1"]
-    there = {file.name for file in (done / "nnUNetPlans_3d_fullres").iterdir()}
-    assert there == {"new_1.b2nd", "new_1_seg.b2nd", "new_1.pkl"}  # nothing of the experts' was done again
+    sizes = {file.name: file.stat().st_size for file in (done / CASES).iterdir()}
+    assert {name for name, size in sizes.items() if size} == {f"new_1{ending}" for ending in FILES}
+    assert len(sizes) == 9 and sum(file.is_dir() for file in done.iterdir()) == 2  # no other file, no other folder
     np.testing.assert_array_equal(read(done / "gt_segmentations" / "new_1.nii.gz"), read(dataset.label("new_1")))
-    assert json.loads((done / "splits_final.json").read_text()) == [
-        {"train": ["expert_02", "new_1"], "val": ["expert_01"]},
-        {"train": ["expert_01", "new_1"], "val": ["expert_02"]},
-    ]
     assert json.loads((done / "dataset.json").read_text())["numTraining"] == 3
 
-    # the next round: nothing is new but what was corrected again, and the last checkpoint moves with its folder
+    # the next round: nothing is new, and the last checkpoint moves with its folder
     fold = run._folder(json.loads((done / "nnUNetPlans.json").read_text()))
-    model.rename(fold / "checkpoint_final.pth")
+    ended(fold, model)
     second = run.prepare(None, 15, progress=said.append)
     assert second.checkpoint == str(fold.with_name("round_1_fold_0") / "checkpoint_final.pth") and second.epochs == 15
     assert sha256_of(fold.with_name("round_1_fold_0") / "checkpoint_final.pth") == second.sha256
     assert Finetuning.read(fold.with_name("round_1_fold_0")) == point
     assert said[1:] == [f"the round before is now {fold.with_name('round_1_fold_0')}"]
-    with pytest.raises(UserError, match="has not ended: add --continue"):
+    with pytest.raises(UserError, match="has not ended, or was not validated: add --continue"):
         run.prepare(None, 15)
 
-    (fold / "finetune.json").unlink()
-    fold.rmdir()
+
+def test_only_another_label_is_preprocessed_again(run, dataset, folders):
+    model, said = str(folders / "model.pth"), []
+    into = folders / "nnUNet_preprocessed" / DATASET / CASES
+
+    def prepared() -> list[str]:
+        said.clear()
+        shutil.rmtree(folders / "nnUNet_results", ignore_errors=True)
+        run.prepare(model, 6, progress=said.append)
+        return said
+
+    assert prepared() == ["preprocessed 1/1 new_1"]
     later = dataset.label("new_1").stat().st_mtime + 100
-    os.utime(dataset.label("new_1"), (later, later))
-    os.utime(done / "nnUNetPlans_3d_fullres" / "new_1.pkl", (later - 1, later - 1))
-    assert run.prepare(None, 15, progress=said.append).checkpoint == second.checkpoint
-    assert said[-1] == "preprocessed 1/1 new_1"
+    os.utime(dataset.label("new_1"), (later, later))  # as after a copy
+    assert prepared() == []
+    (into / "new_1_seg.b2nd").unlink()
+    assert prepared() == ["preprocessed 1/1 new_1"]
+    correct(dataset, phantom() > 800)
+    os.utime(dataset.label("new_1"), (1, 1))
+    assert prepared() == ["preprocessed 1/1 new_1"]
+    np.testing.assert_array_equal(read(into.parent / "gt_segmentations" / "new_1.nii.gz"), phantom() > 800)
+
+
+def test_killed_while_files_are_replaced(run, dataset, folders, monkeypatch):
+    model = str(folders / "model.pth")
+    into = folders / "nnUNet_preprocessed" / DATASET / CASES
+
+    def killed_at_labels(source, target):
+        if str(target).endswith("_seg.b2nd"):
+            raise KeyboardInterrupt
+        os.replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocessing, "os", SimpleNamespace(replace=killed_at_labels))
+        with pytest.raises(KeyboardInterrupt):
+            run.prepare(model, 6)
+    assert (into / "new_1.b2nd").is_file() and not (into / "new_1.pkl").exists()
+    said = []
+    run.prepare(model, 6, progress=said.append)
+    assert said == ["preprocessed 1/1 new_1"] and (into / "new_1.pkl").is_file()
+
+
+def test_folds_are_drawn_of_the_experts_before_anything_new_is_there(run, dataset, folders, monkeypatch):
+    done = folders / "nnUNet_preprocessed" / DATASET
+    (done / "splits_final.json").unlink()
+    experts = [f"expert_{number:02d}" for number in range(1, 7)]
+    for case in experts:
+        write(dataset.image(case), phantom())
+        write(dataset.label(case), (phantom() > 700).astype(np.uint8))
+        for ending in FILES:
+            (done / CASES / f"{case}{ending}").touch()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning, "preprocess_new", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.prepare(str(folders / "model.pth"), 6)
+    folds = json.loads((done / "splits_final.json").read_text())
+    assert len(folds) == 5 and sorted(case for fold in folds for case in fold["val"]) == experts
+
+
+def test_a_model_that_knows_the_validation_cases(run, folders):
+    file = folders / "model.pth"
+    content = promptable_checkpoint(file)
+    content["init_args"] |= {"plans": {"plans_name": "p", "dataset_name": DATASET}, "fold": 1}
+    torch.save(content, file)
+    with pytest.raises(
+        UserError, match=r"cases that it may know \(1 of these 1 cases \(expert_01\).*--seen-validation"
+    ):
+        run.prepare(str(file), 6)
+    assert "expert_01" in run.prepare(str(file), 6, seen_validation=True).seen_validation
+
+    # a round on the same fold later, it still knows them
+    content["init_args"] |= {"fold": 0, "finetuned": vars(run.begun())}
+    torch.save(content, file)
+    shutil.rmtree(folders / "nnUNet_results")
+    with pytest.raises(UserError, match="cases that it may know"):
+        run.prepare(str(file), 6)
+
+
+def test_one_at_a_time(run, folders):
+    with (
+        locked(folders / "nnUNet_preprocessed" / DATASET),
+        pytest.raises(UserError, match="another `sam2_3dmed loop` is changing"),
+    ):
+        run.prepare(str(folders / "model.pth"), 6)
 
 
 def nothing_taken(run, folders):
@@ -118,6 +221,26 @@ def validated_against(run, folders):
 
 def no_plans(run, folders):
     (folders / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").unlink()
+
+
+def label_edited(run, folders):
+    write(run.dataset.label("new_1"), (phantom() > 500).astype(np.uint8))
+
+
+def image_of_another_size(run, folders):
+    write(run.dataset.image("new_1"), phantom()[1:])
+
+
+def expert_of_another_size(run, folders):
+    write(run.dataset.image("expert_01"), phantom()[1:])
+
+
+def expert_not_preprocessed(run, folders):
+    (folders / "nnUNet_preprocessed" / DATASET / CASES / "expert_02.pkl").unlink()
+
+
+def older_nnunet(run, folders):
+    (folders / "nnUNet_preprocessed" / DATASET / CASES / "expert_02.npz").touch()
 
 
 def other_slices(run, folders):
@@ -141,7 +264,12 @@ def unknown_trainer(run, folders):
     [
         (nothing_taken, "run `sam2_3dmed loop take` first"),
         (image_gone, "but annotations.csv has the case new_1"),
-        (validated_against, "fold 0 validates against new_1"),
+        (validated_against, "fold 0 in .* validates against new_1"),
+        (label_edited, "new_1.nii.gz is not the label that annotations.csv records"),
+        (image_of_another_size, "new_1 cannot be prompted"),
+        (expert_of_another_size, "expert_01 cannot be prompted"),
+        (expert_not_preprocessed, "expert_02.pkl, but splits_final.json has the case expert_02"),
+        (older_nnunet, "holds .npz files of an older nnU-Net"),
         (no_plans, "run `nnUNetv2_plan_and_preprocess"),
         (other_slices, "use the configuration `3d_slices8`"),
         (other_fold, "the fold is 2, but must be one from 0 to 1"),

@@ -23,8 +23,8 @@ def found_by_nnunet(monkeypatch, tmp_path):
 
 def test_half_of_what_random_weights_were_trained_with(tmp_path):
     content = promptable_checkpoint(tmp_path / "a.pth")
-    point = starting_point(tmp_path / "a.pth", 6)
-    assert (point.peak_lr, point.trunk_lr, point.epochs) == (2e-4, None, 6)
+    point = starting_point(tmp_path / "a.pth", 6, ["new_1"])
+    assert (point.peak_lr, point.trunk_lr, point.epochs, point.cases) == (2e-4, None, 6, ["new_1"])
     assert point.trained_by == "SAM2_PromptTrainer_noPretrain" and point.sha256 == sha256_of(tmp_path / "a.pth")
     assert point.network == content["init_args"]["prompted"]["network"]
 
@@ -74,8 +74,9 @@ def test_the_last_checkpoint_and_the_rounds_before(tmp_path, monkeypatch):
         return last_checkpoint(TRAINER, PLANS, "3d_slices8", 0)
 
     def trained(folder):
-        folder.mkdir(parents=True)
-        (folder / "checkpoint_final.pth").touch()
+        (folder / "validation").mkdir(parents=True)
+        for name in ("checkpoint_final.pth", "validation/summary.json"):
+            (folder / name).touch()
         return folder / "checkpoint_final.pth"
 
     with pytest.raises(UserError, match="MedSAM2_latest.pt are not in"):
@@ -93,5 +94,7 @@ def test_the_last_checkpoint_and_the_rounds_before(tmp_path, monkeypatch):
         assert last() != trained(fold) == last()
         assert put_aside(fold) == fold.with_name(f"round_{number}_fold_0") and not fold.exists()
     fold.mkdir()
-    with pytest.raises(UserError, match="has not ended: add --continue, or delete that folder"):
-        check_ended(fold)
+    for name in ("checkpoint_latest.pth", "checkpoint_final.pth"):  # the validation comes after both
+        (fold / name).touch()
+        with pytest.raises(UserError, match="has not ended, or was not validated: add --continue, or delete"):
+            check_ended(fold)

@@ -1,6 +1,8 @@
 """The trainer reads its settings beside its checkpoints, and starts from all of the weights."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,7 +48,9 @@ def begun(plans, tmp_path):
     content = promptable_checkpoint(tmp_path / "a.pth")
     network = content["init_args"]["prompted"]["network"]
     settings = Finetuning(
-        str(tmp_path / "a.pth"), sha256_of(tmp_path / "a.pth"), "a_trainer", network, 2e-5, 1e-5, epochs=6
+        *(str(tmp_path / "a.pth"), sha256_of(tmp_path / "a.pth"), "a_trainer", network, 2e-5, 1e-5),
+        epochs=6,
+        cases=["new_1", "new_2"],
     )
     settings.write(fold_folder("SAM2_PromptTrainer_finetune", plans, CONFIGURATION, 0))
     return content, settings
@@ -74,6 +78,31 @@ def test_rates_epochs_and_all_weights(plans, begun):
     assert {id(p) for p in optimizer.param_groups[1]["params"]} == encoder
     schedule.step(5)
     assert optimizer.param_groups[0]["lr"] < 0.5 * 2e-5  # it falls within these epochs
+
+
+def test_its_cases_are_trained_on_and_no_other_training_is_told(plans, begun, tmp_path):
+    folds = [{"train": ["a", "new_1"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]
+    trainer = make_trainer(plans)
+    into = Path(trainer.preprocessed_dataset_folder)
+    into.mkdir(parents=True)
+    for case in ("a", "b", "new_1", "new_2", "new_3"):
+        (into / f"{case}.b2nd").touch()
+    splits = into.parent / "splits_final.json"
+    splits.write_text(json.dumps(folds))
+    assert trainer.do_split() == (["a", "new_1", "new_2"], ["b"])
+    assert json.loads(splits.read_text()) == folds
+    splits.write_text(json.dumps([{"train": ["a"], "val": ["b", "new_2"]}]))
+    with pytest.raises(UserError, match="fold 0 validates against new_2, which this fine-tuning trains on"):
+        trainer.do_split()
+
+
+@pytest.mark.parametrize("text", ['{"checkpoint": ""', "[]", '{"sha256": "", "more": 1}'])
+def test_damaged_settings(plans, text):
+    folder = fold_folder("SAM2_PromptTrainer_finetune", plans, CONFIGURATION, 0)
+    folder.mkdir(parents=True)
+    (folder / "finetune.json").write_text(text)
+    with pytest.raises(UserError, match="finetune.json is no.*delete its folder and begin again"):
+        make_trainer(plans)
 
 
 def test_official_weights(plans, begun, tmp_path):
