@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
@@ -56,22 +56,28 @@ def separated(folds: Folds, groups: dict[str, list[str]]) -> list[str]:
     return sorted(apart)
 
 
-def grouped_folds(groups: dict[str, list[str]], folds: int = 5) -> Folds:
+def grouped_folds(groups: dict[str, list[str]], folds: int = 5, only_trained_on: Collection[str] = ()) -> Folds:
     """nnU-Net's own seeded split, made over subjects instead of cases.
 
     Args:
         groups: cases by subject.
         folds: how many.
+        only_trained_on: cases that are in no validation part, and in every training part but those of folds that
+            validate another case of the same subject.
 
     Raises:
         UserError: there are fewer subjects than folds.
     """
-    if not 2 <= folds <= len(groups):
+    others = {subject: [case for case in cases if case not in only_trained_on] for subject, cases in groups.items()}
+    subjects = sorted(subject for subject, cases in others.items() if cases)
+    if not 2 <= folds <= len(subjects):
         raise UserError(
-            f"{folds} folds cannot be made of {len(groups)} subjects: expected 2 to {len(groups)}; change --folds or "
-            "--group-by."
+            f"{folds} folds cannot be made of {len(subjects)} subjects: expected 2 to {len(subjects)}; change --folds "
+            "or --group-by."
         )
-    splits = generate_crossval_split(sorted(groups), n_splits=folds)
-    return [
-        {part: sorted(case for s in split[part] for case in groups[s]) for part in ("train", "val")} for split in splits
-    ]
+    made = []
+    for split in generate_crossval_split(subjects, n_splits=folds):
+        validated = set(split["val"])
+        train = [case for subject, cases in groups.items() if subject not in validated for case in cases]
+        made.append({"train": sorted(train), "val": sorted(case for s in validated for case in others[s])})
+    return made

@@ -6,6 +6,9 @@
 nnU-Net's own folds are drawn over cases: if a subject has several, some are trained on while others are validated
 on, and the Dice is too good. Says how many subjects an existing file separates. An existing file is replaced only
 with --force, and kept beside as splits_final.before.json: models that were trained on its folds no longer match.
+
+Cases that `sam2_3dmed loop take` has put into the dataset are trained on in every fold that validates no other case of
+their subject, and never validated against: their masks began as a machine's.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.files import read_json, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,18 +37,23 @@ def run(args: argparse.Namespace) -> None:
 
     dataset = dataset_name(args.dataset)
     ending = load_dataset_json(dataset)["file_ending"]
-    cases = [path.name.removesuffix(ending) for path in truth_folder(dataset).glob(f"*{ending}")]
+    cases = [path.name.removesuffix(ending) for path in truth_folder(dataset).glob(f"[!.]*{ending}")]
     groups = group_cases(cases, args.group_by)
     print(f"{dataset}: {len(cases)} cases of {len(groups)} subjects")
+    recorded = _recorded(dataset, cases)
 
     file = nnunet_folder("nnUNet_preprocessed") / dataset / "splits_final.json"
     if file.is_file():
-        apart = separated(json.loads(file.read_text()), groups)
+        known = read_json(file)
+        apart = separated(known, groups)
         print(
             f"WARNING: {file} separates {len(apart)} subjects, for example {apart[0]} ({', '.join(groups[apart[0]])})."
             if apart
             else f"{file} keeps every subject in one fold."
         )
+        inside = sorted(recorded & {case for fold in known for case in fold["val"]})
+        if inside:
+            print(f"WARNING: {file} validates against {len(inside)} cases from rounds, for example {inside[0]}.")
     elif args.check:
         raise UserError(f"there is no {file} to look at: leave --check out to write it.")
     if args.check:
@@ -54,12 +63,33 @@ def run(args: argparse.Namespace) -> None:
             f"{file} exists already: add --force to replace it (models trained on its folds no longer match), or "
             "--check to only look at it."
         )
-    folds = grouped_folds(groups, args.folds)
+    folds = grouped_folds(groups, args.folds, recorded)
     if file.is_file():
         os.replace(file, _before(file))
     write_text(file, json.dumps(folds, indent=4))
     sizes = ", ".join(str(len(fold["val"])) for fold in folds)
     print(f"wrote {file}: {len(folds)} folds with {sizes} validation cases")
+
+
+def _recorded(dataset: str, cases: Sequence[str]) -> set[str]:
+    """Those of the preprocessed cases that came from rounds; says how many there are."""
+    from nnunetv2_sam2_3dmed.loop.record import FILE, read_record
+
+    raw = os.environ.get("nnUNet_raw")
+    if not raw:
+        print(f"nnUNet_raw is not set: cases from rounds, which {FILE} lists there, are not told from others.")
+        return set()
+    record = read_record(Path(raw) / dataset)
+    inside = set(record) & set(cases)
+    if inside:
+        print(
+            f"{len(inside)} cases are from rounds and only trained on; each configuration that trains on them must "
+            "have preprocessed them (nnUNetv2_preprocess)."
+        )
+    if len(inside) < len(record):
+        left = len(record) - len(inside)
+        print(f"{left} cases of {FILE} are left out, as they are not preprocessed: run nnUNetv2_preprocess first.")
+    return inside
 
 
 def _before(file: Path) -> Path:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.loop.record import Annotation, write_record
 
 DATASET = "Dataset304_Pairs"
 
@@ -45,3 +46,23 @@ def test_an_existing_file_is_looked_at_and_replaced_only_by_force(folder, capsys
     assert json.loads((folder / "splits_final.before.json").read_text()) == old
     assert main(["splits", "-d", "304", "--group-by", "pairs", "--check"]) == 0
     assert "keeps every subject in one fold" in capsys.readouterr().out
+
+
+def test_cases_from_rounds_are_never_validated_against(folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    # case_10 is of the same subject as case_09, case_11 and case_12 of none of the experts', case_20 of none at all
+    recorded = ("case_10", "case_11", "case_12", "case_20")
+    write_record(tmp_path / "raw" / DATASET, {case: Annotation(case, "machine", *[""] * 9) for case in recorded})
+    for case in recorded[:3]:
+        (folder / "gt_segmentations" / f"{case}.nii.gz").touch()
+    drawn = [{"train": ["case_01"], "val": ["case_02", "case_11"]}]
+    (folder / "splits_final.json").write_text(json.dumps(drawn))
+    assert main(["splits", "-d", "304", "--group-by", "pairs", "--force"]) == 0
+    said = capsys.readouterr().out
+    assert "validates against 1 cases from rounds, for example case_11" in said
+    assert "3 cases are from rounds and only trained on" in said and "1 cases of annotations.csv are left out" in said
+    folds = json.loads((folder / "splits_final.json").read_text())
+    assert sorted(case for fold in folds for case in fold["val"]) == [f"case_{number:02d}" for number in range(1, 10)]
+    for fold in folds:
+        assert {"case_11", "case_12"} <= set(fold["train"])
+        assert ("case_10" in fold["train"]) == ("case_09" in fold["train"])
