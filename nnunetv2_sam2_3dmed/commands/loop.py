@@ -13,10 +13,13 @@ again goes on with the cases that are missing. The CSV is that of `sam2_3dmed se
 
 take puts images and masks into imagesTr and labelsTr. A mask in the folder --corrected that differs from the machine's
 in any voxel is taken as corrected; one that does not only if its case is named with --confirmed, or if its disagreement
-is at most --accept-below. annotations.csv in the dataset's folder says of each: machine, confirmed or corrected.
+is at most --accept-below, and with --partial if some labels had no prompt. annotations.csv in the dataset's folder says
+of each: machine, confirmed or corrected. A corrected label is replaced only with --replace; one that was edited in
+labelsTr is not.
 
-finetune preprocesses what is new, adds it to the training cases of every fold, never to those that are validated
-against, and trains with nnU-Net from the last checkpoint, at half the learning rate of the trainer that made it.
+finetune preprocesses what is new, trains on it beside the fold's training cases, never validates against it, and starts
+nnU-Net from the last checkpoint, at half the learning rate of the trainer that made it. splits_final.json stays as it
+is; `sam2_3dmed splits --force` adds the cases for other trainers.
 """
 
 from __future__ import annotations
@@ -75,6 +78,12 @@ def _add_take(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-below", type=float, metavar="X", help="take masks with a disagreement of at most X unseen"
     )
+    parser.add_argument(
+        "--partial", action="store_true", help="labels that had no prompt in a case are not in its image"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="corrected masks replace those that were corrected before"
+    )
     parser.add_argument("--annotator", default="", metavar="NAME", help="who corrected and confirmed, for the record")
 
 
@@ -89,6 +98,11 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
         "--model",
         help="checkpoint to start from (default: that of the last fine-tuning of this fold, else of its "
         "SAM2_PromptTrainer, else MedSAM2's)",
+    )
+    parser.add_argument(
+        "--seen-validation",
+        action="store_true",
+        help="start even from a model that was trained on validation cases of this fold",
     )
     parser.add_argument(
         "--epochs",
@@ -120,6 +134,7 @@ def _rank(args: argparse.Namespace) -> None:
         cases = cases_of_predictions(args.predictions, args.images, dataset)
     check_new(cases, dataset, Round.read(args.output).cases if (args.output / FILE).is_file() else ())
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
+    axis = session.learned_axis if args.axis is None else args.axis
     model = model_file(args.model).resolve()
     made_by = {
         "dataset": dataset.name,
@@ -130,10 +145,9 @@ def _rank(args: argparse.Namespace) -> None:
         "window": args.window,
     }
     into = Round.begin(args.output, made_by)
-    left = [case for case in cases if not is_done(case, into)]
+    left = [case for case in cases if not is_done(case, into, axis)]
     if len(left) < len(cases):
         print(f"{len(cases) - len(left)} of {len(cases)} cases are done already", file=sys.stderr)
-    axis = session.learned_axis if args.axis is None else args.axis
     ranking = Ranking(session, dataset.objects, axis, window, not args.no_preview)
     failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
     if into.cases:
@@ -146,15 +160,18 @@ def _take(args: argparse.Namespace) -> None:
     if args.accept_below is not None and not 0 <= args.accept_below <= 1:
         raise UserError(f"--accept-below is {args.accept_below:g}, but a disagreement is 0 to 1.")
 
+    from nnunetv2_sam2_3dmed.loop.choosing import Judgement, choose
     from nnunetv2_sam2_3dmed.loop.raw_dataset import open_dataset
-    from nnunetv2_sam2_3dmed.loop.record import FILE, SOURCES
+    from nnunetv2_sam2_3dmed.loop.record import FILE, SOURCES, locked
     from nnunetv2_sam2_3dmed.loop.rounds import Round
-    from nnunetv2_sam2_3dmed.loop.taking import Judgement, choose, take
+    from nnunetv2_sam2_3dmed.loop.taking import take
 
     dataset = open_dataset(args.dataset)
     done = Round.read(args.output)
-    chosen = choose(dataset, done, Judgement(args.corrected, args.confirmed, args.accept_below, args.annotator))
-    take(dataset, chosen)
+    judgement = Judgement(args.corrected, args.confirmed, args.accept_below, args.annotator, args.partial, args.replace)
+    with locked(dataset.folder):  # two annotators at once would lose each other's lines
+        chosen = choose(dataset, done, judgement)
+        take(dataset, chosen)
     count = {source: sum(taken.annotation.source == source for taken in chosen) for source in SOURCES}
     said = ", ".join(f"{number} {source}" for source, number in count.items())
     print(f"took {len(chosen)} of {len(done.cases)} cases ({said}); {dataset.folder / FILE} says which")
@@ -181,7 +198,11 @@ def _finetune(args: argparse.Namespace) -> None:
         point = run.begun()
     else:
         point = run.prepare(
-            args.model, args.epochs or EPOCHS, args.processes, lambda line: print(line, file=sys.stderr)
+            args.model,
+            args.epochs or EPOCHS,
+            args.processes,
+            lambda line: print(line, file=sys.stderr),
+            args.seen_validation,
         )
     print(
         f"fine-tuning {point.checkpoint} ({point.trained_by}) for {point.epochs} epochs at {point.peak_lr:g}"

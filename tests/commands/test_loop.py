@@ -8,7 +8,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.loop.raw_dataset import open_dataset
-from nnunetv2_sam2_3dmed.loop.record import read_record
+from nnunetv2_sam2_3dmed.loop.record import read_record, voxels_sha256
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from tests.interactive.reference import SIZE, random_weights
 from tests.loop.conftest import make_folders, make_images, read, write
@@ -50,6 +50,16 @@ def test_rank_and_take(folders, capsys):
     row = read_record(dataset.folder)["new_1"]
     assert (row.source, row.round, row.annotator) == ("corrected", "round_1", "Ada")
     assert (row.model, row.model_sha256) == (str(folders / "model.pt"), content["model_sha256"])
+
+    assert row.round_id == content["id"] and row.label_sha256 == voxels_sha256(corrected)
+    corrected[0] = 4
+    write(folders / "corrected" / "new_1.nii.gz", corrected)
+    again = ("take", "-o", "round_1", "--corrected", "corrected")
+    assert loop(*again) == 2 and "add --replace" in capsys.readouterr().err
+    assert loop(*again, "--replace") == 0 and (read(dataset.label("new_1"))[0] == 4).all()
+    partial = ("take", "-o", "round_1", "--confirmed", "new_2")
+    assert loop(*partial) == 2 and "new_2 had no prompt for organ" in capsys.readouterr().err
+    assert loop(*partial, "--partial") == 0 and dataset.has("new_2")
 
     # the rest of the round can still be ranked and taken; another image size is another round
     assert loop(*rank, "--device", "cpu", "--precision", "float32", "--no-preview") == 0

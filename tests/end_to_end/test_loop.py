@@ -50,10 +50,12 @@ def test_a_round(ranked):
     mask[1:6, 6:22, 6:20] = 1
     mask[2:4, 10:16, 10:15] = 2
     write_volume(mask, root / "corrected" / "new_1.nii.gz")
-    said = ranked.run(
+    take = (
         *("sam2_3dmed", "loop", "take", "-d", "301", "-o", "round_1", "--corrected", "corrected"),
         *("--confirmed", "new_2", "--annotator", "Ada"),
     )
+    assert "new_2 had no prompt for inner" in ranked.run(*take, status=2)
+    said = ranked.run(*take, "--partial")
     assert "took 2 of 3 cases (0 machine, 1 confirmed, 1 corrected)" in said
     raw, done = root / "nnUNet_raw" / DATASET, root / "nnUNet_preprocessed" / DATASET
     record = list(csv.DictReader((raw / "annotations.csv").read_text().splitlines()))
@@ -72,10 +74,9 @@ def test_a_round(ranked):
         truth = read_volume(done / "gt_segmentations" / f"{case}.nii.gz")
         np.testing.assert_array_equal(truth, read_volume(raw / "labelsTr" / f"{case}.nii.gz"))
     for fold in json.loads((done / "splits_final.json").read_text()):
-        assert {"new_1", "new_2"} <= set(fold["train"]) and not {"new_1", "new_2"} & set(fold["val"])
-        assert len(fold["val"]) == 2
+        assert not {"new_1", "new_2"} & {*fold["train"], *fold["val"]} and len(fold["val"]) == 2
     assert json.loads((done / "dataset.json").read_text())["numTraining"] == 12
-    assert "has not ended: add --continue" in ranked.run(*FINETUNE, status=2)
+    assert "has not ended, or was not validated: add --continue" in ranked.run(*FINETUNE, status=2)
 
     ranked.run(*FINETUNE, "--continue")
     fold = ranked.results(DATASET, "TinyTrainer_finetune", "3d_slices8") / "fold_0"
@@ -83,7 +84,8 @@ def test_a_round(ranked):
     assert f"all weights from {(root / 'model.pth').resolve()} (SAM2_PromptTrainer_noPretrain)" in log
     assert "learning rate 0.0002, 2 epochs" in log and log.count("Current learning rate") == 2
     trained = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
-    assert trained["init_args"]["finetuned"]["peak_lr"] == 2e-4 and trained["current_epoch"] == 2
+    assert trained["init_args"]["finetuned"]["peak_lr"] == 2e-4
+    assert trained["init_args"]["finetuned"]["cases"] == ["new_1", "new_2"] and trained["current_epoch"] == 2
     network = trained["init_args"][PROMPTED]["network"]
     assert (network["dropout"], network["fitted_windows"], network["image_size"]) == (0.0, True, 64)
     assert sorted(os.listdir(fold / "validation")) == sorted(
