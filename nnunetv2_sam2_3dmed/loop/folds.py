@@ -23,11 +23,16 @@ def experts_folds(file: Path, cases: Sequence[str], new: Collection[str]) -> Fol
         new: those of them that came from rounds.
 
     Raises:
-        UserError: there are too few others to draw folds of, or a new case is validated against: a mask that began as a
-            machine's favours that machine, and others like it, even where somebody has corrected it.
+        UserError: the file holds no folds, there are too few others to draw any of, or a new case is validated against:
+            a mask that began as a machine's favours that machine, and others like it, even where somebody has corrected
+            it.
     """
     if file.is_file():
         folds: Folds = read_json(file)
+        if not isinstance(folds, list) or not all(
+            isinstance(fold, dict) and {"train", "val"} <= set(fold) for fold in folds
+        ):
+            raise UserError(f"{file} is no list of folds with train and val: let nnU-Net write it again.")
         _check_validation(file, folds, new)
         return folds
     others = sorted(set(cases) - set(new))

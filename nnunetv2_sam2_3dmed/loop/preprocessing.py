@@ -45,7 +45,7 @@ def check_experts(into: Path, cases: Sequence[str]) -> None:
         for ending in FILES:
             if not (into / f"{case}{ending}").is_file():
                 raise UserError(
-                    f"there is no {into / f'{case}{ending}'}, but splits_final.json has the case {case}: run "
+                    f"there is no {into / f'{case}{ending}'}, but the fold has the case {case}: run "
                     "`nnUNetv2_preprocess` for this configuration."
                 )
 

@@ -268,7 +268,7 @@ def unknown_trainer(run, folders):
         (label_edited, "new_1.nii.gz is not the label that annotations.csv records"),
         (image_of_another_size, "new_1 cannot be prompted"),
         (expert_of_another_size, "expert_01 cannot be prompted"),
-        (expert_not_preprocessed, "expert_02.pkl, but splits_final.json has the case expert_02"),
+        (expert_not_preprocessed, "expert_02.pkl, but the fold has the case expert_02"),
         (older_nnunet, "holds .npz files of an older nnU-Net"),
         (no_plans, "run `nnUNetv2_plan_and_preprocess"),
         (other_slices, "use the configuration `3d_slices8`"),

@@ -18,6 +18,10 @@ def test_folds_that_there_are_stay_as_they_are(tmp_path):
     assert experts_folds(file, ["a", "b", "c", "n1", "n2"], ["n1", "n2"]) == FOLDS
     with pytest.raises(UserError, match="fold 1 in .* validates against c.*splits -d Dataset301_Tiny"):
         experts_folds(file, [], ["n1", "c"])
+    for text in ('[{"train": []}]', "{}", "[1]"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="is no list of folds"):
+            experts_folds(file, [], ["n1"])
 
 
 def test_folds_that_there_are_not_are_those_of_nnunet_over_the_experts(tmp_path):
