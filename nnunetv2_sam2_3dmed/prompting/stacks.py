@@ -31,6 +31,8 @@ class PromptMix(NamedTuple):
         corrected: share of boxes and clicks that are followed by clicks on errors.
         corrections: at most.
         objects: of a stack at most, as SAM 2's of a video: what differs between them is the prompt alone.
+        images: share of batches in which every slice is a stack of its own. SAM 2 learned prompts on images before it
+            learned to carry masks on; in a stack of eight, one slice of eight is prompted.
     """
 
     box: float = 0.5
@@ -38,6 +40,7 @@ class PromptMix(NamedTuple):
     corrected: float = 0.5
     corrections: int = 3
     objects: int = 3
+    images: float = 0.0
 
 
 class Stacks(NamedTuple):
@@ -109,11 +112,20 @@ class StackMaker:
         return stack.permute(0, *order).flip([k + 1 for k, flip in enumerate(view.flips) if flip])
 
 
+def single_slices(stacks: Stacks) -> Stacks:
+    """Every slice that is not padding as a stack of its own."""
+    grey, real = stacks.grey[stacks.real], stacks.real[stacks.real]
+    masks, counted = stacks.masks.transpose(1, 2)[stacks.real], stacks.counted[stacks.real]
+    return Stacks(grey[:, None], masks[:, :, None], counted[:, None], real[:, None])
+
+
 def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.random.Generator) -> Objects | None:
     """Some objects of each stack, each prompted on a slice that is drawn; None where there are none.
 
     The kind of prompt is drawn for the batch, because SAM 2 answers one click with three masks and all else with one.
     """
+    if rng.uniform() < mix.images:
+        stacks = single_slices(stacks)
     chosen = []
     for stack, present in enumerate(_present(stacks)):
         classes = np.flatnonzero(present.any(axis=1))

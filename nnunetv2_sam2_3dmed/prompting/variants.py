@@ -15,7 +15,8 @@ class SAM2_PromptTrainer_noPretrain(SAM2_PromptTrainer):
 
     Binary cross entropy and Dice loss, as there, instead of 20 times the focal loss, which learns more slowly.
 
-    More of the prompts are masks (two of five), from which memory learns before boxes and clicks are answered well.
+    In every other batch each slice is prompted by itself, as SAM 2 was first trained on images. In the others more of
+    the prompts are masks (two of five), from which memory learns before boxes and clicks are answered well.
 
     Stacks are rotated and sheared in three of ten cases instead of always, as ``SAM2_3dMedTrainer_fromScratch`` does.
     """
@@ -26,7 +27,7 @@ class SAM2_PromptTrainer_noPretrain(SAM2_PromptTrainer):
     trunk_lr = None
     warmup_share = 0.02
     affine_probability = 0.3
-    mix = PromptMix(box=0.4, click=0.2)
+    mix = PromptMix(box=0.4, click=0.2, images=0.5)
 
     def _build_loss(self) -> PromptLoss:  # type: ignore[override]
         return PromptLoss(entropy_loss, 1.0)

@@ -12,6 +12,7 @@ from nnunetv2_sam2_3dmed.prompting.stacks import (
     Stacks,
     objects_to_train,
     objects_to_validate,
+    single_slices,
 )
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL, TargetMaker
 
@@ -134,3 +135,13 @@ def test_up_to_three_objects_of_a_stack_are_prompted():
         assert objects.prompts.stacks.tolist() == [0, 0, 0, 1]
         assert len(set(objects.classes[:3])) == 3 and objects.classes[3] == 3
     assert {number for objects in drawn for number in objects.classes[:3]} == {0, 1, 2, 3, 4}
+
+
+def test_slices_by_themselves(stacks):
+    alone = single_slices(stacks)
+    assert alone.grey.shape == (7, 1, 24, 20) and alone.real.all()  # one of eight is padding
+    assert torch.equal(alone.grey[5, 0], stacks.grey[1, 1]) and torch.equal(alone.masks[5, 1, 0], stacks.masks[1, 1, 1])
+    objects = objects_to_train(stacks, 64, PromptMix(box=0.0, click=0.0, images=1.0), np.random.default_rng(0))
+    # the first object is on slices 0 to 2 of the first stack, the second on 1 and 2 of the second; masks become boxes
+    assert objects.prompts.stacks.tolist() == [0, 1, 2, 5, 6] and objects.classes == [0, 0, 0, 1, 1]
+    assert objects.prompts.slices.tolist() == [0] * 5 and objects.prompts.labels.tolist() == [[2, 3]] * 5
