@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation, Memory
 from nnunetv2_sam2_3dmed.network.precision import autocast
-from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, build_sam2_base
+from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
 from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder, SliceFeatures
 from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
@@ -115,7 +115,7 @@ class SAM2_3dMed(nn.Module):
         self.precision = precision
         self.num_slices = num_slices
 
-        sam2 = build_sam2_base(backbone, image_size, num_memories, dropout)
+        sam2: SAM2Base = build_sam2_base(backbone, image_size, num_memories, dropout)
         adapter = InputAdapter(input_channels, image_size, (low, high))
         channels = sam2.hidden_dim
         self.slice_cache = SliceCache()

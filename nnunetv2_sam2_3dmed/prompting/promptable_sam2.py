@@ -108,6 +108,7 @@ class PromptableSAM2(SAM2Base):
 
     precision: str = "auto"
     shown_as: Any = None
+    pred_obj_scores: bool
 
     def forward(self, prompts: StackPrompts) -> list[Answer]:  # type: ignore[override]
         """All answers, in the order in which they were given: the prompted slices, corrections, and the others.
@@ -139,7 +140,9 @@ class PromptableSAM2(SAM2Base):
         objects = torch.arange(len(rows), device=rows.device)
         answers: list[Answer] = []
         for turn in range(prompts.corrections + 1):
-            given = None if points is None else {"point_coords": points, "point_labels": labels}
+            given = None
+            if points is not None and labels is not None:
+                given = {"point_coords": points, "point_labels": labels}
             heads = self._heads(encoded, rows, 0, True, given, prompts.masks, {}, {}, previous)
             if prompts.masks is None:
                 answers.append(self._as_answer(heads, objects, prompts.slices))

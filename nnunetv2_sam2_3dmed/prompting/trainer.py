@@ -57,6 +57,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     """
 
     network: Any
+    loss: Any
 
     required_slices = 8
     peak_lr = 5e-5
