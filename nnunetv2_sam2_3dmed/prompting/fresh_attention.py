@@ -8,15 +8,18 @@ from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 
 # on a grid of 6 x 6 places, the own place then gets about ten (prompts) and twenty times (memories) the mean attention
 _PROMPT_GAIN = 2.0
+_TOKEN_GAIN = 4.0
 _MEMORY_BIAS = 3.0
 _MEMORY_GAIN = 2.0  # what is remembered is then about as large as the slice's own features
 
 
 @torch.no_grad()
 def attend_to_places(sam2: SAM2Base) -> None:
-    """Lets a prompt look at its place in the image, the image at prompts nearby, and a slice at its place in memories.
+    """Lets a prompt look at itself and at its place in the image, the image at prompts nearby, and a slice at its place
+    in memories.
 
-    What is near then is alike from the first step on; between unrelated random projections it takes long to learn.
+    What is near then is alike from the first step on; between unrelated random projections it takes long to learn
+    (``benchmarks/prompt_learning.py``).
 
     Args:
         sam2: freshly initialised; changed in place.
@@ -24,6 +27,9 @@ def attend_to_places(sam2: SAM2Base) -> None:
     transformer = sam2.sam_mask_decoder.transformer
     crossing = [transformer.final_attn_token_to_image]
     for layer in transformer.layers:
+        # the first layer replaces tokens by what they look at: all alike, the mean of all would lose the prompt
+        layer.self_attn.q_proj.weight.mul_(_TOKEN_GAIN**0.5)
+        layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
         crossing += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
     for attention in crossing:
         # prompts and places are encoded by the same sines: projected alike, they stay alike

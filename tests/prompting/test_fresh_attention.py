@@ -1,4 +1,4 @@
-"""From the first step on, a click is about its place, and a place about the same one in memories."""
+"""From the first step on, a click is about itself and its place, and a place about the same one in memories."""
 
 import pytest
 import torch
@@ -35,6 +35,17 @@ def clicks_at_their_place(sam2) -> float:
     return share(attention, queries, keys, torch.arange(GRID * GRID))
 
 
+def tokens_at_themselves(sam2) -> float:
+    """Of as many tokens as there are places."""
+    attention = sam2.sam_mask_decoder.transformer.layers[0].self_attn
+    tokens = torch.randn(1, GRID * GRID, 256)
+    queries, keys = (
+        attention._separate_heads(project(tokens), attention.num_heads)[0]
+        for project in (attention.q_proj, attention.k_proj)
+    )
+    return share(attention, queries.transpose(0, 1)[:, :, None], keys, torch.arange(GRID * GRID))
+
+
 def slices_at_their_place(sam2) -> float:
     attention = sam2.memory_attention.layers[0].cross_attn_image
     queries = attention.q_proj(torch.randn(1, 1, GRID * GRID, 256))
@@ -43,7 +54,9 @@ def slices_at_their_place(sam2) -> float:
     return share(attention, queries[0, 0][:, None, None], keys[0], torch.arange(GRID * GRID))
 
 
-@pytest.mark.parametrize("looks, times", [(clicks_at_their_place, 5), (slices_at_their_place, 10)])
+@pytest.mark.parametrize(
+    "looks, times", [(clicks_at_their_place, 5), (tokens_at_themselves, 20), (slices_at_their_place, 10)]
+)
 @torch.no_grad()
 def test_the_own_place_stands_out_as_it_did_not_before(sam2, looks, times):
     assert looks(sam2) < 1.5 * MEAN
