@@ -49,8 +49,7 @@ def validate_with_boxes(trainer: SAM2_PromptTrainer, cases: Sequence[RawCase]) -
             index = middle_slice(truth)
             if not prompted.box(number, index, bounding_box(truth[index])):
                 trainer.print_to_log_file(f"{case.name}: object {number} was not seen in its box")
-        if session.prompts:
-            session.propagate(axis=trainer.shown_as.axis)
+            prompted.propagate(number)
         file = folder / f"{case.name}{trainer.dataset_json['file_ending']}"
         write_segmentation(file, prompted.label_map(values), prompted.image)
         if trainer.is_ddp and done <= len(cases) // processes:
