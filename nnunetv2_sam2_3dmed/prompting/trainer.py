@@ -190,8 +190,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         terms.total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         self.optimizer.step()
-        values = {"loss": terms.total, **{name: getattr(terms, name) for name in self.loss_terms()}}
-        return {name: value.detach().cpu().numpy() for name, value in values.items()}
+        return self.numbers_of(terms)
 
     def validation_step(self, batch: dict) -> dict:
         """The pseudo Dice is that of all objects of the stacks, each with the true box on its middle slice."""

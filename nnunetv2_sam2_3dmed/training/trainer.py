@@ -273,8 +273,12 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         terms.total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         self.optimizer.step()
+        return self.numbers_of(terms)
+
+    def numbers_of(self, terms) -> dict:
+        """The total and the terms of a loss, as nnU-Net collects them."""
         values = {"loss": terms.total, **{name: getattr(terms, name) for name in self.loss_terms()}}
-        # the only place in a step that waits for the device
+        # one wait for the device for all
         numbers = torch.stack([value.detach() for value in values.values()]).cpu().numpy()
         return dict(zip(values, numbers, strict=True))
 
