@@ -85,8 +85,11 @@ def test_without_several_candidates_there_is_one_of_everything(stacks):
     assert {answer.candidates.shape[1] for answer in network(click)} == {1}
 
 
-def test_the_engine_gives_the_same_logits(lively_network):
+def test_the_engine_gives_the_same_logits(lively_network, monkeypatch):
     """As many slices as a volume needs for SAM 2 to scale the distances of pointers as it does for any larger one."""
+    # Both keep memories in bfloat16, which makes a hundredfold of the order in which float32 is summed, differently on
+    # each machine. Kept as they are, what is left is float32's own rounding.
+    monkeypatch.setattr(torch, "bfloat16", torch.float32)
     session = InteractiveSession(lively_network, "cpu", "float32")
     session.set_image(volume_from_array(phantom((16, 40, 48)), (1, 1, 1)))
     grey = np.stack([session.slice_as_seen(0, index) for index in range(16)])
@@ -106,7 +109,7 @@ def test_the_engine_gives_the_same_logits(lively_network):
     }
     assert sorted(seen) == list(range(16))
     for index, logits in seen.items():
-        assert np.abs(session.predict_slice(1, 0, index).logits - logits).max() < 1e-3
+        assert np.abs(session.predict_slice(1, 0, index).logits - logits).max() < 1e-4
     assert 0.02 < np.mean([logits > 0 for logits in seen.values()]) < 0.98
     assert max(np.abs(seen[0] - seen[15]).max(), np.abs(seen[3] - seen[9]).max()) > 0.1
 
