@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from nnunetv2_sam2_3dmed.interactive.memory import Track
+from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
 from nnunetv2_sam2_3dmed.interactive.volumes import Volume
 
 # logits of a mask that was drawn, as SAM 2 has them
 DRAWN = 10.0
-
-
-def at_slice_size(logits: torch.Tensor, shape: tuple[int, int]) -> np.ndarray:
-    """Logits (1, 1, S/4, S/4) -> (rows, columns), float32, as SAM 2's predictors enlarge them."""
-    if logits.shape[-2:] != shape:
-        logits = F.interpolate(logits.float(), size=shape, mode="bilinear", align_corners=False)
-    return logits[0, 0].float().cpu().numpy()
 
 
 def drawn_mask(track: Track, index: int) -> np.ndarray | None:
@@ -39,7 +31,7 @@ def slice_logits(track: Track, index: int, shape: tuple[int, int]) -> np.ndarray
     drawn = drawn_mask(track, index)
     if drawn is not None:
         return np.where(drawn, np.float32(DRAWN), np.float32(-DRAWN))
-    return at_slice_size(output.logits, shape)
+    return logits_at(output.logits, shape)[0, 0].cpu().numpy()
 
 
 def volume_logits(tracks: Mapping[int, Track], volume: Volume) -> np.ndarray:

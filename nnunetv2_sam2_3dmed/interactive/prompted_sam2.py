@@ -8,18 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from nnunetv2_sam2_3dmed.interactive.memory import SliceOutput
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
+from nnunetv2_sam2_3dmed.interactive.resizing import LARGEST_LOGIT, as_images, at_image_size, logits_at
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
-from nnunetv2_sam2_3dmed.network.slice_encoder import IMAGENET_MEAN, IMAGENET_STD
-
-# as SAM2VideoPredictor clamps the mask of before that it gives along with new points
-_LARGEST_LOGIT = 32.0
 
 # memories by slice, as ``track_step`` reads them
 Memories = Mapping[int, SliceOutput]
@@ -47,8 +43,6 @@ class PromptedSAM2:
         # the same for all slices
         self._position: torch.Tensor | None = None
         self._memory_position: torch.Tensor | None = None
-        self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-        self._std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
         with self.running():
             pass  # a precision that there is not is found now
 
@@ -68,12 +62,8 @@ class PromptedSAM2:
 
     def image(self, grey: np.ndarray) -> torch.Tensor:
         """Grey levels (rows, columns), uint8 -> what the encoder expects, (1, 3, S, S)."""
-        plane = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device).float()[None, None] / 255
-        size = (self.image_size, self.image_size)
-        if plane.shape[-2:] != size:
-            # antialias: as SAM2ImagePredictor makes images smaller
-            plane = F.interpolate(plane, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return (plane - self._mean) / self._std
+        plane = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device).float() / 255
+        return as_images(plane[None], self.image_size)
 
     def encode(self, grey: np.ndarray) -> LevelFeatures:
         """All that is computed of a slice (rows, columns) whatever the prompts: three levels, (1, channels, h, w)."""
@@ -113,7 +103,8 @@ class PromptedSAM2:
         points: dict[str, torch.Tensor] | None = None
         mask: torch.Tensor | None = None
         if prompt.mask is not None:
-            mask = self._mask(prompt.mask)
+            drawn = torch.from_numpy(np.ascontiguousarray(prompt.mask)).to(self.device)
+            mask = at_image_size(drawn[None], self.image_size)
         else:
             xy, labels = prompt.for_sam2()
             scale = torch.tensor([shape[1], shape[0]], dtype=torch.float32)
@@ -123,7 +114,7 @@ class PromptedSAM2:
                 "point_labels": torch.tensor(labels, dtype=torch.int32)[None].to(self.device),
             }
             if previous is not None:
-                previous = previous.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
+                previous = previous.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         with self.running():
             return self._step(
                 features,
@@ -169,15 +160,6 @@ class PromptedSAM2:
         with self.running():
             return self._remember(features, output, prompted=True)
 
-    def _mask(self, mask: np.ndarray) -> torch.Tensor:
-        """(rows, columns) -> (1, 1, S, S), as ``SAM2VideoPredictor.add_new_mask`` makes it."""
-        drawn = torch.from_numpy(np.ascontiguousarray(mask)).to(self.device).float()[None, None]
-        size = (self.image_size, self.image_size)
-        if drawn.shape[-2:] == size:
-            return drawn
-        resized = F.interpolate(drawn, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return (resized >= 0.5).float()
-
     def _flat(self, features: LevelFeatures, count: int) -> list[torch.Tensor]:
         """Levels (1, C, h, w) -> (h w, count, C)."""
         return [level.expand(count, -1, -1, -1).flatten(2).permute(2, 0, 1) for level in features]
@@ -196,7 +178,7 @@ class PromptedSAM2:
 
     def _remember(self, features: LevelFeatures, output: SliceOutput, prompted: bool) -> SliceOutput:
         size = (self.image_size, self.image_size)
-        large = F.interpolate(output.logits, size=size, mode="bilinear", align_corners=False)
+        large = logits_at(output.logits, size)
         memory, position = self.model._encode_new_memory(
             current_vision_feats=self._flat(features, len(output.logits)),
             feat_sizes=self.feature_sizes,

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from nnunetv2_sam2_3dmed.interactive.resizing import at_image_size
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
-from nnunetv2_sam2_3dmed.prompting.stacks import Objects, at_image_size
+from nnunetv2_sam2_3dmed.prompting.stacks import Objects
 
 PixelLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss, SAM 2's

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive.resizing import LARGEST_LOGIT, logits_at
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions
 from nnunetv2_sam2_3dmed.network.precision import autocast
@@ -18,7 +18,6 @@ from nnunetv2_sam2_3dmed.prompting.fresh_attention import attend_to_places
 from nnunetv2_sam2_3dmed.prompting.simulated import random_click
 
 ABSENT = -1024.0  # SAM 2's logits where it sees no object
-LARGEST_LOGIT = 32.0  # as SAM 2's predictor clamps masks that are given along with new clicks
 # SAM 2 scales the distances of object pointers by the number of slices, at most 16: a stack stands for a volume that
 # has as many
 _SLICES_OF_A_VOLUME = 16
@@ -157,7 +156,7 @@ class PromptableSAM2(SAM2Base):
         """Points with one more for each object, on an error of ``logits`` (N, 1, S/4, S/4)."""
         height, width = prompts.truth.shape[-2:]
         places = torch.arange(len(logits), device=logits.device), prompts.slices
-        found = ((at_voxels(logits, (height, width))[:, 0] > 0) & prompts.counted[places]).cpu().numpy()
+        found = ((logits_at(logits, (height, width))[:, 0] > 0) & prompts.counted[places]).cpu().numpy()
         truth = prompts.truth[places].cpu().numpy()
         clicks = [random_click(t, f, prompts.rng) for t, f in zip(truth, found)]
         shares = torch.tensor([[[click.column / width, click.row / height]] for click in clicks])
@@ -275,7 +274,7 @@ class PromptableSAM2(SAM2Base):
         memory, places = self._encode_new_memory(
             current_vision_feats=self._flat(encoded, rows),
             feat_sizes=self._sizes(),
-            pred_masks_high_res=F.interpolate(heads[3].float(), size=size, mode="bilinear", align_corners=False),
+            pred_masks_high_res=logits_at(heads[3], size),
             object_score_logits=heads[6],
             is_mask_from_pts=prompted,
         )
@@ -288,13 +287,6 @@ class PromptableSAM2(SAM2Base):
             # the constant of an absent object would drown all else in a validation loss
             candidates = candidates.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         return Answer(objects, slices, candidates.float(), ious.float(), presence.float(), logits.float())
-
-
-def at_voxels(logits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """Logits (n, M, s, s) -> (n, M, rows, columns), as SAM 2's predictors enlarge them."""
-    if logits.shape[-2:] == shape:
-        return logits
-    return F.interpolate(logits.float(), size=shape, mode="bilinear", align_corners=False)
 
 
 def build_promptable_sam2(

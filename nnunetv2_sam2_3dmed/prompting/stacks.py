@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from nnunetv2_sam2_3dmed.interactive.orientation import View
 from nnunetv2_sam2_3dmed.interactive.prompts import BOX_CORNERS
-from nnunetv2_sam2_3dmed.network.slice_encoder import IMAGENET_MEAN, IMAGENET_STD
+from nnunetv2_sam2_3dmed.interactive.resizing import as_images, at_image_size
 from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import StackPrompts
 from nnunetv2_sam2_3dmed.prompting.simulated import bounding_box, loose_box, random_click
@@ -148,25 +148,6 @@ def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generato
             slices = np.flatnonzero(present[number])
             chosen.append((stack, number, int(slices[len(slices) // 2])))
     return _objects(stacks, chosen, image_size, BOX, 0, 0.0, rng)
-
-
-def as_images(grey: torch.Tensor, image_size: int) -> torch.Tensor:
-    """Grey levels (..., H, W), 0 to 1 -> (..., 3, S, S), as the engine resizes them."""
-    planes = _resized(grey.flatten(0, -3)[:, None], image_size)
-    mean = torch.tensor(IMAGENET_MEAN, device=grey.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=grey.device).view(3, 1, 1)
-    return ((planes - mean) / std).unflatten(0, grey.shape[:-2])
-
-
-def at_image_size(masks: torch.Tensor, image_size: int) -> torch.Tensor:
-    """Masks (n, H, W), bool -> (n, 1, S, S), float, 0 or 1."""
-    return (_resized(masks[:, None].float(), image_size) >= 0.5).float()
-
-
-def _resized(planes: torch.Tensor, image_size: int) -> torch.Tensor:
-    if planes.shape[-2:] == (image_size, image_size):
-        return planes
-    return F.interpolate(planes, size=(image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _present(stacks: Stacks) -> np.ndarray:

@@ -21,13 +21,14 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.model import fill
 from nnunetv2_sam2_3dmed.interactive.orientation import View, view_along
+from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
 from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint
 from nnunetv2_sam2_3dmed.prompting.cases import RawCase, raw_cases
 from nnunetv2_sam2_3dmed.prompting.framing import FramedAffineTransform
 from nnunetv2_sam2_3dmed.prompting.headers import check_headers
 from nnunetv2_sam2_3dmed.prompting.intensities import shown_as
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
-from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer, PromptableSAM2, at_voxels, build_promptable_sam2
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer, PromptableSAM2, build_promptable_sam2
 from nnunetv2_sam2_3dmed.prompting.stacks import (
     Objects,
     PromptMix,
@@ -250,7 +251,7 @@ def _add_hits(hits: dict[str, np.ndarray], answer: Answer, objects: Objects) -> 
     truth = objects.prompts.truth[answer.objects, answer.slices]
     counted = objects.prompts.counted[answer.objects, answer.slices]
     height, width = truth.shape[-2:]
-    found = (at_voxels(answer.logits, (height, width))[:, 0] > 0) & counted
+    found = (logits_at(answer.logits, (height, width))[:, 0] > 0) & counted
     for name, voxels in (("tp_hard", found & truth), ("fp_hard", found & ~truth), ("fn_hard", truth & ~found)):
         sums = voxels.flatten(1).sum(dim=1).tolist()
         for number, total in zip(answer.objects.tolist(), sums):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from nnunetv2_sam2_3dmed.interactive.resizing import at_image_size
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss, dice_loss, entropy_loss, focal_loss, true_iou
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
-from nnunetv2_sam2_3dmed.prompting.stacks import at_image_size, objects_to_validate
+from nnunetv2_sam2_3dmed.prompting.stacks import objects_to_validate
 
 LOGITS = torch.tensor([[[[2.0, -1.0], [0.5, 3.0]]]])
 TRUTH = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])

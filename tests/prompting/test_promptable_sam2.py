@@ -6,10 +6,11 @@ import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
 from nnunetv2_sam2_3dmed.interactive.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
-from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, at_voxels, build_promptable_sam2
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, build_promptable_sam2
 from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks, objects_to_train, objects_to_validate
 from tests.interactive.reference import make_lively, phantom
 from tests.prompting.conftest import SIZE
@@ -105,7 +106,7 @@ def test_the_engine_gives_the_same_logits(lively_network, monkeypatch):
     seen = {
         int(index): logits[0].numpy()
         for answer in answers
-        for index, logits in zip(answer.slices, at_voxels(answer.logits, (40, 48)))
+        for index, logits in zip(answer.slices, logits_at(answer.logits, (40, 48)))
     }
     assert sorted(seen) == list(range(16))
     for index, logits in seen.items():

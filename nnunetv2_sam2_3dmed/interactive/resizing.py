@@ -1,0 +1,37 @@
+"""Between slices and SAM 2's square: the one way, in training and in use alike."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from nnunetv2_sam2_3dmed.network.slice_encoder import IMAGENET_MEAN, IMAGENET_STD
+
+LARGEST_LOGIT = 32.0  # as SAM 2's predictor clamps the mask of before that it gives along with new points
+
+
+def as_images(grey: torch.Tensor, image_size: int) -> torch.Tensor:
+    """Grey levels (..., H, W), 0 to 1 -> what the image encoder expects, (..., 3, S, S)."""
+    planes = _resized(grey.flatten(0, -3)[:, None], image_size)
+    mean = torch.tensor(IMAGENET_MEAN, device=grey.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=grey.device).view(3, 1, 1)
+    return ((planes - mean) / std).unflatten(0, grey.shape[:-2])
+
+
+def at_image_size(masks: torch.Tensor, image_size: int) -> torch.Tensor:
+    """Masks (n, H, W), bool -> (n, 1, S, S), float, 0 or 1, as ``SAM2VideoPredictor.add_new_mask`` makes them."""
+    return (_resized(masks[:, None].float(), image_size) >= 0.5).float()
+
+
+def logits_at(logits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Logits (n, M, s, s) -> (n, M, rows, columns), float, as SAM 2's predictors enlarge them."""
+    if logits.shape[-2:] == shape:
+        return logits.float()
+    return F.interpolate(logits.float(), size=shape, mode="bilinear", align_corners=False)
+
+
+def _resized(planes: torch.Tensor, image_size: int) -> torch.Tensor:
+    if planes.shape[-2:] == (image_size, image_size):
+        return planes
+    # antialias: as SAM 2's predictors make images and masks smaller
+    return F.interpolate(planes, size=(image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
