@@ -7,6 +7,7 @@ because with SAM 2's weights the network must compute what SAM 2 does.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 
@@ -62,3 +63,18 @@ def fit_windows(trunk: Hiera, image_size: int) -> None:
         block.window_size = min(block.window_size, grid)
         if index in trunk.q_pool_blocks:
             grid //= 2
+
+
+def centre_gradients(features: Iterable[torch.Tensor]) -> None:
+    """Takes the mean over a batch's images and places out of the gradients of the encoder's features.
+
+    The first steps are mostly about constants: how rare the object is, that it is there. Every layer of a fresh trunk
+    helps to move them, and after a hundred steps of Adam the features of all places are alike but for a few percent;
+    neither attention nor LayerNorm then sees what differs, nor prompts. The heads can learn constants by themselves.
+
+    Args:
+        features: each (N, C, h, w); those without gradients are left alone.
+    """
+    for level in features:
+        if level.requires_grad:
+            level.register_hook(lambda gradient: gradient - gradient.mean(dim=(0, 2, 3), keepdim=True))

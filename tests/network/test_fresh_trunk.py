@@ -3,7 +3,12 @@ import copy
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions, sine_embedding
+from nnunetv2_sam2_3dmed.network.fresh_trunk import (
+    centre_gradients,
+    fit_windows,
+    initialise_positions,
+    sine_embedding,
+)
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 
 
@@ -53,3 +58,13 @@ def test_windows_that_fit_are_left_alone():
     before = [block.window_size for block in trunk.blocks]
     fit_windows(trunk, 512)
     assert [block.window_size for block in trunk.blocks] == before
+
+
+def test_gradients_without_what_all_places_share():
+    trained, frozen = torch.rand(2, 3, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4)
+    features = trained * 1.0
+    centre_gradients([features, frozen])
+    weights = torch.rand(2, 3, 4, 4)
+    (features * weights + frozen).sum().backward()
+    shared = weights.permute(1, 0, 2, 3).flatten(1).mean(dim=1)  # of each channel
+    torch.testing.assert_close(trained.grad, weights - shared[None, :, None, None])

@@ -86,6 +86,18 @@ def test_without_several_candidates_there_is_one_of_everything(stacks):
     assert {answer.candidates.shape[1] for answer in network(click)} == {1}
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_centred_gradients_leave_constants_to_the_heads(stacks, centred):
+    torch.manual_seed(0)
+    network = build_promptable_sam2(TINY, SIZE, dropout=0.0, precision="float32", centred_gradients=centred).train()
+    objects = objects_to_train(stacks, SIZE, PromptMix(1.0, 0.0, 0.0), np.random.default_rng(0))
+    PromptLoss()(network(objects.prompts), objects).total.backward()
+    # a bias behind all layers of a level moves all places alike; the embedding is added to the same features
+    bias = network.image_encoder.neck.convs[1].conv.bias.grad
+    assert (bias.abs().max() < 1e-6) == centred
+    assert network.no_mem_embed.grad.any() and network.image_encoder.trunk.pos_embed.grad.any()
+
+
 def test_the_engine_gives_the_same_logits(lively_network, monkeypatch):
     """As many slices as a volume needs for SAM 2 to scale the distances of pointers as it does for any larger one."""
     # Both keep memories in bfloat16, which makes a hundredfold of the order in which float32 is summed, differently on
