@@ -67,6 +67,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     find_unused_parameters = True  # each kind of prompt has embeddings of its own
     mosaic_probability = 0.0  # of four copies, a prompt would mean one
     mix: ClassVar[PromptMix] = PromptMix()
+    images_first: ClassVar[float] = 0.0  # share of the training in which every slice is prompted by itself
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         # what whoever prompts the model needs to know, beside its weights
         self._described = {"network": _network_arguments(architecture), "shown_as": self.shown_as.for_checkpoint()}
         self.my_init_kwargs[PROMPTED] = self._described
+        self._mix = self.mix_at(0.0)
         self._views: dict[str, View] = {}
 
     # ---------------------------------------------------------------- network
@@ -182,9 +184,22 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     # ---------------------------------------------------------- optimization
 
+    def share_done(self) -> float:
+        """Share of the training that is done, 0 to 1."""
+        return self.current_epoch / self.num_epochs
+
+    @classmethod
+    def mix_at(cls, share: float) -> PromptMix:
+        """What is drawn when this share of the training is done."""
+        return cls.mix._replace(images=1.0) if share < cls.images_first else cls.mix
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._mix = self.mix_at(self.share_done())
+
     def train_step(self, batch: dict) -> dict:
         objects = self._with_objects(
-            batch, self.dataloader_train, lambda s: objects_to_train(s, self._image_size, self.mix, self.rng)
+            batch, self.dataloader_train, lambda s: objects_to_train(s, self._image_size, self._mix, self.rng)
         )
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss(self.network(objects.prompts), objects)

@@ -16,8 +16,9 @@ class SAM2_PromptTrainer_noPretrain(SAM2_PromptTrainer):
 
     Binary cross entropy and Dice loss, as there, instead of 20 times the focal loss, which learns more slowly.
 
-    In every other batch each slice is prompted by itself, as SAM 2 was first trained on images. In the others more of
-    the prompts are masks (two of five), from which memory learns before boxes and clicks are answered well.
+    For the first two fifths of the training each slice is prompted by itself, as SAM 2 was trained on images before
+    videos: what a prompt means is learned from every slice, not from one of eight. Then so is every other batch, and of
+    the prompts of stacks two of five are masks, from which memory learns most directly.
 
     Stacks are rotated and sheared in three of ten cases instead of always, as ``SAM2_3dMedTrainer_fromScratch`` does.
     """
@@ -34,6 +35,7 @@ class SAM2_PromptTrainer_noPretrain(SAM2_PromptTrainer):
     warmup_share = 0.02
     affine_probability = 0.3
     mix = PromptMix(box=0.4, click=0.2, images=0.5)
+    images_first = 0.4
 
     def _build_loss(self) -> PromptLoss:  # type: ignore[override]
         return PromptLoss(entropy_loss, 1.0)

@@ -35,9 +35,8 @@ class BudgetSchedule:
         self.trainer = trainer
 
     def step(self, current_epoch: int) -> None:
-        share = min(self.trainer.agreed(self.trainer.seconds_used()) / (60 * self.trainer.minutes), 1.0)
         # a schedule that ends at exactly zero would waste the last epoch
-        self.schedule.step(min(share * self.trainer.num_epochs, self.trainer.num_epochs - 1))
+        self.schedule.step(min(self.trainer.share_done() * self.trainer.num_epochs, self.trainer.num_epochs - 1))
 
 
 class WallClockBudget(_Trainer):
@@ -92,6 +91,10 @@ class WallClockBudget(_Trainer):
     def seconds_used(self) -> float:
         """Seconds of the budget that are used up."""
         return self._seconds_before + (time() - self._started if self._started is not None else 0.0)
+
+    def share_done(self) -> float:
+        """Share of the budget that is used up, 0 to 1; the same in all processes."""
+        return min(self.agreed(self.seconds_used()) / (60 * self.minutes), 1.0)
 
     def budget_is_used_up(self, epoch_seconds: float) -> bool:
         """Whether another epoch of ``epoch_seconds`` would overrun the budget by more than half of itself."""

@@ -40,6 +40,13 @@ def test_trainers_that_nnunet_finds():
         assert not trainer.pretrained and trainer.peak_lr == 4e-4 and trainer.trunk_lr is None
 
 
+def test_from_random_weights_single_slices_come_first():
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain
+    assert [fresh.mix_at(share).images for share in (0.0, 0.39, 0.4, 1.0)] == [1.0, 1.0, 0.5, 0.5]
+    assert fresh.mix_at(0.0)._replace(images=0.5) == fresh.mix_at(1.0) == fresh.mix
+    assert SAM2_PromptTrainer.mix_at(0.0) == SAM2_PromptTrainer.mix and SAM2_PromptTrainer.mix.images == 0.0
+
+
 def test_the_network_is_built_from_the_plan(plans):
     configuration = PlansManager(plans).get_configuration("3d_slices8")
     network = SAM2_PromptTrainer.build_network_architecture(None, configuration, 1, 3)

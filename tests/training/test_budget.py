@@ -91,6 +91,7 @@ def test_the_learning_rate_follows_the_budget(trainer):
     expected = CosineSchedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 500)
     assert trainer.rates == pytest.approx([expected.share(500 * share) for share in shares])
     assert trainer.rates[0] == 1.0 and trainer.rates[-1] < 0.2
+    assert trainer.share_done() == pytest.approx(0.99)
 
 
 def test_a_continued_training_gets_what_is_left(trainer):
