@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 
@@ -15,6 +16,9 @@ from nnunetv2_sam2_3dmed.network.sam2_modules import Hiera
 
 # about as large as the fresh patch embeddings that they are added to
 _AMPLITUDE = 0.3
+# root mean square of features; that of what memory attention gives, which normalises, and of encoded places is about 1
+_LARGEST_SIZE = 1.0
+_SIZE_WEIGHT = 0.1
 
 
 def sine_embedding(channels: int, height: int, width: int, wavelengths: tuple[float, float]) -> torch.Tensor:
@@ -65,16 +69,27 @@ def fit_windows(trunk: Hiera, image_size: int) -> None:
             grid //= 2
 
 
-def centre_gradients(features: Iterable[torch.Tensor]) -> None:
-    """Takes the mean over a batch's images and places out of the gradients of the encoder's features.
+def keep_steady(features: Iterable[torch.Tensor]) -> None:
+    """Changes the gradients that come to the encoder's features, so that these neither go constant nor grow.
 
     The first steps are mostly about constants: how rare the object is, that it is there. Every layer of a fresh trunk
-    helps to move them, and after a hundred steps of Adam the features of all places are alike but for a few percent;
-    neither attention nor LayerNorm then sees what differs, nor prompts. The heads can learn constants by themselves.
+    helps to move them, and after a hundred steps of Adam the features of all places are alike but for a few percent
+    (``benchmarks/prompt_following.py``); neither attention nor LayerNorm then sees what differs, nor prompts. The heads
+    can learn constants by themselves: gradients lose their mean over a batch's images and places.
+
+    And no one minds if features grow: whoever gets them divides by their size. But memory attention adds what it
+    remembers to them, and beside features of a hundred times their first size that is nothing. So gradients gain those
+    of ``0.1 * max(0, mean square - 1)``.
 
     Args:
         features: each (N, C, h, w); those without gradients are left alone.
     """
     for level in features:
         if level.requires_grad:
-            level.register_hook(lambda gradient: gradient - gradient.mean(dim=(0, 2, 3), keepdim=True))
+            level.register_hook(partial(_steadied, level.detach()))
+
+
+def _steadied(features: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    features = features.float()
+    excess = (features.square().mean() > _LARGEST_SIZE**2) * (2 * _SIZE_WEIGHT / features.numel()) * features
+    return gradient - gradient.mean(dim=(0, 2, 3), keepdim=True) + excess.to(gradient.dtype)

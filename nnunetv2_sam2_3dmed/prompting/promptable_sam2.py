@@ -11,7 +11,7 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.resizing import LARGEST_LOGIT, logits_at
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
-from nnunetv2_sam2_3dmed.network.fresh_trunk import centre_gradients, fit_windows, initialise_positions
+from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions, keep_steady
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
 from nnunetv2_sam2_3dmed.prompting.fresh_attention import attend_to_places
@@ -102,12 +102,12 @@ class PromptableSAM2(SAM2Base):
 
     Attributes:
         precision: see ``precision.autocast``.
-        centred_gradients: see :func:`build_promptable_sam2`.
+        steady_features: see :func:`build_promptable_sam2`.
         shown_as: how a trained model expects images, where that is known (see ``intensities``).
     """
 
     precision: str = "auto"
-    centred_gradients: bool = False
+    steady_features: bool = False
     shown_as: Any = None
     pred_obj_scores: bool
 
@@ -207,8 +207,8 @@ class PromptableSAM2(SAM2Base):
 
     def _encode(self, images: torch.Tensor) -> _Encoded:
         encoded = self.forward_image(images.flatten(0, 1))
-        if self.centred_gradients:
-            centre_gradients(encoded["backbone_fpn"])
+        if self.steady_features:
+            keep_steady(encoded["backbone_fpn"])
         return _Encoded(encoded["backbone_fpn"], encoded["vision_pos_enc"][-1][:1].flatten(2).permute(2, 0, 1))
 
     @staticmethod
@@ -301,7 +301,7 @@ def build_promptable_sam2(
     fitted_windows: bool = False,
     precision: str = "auto",
     several_candidates: bool = True,
-    centred_gradients: bool = False,
+    steady_features: bool = False,
 ) -> PromptableSAM2:
     """Builds SAM 2 for prompts, with fresh weights.
 
@@ -315,8 +315,8 @@ def build_promptable_sam2(
         several_candidates: as SAM 2's, it gives three masks for a single click and for slices without prompts, of which
             the best is trained and the one with the largest expected IoU counts. With fresh weights, each of the three
             settles on one of the objects, whatever the prompt.
-        centred_gradients: the image encoder learns what differs between places alone, for fresh weights (see
-            ``fresh_trunk``).
+        steady_features: in training, the image encoder's features neither go constant nor grow (see ``fresh_trunk``),
+            as they do with fresh weights, where then neither prompts nor memories are followed.
 
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.
@@ -324,7 +324,7 @@ def build_promptable_sam2(
     network = build_sam2_base(backbone, image_size, num_memories, dropout, network=PromptableSAM2)
     network.precision = precision
     network.multimask_output_in_sam = several_candidates
-    network.centred_gradients = centred_gradients
+    network.steady_features = steady_features
     initialise_positions(network.image_encoder.trunk)
     attend_to_places(network)
     if fitted_windows:

@@ -18,7 +18,7 @@ NETWORK_ARGUMENTS = (
     "fitted_windows",
     "precision",
     "several_candidates",
-    "centred_gradients",
+    "steady_features",
 )
 
 

@@ -11,8 +11,8 @@ from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 class SAM2_PromptTrainer_noPretrain(SAM2_PromptTrainer):
     """From random weights, as ``SAM2_3dMedTrainer_noPretrain``: one learning rate of 4e-4, no dropout.
 
-    One mask per prompt and slice: SAM 2's three candidates would each settle on one of the objects. And the encoder
-    learns what differs between places alone: it would go constant otherwise, and prompts have nothing to point at.
+    One mask per prompt and slice: SAM 2's three candidates would each settle on one of the objects. And the
+    encoder's features are kept steady (``fresh_trunk.keep_steady``).
 
     Binary cross entropy and Dice loss, as there, instead of 20 times the focal loss, which learns more slowly.
 
@@ -28,7 +28,7 @@ class SAM2_PromptTrainer_noPretrain(SAM2_PromptTrainer):
         "dropout": 0.0,
         "fitted_windows": True,
         "several_candidates": False,
-        "centred_gradients": True,
+        "steady_features": True,
     }
     peak_lr = 4e-4
     trunk_lr = None

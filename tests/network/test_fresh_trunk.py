@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.network.fresh_trunk import (
-    centre_gradients,
     fit_windows,
     initialise_positions,
+    keep_steady,
     sine_embedding,
 )
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
@@ -60,11 +60,15 @@ def test_windows_that_fit_are_left_alone():
     assert [block.window_size for block in trunk.blocks] == before
 
 
-def test_gradients_without_what_all_places_share():
-    trained, frozen = torch.rand(2, 3, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4)
+@pytest.mark.parametrize("size", [0.9, 3.0])
+def test_steady_features(size):
+    trained, frozen = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
+    trained = (trained * size / trained.square().mean().sqrt()).requires_grad_()
     features = trained * 1.0
-    centre_gradients([features, frozen])
+    keep_steady([features, frozen])
     weights = torch.rand(2, 3, 4, 4)
     (features * weights + frozen).sum().backward()
     shared = weights.permute(1, 0, 2, 3).flatten(1).mean(dim=1)  # of each channel
-    torch.testing.assert_close(trained.grad, weights - shared[None, :, None, None])
+    (penalty,) = torch.autograd.grad(0.1 * (trained.square().mean() - 1).clamp(min=0), trained)
+    assert penalty.any() == (size > 1)
+    torch.testing.assert_close(trained.grad, weights - shared[None, :, None, None] + penalty)

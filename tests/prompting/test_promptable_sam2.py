@@ -86,15 +86,15 @@ def test_without_several_candidates_there_is_one_of_everything(stacks):
     assert {answer.candidates.shape[1] for answer in network(click)} == {1}
 
 
-@pytest.mark.parametrize("centred", [False, True])
-def test_centred_gradients_leave_constants_to_the_heads(stacks, centred):
+@pytest.mark.parametrize("steady", [False, True])
+def test_steady_features_leave_constants_to_the_heads(stacks, steady):
     torch.manual_seed(0)
-    network = build_promptable_sam2(TINY, SIZE, dropout=0.0, precision="float32", centred_gradients=centred).train()
+    network = build_promptable_sam2(TINY, SIZE, dropout=0.0, precision="float32", steady_features=steady).train()
     objects = objects_to_train(stacks, SIZE, PromptMix(1.0, 0.0, 0.0), np.random.default_rng(0))
     PromptLoss()(network(objects.prompts), objects).total.backward()
     # a bias behind all layers of a level moves all places alike; the embedding is added to the same features
     bias = network.image_encoder.neck.convs[1].conv.bias.grad
-    assert (bias.abs().max() < 1e-6) == centred
+    assert (bias.abs().max() < 1e-6) == steady
     assert network.no_mem_embed.grad.any() and network.image_encoder.trunk.pos_embed.grad.any()
 
 
