@@ -98,18 +98,23 @@ class StackMaker:
         # outside the image and the body nnU-Net has the mean intensity, or that of 0; users see black
         grey = grey.masked_fill(self.targets.padding(target), 0)
         targets = self.targets(target)
-        planes = torch.cat([grey, targets.counted.float(), targets.masks], dim=1)
-        turned = [self._turned(stack, view) for stack, view in zip(planes, views)]
         slices = [torch.flip(s, [0]) if view.flips[0] else s for s, view in zip(targets.slices, views)]
-        height, width = (max(stack.shape[axis] for stack in turned) for axis in (-2, -1))
-        # stored the other way round, a case has rows for columns
-        whole = torch.stack([F.pad(s, (0, width - s.shape[-1], 0, height - s.shape[-2])) for s in turned])
-        return Stacks(whole[:, 0], whole[:, 2:] > 0, whole[:, 1] > 0, torch.stack(slices))
+        return Stacks(
+            self._turned(grey, views)[:, 0],
+            self._turned(targets.masks > 0, views),
+            self._turned(targets.counted, views)[:, 0],
+            torch.stack(slices),
+        )
 
-    def _turned(self, stack: torch.Tensor, view: View) -> torch.Tensor:
-        """(C, D, H, W) as nnU-Net has it -> as ``view`` shows it."""
-        order = [self.transpose_forward.index(axis) + 1 for axis in view.order]
-        return stack.permute(0, *order).flip([k + 1 for k, flip in enumerate(view.flips) if flip])
+    def _turned(self, stacks: torch.Tensor, views: Sequence[View]) -> torch.Tensor:
+        """(B, C, D, H, W) as nnU-Net has them -> each as its view shows it."""
+        turned = []
+        for stack, view in zip(stacks, views):
+            order = [self.transpose_forward.index(axis) + 1 for axis in view.order]
+            turned.append(stack.permute(0, *order).flip([k + 1 for k, flip in enumerate(view.flips) if flip]))
+        # stored the other way round, a case has rows for columns
+        height, width = (max(stack.shape[axis] for stack in turned) for axis in (-2, -1))
+        return torch.stack([F.pad(s, (0, width - s.shape[-1], 0, height - s.shape[-2])) for s in turned])
 
 
 def single_slices(stacks: Stacks) -> Stacks:
