@@ -18,7 +18,9 @@ from pathlib import Path
 
 from equal_time import DATASET, RESULTS, Runner, machine, results_folder, training_facts
 
+from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
 from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
+from nnunetv2_sam2_3dmed.prompting.trained_model import PROMPTED
 
 CONFIGURATION = "3d_slices8"
 
@@ -62,7 +64,7 @@ def main() -> None:
         "notes": args.note,
         "machine": machine(args.device),
         "commands": run.commands,
-        "training": training_facts(CONFIGURATION, trainer),
+        "training": training_facts(CONFIGURATION, trainer) | _network_of(folder / "checkpoint_final.pth"),
         "dataset": DATASET,
         "benchmark": json.loads((output / "prompt_benchmark.json").read_text()),
     }
@@ -71,6 +73,12 @@ def main() -> None:
     _write(RESULTS / f"{name}.md", (output / "prompt_benchmark.md").read_text() + notes, own)
     _write(RESULTS / f"{name}_per_case.csv", (output / "per_case.csv").read_text(), own)
     print((RESULTS / f"{name}.md").read_text())
+
+
+def _network_of(file: Path) -> dict:
+    """What was built, of which the plan's network is only the beginning."""
+    described = load_checkpoint(file)["init_args"][PROMPTED]
+    return {"network": "PromptableSAM2", "network_arguments": described["network"]}
 
 
 def _write(file: Path, text: str, own: dict[str, str]) -> None:
