@@ -73,9 +73,9 @@ def keep_steady(features: Iterable[torch.Tensor]) -> None:
     """Changes the gradients that come to the encoder's features, so that these neither go constant nor grow.
 
     The first steps are mostly about constants: how rare the object is, that it is there. Every layer of a fresh trunk
-    helps to move them, and after a hundred steps of Adam the features of all places are alike but for a few percent
-    (``benchmarks/prompt_following.py``); neither attention nor LayerNorm then sees what differs, nor prompts. The heads
-    can learn constants by themselves: gradients lose their mean over a batch's images and places.
+    helps to move them, and after a hundred steps of Adam the features of all places are alike but for a tenth of their
+    size (``benchmarks/prompt_following.py``); neither attention nor LayerNorm then sees what differs, nor prompts. The
+    heads can learn constants by themselves: gradients lose their mean over a batch's images and places.
 
     And no one minds if features grow: whoever gets them divides by their size. But memory attention adds what it
     remembers to them, and beside features of a hundred times their first size that is nothing. So gradients gain those
