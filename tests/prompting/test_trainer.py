@@ -4,10 +4,12 @@ import nnunetv2_sam2_3dmed.trainers.prompt_trainers as found_by_nnunet
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.prompting import trainer as trainer_module
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
 from nnunetv2_sam2_3dmed.prompting.stacks import objects_to_validate
 from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer, _add_hits
@@ -47,6 +49,22 @@ def test_from_random_weights_single_slices_come_first():
     assert SAM2_PromptTrainer.mix_at(0.0) == SAM2_PromptTrainer.mix and SAM2_PromptTrainer.mix.images == 0.0
 
 
+def test_each_epoch_draws_what_its_share_of_the_training_says(monkeypatch):
+    monkeypatch.setattr(nnUNetTrainer, "on_train_epoch_start", lambda trainer: None)
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain
+    trainer = fresh.__new__(fresh)  # without the data that its constructor reads
+    trainer.num_epochs, drawn = 10, []
+    monkeypatch.setattr(trainer_module, "objects_to_train", lambda stacks, size, mix, rng: drawn.append(mix.images))
+    monkeypatch.setattr(fresh, "_image_size", 64)
+    monkeypatch.setattr(fresh, "_with_objects", lambda trainer, batch, more, choose: choose(None) or 1 / 0)
+    trainer.dataloader_train = trainer.rng = None
+    for trainer.current_epoch in (0, 3, 4, 9):
+        trainer.on_train_epoch_start()
+        with pytest.raises(ZeroDivisionError):  # what was drawn is all that is asked
+            trainer.train_step({})
+    assert drawn == [1.0, 1.0, 0.5, 0.5]
+
+
 def test_the_network_is_built_from_the_plan(plans):
     configuration = PlansManager(plans).get_configuration("3d_slices8")
     network = SAM2_PromptTrainer.build_network_architecture(None, configuration, 1, 3)
@@ -55,6 +73,7 @@ def test_the_network_is_built_from_the_plan(plans):
     assert fresh.memory_attention.layers[0].dropout1.p == 0.0
     windows = [[block.window_size for block in n.image_encoder.trunk.blocks] for n in (network, fresh)]
     assert network.multimask_output_in_sam and not fresh.multimask_output_in_sam
+    assert fresh.steady_features and not network.steady_features
     assert max(windows[0]) == 14 and max(windows[1]) == 8
     # all classes share SAM 2's tokens, so that their number changes nothing
     assert {n: p.shape for n, p in network.named_parameters()} == {n: p.shape for n, p in fresh.named_parameters()}
