@@ -63,7 +63,7 @@ def main() -> None:
 
     def whole():
         o = network(x)
-        (o.logits.sum() + o.boundaries.square().mean() + o.offsets.sum()).backward()
+        (o.masks.sum() + o.boundaries.square().mean() + o.offsets.sum()).backward()
 
     def no_grad():
         with torch.no_grad():

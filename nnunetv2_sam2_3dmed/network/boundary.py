@@ -37,6 +37,8 @@ class BoundaryFusion(nn.Module):
         """
         queries = self.query(boundary.flatten(2).transpose(1, 2))  # (B, H'W', C)
         tokens = embedding.flatten(2).transpose(1, 2)
-        fused = F.scaled_dot_product_attention(queries, self.key(tokens), self.value(tokens))
+        keys, values = self.key(tokens), self.value(tokens)
+        # with an axis of heads, here one: torch has fused kernels for four axes only
+        fused = F.scaled_dot_product_attention(queries[:, None], keys[:, None], values[:, None])[:, 0]
         fused = self.mlp(self.norm(fused)) + fused
         return fused.transpose(1, 2).reshape_as(embedding)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
+from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled, compiled_function, mark_dynamic
 from nnunetv2_sam2_3dmed.network.mask_decoder import HypernetworkLayer, ManyMaskDecoder
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, get_1d_sine_pe
 from nnunetv2_sam2_3dmed.network.self_sorting import SliceSummary, memories_to_attend
@@ -45,6 +46,49 @@ class ForAllSlices(NamedTuple):
     hypernetworks: Sequence[HypernetworkLayer]
 
 
+def _attend(
+    memory_attention: nn.Module,
+    embedding: torch.Tensor,
+    position: torch.Tensor,
+    tokens: tuple[torch.Tensor, torch.Tensor],
+    positions: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """Runs memory attention.
+
+    Args:
+        memory_attention: SAM 2's.
+        embedding: (B, C, H', W').
+        position: (1, C, H', W').
+        tokens: (R * H' W', B, M), spatial memory, and (P, B, M), object pointers.
+        positions: theirs.
+
+    Returns:
+        (B, C, H', W').
+    """
+    batch = embedding.shape[0]
+    conditioned = memory_attention(
+        curr=embedding.flatten(2).permute(2, 0, 1),  # (H'W', B, C)
+        curr_pos=position.flatten(2).permute(2, 0, 1).expand(-1, batch, -1),
+        memory=torch.cat(tokens),
+        memory_pos=torch.cat(positions),
+        num_obj_ptr_tokens=tokens[1].shape[0],
+    )
+    return conditioned.permute(1, 2, 0).view_as(embedding)
+
+
+class Propagated(NamedTuple):
+    """Results of a branch for B stacks of D slices.
+
+    Attributes:
+        masks: mask logits (B, D, K, S/4, S/4).
+        decoded: (B, D, C, S/16, S/16), the features that the decoder was given; with both directions, those of 2 B
+            stacks, the second half of which is the way back. None unless asked for.
+    """
+
+    masks: torch.Tensor
+    decoded: torch.Tensor | None
+
+
 class MaskPropagation(nn.Module):
     """Memory attention, mask decoder and memory encoder, run over the slices from 0 to D - 1.
 
@@ -54,6 +98,9 @@ class MaskPropagation(nn.Module):
 
     SAM 2's heads for mask quality and object presence take no part: an object counts as present, and where
     it is not its mask is empty.
+
+    Compiled, a slice is two graphs for all slices: memory attention, whose number of memory tokens is dynamic, and all
+    that follows, whose shapes are static.
 
     Args:
         sam2: a freshly built SAM 2, whose parts this module takes over.
@@ -65,6 +112,7 @@ class MaskPropagation(nn.Module):
             instead of on slice 0 and the slices just before it.
         checkpointing: in training, keep of each slice only its masks and its memory, and compute the rest a second
             time in backward.
+        memory_attention: another branch's, to share it; by default ``sam2``'s own.
     """
 
     def __init__(
@@ -75,6 +123,7 @@ class MaskPropagation(nn.Module):
         bidirectional: bool = False,
         self_sorting: bool = False,
         checkpointing: bool = False,
+        memory_attention: nn.Module | None = None,
     ):
         super().__init__()
         self.num_masks = num_masks
@@ -89,7 +138,7 @@ class MaskPropagation(nn.Module):
         # SAM 2.0 gives its object pointers no place in time, SAM 2.1 does
         self.pointers_know_distance = sam2.add_tpos_enc_to_obj_ptrs
 
-        self.memory_attention = sam2.memory_attention
+        self.memory_attention = sam2.memory_attention if memory_attention is None else memory_attention
         self.memory_encoder = sam2.memory_encoder
         self.mask_decoder = ManyMaskDecoder(sam2.sam_mask_decoder, num_masks)
         self.pointer_projection = sam2.obj_ptr_proj
@@ -110,9 +159,15 @@ class MaskPropagation(nn.Module):
                 num_masks, first.out_channels, first.kernel_size, first.stride, first.padding
             )
 
-    def forward(self, features: SliceFeatures) -> torch.Tensor:
-        """Features of B stacks of D slices -> mask logits (B, D, K, S/4, S/4)."""
-        return self.propagate(self.project(features))
+    def forward(
+        self,
+        features: SliceFeatures,
+        added: torch.Tensor | None = None,
+        keep_decoded: bool = False,
+        compiled: Compiled = EAGER,
+    ) -> Propagated:
+        """Projects and propagates the encoder's features; arguments as for :meth:`propagate`."""
+        return self.propagate(self.project(features), added, keep_decoded, compiled)
 
     def project(self, features: SliceFeatures) -> SliceFeatures:
         """The two finer levels as the decoder takes them, with C/8 and C/4 channels: all that is done per slice."""
@@ -121,23 +176,42 @@ class MaskPropagation(nn.Module):
             stride8=self._lateral(self.mask_decoder.conv_s1, features.stride8),
         )
 
-    def propagate(self, projected: SliceFeatures) -> torch.Tensor:
-        """Projected features of B stacks of D slices -> mask logits (B, D, K, S/4, S/4)."""
-        if not self.bidirectional:
-            return self._propagate(projected)
-        # the way back is more stacks of the same batch
-        stride4, stride8, stride16 = (torch.cat([level, level.flip(1)]) for level in projected[:3])
-        there, back = self._propagate(SliceFeatures(stride4, stride8, stride16, projected.position)).chunk(2)
-        return (there + back.flip(1)) / 2
+    def propagate(
+        self,
+        projected: SliceFeatures,
+        added: torch.Tensor | None = None,
+        keep_decoded: bool = False,
+        compiled: Compiled = EAGER,
+    ) -> Propagated:
+        """Goes through B stacks from their first slices to their last.
 
-    def _propagate(self, projected: SliceFeatures) -> torch.Tensor:
-        """From slice 0 to slice D - 1."""
+        Args:
+            projected: of :meth:`project`.
+            added: another branch's ``decoded``, which is added to what the decoder gets.
+            keep_decoded: the result has ``decoded``.
+            compiled: how each slice is computed.
+        """
         depth = projected.stride16.shape[1]
-        return self.walk(projected, [], depth, to_be_continued=False)
+        if self.bidirectional:
+            # the way back is more stacks of the same batch
+            stride4, stride8, stride16 = (torch.cat([level, level.flip(1)]) for level in projected[:3])
+            projected = SliceFeatures(stride4, stride8, stride16, projected.position)
+        masks, decoded = self.walk(projected, [], depth, added, keep_decoded, False, compiled)
+        if self.bidirectional:
+            there, back = masks.chunk(2)
+            masks = (there + back.flip(1)) / 2
+        return Propagated(masks, decoded)
 
     def walk(
-        self, projected: SliceFeatures, memories: list[Memory], horizon: int, to_be_continued: bool = True
-    ) -> torch.Tensor:
+        self,
+        projected: SliceFeatures,
+        memories: list[Memory],
+        horizon: int,
+        added: torch.Tensor | None = None,
+        keep_decoded: bool = False,
+        to_be_continued: bool = True,
+        compiled: Compiled = EAGER,
+    ) -> Propagated:
         """Goes on over D more slices of B stacks.
 
         Args:
@@ -146,40 +220,68 @@ class MaskPropagation(nn.Module):
                 added, and the oldest dropped. Empty at the start.
             horizon: slices that know of each other. A slice far from the start sees what the last one of a stack of
                 this depth sees: the oldest memory there is takes the place of slice 0.
+            added: (B, D, C, H', W'), see :meth:`propagate`.
+            keep_decoded: the result has ``decoded``.
             to_be_continued: the last slice is remembered as well.
-
-        Returns:
-            Mask logits (B, D, K, S/4, S/4).
+            compiled: how each slice is computed.
         """
         depth = projected.stride16.shape[1]
         same = self.for_all_slices(projected.stride16.shape[-2:])
-        masks = []
+        masks, decoded = [], []
         for i in range(depth):
             stride4, stride8, stride16 = (level[:, i] for level in projected[:3])
             slices = SliceFeatures(stride4, stride8, stride16, projected.position)
-            step = partial(self._step, slices, same, tuple(memories), horizon, to_be_continued or i < depth - 1)
+            more = None if added is None else added[:, i]
+            # a compiled slice is always remembered: one graph less
+            remembered = to_be_continued or i < depth - 1 or compiled != EAGER
+            step = partial(self._step, slices, same, tuple(memories), horizon, more, remembered, compiled)
             again = self.checkpointing and torch.is_grad_enabled()
-            mask, memory = self._computed_again_for_backward(step, stride16) if again else step()
+            mask, features, memory = self._computed_again_for_backward(step, stride16) if again else step()
             masks.append(mask)
+            if keep_decoded:
+                decoded.append(features)
             if memory is not None:
                 memories.append(memory)
                 del memories[: max(0, len(memories) - (horizon - 1))]
-        return torch.stack(masks, dim=1)
+        return Propagated(torch.stack(masks, dim=1), torch.stack(decoded, dim=1) if keep_decoded else None)
 
     def _step(
-        self, slices: SliceFeatures, same: ForAllSlices, memories: Sequence[Memory], horizon: int, remembered: bool
-    ) -> tuple[torch.Tensor, Memory | None]:
-        """The masks (B, K, S/4, S/4) of one slice of each stack (features without D), and what is remembered of it."""
-        conditioned = self.condition(slices.stride16, slices.position, memories, horizon)
+        self,
+        slices: SliceFeatures,
+        same: ForAllSlices,
+        memories: Sequence[Memory],
+        horizon: int,
+        added: torch.Tensor | None,
+        remembered: bool,
+        compiled: Compiled,
+    ) -> tuple[torch.Tensor, torch.Tensor, Memory | None]:
+        """The masks of one slice of each stack (features without D), what was decoded, and what is remembered of it."""
+        conditioned = self.condition(slices.stride16, slices.position, memories, horizon, compiled)
+        answer = compiled_function(MaskPropagation._answer, compiled)
+        return answer(self, conditioned, slices, same, added, remembered)
+
+    def _answer(
+        self,
+        conditioned: torch.Tensor,
+        slices: SliceFeatures,
+        same: ForAllSlices,
+        added: torch.Tensor | None,
+        remembered: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, Memory | None]:
+        """All of a step that follows memory attention."""
+        features = conditioned
         if self.fusion is not None:
-            conditioned = self.fusion(conditioned, slices.stride16)
-        masks, token = self.decode(conditioned, slices.stride4, slices.stride8, same)
-        return masks, self.remember(slices.stride16, masks, token) if remembered else None
+            features = self.fusion(features, slices.stride16)
+        if added is not None:
+            features = features + added
+        masks, token = self.decode(features, slices.stride4, slices.stride8, same)
+        memory = self.remember(slices.stride16, masks, token) if remembered else None
+        return masks, features, memory
 
     def _computed_again_for_backward(
-        self, step: Callable[[], tuple[torch.Tensor, Memory | None]], stride16: torch.Tensor
-    ) -> tuple[torch.Tensor, Memory | None]:
-        """``step()``, of which nothing but its results is kept until backward, which computes it a second time."""
+        self, step: Callable[[], tuple[torch.Tensor, torch.Tensor, Memory | None]], stride16: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Memory | None]:
+        """Runs ``step`` under activation checkpointing."""
         device, tokens = stride16.device, stride16[0, 0].numel()
         return checkpoint(
             lambda _: step(),
@@ -195,7 +297,12 @@ class MaskPropagation(nn.Module):
         return convolution(level.flatten(0, 1)).unflatten(0, level.shape[:2])
 
     def condition(
-        self, embedding: torch.Tensor, position: torch.Tensor, memories: Sequence[Memory], depth: int
+        self,
+        embedding: torch.Tensor,
+        position: torch.Tensor,
+        memories: Sequence[Memory],
+        depth: int,
+        compiled: Compiled = EAGER,
     ) -> torch.Tensor:
         """Conditions a slice on the memories of all slices before it in the stack.
 
@@ -204,6 +311,7 @@ class MaskPropagation(nn.Module):
             position: (1, C, H', W').
             memories: those of slices 0 to i - 1, in this order; none for the first slice of a stack.
             depth: D, the number of slices in the stack (SAM 2 states the age of object pointers relative to it).
+            compiled: how memory attention is computed.
 
         Returns:
             (B, C, H', W').
@@ -214,15 +322,13 @@ class MaskPropagation(nn.Module):
             self._chosen_tokens(embedding, memories) if self.self_sorting else self._spatial_tokens(memories)
         )
         pointers, pointer_position = self._pointer_tokens(memories, depth)
-        batch = embedding.shape[0]
-        conditioned = self.memory_attention(
-            curr=embedding.flatten(2).permute(2, 0, 1),  # (H'W', B, C)
-            curr_pos=position.flatten(2).permute(2, 0, 1).expand(-1, batch, -1),
-            memory=torch.cat([spatial, pointers]),
-            memory_pos=torch.cat([spatial_position, pointer_position]),
-            num_obj_ptr_tokens=pointers.shape[0],
+        if compiled != EAGER:
+            for tokens in (spatial, spatial_position, pointers, pointer_position):
+                mark_dynamic(tokens, 0)
+        attend = compiled_function(_attend, compiled)
+        return attend(
+            self.memory_attention, embedding, position, (spatial, pointers), (spatial_position, pointer_position)
         )
-        return conditioned.permute(1, 2, 0).view_as(embedding)
 
     def _spatial_tokens(self, memories: Sequence[Memory]) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of slice 0 and of up to ``num_memories - 1`` slices before this one, oldest first."""

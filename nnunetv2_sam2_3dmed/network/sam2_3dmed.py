@@ -12,32 +12,43 @@ from torch import nn
 
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
+from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation, Memory
-from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.network.precision import autocast, check_precision
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
-from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder, SliceFeatures
+from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder, SliceFeatures, slices_at_once
 from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
 
 MAX_MEMORIES = 7  # SAM 2's temporal encoding has that many entries
-# pixels that are encoded in one batch: what a GPU has memory for, and what suits a CPU's caches
-ENCODED_PIXELS = {"cuda": 16 * 512 * 512, "cpu": 4 * 512 * 512}
+BOUNDARY_BRANCHES = ("parallel", "shared", "fused")
 # slices that are streamed in one part
 STREAMED_SLICES = 16
 
 
 class TrainingOutput(NamedTuple):
-    """What the network returns in training mode: all that the three losses need.
+    """Results in training mode: all that the three losses need.
+
+    Masks stay at the decoder's resolution, S/4; :func:`at_patch_size` makes the logits of voxels of them.
 
     Attributes:
-        logits: (B, heads, D, H, W), as in eval mode.
-        boundaries: (B, K, D, H, W), boundary logits of the K foreground classes; None without BD.
+        masks: (B, D, K, S/4, S/4), mask logits of the K foreground classes or regions.
+        boundaries: the same of their boundaries; None without BD.
         offsets: (B, D, D), predicted j - i in slices; None without SRPP.
     """
 
-    logits: torch.Tensor
+    masks: torch.Tensor
     boundaries: torch.Tensor | None
     offsets: torch.Tensor | None
+
+
+def at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resizes mask logits (B, D, K, S/4, S/4) to the slices of a patch, ``size`` (H, W): (B, K, D, H, W)."""
+    if masks.shape[-2:] != size:
+        shrinks = masks.shape[-2] > size[0] or masks.shape[-1] > size[1]
+        resized = F.interpolate(masks.flatten(0, 1), size=size, mode="bilinear", align_corners=False, antialias=shrinks)
+        masks = resized.unflatten(0, masks.shape[:2])
+    return masks.transpose(1, 2)
 
 
 class SAM2_3dMed(nn.Module):
@@ -59,6 +70,9 @@ class SAM2_3dMed(nn.Module):
         srpp_memory: with a memory inside SRPP (Table 9).
         boundary: with boundary detection.
         boundary_fusion: with BD fusion (Table 6).
+        boundary_branch: how the boundary branch belongs to the segmentation, which the paper leaves open (see
+            docs/decisions.md): "parallel", they share the encoder alone; "shared", also memory attention; "fused", the
+            decoder of the masks gets the boundary branch's features too, also in prediction.
         bidirectional: both branches also run from the last slice to the first, and average their logits.
         self_sorting_memory: the segmentation branch attends to memories chosen by confidence, difference and likeness,
             after MedSAM-2, instead of to slice 0 and the latest ones.
@@ -68,9 +82,10 @@ class SAM2_3dMed(nn.Module):
             instead, and its weights have learned that.
         dropout: in memory attention; SAM 2 trains with 0.1.
         intensity_range: normalised intensities that become black and white.
-        precision: "auto", "bfloat16" or "float32" (see ``precision.autocast``).
+        precision: one of ``precision.PRECISIONS``.
         activation_checkpointing: train in less memory and more time: both branches keep only the masks and memories of
-            their slices, and compute the rest a second time in backward.
+            their slices, a trunk that trains only its input, and the rest is computed a second time in backward.
+        cuda_graphs: where the network is compiled, replay the launches of a slice as CUDA graphs.
 
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.
@@ -89,6 +104,7 @@ class SAM2_3dMed(nn.Module):
         srpp_memory: bool = False,
         boundary: bool = True,
         boundary_fusion: bool = True,
+        boundary_branch: str = "parallel",
         bidirectional: bool = False,
         self_sorting_memory: bool = False,
         freeze_trunk: bool = True,
@@ -98,6 +114,7 @@ class SAM2_3dMed(nn.Module):
         intensity_range: Sequence[float] = (-3.0, 3.0),
         precision: str = "auto",
         activation_checkpointing: bool = False,
+        cuda_graphs: bool = False,
     ):
         super().__init__()
         num_masks = num_classes if regions else num_classes - 1
@@ -109,6 +126,11 @@ class SAM2_3dMed(nn.Module):
             raise ValueError(f"num_slices is {num_slices}, but memory needs at least 2.")
         if lora_rank < 0:
             raise ValueError(f"lora_rank is {lora_rank}, but must be 0 (none) or a positive rank.")
+        if boundary_branch not in BOUNDARY_BRANCHES:
+            raise ValueError(
+                f"boundary_branch is {boundary_branch!r}, but must be one of {', '.join(BOUNDARY_BRANCHES)}."
+            )
+        check_precision(precision)
         low, high = intensity_range
         self.regions = regions
         self.backbone = backbone
@@ -119,7 +141,9 @@ class SAM2_3dMed(nn.Module):
         adapter = InputAdapter(input_channels, image_size, (low, high))
         channels = sam2.hidden_dim
         self.slice_cache = SliceCache()
-        self.encoder = SliceEncoder(sam2.image_encoder, adapter, freeze_trunk, lora_rank, fitted_windows)
+        self.encoder = SliceEncoder(
+            sam2.image_encoder, adapter, freeze_trunk, lora_rank, fitted_windows, activation_checkpointing
+        )
         self.segmentation = MaskPropagation(
             sam2,
             num_masks,
@@ -136,35 +160,45 @@ class SAM2_3dMed(nn.Module):
                 fusion,
                 bidirectional,
                 checkpointing=activation_checkpointing,
+                memory_attention=self.segmentation.memory_attention if boundary_branch == "shared" else None,
             )
+        self.fused = boundary and boundary_branch == "fused"
+        self.when_compiled = Compiled.CUDA_GRAPHS if cuda_graphs else Compiled.COMPILED
         self.srpp = SliceRelativePositionPredictor(channels, memory=srpp_memory) if srpp else None
         self.register_load_state_dict_post_hook(_forget_slices)
 
-    @torch.compiler.disable  # SAM 2's rotary encoding works on complex numbers, which the compiler does not take
     def forward(self, patches: torch.Tensor) -> TrainingOutput | torch.Tensor:
         """Segments B patches.
+
+        Compiled as a whole (``torch.compile(network)``, which nnU-Net does), what is compiled is one step of a slice,
+        and not the loop over all of them, which would be a graph of some ten thousand operations.
 
         Args:
             patches: (B, C, D, H, W), normalised as nnU-Net does; axis D is the slice axis.
 
         Returns:
             In training mode a :class:`TrainingOutput`, in eval mode the logits (B, heads, D, H, W), float32.
-            At inference only the segmentation branch runs.
+            At inference only the segmentation branch runs (and, "fused", the boundary branch).
         """
+        # a constant of the code that torch.compile makes of this function
+        return self._forward(patches, self.when_compiled if torch.compiler.is_compiling() else EAGER)
+
+    @torch.compiler.disable
+    def _forward(self, patches: torch.Tensor, compiled: Compiled) -> TrainingOutput | torch.Tensor:
         size = (patches.shape[-2], patches.shape[-1])
         if torch.is_inference_mode_enabled() and not self.training:
             with self._inference_context(patches.device):
-                return self._infer(patches, size)
+                return self._infer(patches, size, compiled)
         with self._context(patches.device):
             features = self.encoder(patches)
-            logits = self.heads(self.segmentation(features), size)
             if not self.training:
-                return logits
-            boundaries = None
+                return self.heads(self._masks(self._projected(features), compiled), size)
+            boundaries, fused = None, None
             if self.boundary is not None:
-                boundaries = self._at_patch_size(self.boundary(features), size)
+                boundaries, fused = self.boundary(features, None, self.fused, compiled)
+            masks = self.segmentation(features, fused, False, compiled).masks
             offsets = self.srpp(features.stride16) if self.srpp is not None else None
-            return TrainingOutput(logits, boundaries, offsets)
+            return TrainingOutput(masks, boundaries, offsets)
 
     @contextmanager
     def _context(self, device: torch.device) -> Iterator[None]:
@@ -186,14 +220,45 @@ class SAM2_3dMed(nn.Module):
         """Stride-16 features of a slice, which memory attention works on."""
         return (self.encoder.adapter.image_size // STRIDE) ** 2
 
-    def _infer(self, patches: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def _infer(self, patches: torch.Tensor, size: tuple[int, int], compiled: Compiled) -> torch.Tensor:
         """The logits, from features that are kept for the windows to come."""
         with suppress(torch.OutOfMemoryError):
-            return self.heads(self.segmentation.propagate(self._known_features(patches)), size)
+            return self.heads(self._masks(self._known_features(patches), compiled), size)
         # what is kept may be what was missing; here, nothing of the first attempt is held any more
         self.slice_cache.clear()
         torch.cuda.empty_cache()
-        return self.heads(self.segmentation.propagate(self._known_features(patches)), size)
+        return self.heads(self._masks(self._known_features(patches), compiled), size)
+
+    def _projected(self, features: SliceFeatures) -> SliceFeatures:
+        """Features as the decoders of the masks take them; "fused", the channels of both branches' decoders."""
+        projected = self.segmentation.project(features)
+        if not self.fused or self.boundary is None:
+            return projected
+        pairs = zip(projected[:2], self.boundary.project(features)[:2], strict=True)
+        stride4, stride8 = (torch.cat(levels, dim=2) for levels in pairs)
+        return projected._replace(stride4=stride4, stride8=stride8)
+
+    def _of_branches(self, projected: SliceFeatures) -> tuple[SliceFeatures, SliceFeatures]:
+        """The segmentation's and the boundary branch's part of what :meth:`_projected` gives, "fused"."""
+        stride4, stride8 = (level.chunk(2, dim=2) for level in projected[:2])
+        first, second = (projected._replace(stride4=stride4[i], stride8=stride8[i]) for i in range(2))
+        return first, second
+
+    def _masks(self, projected: SliceFeatures, compiled: Compiled = EAGER) -> torch.Tensor:
+        """Mask logits (B, D, K, S/4, S/4) of stacks, without gradients for the auxiliary tasks."""
+        if not self.fused or self.boundary is None:
+            return self.segmentation.propagate(projected, compiled=compiled).masks
+        own, boundary = self._of_branches(projected)
+        fused = self.boundary.propagate(boundary, None, True, compiled).decoded
+        return self.segmentation.propagate(own, fused, False, compiled).masks
+
+    def _walk(self, projected: SliceFeatures, memories: tuple[list[Memory], list[Memory]]) -> torch.Tensor:
+        """Mask logits (B, D, K, S/4, S/4) of the next slices; ``memories`` are the two branches'."""
+        if not self.fused or self.boundary is None:
+            return self.segmentation.walk(projected, memories[0], self.num_slices).masks
+        own, boundary = self._of_branches(projected)
+        fused = self.boundary.walk(boundary, memories[1], self.num_slices, None, True).decoded
+        return self.segmentation.walk(own, memories[0], self.num_slices, fused).masks
 
     @torch.no_grad()
     def stream(self, volumes: torch.Tensor) -> torch.Tensor:
@@ -216,35 +281,35 @@ class SAM2_3dMed(nn.Module):
         with self._inference_context(volumes.device):
             shape = (batch, depth, self.segmentation.num_masks, side, side)
             masks = torch.zeros(shape, dtype=torch.float32, device=volumes.device)
-            memories: list[Memory] = []
+            memories: tuple[list[Memory], list[Memory]] = ([], [])
             for part in parts:
-                features = self._known_features(volumes[:, :, part])
-                masks[:, part] = self.segmentation.walk(features, memories, self.num_slices)
-            memories = []
+                masks[:, part] = self._walk(self._known_features(volumes[:, :, part]), memories)
+            memories = ([], [])
             for part in reversed(parts):  # the latest slices first: the likeliest to be kept
                 features = self._known_features(volumes[:, :, part].flip(2))
-                masks[:, part] += self.segmentation.walk(features, memories, self.num_slices).flip(1)
+                masks[:, part] += self._walk(features, memories).flip(1)
         return masks.div_(2)
 
     def _known_features(self, patches: torch.Tensor) -> SliceFeatures:
-        """The segmentation branch's projected features of B stacks of D slices, encoding only slices not seen lately.
+        """What :meth:`_projected` gives for B stacks of D slices, encoding only slices not seen lately.
 
         nnU-Net's predictor, also that of the final validation, is what runs in inference mode. Its windows overlap.
         """
-
-        pixels = ENCODED_PIXELS.get(patches.device.type, ENCODED_PIXELS["cpu"])
-        at_once = max(1, pixels // self.encoder.adapter.image_size**2)
+        at_once = slices_at_once(patches.device, self.encoder.adapter.image_size)
 
         def encode_some(slices: torch.Tensor) -> LevelFeatures:
-            projected = self.segmentation.project(self.encoder(slices[:, :, None]))
+            projected = self._projected(self.encoder(slices[:, :, None]))
             return LevelFeatures._make(level.flatten(0, 1) for level in projected[:3])
 
         def encode(slices: torch.Tensor) -> LevelFeatures:
             parts = [encode_some(some) for some in slices.split(at_once)]
             return LevelFeatures._make(torch.cat(level) for level in zip(*parts, strict=True))
 
-        decoder = self.segmentation.mask_decoder
-        weights = [*self.encoder.parameters(), *decoder.conv_s0.parameters(), *decoder.conv_s1.parameters()]
+        weights = list(self.encoder.parameters())
+        for branch in (self.segmentation, self.boundary if self.fused else None):
+            if branch is not None:
+                decoder = branch.mask_decoder
+                weights += [*decoder.conv_s0.parameters(), *decoder.conv_s1.parameters()]
         levels = self.slice_cache.encode(patches.transpose(1, 2).flatten(0, 1), encode, weights)
         stride4, stride8, stride16 = (level.unflatten(0, (patches.shape[0], patches.shape[2])) for level in levels)
         return SliceFeatures(stride4, stride8, stride16, self.encoder.position(levels.stride16))
@@ -254,18 +319,7 @@ class SAM2_3dMed(nn.Module):
         if not self.regions:
             # the background's zeros, while they are few
             masks = torch.cat([torch.zeros_like(masks[:, :, :1]), masks], dim=2)
-        return self._at_patch_size(masks, size)
-
-    @staticmethod
-    def _at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """(B, D, K, S/4, S/4) -> (B, K, D, H, W)."""
-        if masks.shape[-2:] != size:
-            shrinks = masks.shape[-2] > size[0] or masks.shape[-1] > size[1]
-            resized = F.interpolate(
-                masks.flatten(0, 1), size=size, mode="bilinear", align_corners=False, antialias=shrinks
-            )
-            masks = resized.unflatten(0, masks.shape[:2])
-        return masks.transpose(1, 2)
+        return at_patch_size(masks, size)
 
 
 def _forget_slices(network: SAM2_3dMed, _incompatible_keys: object) -> None:

@@ -33,7 +33,9 @@ with _hydra_left_alone():
     from sam2.modeling.backbones.image_encoder import ImageEncoder
     from sam2.modeling.memory_attention import MemoryAttention
     from sam2.modeling.memory_encoder import MemoryEncoder
+    from sam2.modeling.position_encoding import PositionEmbeddingSine
     from sam2.modeling.sam.mask_decoder import MaskDecoder
+    from sam2.modeling.sam.transformer import RoPEAttention, compute_axial_cis
     from sam2.modeling.sam2_base import SAM2Base
     from sam2.modeling.sam2_utils import get_1d_sine_pe
 
@@ -44,8 +46,11 @@ __all__ = [
     "MaskDecoder",
     "MemoryAttention",
     "MemoryEncoder",
+    "PositionEmbeddingSine",
+    "RoPEAttention",
     "SAM2Base",
     "build_sam2_base",
+    "compute_axial_cis",
     "get_1d_sine_pe",
 ]
 
@@ -58,7 +63,8 @@ BACKBONES = {
 
 # stride of the features that memory attention and mask decoder work on
 STRIDE = 16
-
+# strides of the feature pyramid's levels, the coarsest of which SAM 2 drops
+PYRAMID_STRIDES = (4, 8, 16, 32)
 
 Network = TypeVar("Network", bound=SAM2Base)
 
@@ -77,7 +83,7 @@ def build_sam2_base(
         backbone: a key of :data:`BACKBONES`, for example ``sam2.1_hiera_tiny``.
         image_size: side of the square images in pixels, a multiple of 32.
         num_memories: how many slices a slice can look back to (SAM 2's ``num_maskmem``).
-        dropout: in memory attention.
+        dropout: in memory attention, on the results of attention and in its multilayer perceptrons.
         with_trunk: False builds a stunted trunk, for who takes only what comes after it: the trunk is most of SAM 2.
         network: SAM 2's class, or one derived from it.
 
@@ -95,16 +101,23 @@ def build_sam2_base(
     config._target_ = f"{network.__module__}.{network.__qualname__}"
     config.image_size = image_size
     config.num_maskmem = num_memories
-    # rotary tables of the wrong size would be rebuilt during the first forward pass; if that one runs under
-    # inference_mode, training afterwards fails
-    grid = [image_size // STRIDE, image_size // STRIDE]
-    # tables for 1024 pixels on any GPU there is, which nobody would use
-    config.image_encoder.neck.position_encoding.warmup_cache = False
-    config.memory_encoder.position_encoding.warmup_cache = False
+    for part, strides in ((config.image_encoder.neck, PYRAMID_STRIDES), (config.memory_encoder, (STRIDE,))):
+        part.position_encoding._target_ = _path_to("positions", "GridEncoding")
+        part.position_encoding.grids = [image_size // stride for stride in strides]
     if not with_trunk:
         trunk = config.image_encoder.trunk
         trunk.stages, trunk.global_att_blocks = [1, 1, 1, 1], []
     layer = config.memory_attention.layer
-    layer.self_attention.feat_sizes = layer.cross_attention.feat_sizes = grid
-    layer.dropout = layer.self_attention.dropout = layer.cross_attention.dropout = dropout
+    layer.dropout = dropout
+    for attention in (layer.self_attention, layer.cross_attention):
+        attention._target_ = _path_to("rotary", "RotaryAttention")
+        attention.feat_sizes = [image_size // STRIDE, image_size // STRIDE]
+        # SAM 2 also drops attention weights, which rules out the flash kernel for heads of 256 channels on GPUs of
+        # compute capability 8.6, 8.9 and 12.0
+        attention.dropout = 0.0
     return instantiate(config)
+
+
+def _path_to(module: str, name: str) -> str:
+    """The full name of a class of this package, for Hydra."""
+    return f"{__package__}.{module}.{name}"

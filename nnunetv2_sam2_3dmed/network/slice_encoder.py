@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions
 from nnunetv2_sam2_3dmed.network.low_rank import add_low_rank_updates
-from nnunetv2_sam2_3dmed.network.sam2_modules import ImageEncoder
+from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, ImageEncoder
 
 # what SAM 2's image encoder was trained on
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# pixels that are encoded in one batch: what a GPU has memory for, and what suits a CPU's caches
+ENCODED_PIXELS = {"cuda": 16 * 512 * 512, "cpu": 4 * 512 * 512}
+
+
+def slices_at_once(device: torch.device, image_size: int) -> int:
+    """Slices to encode in one batch on a device."""
+    return max(1, ENCODED_PIXELS.get(device.type, ENCODED_PIXELS["cpu"]) // image_size**2)
 
 
 class SliceFeatures(NamedTuple):
@@ -85,6 +96,7 @@ class SliceEncoder(nn.Module):
             segmentation branch shares with the auxiliary tasks.
         lora_rank: rank of trained updates of the trunk's attention layers, frozen or not; 0 for none.
         fitted_windows: attention windows are never larger than the image (SAM 2 pads the image instead).
+        checkpointing: of a trunk that trains, keep only its input, and compute the rest a second time in backward.
     """
 
     def __init__(
@@ -94,9 +106,11 @@ class SliceEncoder(nn.Module):
         freeze_trunk: bool,
         lora_rank: int = 0,
         fitted_windows: bool = False,
+        checkpointing: bool = False,
     ):
         super().__init__()
         self.adapter = adapter
+        self.checkpointing = checkpointing
         self.trunk = image_encoder.trunk
         self.neck = image_encoder.neck
         self.scalp = image_encoder.scalp
@@ -115,11 +129,31 @@ class SliceEncoder(nn.Module):
         # with several input channels the learned mix lies in front of the trunk, and its gradient must pass
         needs_gradient = torch.is_grad_enabled() and (images.requires_grad or self.trunk_trains)
         with torch.set_grad_enabled(needs_gradient):
-            pyramid = self.trunk(images)
+            pyramid = self._pyramid(images)
         features, positions = self.neck(pyramid)
         features, positions = features[: -self.scalp], positions[: -self.scalp]
         stacked = [f.unflatten(0, (patches.shape[0], patches.shape[2])) for f in features]
         return SliceFeatures(stacked[0], stacked[1], stacked[2], positions[2][:1])
+
+    def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The trunk's four levels; some slices at a time where its activations are not kept."""
+        kept = torch.is_grad_enabled() and not self.checkpointing
+        parts = [images] if kept else images.split(slices_at_once(images.device, images.shape[-1]))
+        trunk = self._computed_again_for_backward if torch.is_grad_enabled() and self.checkpointing else self.trunk
+        if len(parts) == 1:
+            return trunk(parts[0])
+        return [torch.cat(level) for level in zip(*map(trunk, parts), strict=True)]
+
+    def _computed_again_for_backward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Runs the trunk under activation checkpointing."""
+        tokens = (images.shape[-1] // STRIDE) ** 2
+        return checkpoint(
+            self.trunk,
+            images,
+            use_reentrant=False,
+            # the second time must choose the kernels of the first
+            context_fn=lambda: (nullcontext(), attention_kernels(images.device, tokens)),
+        )
 
     def position(self, stride16: torch.Tensor) -> torch.Tensor:
         """The encoding (1, C, S/16, S/16) of the places in features (N, C, S/16, S/16), as ``forward`` gives it."""

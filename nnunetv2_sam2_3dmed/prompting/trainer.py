@@ -197,15 +197,17 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         super().on_train_epoch_start()
         self._mix = self.mix_at(self.share_done())
 
-    def train_step(self, batch: dict) -> dict:
+    def _do_i_compile(self) -> bool:
+        """No: SAM 2's own steps take dictionaries, whose entries differ from object to object."""
+        return False
+
+    def _optimize(self, batch: dict) -> dict:
         objects = self._with_objects(
             batch, self.dataloader_train, lambda s: objects_to_train(s, self._image_size, self._mix, self.rng)
         )
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss(self.network(objects.prompts), objects)
-        terms.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
-        self.optimizer.step()
+        self._descend(terms.total)
         return self.numbers_of(terms)
 
     def validation_step(self, batch: dict) -> dict:

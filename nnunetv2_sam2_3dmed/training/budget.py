@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from nnunetv2_sam2_3dmed.training.compilation import compile_now
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class WallClockBudget(_Trainer):
 
     The time counted is the wall clock from the start of the first epoch, with everything that a trainer does
     between epochs. What an interrupted training used is read from its log, so that ``--c`` gets the rest.
-    Start-up and the final validation are not counted. Epochs are short, so that the last one ends near the
+    Start-up, compilation and the final validation are not counted. Epochs are short, so that the last one ends near the
     budget: training stops when another epoch, as long as the last, would end more than half an epoch late.
     """
 
@@ -104,6 +105,8 @@ class WallClockBudget(_Trainer):
         self.on_train_start()
         logged = self._logged_epochs()
         self._seconds_before = sum(logged)
+        if self._do_i_compile():
+            compile_now(self)
         self._started = time()
         epoch_seconds = logged[-1] if logged else 0.0
         while not self.budget_is_used_up(epoch_seconds):

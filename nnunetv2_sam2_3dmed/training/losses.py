@@ -8,9 +8,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_sam2_3dmed.network.sam2_3dmed import TrainingOutput
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import TrainingOutput, at_patch_size
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker, Targets, boundary_of, touched_by
+
+# logits of voxels and classes that the losses work on at once: 256 MiB in float32
+LOGITS_AT_ONCE = 2**26
 
 SegmentationLoss = Callable[[torch.Tensor, Targets], torch.Tensor]
 
@@ -59,7 +63,7 @@ def srpp_loss(offsets: torch.Tensor, slices: torch.Tensor, slice_distance: float
     return ((offsets / slice_distance - truth).square() * pairs).sum() / pairs.sum().clamp(min=1)
 
 
-def boundary_loss(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+def boundary_loss(logits: torch.Tensor, targets: Targets, share: torch.Tensor | None = None) -> torch.Tensor:
     """L_bd (equation 5) divided by N: cross entropy in which the rarer kind of voxel weighs more.
 
     The sum is divided by the number of voxels N, so that its size does not depend on the resolution.
@@ -67,16 +71,22 @@ def boundary_loss(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
     Args:
         logits: (B, K, D, H, W), boundary logits.
         targets: their masks; the boundaries are made from them.
+        share: N_bd / N, where these are only some of the classes that it is taken over.
     """
-    truth = boundary_of(targets.masks)
-    # beside an ignored voxel nobody knows whether there is a boundary
-    counted = ~touched_by(~targets.counted).expand_as(truth)
+    truth, counted = _boundary_and_counted(targets)
     counted = counted.to(truth.dtype)
     total = counted.sum().clamp(min=1)
-    share = (truth * counted).sum() / total  # N_bd / N
+    if share is None:
+        share = (truth * counted).sum() / total
     weight = torch.where(truth > 0, 1 - share, share) * counted
     voxelwise = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     return (voxelwise * weight).sum() / total
+
+
+def _boundary_and_counted(targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
+    """The true boundaries (B, K, D, H, W), and which voxels count: beside an ignored one nobody knows."""
+    truth = boundary_of(targets.masks)
+    return truth, ~touched_by(~targets.counted).expand_as(truth)
 
 
 class LossTerms(NamedTuple):
@@ -93,7 +103,7 @@ class SAM2_3dMedLoss:
 
     Args:
         make_targets: takes nnU-Net's target apart.
-        segmentation_loss: L_seg.
+        segmentation_loss: L_seg, a mean over classes, so that it can be taken over some of them at a time.
         srpp_weight: lambda_1.
         boundary_weight: lambda_2.
         slice_distance: between neighbouring slices, in the unit in which SRPP states offsets.
@@ -115,23 +125,68 @@ class SAM2_3dMedLoss:
 
     def terms(self, output: TrainingOutput, target: torch.Tensor) -> LossTerms:
         """All terms of the loss for what the network returns in training mode."""
-        targets = self.make_targets(target)
-        segmentation = self.segmentation_loss(self._foreground(output.logits, targets), targets)
+        segmentation = self._mean_over_classes(
+            lambda classes: at_patch_size(output.masks[:, :, classes], _slice_size(target)), target
+        )
         total, srpp, boundary = segmentation, None, None
         if output.offsets is not None:
-            srpp = srpp_loss(output.offsets, targets.slices, self.slice_distance)
+            srpp = srpp_loss(output.offsets, self.make_targets.slices(target), self.slice_distance)
             total = total + self.srpp_weight * srpp
         if output.boundaries is not None:
-            boundary = boundary_loss(output.boundaries, targets)
+            boundary = self._boundary(output.boundaries, target)
             total = total + self.boundary_weight * boundary
         return LossTerms(total, segmentation, srpp, boundary)
 
     def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """L_seg alone, for what the network returns in eval mode (nnU-Net's ``validation_step``)."""
-        targets = self.make_targets(target)
-        return self.segmentation_loss(self._foreground(logits, targets), targets)
+        # without the constant background head, where there is one
+        foreground = logits[:, logits.shape[1] - self.make_targets.num_masks :]
+        return self._mean_over_classes(lambda classes: foreground[:, classes], target)
 
-    @staticmethod
-    def _foreground(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
-        """Without the constant background head, where there is one."""
-        return logits[:, logits.shape[1] - targets.masks.shape[1] :]
+    def _mean_over_classes(self, logits_of: Callable[[slice], torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+        """L_seg; ``logits_of`` some classes are (B, classes, D, H, W)."""
+
+        def part(classes: slice) -> torch.Tensor:
+            targets = self.make_targets(target, classes)
+            loss = self.segmentation_loss(logits_of(classes), targets)
+            return loss * (targets.masks.shape[1] / self.make_targets.num_masks)
+
+        return self._over_classes(part, target)
+
+    def _boundary(self, boundaries: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """L_bd of boundary logits (B, D, K, S/4, S/4)."""
+
+        def numbers(classes: slice) -> torch.Tensor:
+            truth, counted = _boundary_and_counted(self.make_targets(target, classes))
+            return torch.stack([(truth * counted).sum(), counted.sum()])
+
+        with torch.no_grad():
+            on_boundary, total = self._over_classes(numbers, target)
+            share = on_boundary / total.clamp(min=1)
+
+        def part(classes: slice) -> torch.Tensor:
+            targets = self.make_targets(target, classes)
+            loss = boundary_loss(at_patch_size(boundaries[:, :, classes], _slice_size(target)), targets, share)
+            # as many voxels count in each class
+            return loss * (targets.masks.shape[1] / self.make_targets.num_masks)
+
+        return self._over_classes(part, target)
+
+    def _over_classes(self, part: Callable[[slice], torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+        """The sum of ``part(classes)`` over groups of classes whose logits fit into a bounded memory.
+
+        Where there are several groups, each is computed a second time in backward: what is kept of a voxel and class
+        for it would be some twenty bytes.
+        """
+        count = self.make_targets.num_masks
+        at_once = max(1, LOGITS_AT_ONCE // target[:, 0].numel())
+        if at_once >= count:
+            return part(slice(0, count))
+        groups = [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
+        again = torch.is_grad_enabled()
+        parts = [checkpoint(part, group, use_reentrant=False) if again else part(group) for group in groups]
+        return torch.stack(parts).sum(dim=0)
+
+
+def _slice_size(target: torch.Tensor) -> tuple[int, int]:
+    return target.shape[-2], target.shape[-1]

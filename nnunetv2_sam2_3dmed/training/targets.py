@@ -42,26 +42,39 @@ class TargetMaker:
         self._labels = torch.tensor(list(foreground_labels)).view(1, -1, 1, 1, 1)
         self.ignore_label = ignore_label
         self.regions = regions
-        self.num_regions = num_regions
+        self.num_masks = num_regions if regions else len(foreground_labels)
 
-    def __call__(self, target: torch.Tensor) -> Targets:
-        """Target (B, 1 or more, D, H, W) -> masks, which voxels count, which slices exist."""
+    def __call__(self, target: torch.Tensor, classes: slice = slice(None)) -> Targets:
+        """Takes a target apart.
+
+        Args:
+            target: (B, 1 or more, D, H, W).
+            classes: those of the K whose masks are wanted.
+
+        Returns:
+            Masks of these classes, which voxels count, which slices exist.
+        """
         if self.regions:
-            masks = target[:, : self.num_regions]
-            ignored = target[:, self.num_regions, None].bool() if self.ignore_label is not None else None
+            masks = target[:, : self.num_masks][:, classes]
+            ignored = target[:, self.num_masks, None].bool() if self.ignore_label is not None else None
         else:
-            self._labels = self._labels.to(target.device)  # copied once, not in each step
-            masks = target == self._labels
+            if self._labels.device != target.device:
+                # copied once, and without waiting for it
+                self._labels = self._labels.to(target.device, non_blocking=True)
+            masks = target == self._labels[:, classes]
             ignored = target == self.ignore_label if self.ignore_label is not None else None
-        padding = self.padding(target)
-        counted = ~ignored if ignored is not None else torch.ones_like(padding)
-        return Targets(masks.float(), counted, ~padding.flatten(3).all(dim=3)[:, 0])
+        counted = ~ignored if ignored is not None else torch.ones_like(target[:, :1], dtype=torch.bool)
+        return Targets(masks.float(), counted, self.slices(target))
+
+    def slices(self, target: torch.Tensor) -> torch.Tensor:
+        """The slices (B, D) that are not padding and nothing else."""
+        return ~self.padding(target).flatten(3).all(dim=3)[:, 0]
 
     def padding(self, target: torch.Tensor) -> torch.Tensor:
         """Which voxels (B, 1, D, H, W) lie outside of the image; none are known to where they are not marked."""
         if not self.regions:
             return target == PADDING_LABEL
-        if target.shape[1] > self.num_regions + (self.ignore_label is not None):
+        if target.shape[1] > self.num_masks + (self.ignore_label is not None):
             return target[:, -1:].bool()
         return torch.zeros_like(target[:, :1], dtype=torch.bool)
 

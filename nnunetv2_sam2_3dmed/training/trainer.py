@@ -27,14 +27,17 @@ from nnunetv2_sam2_3dmed.network.checkpoints import (
     sha256_of,
     weights_folder,
 )
+from nnunetv2_sam2_3dmed.network.precision import dtype_for
 from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
+from nnunetv2_sam2_3dmed.training.compilation import uncompile
 from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
 from nnunetv2_sam2_3dmed.training.early_stopping import EarlyStopping
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 from nnunetv2_sam2_3dmed.training.loss_logger import LossTermsLogger
 from nnunetv2_sam2_3dmed.training.losses import SAM2_3dMedLoss, SegmentationLoss, bce_loss
+from nnunetv2_sam2_3dmed.training.out_of_memory import out_of_memory_explained
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL, TargetMaker
 
@@ -86,8 +89,10 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         self.weight_decay = 0.1
         self.num_epochs = 500
         self.enable_deep_supervision = False
-        # the network chooses its own precision: bfloat16, which needs no loss scaling, or float32
-        self.grad_scaler = None
+        # the network chooses its own precision; of those, float16 alone needs its losses scaled
+        precision = self.architecture_of(self.configuration_manager).get("precision", "auto")
+        scaled = dtype_for(self.device, precision) == torch.float16
+        self.grad_scaler = torch.amp.GradScaler(self.device.type) if scaled else None
         self.resumed = False
         self.logger.local_logger = LossTermsLogger(self.loss_terms())
 
@@ -219,10 +224,6 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """There is no deep supervision."""
 
-    def _do_i_compile(self) -> bool:
-        # SAM 2's rotary encoding works on complex numbers, which torch.compile does not take
-        return False
-
     # ---------------------------------------------------------- optimization
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, CosineSchedule]:
@@ -233,7 +234,8 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters; the trunk apart where it has a learning rate of its own."""
-        trained = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        network = getattr(self.network, "_orig_mod", self.network)  # without what compiling wraps around it
+        trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         if self.trunk_lr is None:
             return [{"params": list(trained.values())}]
         trunk = [p for name, p in trained.items() if name.startswith(self.trunk_prefix)]
@@ -266,14 +268,46 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         )
 
     def train_step(self, batch: dict) -> dict:
+        """One step; goes on without torch.compile where that fails.
+
+        Raises:
+            UserError: the GPU's memory is not enough.
+        """
+        with out_of_memory_explained(self):
+            try:
+                return self._optimize(batch)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                if not uncompile(self):
+                    raise
+                self.print_to_log_file(f"torch.compile failed, the training goes on without it: {error}")
+            return self._optimize(batch)
+
+    def validation_step(self, batch: dict) -> dict:
+        with out_of_memory_explained(self):
+            return super().validation_step(batch)
+
+    def _optimize(self, batch: dict) -> dict:
+        """Forward, backward and the optimizer's step; the losses as numbers."""
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss.terms(self.network(data), target)
-        terms.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
-        self.optimizer.step()
+        self._descend(terms.total)
         return self.numbers_of(terms)
+
+    def _descend(self, total: torch.Tensor) -> None:
+        """The optimizer's step down the gradient of a loss, clipped; scaled in between where float16 needs it."""
+        parameters = self.network.parameters()
+        if self.grad_scaler is None:
+            total.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+            self.optimizer.step()
+            return
+        self.grad_scaler.scale(total).backward()
+        self.grad_scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
 
     def numbers_of(self, terms) -> dict:
         """The total and the terms of a loss, as nnU-Net collects them."""

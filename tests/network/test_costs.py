@@ -59,7 +59,7 @@ def streamed(network: SAM2_3dMed, depth: int) -> int:
 
 def test_streaming_costs_linearly_with_slices():
     network = segmentation_only(64)
-    costs = [streamed(network, depth) for depth in (30, 40, 50)]
+    costs = [streamed(network, depth) for depth in (20, 24, 28)]
     assert costs[2] - costs[1] == costs[1] - costs[0] > 0
 
 
@@ -117,7 +117,6 @@ class NothingCopiedToTheDevice(TorchFunctionMode):
 def test_a_training_step_waits_for_no_number_from_the_device(make_network, patches, self_sorting):
     """With fake tensors there are no numbers: whoever asks for one (item, nonzero, a boolean index) fails."""
     network = make_network(self_sorting_memory=self_sorting)
-    network(patches)  # fills SAM 2's own table of position encodings
     loss = SAM2_3dMedLoss(TargetMaker([1, 2], ignore_label=3), DiceBCELoss(batch_dice=True))
     target = torch.randint(-1, 4, (2, 1, 6, 24, 20))
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -183,7 +182,7 @@ def test_checkpointed_activations_are_not_kept_and_give_the_same_gradients(make_
     for each in (network, checkpointed):
         torch.manual_seed(2)  # dropout
         output = each(patches)
-        (output.logits.square().mean() + output.boundaries.square().mean()).backward()
+        (output.masks.square().mean() + output.boundaries.square().mean()).backward()
         gradients.append({n: p.grad for n, p in each.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():

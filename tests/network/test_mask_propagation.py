@@ -123,7 +123,7 @@ def test_a_stack_of_one_is_sam2_without_memory(pair, features):
         num_frames=1,
         run_mem_encoder=False,
     )
-    torch.testing.assert_close(ours(one)[:, 0], expected["pred_masks"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(one).masks[:, 0], expected["pred_masks"], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("num_memories, seen", [(7, 7), (3, 3), (1, 1)])

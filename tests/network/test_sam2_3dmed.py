@@ -8,8 +8,7 @@ from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 def test_shapes_in_training_and_in_eval_mode(make_network, patches):
     network = make_network(num_classes=3)
     output = network(patches)
-    assert output.logits.shape == (2, 3, 6, 24, 20)
-    assert output.boundaries.shape == (2, 2, 6, 24, 20)
+    assert output.masks.shape == output.boundaries.shape == (2, 6, 2, 16, 16)
     assert output.offsets.shape == (2, 6, 6)
     logits = network.eval()(patches)
     assert logits.shape == (2, 3, 6, 24, 20) and logits.dtype == torch.float32
@@ -36,7 +35,7 @@ def test_srpp_alone_moves_parameters_that_the_masks_depend_on(make_network, patc
     network(patches).offsets.square().sum().backward()
     from_srpp = {n for n, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     network.zero_grad(set_to_none=True)
-    network(patches).logits.square().sum().backward()
+    network(patches).masks.square().sum().backward()
     from_masks = {n for n, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     shared = from_srpp & from_masks
     assert shared and all(name.startswith("encoder.neck.") for name in shared), "the trunk is frozen"
@@ -78,7 +77,7 @@ def test_training_goes_on_after_prediction_under_inference_mode(make_network, pa
     network.eval()
     with torch.inference_mode():
         network(patches)
-    network.train()(patches).logits.sum().backward()
+    network.train()(patches).masks.sum().backward()
 
 
 def test_predictions_need_no_particular_number_of_slices(make_network, patches):

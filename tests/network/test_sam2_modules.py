@@ -38,13 +38,6 @@ def test_importing_the_package_leaves_hydra_as_it_was(before, after, initialized
     assert result.returncode == 0, result.stderr
 
 
-def test_rotary_tables_have_the_size_of_the_grid():
-    sam2 = build_sam2_base("sam2.1_hiera_tiny", 96)
-    for layer in sam2.memory_attention.layers:
-        assert layer.self_attn.freqs_cis.shape[0] == 6 * 6  # 96 / 16
-        assert layer.cross_attn_image.freqs_cis.shape[0] == 6 * 6
-
-
 def test_all_official_backbones_are_known():
     assert len(BACKBONES) == 8
     assert {name.split("_hiera_")[1] for name in BACKBONES} == {"tiny", "small", "base_plus", "large"}

@@ -148,11 +148,11 @@ def test_when_memory_runs_out_the_features_go_first(network, monkeypatch):
         counts = encoded_slices(network)
         propagate, full = network.segmentation.propagate, [True]
 
-        def fails_once(projected):
+        def fails_once(projected, **options):
             if full.pop():
                 full.append(False)
                 raise torch.OutOfMemoryError("out of memory")
-            return propagate(projected)
+            return propagate(projected, **options)
 
         monkeypatch.setattr(network.segmentation, "propagate", fails_once)
         torch.testing.assert_close(network(window), expected)

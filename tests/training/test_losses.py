@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import TrainingOutput
+from nnunetv2_sam2_3dmed.training import losses
 from nnunetv2_sam2_3dmed.training.losses import (
     DiceBCELoss,
     SAM2_3dMedLoss,
@@ -102,24 +104,59 @@ def test_dice_bce_adds_minus_dice():
     assert combined.item() == pytest.approx(bce_loss(logits, targets_of(masks)).item() - 4 / 6, abs=1e-4)
 
 
+def random_output(num_masks: int, side: int = 8) -> TrainingOutput:
+    shape = (1, 3, num_masks, side, side)
+    return TrainingOutput(torch.randn(shape), torch.randn(shape), torch.randn(1, 3, 3))
+
+
 def test_total_is_the_weighted_sum_and_validation_sees_the_masks_alone():
     target = torch.randint(0, 3, (1, 1, 3, 8, 8))
-    output = TrainingOutput(torch.randn(1, 3, 3, 8, 8), torch.randn(1, 2, 3, 8, 8), torch.randn(1, 3, 3))
+    output = random_output(2)
     loss = SAM2_3dMedLoss(TargetMaker([1, 2], None), srpp_weight=0.01, boundary_weight=0.1)
     terms = loss.terms(output, target)
     expected = terms.segmentation + 0.01 * terms.srpp + 0.1 * terms.boundary
     torch.testing.assert_close(terms.total, expected)
-    torch.testing.assert_close(loss(output.logits, target), terms.segmentation)
-    # the background head is a constant and must not enter
-    moved = output.logits.clone()
-    moved[:, 0] += 3
-    torch.testing.assert_close(loss(moved, target), terms.segmentation)
+    # nnU-Net's heads: a background and the classes; the background is a constant and must not enter
+    foreground = output.masks.transpose(1, 2)
+    for background in (0.0, 3.0):
+        heads = torch.cat([torch.full_like(foreground[:, :1], background), foreground], dim=1)
+        torch.testing.assert_close(loss(heads, target), terms.segmentation)
+
+
+def test_masks_are_compared_at_the_size_of_the_patch():
+    target = torch.randint(0, 3, (1, 1, 3, 24, 20))
+    output = random_output(2)
+    loss = SAM2_3dMedLoss(TargetMaker([1, 2], None))
+    logits = F.interpolate(output.masks[0], size=(24, 20), mode="bilinear").transpose(0, 1)[None]
+    expected = bce_loss(logits, TargetMaker([1, 2], None)(target))
+    torch.testing.assert_close(loss.terms(output, target).segmentation, expected)
+
+
+@pytest.mark.parametrize("segmentation_loss", [bce_loss, DiceBCELoss(batch_dice=True), DiceBCELoss(batch_dice=False)])
+@pytest.mark.parametrize("regions", [False, True])
+def test_groups_of_classes_give_the_losses_of_all_at_once(monkeypatch, segmentation_loss, regions):
+    """Seven classes, two of them at a time: the same terms and gradients."""
+    if regions:
+        target, maker = torch.rand(1, 9, 3, 16, 12) < 0.3, TargetMaker([], 8, regions=True, num_regions=7)
+    else:
+        target, maker = torch.randint(-1, 9, (1, 1, 3, 16, 12)), TargetMaker(range(1, 8), ignore_label=8)
+    output = random_output(7)
+    results = []
+    for at_once in (7, 2):
+        monkeypatch.setattr(losses, "LOGITS_AT_ONCE", at_once * 3 * 16 * 12)
+        leaves = [level.clone().requires_grad_() for level in output[:2]]
+        loss = SAM2_3dMedLoss(maker, segmentation_loss)
+        terms = loss.terms(TrainingOutput(*leaves, output.offsets), target)
+        gradients = torch.autograd.grad(terms.total, leaves)
+        heads = torch.randn(1, 7 if regions else 8, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+        results.append([*terms, *gradients, loss(heads, target)])
+    torch.testing.assert_close(results[0], results[1])
 
 
 def test_terms_that_a_variant_lacks_are_none():
     target = torch.randint(0, 3, (1, 1, 3, 8, 8))
     terms = SAM2_3dMedLoss(TargetMaker([1, 2], None)).terms(
-        TrainingOutput(torch.randn(1, 3, 3, 8, 8), None, None), target
+        random_output(2)._replace(boundaries=None, offsets=None), target
     )
     assert terms.srpp is None and terms.boundary is None
     torch.testing.assert_close(terms.total, terms.segmentation)
