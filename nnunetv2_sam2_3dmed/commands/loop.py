@@ -1,4 +1,4 @@
-"""Annotate in rounds, as MedSAM2's authors did: rank unlabelled cases, correct the hardest, fine-tune.
+"""Annotate in rounds, after MedSAM2's authors: rank unlabelled cases, correct the hardest, fine-tune.
 
     sam2_3dmed loop rank -d 9 --prompts prompts.csv -o ROUND          # masks, ranking.csv, previews
     sam2_3dmed loop rank -d 9 --predictions OUT -i IMAGES -o ROUND    # prompts from nnUNetv2_predict's masks

@@ -1,8 +1,8 @@
 """How much answers of one model to the same question differ: between prompts, and between directions.
 
-MedSAM2's authors took the cases for the next round whose masks from two kinds of boxes differed most: "hard cases have
-larger disagreements between the two segmentation masks" (MedSAM2, Methods). Here nobody has to draw a second
-prompt: it is derived from the first answer.
+MedSAM2's authors revised first, of each patient's eight MRI scans, the one whose masks from two kinds of boxes differed
+most: "hard cases have larger disagreements between the two segmentation masks" (MedSAM2, Methods). Here all cases are
+compared with each other, and nobody has to draw a second prompt: it is derived from the first answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which slices to remember by what they hold instead of by where they are, after MedSAM-2 (arXiv 2408.00874).
+"""A choice of remembered slices by what they hold instead of by where they are, inspired by MedSAM-2.
+
+It is rebuilt from the description of MedSAM-2 (arXiv 2408.00874), not from its code, and works without prompts: results
+with it are not MedSAM-2's.
 
 MedSAM-2 keeps in its memory bank slices that were segmented with confidence and differ from each other, whatever
 their order, and then draws from the bank with weights by likeness to the slice at hand. Its confidence is the mask

@@ -92,7 +92,7 @@ class SliceEncoder(nn.Module):
     Args:
         image_encoder: ``SAM2Base.image_encoder``.
         adapter: what makes images of the patches.
-        freeze_trunk: keep the trunk as it is (the paper); the neck always trains, because it is what the
+        freeze_trunk: keep the trunk as it is (paper, appendix B); the neck always trains, because it is what the
             segmentation branch shares with the auxiliary tasks.
         lora_rank: rank of trained updates of the trunk's attention layers, frozen or not; 0 for none.
         fitted_windows: attention windows are never larger than the image (SAM 2 pads the image instead).

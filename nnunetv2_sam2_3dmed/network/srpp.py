@@ -7,24 +7,41 @@ from torch import nn
 
 
 class SliceMemory(nn.Module):
-    """Each slice's descriptor looks back at those of the slices before it (the paper's Table 9 variant).
+    """Memory attention between slice descriptors (the paper's Table 9, appendix E.3).
+
+    Built as SAM 2's memory: a projection to fewer channels stores each descriptor, and a residual cross attention
+    followed by a residual MLP reads them, both with normalised inputs. Each slice reads the memories of all other
+    slices of the stack, and neither memories nor slices carry a position.
+
+    The paper speaks of "historical context", which suggests that a slice reads the slices before it only. That would
+    give the answer away: a slice that can read i memories can count them, and the loss then falls without any use of
+    the images. Reading all other slices keeps SRPP equivariant to the order of the slices.
 
     Args:
         channels: C.
         num_heads: attention heads.
+        memory_channels: channels of a memory; None for C / 4, as in SAM 2 (64 of 256).
     """
 
-    def __init__(self, channels: int, num_heads: int):
+    def __init__(self, channels: int, num_heads: int, memory_channels: int | None = None):
         super().__init__()
-        self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
+        width = channels // 4 if memory_channels is None else memory_channels
+        self.memory_encoder = nn.Linear(channels, width)
+        self.attention_norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, num_heads, kdim=width, vdim=width, batch_first=True)
+        self.mlp_norm = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
-        """(B, D, C) -> (B, D, C)."""
-        depth = descriptors.shape[1]
-        future = torch.ones(depth, depth, dtype=torch.bool, device=descriptors.device).triu(1)
-        past, _ = self.attention(descriptors, descriptors, descriptors, attn_mask=future, need_weights=False)
-        return self.norm(descriptors + past)
+        """(B, D, C) -> (B, D, C), for D of at least 2."""
+        memories = self.memory_encoder(descriptors)  # (B, D, C / 4)
+        itself = torch.eye(descriptors.shape[1], dtype=torch.bool, device=descriptors.device)
+        read, _ = self.attention(
+            self.attention_norm(descriptors), memories, memories, attn_mask=itself, need_weights=False
+        )
+        descriptors = descriptors + read
+        return self.norm(descriptors + self.mlp(self.mlp_norm(descriptors)))
 
 
 class SliceRelativePositionPredictor(nn.Module):
@@ -38,7 +55,7 @@ class SliceRelativePositionPredictor(nn.Module):
         channels: C of the encoder's features.
         num_layers: transformer layers.
         num_heads: attention heads.
-        memory: put a memory between encoder and predictor (Table 9; the paper is better without).
+        memory: put a :class:`SliceMemory` between encoder and predictor (Table 9; the paper's final model has none).
     """
 
     def __init__(self, channels: int = 256, num_layers: int = 2, num_heads: int = 8, memory: bool = False):

@@ -22,7 +22,7 @@ from nnunetv2_sam2_3dmed.prompting.measurements import Interaction, Measured, Sc
 from nnunetv2_sam2_3dmed.prompting.protocols import Protocol, Round
 from nnunetv2_sam2_3dmed.prompting.simulated import middle_slice
 
-SALIENT_VOXELS = 256  # of the object, on the slices of the paper's salient area: more than these
+SALIENT_VOXELS = 256  # of the object: slices of arXiv 2408.02635's salient area have more
 ALL, SALIENT = AREAS = ("all", "salient")
 
 

@@ -1,4 +1,4 @@
-"""The ways in which published experiments prompt an object, a round at a time."""
+"""Ways to prompt an object, a round at a time, after published experiments; docs/decisions.md says what is ours."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ class Protocol(NamedTuple):
 def clicks_on_the_middle_slice(rounds: int) -> Interaction:
     """Clicks on the largest error of the middle slice, one a round; the slice is carried through the volume at the end.
 
-    As in section 3.3 of the paper, the slice is annotated first, without any memory, and then propagated. What a round
-    leads to is therefore what a user gets who stops there: the object is forgotten, the clicks so far are given one
-    after the other, and one propagation follows. The seconds are those of the round's own click and the propagation.
+    As in section 3.3 of arXiv 2408.02635, the slice is annotated first and then propagated; where to click, and that
+    clicks are answered without memory, is not stated there. What a round leads to is therefore what a user gets who
+    stops there: the object is forgotten, the clicks so far are given one after the other, and one propagation follows.
+    The seconds are those of the round's own click and the propagation.
     """
 
     def interact(case: PromptedCase, number: int, rng: np.random.Generator) -> Iterator[Round]:
@@ -116,7 +117,7 @@ def protocols(clicks: int = 5) -> dict[str, Protocol]:
     """All protocols by their names.
 
     Args:
-        clicks: how many at most in the protocol of clicks; the paper: 5.
+        clicks: how many at most in the protocol of clicks; arXiv 2408.02635: 5.
     """
     known = (
         Protocol(

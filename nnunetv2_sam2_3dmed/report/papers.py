@@ -54,7 +54,9 @@ def _sam2_3dmed(task: str) -> PublishedTable:
     return PublishedTable(
         "SAM2-3dMed, Table 1",
         "https://arxiv.org/abs/2510.08967",
-        "One 80/20 split, not nnU-Net's folds; no tolerance of NSD and no unit of HD95 are stated.",
+        "One 80/20 split, not nnU-Net's folds; neither the tolerance of NSD, nor the unit of HD95, nor the size and "
+        "version of SAM 2 are stated. MedSAM-2 is the paper's run of that method; trainers named selfSorting are only "
+        "inspired by it.",
         tuple(rows),
     )
 
@@ -68,7 +70,8 @@ def _interactive(task: str) -> PublishedTable:
     return PublishedTable(
         "Interactive 3D Medical Image Segmentation with SAM 2, Tables 1 and 2",
         "https://arxiv.org/abs/2408.02635",
-        "Clicks or a mask of one slice are given to some of the methods; other cases, other tolerances.",
+        "Clicks or a mask of one slice are given to SAM 2, which is sam2_hiera_large (SAM 2.0) without fine-tuning; "
+        "other cases, and a tolerance of NSD that is not stated.",
         tuple(rows),
     )
 

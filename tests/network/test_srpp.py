@@ -1,8 +1,27 @@
+from __future__ import annotations
+
+from itertools import permutations
+
 import pytest
 import torch
+from torch import nn
 
-from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
+from nnunetv2_sam2_3dmed.network.srpp import SliceMemory, SliceRelativePositionPredictor
 from nnunetv2_sam2_3dmed.training.losses import srpp_loss
+
+
+class CausalMemory(nn.Module):
+    """Counter-example: slice i reads itself and the slices before it, so that i can be counted."""
+
+    def __init__(self, channels: int, num_heads: int):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
+        later = torch.ones(descriptors.shape[1], descriptors.shape[1], dtype=torch.bool).triu(1)
+        read, _ = self.attention(descriptors, descriptors, descriptors, attn_mask=later, need_weights=False)
+        return self.norm(descriptors + read)
 
 
 @pytest.fixture
@@ -10,12 +29,71 @@ def embedding():
     return torch.randn(2, 5, 32, 4, 4)
 
 
-def test_offsets_follow_the_slices_when_these_are_shuffled(embedding):
+@pytest.mark.parametrize("memory", [False, True])
+def test_offsets_follow_the_slices_in_every_order(memory):
     """No positional encoding along D: the prediction for a pair does not depend on where the pair stands."""
-    srpp = SliceRelativePositionPredictor(32).eval()
-    order = torch.tensor([3, 0, 4, 1, 2])
-    plain, shuffled = srpp(embedding), srpp(embedding[:, order])
-    torch.testing.assert_close(shuffled, plain[:, order][:, :, order], atol=1e-5, rtol=1e-4)
+    srpp = SliceRelativePositionPredictor(32, memory=memory).double()
+    embedding = torch.randn(2, 4, 32, 4, 4, dtype=torch.float64)
+    plain = srpp(embedding)
+    for order in permutations(range(4)):
+        moved = srpp(embedding[:, list(order)])
+        torch.testing.assert_close(moved, plain[:, order][:, :, order], atol=1e-6, rtol=0)
+
+
+def test_a_causal_memory_does_not_follow_the_slices():
+    srpp = SliceRelativePositionPredictor(32)
+    srpp.memory = CausalMemory(32, 8)
+    embedding = torch.randn(2, 4, 32, 4, 4)
+    order = [3, 2, 1, 0]
+    difference = srpp(embedding[:, order]) - srpp(embedding)[:, order][:, :, order]
+    assert difference.abs().max() > 1e-3
+
+
+def loss_on_unrelated_slices(memory: nn.Module, depth: int = 12, steps: int = 400) -> float:
+    """L_srpp after training on stacks of independent random slices, whose order cannot be known.
+
+    Args:
+        memory: between encoder and predictor.
+        depth: D.
+        steps: of training, each on new stacks; the mean over the last hundred is returned.
+    """
+    srpp = SliceRelativePositionPredictor(32, num_layers=1)
+    srpp.memory = memory
+    optimizer = torch.optim.AdamW(srpp.parameters(), lr=1e-3)
+    there = torch.ones(32, depth, dtype=torch.bool)
+    losses = []
+    for _ in range(steps):
+        loss = srpp_loss(srpp(torch.randn(32, depth, 32, 1, 1)), there)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses[-100:]) / 100
+
+
+def chance(depth: int) -> float:
+    """The best loss without any knowledge of the order, that of always predicting 0.
+
+    The mean of (j - i)^2 over i != j: the sum over all i and j is D^2 (D^2 - 1) / 6, and there are D (D - 1) pairs.
+    """
+    return depth * (depth + 1) / 6
+
+
+def test_chance_is_the_loss_of_predicting_nothing():
+    for depth in (2, 6, 12):
+        nothing = srpp_loss(torch.zeros(1, depth, depth), torch.ones(1, depth, dtype=torch.bool))
+        assert nothing == pytest.approx(chance(depth))
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_the_order_of_unrelated_slices_is_not_leaked(memory):
+    module = SliceMemory(32, 8) if memory else nn.Identity()
+    assert loss_on_unrelated_slices(module) == pytest.approx(chance(12), rel=0.03)
+
+
+def test_a_causal_memory_leaks_the_order():
+    """The same training finds a leak where there is one."""
+    assert loss_on_unrelated_slices(CausalMemory(32, 8)) < chance(12) / 2
 
 
 def test_shuffling_the_slices_changes_the_error(embedding):
@@ -45,10 +123,20 @@ def test_it_learns_the_order_of_slices_that_differ():
     assert losses[0] > 4 and losses[-1] < 1
 
 
-def test_memory_sees_only_the_past(embedding):
-    memory = SliceRelativePositionPredictor(32, memory=True).eval().memory
+def test_a_slice_reads_the_memories_of_all_others_but_not_its_own():
+    """A change of one slice's memory reaches every other slice and not itself."""
+    memory = SliceMemory(32, 8)
     descriptors = torch.randn(1, 5, 32)
-    changed = descriptors.clone()
+    stored = memory.memory_encoder(descriptors)
+    changed = stored.clone()
     changed[:, 3] += 1
-    difference = (memory(descriptors) - memory(changed)).abs().amax(dim=(0, 2))
-    assert (difference[:3] < 1e-6).all() and (difference[3:] > 1e-4).all()
+    plain = memory(descriptors)
+    memory.memory_encoder.register_forward_hook(lambda *_: changed)
+    difference = (memory(descriptors) - plain).abs().amax(dim=(0, 2))
+    assert difference[3] < 1e-6
+    assert (difference[[0, 1, 2, 4]] > 1e-4).all()
+
+
+def test_memories_have_a_quarter_of_the_channels():
+    """As in SAM 2, whose memories have 64 of 256."""
+    assert SliceMemory(256, 8).memory_encoder(torch.randn(1, 2, 256)).shape == (1, 2, 64)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections import defaultdict
 
 import pytest
 
@@ -89,11 +90,23 @@ def test_published_figures_stand_beside_and_are_marked(measured):
     text = results.as_markdown(measured, [protocols(3)[CLICKS]], "Dataset009_Spleen", USED, "3 mm")
     published = text.split("## Published")[1]
     assert "**Not comparable**" in published
-    first = [line.split("|")[1:5] for line in published.splitlines() if line.startswith("| SAM 2 (5 clicks) ")]
+    first = [line.split("|")[1:5] for line in published.splitlines() if line.startswith("| SAM 2.0 large")]
     # arXiv 2408.02635, Table 2; the same task comes first
-    assert [cell.strip() for cell in first[0]] == ["SAM 2 (5 clicks)", "Spleen", "79.59", "75.63"]
+    assert [cell.strip() for cell in first[0]] == ["SAM 2.0 large zero-shot (5 clicks)", "Spleen", "79.59", "75.63"]
     hippocampus = results.published_table("Dataset004_Hippocampus").splitlines()[2]
     assert "Hippocampus" in hippocampus and "69.5" in hippocampus
+
+
+def test_published_figures_name_the_model_that_gave_them():
+    """The checkpoints that the publications name: sam2_hiera_large, SAM2.1-Tiny, and sam2_hiera_tiny."""
+    models = defaultdict(set)
+    for method, *_, source in results.published_rows():
+        models[source.partition(",")[0]].add(method.partition(" (")[0])
+    assert models == {
+        "arXiv 2408.02635": {"SAM 2.0 large zero-shot"},
+        "arXiv 2504.03600": {"MedSAM2, from SAM 2.1 tiny"},
+        "arXiv 2505.16561": {"SAM 2.0 tiny, fine-tuned, slice by slice as an image model"},
+    }
 
 
 def test_rows_come_back_for_the_cases_that_were_finished(measured, tmp_path):
