@@ -49,9 +49,7 @@ VARIANTS = {
     "SAM2_3dMedTrainer_lambda_001_05": Difference({"boundary_weight"}, {}),
     "SAM2_3dMedTrainer_lambda_003_01": Difference({"srpp_weight"}, {}),
     "SAM2_3dMedTrainer_lambda_005_01": Difference({"srpp_weight"}, {}),
-    "SAM2_3dMedTrainer_noPretrain": Difference(
-        ARCHITECTURE | {"pretrained", "peak_lr", "warmup_share"}, FRESH, same_masks=False
-    ),
+    "SAM2_3dMedTrainer_noPretrain": Difference(ARCHITECTURE | {"pretrained"}, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_SRPPmm": Difference({"slice_distance"}, {}),
     "SAM2_3dMedTrainer_bidirectional": Difference(ARCHITECTURE, {"bidirectional": True}, same_masks=False),
     "SAM2_3dMedTrainer_selfSorting": Difference(ARCHITECTURE, {"self_sorting_memory": True}, same_masks=False),
@@ -67,10 +65,7 @@ VARIANTS = {
     "SAM2_3dMedTrainer_MedSAM2Rates": Difference(ARCHITECTURE | {"trunk_lr"}, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_MedSAM2": Difference({"checkpoint"}, {}),
     "SAM2_3dMedTrainer_LoRA": Difference(ARCHITECTURE, {"lora_rank": 8}, added=("lora_down", "lora_up")),
-    "SAM2_3dMedTrainer_noPretrain_DiceBCE": Difference(
-        ARCHITECTURE | {"pretrained", "peak_lr", "warmup_share", "segmentation_loss"}, FRESH, same_masks=False
-    ),
-    "SAM2_3dMedTrainer_fromScratch": Difference(
+    "SAM2_3dMedTrainer_noPretrain_tuned": Difference(
         ARCHITECTURE
         | {"pretrained", "peak_lr", "warmup_share", "segmentation_loss", "affine_probability", "mosaic_probability"},
         FRESH,
@@ -84,6 +79,7 @@ VALUES = {
     "SAM2_3dMedTrainer_lambda_001_05": ("boundary_weight", 0.5),
     "SAM2_3dMedTrainer_lambda_003_01": ("srpp_weight", 0.03),
     "SAM2_3dMedTrainer_lambda_005_01": ("srpp_weight", 0.05),
+    "SAM2_3dMedTrainer_noPretrain": ("pretrained", False),
     "SAM2_3dMedTrainer_MedSAM2Rates": ("trunk_lr", 3e-5),
     "SAM2_3dMedTrainer_MedSAM2": ("checkpoint", "MedSAM2_latest"),
 }
@@ -151,6 +147,16 @@ def test_the_network_changes_only_what_its_name_says(name, full):
     with torch.no_grad():
         logits, reference = network.eval()(patches), full.eval()(patches)
     assert torch.equal(logits, reference) == difference.same_masks
+
+
+def test_the_tuned_recipe_for_random_weights_is_ours():
+    tuned = found_by_nnunet.SAM2_3dMedTrainer_noPretrain_tuned
+    assert not tuned.pretrained and (tuned.peak_lr, tuned.warmup_share) == (4e-4, 0.02)
+    assert (tuned.affine_probability, tuned.mosaic_probability) == (0.3, 0.0)
+    shorter = {name for name in found_by_nnunet.__all__ if "noPretrain" in name and name.endswith(SHORTENED)}
+    lengths = {f"{n}minutes" for n in (2, 8, 20, 45)} | {f"{n}epochs" for n in (5, 20)}
+    assert shorter == {f"{tuned.__name__}_{length}" for length in lengths}
+    assert all(issubclass(getattr(found_by_nnunet, name), tuned) for name in shorter)
 
 
 @torch.no_grad()
