@@ -10,6 +10,7 @@ from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
+from nnunetv2_sam2_3dmed.training.augmentation import NetworkImageBlurTransform
 from nnunetv2_sam2_3dmed.training.checks import check_slices
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from tests.plans.test_planner import DATASET, make_plans
@@ -187,6 +188,14 @@ def test_medsam2_s_rates_fall_to_a_tenth_together():
     assert (rest["lr"], trunk["lr"]) == (5e-5, 3e-5)
     schedule.step(10)
     assert (rest["lr"], trunk["lr"]) == (pytest.approx(5e-6), pytest.approx(3e-6))
+
+
+def test_blur_is_told_the_size_of_the_network_s_images():
+    trainer = object.__new__(SAM2_3dMedTrainer)
+    trainer.configuration_manager = configuration()
+    transforms = trainer.get_training_transforms((4, 24, 20), None, None, (2,), True).transforms
+    inner = [getattr(transform, "transform", transform) for transform in transforms]
+    assert [t.image_size for t in inner if isinstance(t, NetworkImageBlurTransform)] == [IMAGE_SIZE]
 
 
 def test_millimetres_come_from_the_spacing_of_the_slices():
