@@ -189,7 +189,7 @@ def paper_transforms(
 
     Flip and affine, [resize], noise and blur, RandomMosaic. The resize is the network's, so that here the last three
     come before it: the blur is scaled accordingly, and noise has the grain of the patch's voxels. The paper states no
-    strength for noise and blur, nor how often they are applied: both are those of nnU-Net.
+    strength for noise and blur, nor how often they are applied: both are nnU-Net's.
 
     Args:
         affine: rotates and shears slices, and gives them the size that the network gets.

@@ -42,6 +42,17 @@ def test_trainers_that_nnunet_finds():
         assert not trainer.pretrained and trainer.peak_lr == 4e-4 and trainer.trunk_lr is None
 
 
+@pytest.mark.parametrize(("name", "epochs"), [("SAM2_PromptTrainer", 70), ("SAM2_PromptTrainer_noPretrain_tuned", 500)])
+def test_seventy_epochs_as_in_medsam2_and_more_from_random_weights(name, epochs, plans, tmp_path, monkeypatch):
+    for folder in ("preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+    plans |= {"transpose_forward": [0, 1, 2], "continue_training": False}
+    statistics = {"mean": 100.0, "std": 40.0, "percentile_00_5": -20.0, "percentile_99_5": 220.0}
+    plans["foreground_intensity_properties_per_channel"] = {"0": statistics}
+    trainer = getattr(found_by_nnunet, name)(plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.weight_decay) == (epochs, 250, 0.01)
+
+
 def test_from_random_weights_single_slices_come_first():
     fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned
     assert [fresh.mix_at(share).images for share in (0.0, 0.39, 0.4, 1.0)] == [1.0, 1.0, 0.5, 0.5]
