@@ -47,6 +47,10 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
     AdamW at 5e-5 with weight decay 0.1, cosine to one tenth over 500 epochs, early stopping, binary cross
     entropy plus 0.01 L_srpp plus 0.1 L_bd, and the paper's augmentations. Variants are subclasses that
     override one of the attributes or hooks below; what two of them change can be had by inheriting from both.
+
+    The paper does not say what an epoch is: here it is nnU-Net's 250 batches, in ``_casesPerEpoch`` as many as hold
+    each training case once. Early stopping goes by nnU-Net's pseudo Dice on the fold's validation cases, in
+    ``_innerSplit`` on training cases that are set aside.
     """
 
     is_ddp: bool  # nnU-Net's

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from nnunetv2_sam2_3dmed.network.checkpoints import MEDSAM2
 from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
+from nnunetv2_sam2_3dmed.training.inner_split import inner_split
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SegmentationLoss
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 
@@ -96,6 +101,58 @@ class SAM2_3dMedTrainer_noPretrain_tuned(SAM2_3dMedTrainer_DiceBCE, SAM2_3dMedTr
     warmup_share = 0.02
     affine_probability = 0.3
     mosaic_probability = 0.0
+
+
+class SAM2_3dMedTrainer_casesPerEpoch(SAM2_3dMedTrainer):
+    """An epoch has as many batches as hold each training case once, which is probably what the paper's epochs are.
+
+    nnU-Net's epochs have 250 batches whatever the dataset. With 32 training cases (spleen) and batches of 4, an epoch
+    is 8 batches here, and the paper's 500 epochs show 16,000 stacks instead of 500,000. Cases and patches are still
+    drawn at random by nnU-Net, so that a case comes once per epoch on average. The pseudo Dice is of as many batches as
+    hold each validation case once. Patience and learning rate follow these shorter epochs.
+
+    With ``SAM2_3dMedTrainer_innerSplit``, inherit from this class first: it counts the cases that the next one trains
+    on.
+    """
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        train, val = super().get_tr_and_val_datasets()
+        batch_size = self.configuration_manager.batch_size  # over all GPUs
+        self.num_iterations_per_epoch = math.ceil(len(train.identifiers) / batch_size)
+        self.num_val_iterations_per_epoch = math.ceil(len(val.identifiers) / batch_size)
+        self.print_to_log_file(
+            f"An epoch is {self.num_iterations_per_epoch} batches of {len(train.identifiers)} training cases, and "
+            f"{self.num_val_iterations_per_epoch} of {len(val.identifiers)} cases for the pseudo Dice."
+        )
+        return train, val
+
+
+class SAM2_3dMedTrainer_innerSplit(SAM2_3dMedTrainer):
+    """Early stopping and ``checkpoint_best`` go by a fifth of the fold's training cases, which is not trained on.
+
+    nnU-Net's pseudo Dice is of the fold's validation cases, and so is the final validation: a training that stops by it
+    is chosen by the cases that it is scored on. Here the final validation still scores the fold's validation cases, but
+    nothing was chosen by them. ``inner_split.json`` beside the checkpoints says which cases were set aside;
+    ``sam2_3dmed compare`` looks for it. Cases of one subject can come to lie on both sides of the inner split.
+    """
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        outer, _ = super().get_tr_and_val_datasets()
+        split = inner_split(outer.identifiers)
+        if self.local_rank == 0:
+            split.write(Path(self.output_folder))
+        self.print_to_log_file(
+            f"Inner split: {len(split.train)} cases are trained on; the pseudo Dice is of {', '.join(split.val)}."
+        )
+        train, val = (
+            self.dataset_class(
+                self.preprocessed_dataset_folder,
+                cases,
+                folder_with_segs_from_previous_stage=self.folder_with_segs_from_previous_stage,
+            )
+            for cases in split
+        )
+        return train, val
 
 
 class _ShortTraining(SAM2_3dMedTrainer):

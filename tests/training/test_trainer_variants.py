@@ -61,6 +61,8 @@ VARIANTS = {
         same_masks=False,
     ),
     "SAM2_3dMedTrainer_DiceBCE": Difference({"segmentation_loss"}, {}),
+    "SAM2_3dMedTrainer_casesPerEpoch": Difference({"get_tr_and_val_datasets"}, {}),
+    "SAM2_3dMedTrainer_innerSplit": Difference({"get_tr_and_val_datasets"}, {}),
     "SAM2_3dMedTrainer_lowMemory": Difference(ARCHITECTURE, {"activation_checkpointing": True}),
     "SAM2_3dMedTrainer_trainTrunk": Difference(ARCHITECTURE, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_MedSAM2Rates": Difference(ARCHITECTURE | {"trunk_lr"}, {"freeze_trunk": False}),
