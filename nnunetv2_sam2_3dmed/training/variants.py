@@ -56,7 +56,11 @@ class SAM2_3dMedTrainer_trainTrunk(SAM2_3dMedTrainer):
 
 
 class SAM2_3dMedTrainer_MedSAM2Rates(SAM2_3dMedTrainer_trainTrunk):
-    """Everything trains, at MedSAM2's two learning rates: 3e-5 for the trunk, 5e-5 for the rest."""
+    """Everything trains, at MedSAM2's two learning rates: 3e-5 for the trunk, 5e-5 for the rest.
+
+    MedSAM2 has the lower one for the whole image encoder; here the neck of the encoder, which trains in all variants,
+    keeps 5e-5.
+    """
 
     trunk_lr = 3e-5
 
@@ -77,11 +81,12 @@ class SAM2_3dMedTrainer_noPretrain(SAM2_3dMedTrainer_trainTrunk):
     """The paper's "w/o Pre-train" (Tables 2 and 3): random weights, all else as ``SAM2_3dMedTrainer``.
 
     The paper trains it "under identical training settings and hyperparameters" (section 4.3), so learning rate,
-    dropout, attention windows, loss and augmentation are the base trainer's. Two things are our reading. The trunk
+    dropout, attention windows, loss and augmentation are the base trainer's. Three things are our reading. The trunk
     trains: a frozen trunk of random weights would learn nothing, and the paper calls the model "trained from scratch"
-    (appendix D.1). And the whole network starts from random weights, not only the image encoder and memory attention
-    that section 4.3 names. At this learning rate it learns slowly: ``SAM2_3dMedTrainer_noPretrain_tuned`` has a recipe
-    for random weights.
+    (appendix D.1). The whole network starts from random weights, not only the image encoder and memory attention that
+    section 4.3 names. And position embeddings, which SAM 2's code leaves at zero for a checkpoint to fill, start as
+    sines. At this learning rate it learns slowly: ``SAM2_3dMedTrainer_noPretrain_tuned`` has a recipe for random
+    weights.
     """
 
     pretrained = False
