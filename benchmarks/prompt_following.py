@@ -4,7 +4,7 @@
     python benchmarks/prompt_following.py            # CPU; hippocampus planned as prompt_training.py does
 
 Both parts of the hippocampus lie in one image: whoever ignores the prompt gives the same mask for both. Trains
-``SAM2_PromptTrainer_noPretrain`` on single slices of fold 0 for a few steps, and writes, to
+``SAM2_PromptTrainer_noPretrain_tuned`` on single slices of fold 0 for a few steps, and writes, to
 benchmarks/results/prompt_following.json, on fixed validation stacks:
 
 - box, click: Dice of the part that is pointed at, on slices that show both;
@@ -28,15 +28,15 @@ os.environ["nnUNet_n_proc_DA"] = "0"  # the order of cases is then the seed's
 from nnunetv2_sam2_3dmed.interactive.resizing import at_image_size, logits_at
 from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
 from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, objects_to_train, single_slices
-from nnunetv2_sam2_3dmed.prompting.variants import SAM2_PromptTrainer_noPretrain
+from nnunetv2_sam2_3dmed.prompting.variants import SAM2_PromptTrainer_noPretrain_tuned
 
 RESULTS = Path(__file__).parent / "results"
 DATASET, CONFIGURATION = "Dataset004_Hippocampus", "3d_slices8"
 BOXES, CLICKS = PromptMix(1.0, 0.0, 0.0), PromptMix(0.0, 1.0, 0.0)
 
 
-class Steady(SAM2_PromptTrainer_noPretrain):
-    mix = SAM2_PromptTrainer_noPretrain.mix._replace(images=1.0)
+class Steady(SAM2_PromptTrainer_noPretrain_tuned):
+    mix = SAM2_PromptTrainer_noPretrain_tuned.mix._replace(images=1.0)
 
 
 class AsTheyAre(Steady):

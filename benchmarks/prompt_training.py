@@ -44,7 +44,7 @@ def main() -> None:
         *(("--slices", str(args.slices)) if args.slices else ()),
         *(("--batch-size", str(args.batch_size)) if args.batch_size else ()),
     )
-    trainer = f"SAM2_PromptTrainer_noPretrain_{args.minutes}minutes"
+    trainer = f"SAM2_PromptTrainer_noPretrain_tuned_{args.minutes}minutes"
     folder = results_folder(CONFIGURATION, trainer) / "fold_0"
     run(
         *("nnUNetv2_train", "4", CONFIGURATION, "0", "-tr", trainer, "-device", args.device),

@@ -1,6 +1,6 @@
 """Streaming against sliding windows: the Dice and NSD of a trained model's validation cases, and the seconds they take.
 
-    python benchmarks/streaming.py -d 4 -tr SAM2_3dMedTrainer_fromScratch_20minutes -device cpu
+    python benchmarks/streaming.py -d 4 -tr SAM2_3dMedTrainer_noPretrain_tuned_20minutes -device cpu
 
 Predicts the validation cases of a fold from their raw images with `sam2_3dmed predict`, with windows and with
 --streaming, compares both with `sam2_3dmed compare`, and writes benchmarks/results/streaming_DATASET.json and .md.

@@ -3,15 +3,15 @@
 from nnunetv2_sam2_3dmed.prompting.finetuning import SAM2_PromptTrainer_finetune
 from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
 from nnunetv2_sam2_3dmed.prompting.variants import (
-    SAM2_PromptTrainer_noPretrain,
-    SAM2_PromptTrainer_noPretrain_20minutes,
-    SAM2_PromptTrainer_noPretrain_45minutes,
+    SAM2_PromptTrainer_noPretrain_tuned,
+    SAM2_PromptTrainer_noPretrain_tuned_20minutes,
+    SAM2_PromptTrainer_noPretrain_tuned_45minutes,
 )
 
 __all__ = [
     "SAM2_PromptTrainer",
     "SAM2_PromptTrainer_finetune",
-    "SAM2_PromptTrainer_noPretrain",
-    "SAM2_PromptTrainer_noPretrain_20minutes",
-    "SAM2_PromptTrainer_noPretrain_45minutes",
+    "SAM2_PromptTrainer_noPretrain_tuned",
+    "SAM2_PromptTrainer_noPretrain_tuned_20minutes",
+    "SAM2_PromptTrainer_noPretrain_tuned_45minutes",
 ]

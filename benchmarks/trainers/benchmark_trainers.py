@@ -10,7 +10,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.training.ablations import SAM2_3dMedTrainer_noBD, SAM2_3dMedTrainer_noSRPP
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
-from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_bidirectional, SAM2_3dMedTrainer_fromScratch
+from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_bidirectional, SAM2_3dMedTrainer_noPretrain_tuned
 
 ABLATIONS = {
     "full": SAM2_3dMedTrainer,
@@ -21,7 +21,7 @@ ABLATIONS = {
 SEEDS = (0, 1, 2)
 
 
-class _Repetition(SAM2_3dMedTrainer_fromScratch):
+class _Repetition(SAM2_3dMedTrainer_noPretrain_tuned):
     """A few hundred iterations from random weights; the seed sets the weights, not the order of the samples."""
 
     seed: int
@@ -45,7 +45,7 @@ for _ablation, _trainer in ABLATIONS.items():
         globals()[_name] = type(_name, _bases, {"seed": _seed, "__module__": __name__})
 
 
-class KilledTrainer(SAM2_3dMedTrainer_fromScratch):
+class KilledTrainer(SAM2_3dMedTrainer_noPretrain_tuned):
     """Epochs of two iterations with a checkpoint after each, for ``kill_and_continue.py``."""
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):

@@ -57,7 +57,7 @@ class DemoOptions:
         """nnU-Net itself, and SAM2-3dMed from random weights (so that nothing has to be downloaded)."""
         return (
             Method("nnU-Net", "3d_fullres", f"nnUNetTrainer_{self.minutes}minutes"),
-            Method("SAM2-3dMed", "3d", f"SAM2_3dMedTrainer_fromScratch_{self.minutes}minutes"),
+            Method("SAM2-3dMed", "3d", f"SAM2_3dMedTrainer_noPretrain_tuned_{self.minutes}minutes"),
         )
 
     @property

@@ -21,6 +21,7 @@ from nnunetv2_sam2_3dmed.evaluation.folds import spread_over_folds
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
 from nnunetv2_sam2_3dmed.evaluation.latex import as_latex
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+from nnunetv2_sam2_3dmed.evaluation.model_selection import chosen_by_scored_cases
 from nnunetv2_sam2_3dmed.evaluation.nnunet_summary import check_summaries
 from nnunetv2_sam2_3dmed.evaluation.prompted import prompts_of
 from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published
@@ -118,6 +119,7 @@ def compare(
         folds=spread_over_folds(methods, shared.cases, scores),
         nnunet_checks=check_summaries(shared.cases, scores, classes),
         prompted={method: told for method, folders in methods.items() if (told := prompts_of(folders))},
+        chosen_by_scored_cases=chosen_by_scored_cases(methods),
     )
     write(comparison, output_folder)
     return comparison

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.evaluation.bootstrap import mean_interval
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average
+from nnunetv2_sam2_3dmed.evaluation.model_selection import selection_note
 from nnunetv2_sam2_3dmed.evaluation.published import PublishedPair
 from nnunetv2_sam2_3dmed.evaluation.ranking import Rank, rank
 from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest, correct, paired_test
@@ -102,6 +103,8 @@ class Comparison:
         folds: the means of each fold and their spread, for the methods with several folders.
         nnunet_checks: our Dice and IoU against nnU-Net's ``summary.json``, for the methods that have one.
         prompted: of the methods that were told where to look, with which prompts.
+        chosen_by_scored_cases: the methods whose training was stopped, or whose best checkpoint is chosen, by the cases
+            that are scored.
     """
 
     dataset_name: str
@@ -120,6 +123,7 @@ class Comparison:
     folds: Sequence[FoldSpread] = ()
     nnunet_checks: Sequence[SummaryCheck] = ()
     prompted: Mapping[str, str] = field(default_factory=dict)
+    chosen_by_scored_cases: Sequence[str] = ()
 
     @property
     def cases(self) -> list[str]:
@@ -134,6 +138,11 @@ class Comparison:
             for method, prompts in self.prompted.items()
         ]
         return [*(check.warning for check in self.nnunet_checks if check.warning), *told]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader should keep in mind, in sentences."""
+        return [selection_note(self.chosen_by_scored_cases)] if self.chosen_by_scored_cases else []
 
     def row(self, method: str, class_name: str = FOREGROUND) -> Row:
         """The row of one method and class."""

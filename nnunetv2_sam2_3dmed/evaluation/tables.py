@@ -47,6 +47,7 @@ def as_markdown(comparison: Comparison) -> str:
         coverage(comparison),
         *(f"**Warning:** {warning}" for warning in comparison.warnings),
         *_agreements(comparison.nnunet_checks),
+        *comparison.notes,
         legend,
         _results_table(comparison.rows),
     ]
@@ -207,6 +208,7 @@ def as_json(comparison: Comparison, used: Mapping[str, Any]) -> str:
         "nsd_tolerance_mm": comparison.tolerance_mm,
         "nsd_tolerance_source": comparison.tolerance_source,
         "warnings": comparison.warnings,
+        "notes": comparison.notes,
         "nnunet_summary_checks": [
             {**asdict(c), "unreadable": list(map(str, c.unreadable))} for c in comparison.nnunet_checks
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # pixels that are encoded in one batch: what a GPU has memory for, and what suits a CPU's caches
 ENCODED_PIXELS = {"cuda": 16 * 512 * 512, "cpu": 4 * 512 * 512}
+# pixels whose activations a trained trunk computes again at once: a GiB
+RECOMPUTED_PIXELS = 4 * 512 * 512
 
 
 def slices_at_once(device: torch.device, image_size: int) -> int:
@@ -137,9 +140,14 @@ class SliceEncoder(nn.Module):
 
     def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The trunk's four levels; some slices at a time where its activations are not kept."""
-        kept = torch.is_grad_enabled() and not self.checkpointing
-        parts = [images] if kept else images.split(slices_at_once(images.device, images.shape[-1]))
-        trunk = self._computed_again_for_backward if torch.is_grad_enabled() and self.checkpointing else self.trunk
+        trunk: Callable[[torch.Tensor], list[torch.Tensor]] = self.trunk
+        if not torch.is_grad_enabled():
+            parts = images.split(slices_at_once(images.device, images.shape[-1]))
+        elif self.checkpointing:
+            trunk = self._computed_again_for_backward
+            parts = images.split(max(1, RECOMPUTED_PIXELS // images.shape[-1] ** 2))
+        else:
+            parts = (images,)
         if len(parts) == 1:
             return trunk(parts[0])
         return [torch.cat(level) for level in zip(*map(trunk, parts), strict=True)]

@@ -60,6 +60,9 @@ def bounding_box(mask: np.ndarray) -> Box:
 def loose_box(box: Box, shape: tuple[int, int], largest: tuple[float, float], rng: np.random.Generator) -> Box:
     """A box whose four edges lie further out, as those that people draw.
 
+    MedSAM2 perturbs boxes by 0 to 10 pixels and does not say in which direction. Outwards only is our reading: a box
+    then never cuts off a part of the object.
+
     Args:
         box: the tight one.
         shape: rows and columns of the slice, where the box ends.

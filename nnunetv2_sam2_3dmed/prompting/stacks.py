@@ -18,7 +18,7 @@ from nnunetv2_sam2_3dmed.prompting.simulated import bounding_box, loose_box, ran
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
 BOX, CLICK, MASK = KINDS = ("box", "click", "mask")
-SHIFT = 10.0  # how far the edges of a box move at most, in pixels of an image of 512 (MedSAM2)
+SHIFT = 10.0  # how far the edges of a box move outwards at most, in pixels of an image of 512 (MedSAM2: 0 to 10 pixels)
 _SHIFT_AT = 512
 
 

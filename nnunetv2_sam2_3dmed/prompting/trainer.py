@@ -46,12 +46,27 @@ MOST_EMPTY_BATCHES = 100
 
 
 class SAM2_PromptTrainer(SAM2_3dMedTrainer):
-    """SAM 2 with its prompt encoder, by MedSAM2's recipe.
+    """SAM 2 with its prompt encoder, after MedSAM2's training protocol.
 
-    All parameters train, the image encoder at 3e-5 and the rest at 5e-5; stacks of 8 slices with up to three objects,
-    each pointed at by a box, a click or a mask on one slice and carried both ways; focal and Dice loss 20 to 1.
-    What MedSAM2 does not state is SAM 2's (losses of the expected IoU and of the presence, clicks on errors) or that of
-    :class:`SAM2_3dMedTrainer` (schedule, augmentation without tiling).
+    From MedSAM2 (arXiv 2504.03600, "Training protocol"): SAM 2.1 tiny (the plan's default), all of which trains, the
+    image encoder at 3e-5 and the rest at 5e-5; AdamW with weight decay 0.01; stacks of 8 consecutive slices; focal and
+    Dice loss 20 to 1; boxes that are perturbed by 0 to 10 pixels; horizontal flip and affine transformation; 70 epochs.
+    An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset, whereas an epoch of MedSAM2
+    is a pass through its data.
+
+    Otherwise than in MedSAM2:
+
+    - The batch is that of the plan, 4 over all GPUs (MedSAM2: 8 per GPU, 12 GPUs); ``sam2_3dmed plan --batch-size``.
+    - Edges of boxes move outwards only, as those that people draw. MedSAM2 states no direction; SAM 2's own
+      ``sample_box_points`` moves them either way.
+    - Colour jitter and random greyscale are left out. Slices are grey: saturation, hue and greyscale conversion would
+      change nothing. Brightness and contrast would; in their place are the noise and blur of
+      :class:`SAM2_3dMedTrainer`, which MedSAM2 does not have.
+
+    MedSAM2 does not state, and is ours: the cosine schedule and early stopping (those of :class:`SAM2_3dMedTrainer`),
+    the strength of the affine transformation (the same, enlarged by 0.9 to 1.4), clicks and masks beside boxes, up to
+    three objects of a stack, each prompted on one slice and carried in both directions. The losses of the expected IoU
+    and of the presence, and clicks on errors, are SAM 2's.
 
     The checkpoints serve ``sam2_3dmed segment`` and ``InteractiveSession``. The pseudo Dice and the final validation
     are of boxes made from the truth: they say nothing of segmentation without prompts.
@@ -68,6 +83,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     mosaic_probability = 0.0  # of four copies, a prompt would mean one
     mix: ClassVar[PromptMix] = PromptMix()
     images_first: ClassVar[float] = 0.0  # share of the training in which every slice is prompted by itself
+    max_epochs: ClassVar[int] = 70  # MedSAM2's
 
     def __init__(
         self,
@@ -79,6 +95,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.weight_decay = 0.01  # MedSAM2's
+        self.num_epochs = self.max_epochs
         self.oversample_foreground_percent = 1.0  # a stack without an object cannot be prompted
         architecture = self.architecture_of(self.configuration_manager)
         self.shown_as = shown_as(

@@ -46,6 +46,7 @@ def caveats(comparison: Comparison) -> list[str]:
     sentences.append(
         "Intervals and tests are over cases: they say how far the result could differ on other cases of the same kind."
     )
+    sentences += comparison.notes
     trainings = max(len(folders) for folders in comparison.methods.values())
     if trainings == 1:
         sentences.append(

@@ -46,6 +46,24 @@ class SAM2_3dMedTrainer_noBDFusion(SAM2_3dMedTrainer):
     architecture_changes = {"boundary_fusion": False}
 
 
+class SAM2_3dMedTrainer_BDshared(SAM2_3dMedTrainer):
+    """The boundary branch shares the segmentation branch's memory attention, which its loss then helps to train.
+
+    One of three readings of section 3 (see docs/decisions.md).
+    """
+
+    architecture_changes = {"boundary_branch": "shared"}
+
+
+class SAM2_3dMedTrainer_BDfused(SAM2_3dMedTrainer):
+    """The boundary branch's fused features are added to those that the masks are decoded from, in prediction too.
+
+    One of three readings of section 3 (see docs/decisions.md).
+    """
+
+    architecture_changes = {"boundary_branch": "fused"}
+
+
 class SAM2_3dMedTrainer_slices3(SAM2_3dMedTrainer):
     """Stacks of 3 slices (Table 7), for the configuration ``3d_slices3``."""
 

@@ -1,4 +1,4 @@
-"""The paper's augmentations (appendix B), each drawn once per stack and the same for all its slices."""
+"""The paper's augmentations (appendix B), in its order, each drawn once per stack and the same for all its slices."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransfo
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from scipy.special import ive
 
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL
 
@@ -90,6 +91,68 @@ class InPlaneAffineTransform(BasicTransform):
         return sampled.to(segmentation.dtype) + PADDING_LABEL
 
 
+class StackNoiseTransform(GaussianNoiseTransform):
+    """Adds one field of Gaussian noise to all slices of a stack; each channel has its own field.
+
+    This is the literal reading of the paper's "applied consistently across all frames".
+    :class:`GaussianNoiseTransform` draws noise for each slice. Its ``noise_variance`` is a standard deviation, despite
+    its name.
+
+    Works on slices as channels, (C * D, H, W), between ``Convert3DTo2DTransform`` and ``Convert2DTo3DTransform``.
+    """
+
+    def get_parameters(self, **data_dict) -> dict:
+        still = torch.zeros(data_dict["nchannels_img"], 1, *data_dict["image"].shape[-2:])
+        return {"noise": super()._apply_to_image(still, **super().get_parameters(image=still))}
+
+    def _apply_to_image(self, img: torch.Tensor, **params) -> torch.Tensor:
+        noise = params["noise"]
+        stacks = img.reshape(len(noise), -1, *img.shape[-2:])
+        return (stacks + noise.to(img)).reshape(img.shape)
+
+
+def gaussian_kernel(sigma: float) -> torch.Tensor:
+    """The discrete Gaussian: its variance is ``sigma`` squared for any ``sigma``, also below a voxel.
+
+    A sampled Gaussian (batchgeneratorsv2's kernel) of a quarter of a voxel is next to no blur.
+    """
+    radius = 2 + math.ceil(6 * sigma)
+    weights = torch.from_numpy(ive(np.arange(-radius, radius + 1), sigma**2)).float()
+    return weights / weights.sum()
+
+
+class NetworkImageBlurTransform(GaussianBlurTransform):
+    """Gaussian blur whose strength is stated in pixels of the image that the network sees.
+
+    The paper blurs slices after resizing them to the network's image; here the network resizes them, later. A standard
+    deviation of s pixels of an image of ``image_size`` is s * side / image_size voxels of a patch with that side.
+
+    Args:
+        blur_sigma: standard deviation in pixels, or the range it is drawn from, along each axis.
+        image_size: side of the network's square image in pixels.
+    """
+
+    def __init__(self, blur_sigma: float | tuple[float, float], image_size: int):
+        super().__init__(blur_sigma=blur_sigma, synchronize_channels=True, p_per_channel=1)
+        self.image_size = image_size
+
+    def get_parameters(self, **data_dict) -> dict:
+        params = super().get_parameters(**data_dict)
+        sides = data_dict["image"].shape[1:]
+        params["sigmas"] = [sigma * side / self.image_size for sigma, side in zip(params["sigmas"], sides)]
+        return params
+
+    def _apply_to_image(self, img: torch.Tensor, **params) -> torch.Tensor:
+        slices = img[:, None]
+        for axis, sigma in enumerate(params["sigmas"]):
+            kernel = gaussian_kernel(sigma).to(img)
+            padding = [0, 0, 0, 0]
+            padding[2 - 2 * axis : 4 - 2 * axis] = [len(kernel) // 2] * 2
+            weight = kernel[None, None, :, None] if axis == 0 else kernel[None, None, None]
+            slices = F.conv2d(F.pad(slices, padding, mode="reflect"), weight)
+        return slices[:, 0]
+
+
 class RandomMosaicTransform(BasicTransform):
     """Shrinks the stack to a quarter and tiles the slices with four copies of it, each mirrored at random.
 
@@ -120,29 +183,29 @@ class RandomMosaicTransform(BasicTransform):
 
 
 def paper_transforms(
-    affine: BasicTransform, mirror_axes: Sequence[int], mosaic_probability: float = 0.15
+    affine: BasicTransform, mirror_axes: Sequence[int], image_size: int, mosaic_probability: float = 0.15
 ) -> list[BasicTransform]:
     """The paper's augmentations in its order, on (C, D, H, W) stacks.
 
-    The paper states no strength for noise and blur: they are those of nnU-Net.
+    Flip and affine, [resize], noise and blur, RandomMosaic. The resize is the network's, so that here the last three
+    come before it: the blur is scaled accordingly, and noise has the grain of the patch's voxels. The paper states no
+    strength for noise and blur, nor how often they are applied: both are nnU-Net's.
 
     Args:
         affine: rotates and shears slices, and gives them the size that the network gets.
         mirror_axes: spatial axes that may be flipped.
-        mosaic_probability: how often it is tiled (the paper: 0.15).
+        image_size: side in pixels to which the network resizes slices.
+        mosaic_probability: how often a stack is tiled (the paper: 0.15).
     """
     return [
+        MirrorTransform(allowed_axes=tuple(mirror_axes)),
         Convert3DTo2DTransform(),
         affine,
-        RandomTransform(RandomMosaicTransform(), apply_probability=mosaic_probability),
         RandomTransform(
-            GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True),
+            StackNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True),
             apply_probability=0.1,
         ),
-        RandomTransform(
-            GaussianBlurTransform(blur_sigma=(0.5, 1.0), synchronize_channels=True, p_per_channel=1),
-            apply_probability=0.2,
-        ),
+        RandomTransform(NetworkImageBlurTransform((0.5, 1.0), image_size), apply_probability=0.2),
+        RandomTransform(RandomMosaicTransform(), apply_probability=mosaic_probability),
         Convert2DTo3DTransform(),
-        MirrorTransform(allowed_axes=tuple(mirror_axes)),
     ]

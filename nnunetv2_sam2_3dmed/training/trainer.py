@@ -50,6 +50,10 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
     AdamW at 5e-5 with weight decay 0.1, cosine to one tenth over 500 epochs, early stopping, binary cross
     entropy plus 0.01 L_srpp plus 0.1 L_bd, and the paper's augmentations. Variants are subclasses that
     override one of the attributes or hooks below; what two of them change can be had by inheriting from both.
+
+    The paper does not say what an epoch is: here it is nnU-Net's 250 batches, in ``_casesPerEpoch`` as many as hold
+    each training case once. Early stopping goes by nnU-Net's pseudo Dice on the fold's validation cases, in
+    ``_innerSplit`` on training cases that are set aside.
     """
 
     is_ddp: bool  # nnU-Net's
@@ -360,9 +364,9 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         """Rotates and shears slices, and gives them the size (H, W) that the network gets."""
         return InPlaneAffineTransform(in_plane_size, probability=cls.affine_probability)
 
-    @classmethod
-    def get_training_transforms(
-        cls,
+    # nnU-Net's is static, but is called on the trainer, whose plan says how much the network enlarges slices
+    def get_training_transforms(  # type: ignore[override]
+        self,
         patch_size,
         rotation_for_DA,
         deep_supervision_scales,
@@ -375,7 +379,9 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         ignore_label=None,
     ) -> BasicTransform:
         """The paper's augmentations; padding stays marked in the target, so that SRPP can leave it out."""
-        transforms = paper_transforms(cls.affine_transform(patch_size[1:]), mirror_axes, cls.mosaic_probability)
+        image_size = self.architecture_of(self.configuration_manager).get("image_size", 512)
+        affine = self.affine_transform(patch_size[1:])
+        transforms = paper_transforms(affine, mirror_axes, image_size, self.mosaic_probability)
         if use_mask_for_norm is not None and any(use_mask_for_norm):
             masked = [channel for channel, use in enumerate(use_mask_for_norm) if use]
             transforms.append(MaskImageTransform(apply_to_channels=masked, channel_idx_in_seg=0, set_outside_to=0))

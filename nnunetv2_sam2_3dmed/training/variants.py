@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from nnunetv2_sam2_3dmed.network.checkpoints import MEDSAM2
 from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
+from nnunetv2_sam2_3dmed.training.inner_split import inner_split
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SegmentationLoss
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 
@@ -51,7 +56,11 @@ class SAM2_3dMedTrainer_trainTrunk(SAM2_3dMedTrainer):
 
 
 class SAM2_3dMedTrainer_MedSAM2Rates(SAM2_3dMedTrainer_trainTrunk):
-    """Everything trains, at MedSAM2's two learning rates: 3e-5 for the trunk, 5e-5 for the rest."""
+    """Everything trains, at MedSAM2's two learning rates: 3e-5 for the trunk, 5e-5 for the rest.
+
+    MedSAM2 has the lower one for the whole image encoder; here the neck of the encoder, which trains in all variants,
+    keeps 5e-5.
+    """
 
     trunk_lr = 3e-5
 
@@ -69,32 +78,86 @@ class SAM2_3dMedTrainer_MedSAM2(SAM2_3dMedTrainer):
 
 
 class SAM2_3dMedTrainer_noPretrain(SAM2_3dMedTrainer_trainTrunk):
-    """From scratch, trunk trained (the paper's "w/o Pre-train", Table 3).
+    """The paper's "w/o Pre-train" (Tables 2 and 3): random weights, all else as ``SAM2_3dMedTrainer``.
 
-    The paper states no learning rate of its own for this row. At its 5e-5 a fresh transformer hardly moves; of
-    4e-4 and 1e-3 the lower one learned faster. Dropout in memory attention, which SAM 2 has against overfitting
-    a large dataset for long, only slows a fresh network down. Attention windows larger than the image, which SAM 2
-    pads, are fitted to it.
+    The paper trains it "under identical training settings and hyperparameters" (section 4.3), so learning rate,
+    dropout, attention windows, loss and augmentation are the base trainer's. Three things are our reading. The trunk
+    trains: a frozen trunk of random weights would learn nothing, and the paper calls the model "trained from scratch"
+    (appendix D.1). The whole network starts from random weights, not only the image encoder and memory attention that
+    section 4.3 names. And position embeddings, which SAM 2's code leaves at zero for a checkpoint to fill, start as
+    sines. At this learning rate it learns slowly: ``SAM2_3dMedTrainer_noPretrain_tuned`` has a recipe for random
+    weights.
     """
 
     pretrained = False
+
+
+class SAM2_3dMedTrainer_noPretrain_tuned(SAM2_3dMedTrainer_DiceBCE, SAM2_3dMedTrainer_noPretrain):
+    """Random weights with our own recipe, for data or machines without SAM 2's checkpoint; not a row of the paper.
+
+    At the paper's 5e-5 a fresh transformer hardly moves; of 4e-4 and 1e-3 the lower one learned faster. Dropout in
+    memory attention, which SAM 2 has against overfitting a large dataset for long, only slows a fresh network down.
+    Attention windows larger than the image, which SAM 2 pads, are fitted to it. The loss has nnU-Net's soft Dice beside
+    the cross entropy. Stacks are rotated and sheared in three of ten cases instead of always, and never tiled.
+    """
+
     architecture_changes = {"dropout": 0.0, "fitted_windows": True}
     peak_lr = 4e-4
     warmup_share = 0.02
-
-
-class SAM2_3dMedTrainer_noPretrain_DiceBCE(SAM2_3dMedTrainer_DiceBCE, SAM2_3dMedTrainer_noPretrain):
-    """From scratch, with nnU-Net's soft Dice loss beside the paper's cross entropy."""
-
-
-class SAM2_3dMedTrainer_fromScratch(SAM2_3dMedTrainer_noPretrain_DiceBCE):
-    """From random weights in short time, which is not the paper's aim: soft Dice, and less augmentation.
-
-    Stacks are rotated and sheared in three of ten cases instead of always, and never tiled.
-    """
-
     affine_probability = 0.3
     mosaic_probability = 0.0
+
+
+class SAM2_3dMedTrainer_casesPerEpoch(SAM2_3dMedTrainer):
+    """An epoch has as many batches as hold each training case once, which is probably what the paper's epochs are.
+
+    nnU-Net's epochs have 250 batches whatever the dataset. With 32 training cases (spleen) and batches of 4, an epoch
+    is 8 batches here, and the paper's 500 epochs show 16,000 stacks instead of 500,000. Cases and patches are still
+    drawn at random by nnU-Net, so that a case comes once per epoch on average. The pseudo Dice is of as many batches as
+    hold each validation case once. Patience and learning rate follow these shorter epochs.
+
+    With ``SAM2_3dMedTrainer_innerSplit``, inherit from this class first: it counts the cases that the next one trains
+    on.
+    """
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        train, val = super().get_tr_and_val_datasets()
+        batch_size = self.configuration_manager.batch_size  # over all GPUs
+        self.num_iterations_per_epoch = math.ceil(len(train.identifiers) / batch_size)
+        self.num_val_iterations_per_epoch = math.ceil(len(val.identifiers) / batch_size)
+        self.print_to_log_file(
+            f"An epoch is {self.num_iterations_per_epoch} batches of {len(train.identifiers)} training cases, and "
+            f"{self.num_val_iterations_per_epoch} of {len(val.identifiers)} cases for the pseudo Dice."
+        )
+        return train, val
+
+
+class SAM2_3dMedTrainer_innerSplit(SAM2_3dMedTrainer):
+    """Early stopping and ``checkpoint_best`` go by a fifth of the fold's training cases, which is not trained on.
+
+    nnU-Net's pseudo Dice is of the fold's validation cases, and so is the final validation: a training that stops by it
+    is chosen by the cases that it is scored on. Here the final validation still scores the fold's validation cases, but
+    nothing was chosen by them. ``inner_split.json`` beside the checkpoints says which cases were set aside;
+    ``sam2_3dmed compare`` looks for it. Cases of one subject can come to lie on both sides of the inner split.
+    """
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        outer, _ = super().get_tr_and_val_datasets()
+        split = inner_split(outer.identifiers)
+        if self.local_rank == 0:
+            split.write(Path(self.output_folder))
+        self.print_to_log_file(
+            f"Inner split: {len(split.train)} cases are trained on; the pseudo Dice is of {', '.join(split.val)}."
+        )
+        train, val = (
+            self.dataset_class(
+                self.preprocessed_dataset_folder,
+                cases,
+                folder_with_segs_from_previous_stage=self.folder_with_segs_from_previous_stage,
+            )
+            for cases in split
+        )
+        return train, val
 
 
 class _ShortTraining(SAM2_3dMedTrainer):
@@ -122,37 +185,25 @@ class SAM2_3dMedTrainer_20epochs(_ShortTraining):
     epochs = 20
 
 
-class SAM2_3dMedTrainer_noPretrain_5epochs(_ShortTraining, SAM2_3dMedTrainer_noPretrain):
+class SAM2_3dMedTrainer_noPretrain_tuned_5epochs(_ShortTraining, SAM2_3dMedTrainer_noPretrain_tuned):
     epochs = 5
 
 
-class SAM2_3dMedTrainer_noPretrain_20epochs(_ShortTraining, SAM2_3dMedTrainer_noPretrain):
+class SAM2_3dMedTrainer_noPretrain_tuned_20epochs(_ShortTraining, SAM2_3dMedTrainer_noPretrain_tuned):
     epochs = 20
 
 
-class SAM2_3dMedTrainer_noPretrain_2minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain):
+class SAM2_3dMedTrainer_noPretrain_tuned_2minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_tuned):
     minutes = 2
 
 
-class SAM2_3dMedTrainer_noPretrain_8minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain):
+class SAM2_3dMedTrainer_noPretrain_tuned_8minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_tuned):
     minutes = 8
 
 
-class SAM2_3dMedTrainer_noPretrain_45minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain):
-    minutes = 45
-
-
-class SAM2_3dMedTrainer_fromScratch_2minutes(WallClockBudget, SAM2_3dMedTrainer_fromScratch):
-    minutes = 2
-
-
-class SAM2_3dMedTrainer_fromScratch_8minutes(WallClockBudget, SAM2_3dMedTrainer_fromScratch):
-    minutes = 8
-
-
-class SAM2_3dMedTrainer_fromScratch_20minutes(WallClockBudget, SAM2_3dMedTrainer_fromScratch):
+class SAM2_3dMedTrainer_noPretrain_tuned_20minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_tuned):
     minutes = 20
 
 
-class SAM2_3dMedTrainer_fromScratch_45minutes(WallClockBudget, SAM2_3dMedTrainer_fromScratch):
+class SAM2_3dMedTrainer_noPretrain_tuned_45minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_tuned):
     minutes = 45

@@ -81,7 +81,7 @@ def test_a_round(ranked):
     ranked.run(*FINETUNE, "--continue")
     fold = ranked.results(DATASET, "TinyTrainer_finetune", "3d_slices8") / "fold_0"
     log = "".join(file.read_text() for file in sorted(fold.glob("training_log*.txt")))
-    assert f"all weights from {(root / 'model.pth').resolve()} (SAM2_PromptTrainer_noPretrain)" in log
+    assert f"all weights from {(root / 'model.pth').resolve()} (SAM2_PromptTrainer_noPretrain_tuned)" in log
     assert "learning rate 0.0002, 2 epochs" in log and log.count("Current learning rate") == 2
     trained = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     assert trained["init_args"]["finetuned"]["peak_lr"] == 2e-4

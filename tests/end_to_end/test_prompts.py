@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.conftest import DATASET, SHAPE, read_volume
 
-TRAINER = "SAM2_PromptTrainer_noPretrain"
+TRAINER = "SAM2_PromptTrainer_noPretrain_tuned"
 SCRIPT = str(Path(__file__).with_name("walk_trainers.py"))
 
 

@@ -15,12 +15,12 @@ def test_regions_ignore_label_and_two_channels(workplace, tmp_path):
     workplace.run("sam2_3dmed", "plan", "-d", "302", "--image-size", "64", "--slices", "4", "--batch-size", "2")
     plans = json.loads((workplace.root / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text())
     assert plans["configurations"]["3d"]["architecture"]["arch_kwargs"]["regions"] is True
-    workplace.run("nnUNetv2_train", "302", "3d", "0", "-device", "cpu", "-tr", "TinyTrainer_noPretrain")
-    fold = workplace.results(DATASET, "TinyTrainer_noPretrain") / "fold_0"
+    workplace.run("nnUNetv2_train", "302", "3d", "0", "-device", "cpu", "-tr", "TinyTrainer_tuned")
+    fold = workplace.results(DATASET, "TinyTrainer_tuned") / "fold_0"
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert set(summary["mean"]) == {"(1, 2)", "2"}
     workplace.run(
-        *("nnUNetv2_predict", "-d", "302", "-c", "3d", "-tr", "TinyTrainer_noPretrain", "-f", "0", "-device", "cpu"),
+        *("nnUNetv2_predict", "-d", "302", "-c", "3d", "-tr", "TinyTrainer_tuned", "-f", "0", "-device", "cpu"),
         *("-i", str(workplace.root / "nnUNet_raw" / DATASET / "imagesTs"), "-o", str(tmp_path)),
     )
     assert set(read_volume(tmp_path / "test_00.nii.gz").ravel()) <= {0, 1, 2}

@@ -23,7 +23,7 @@ def test_two_nodes_train_and_validate_together(planned):
         outputs[node] = place.run(
             *("torchrun", "--nnodes", "2", "--node-rank", str(node), "--nproc-per-node", "1"),
             *("--master-addr", "127.0.0.1", "--master-port", str(port), "--no-python"),
-            *("sam2_3dmed", "train", "301", "3d", "0", "-tr", "TinyTrainer_noPretrain", "-device", "cpu"),
+            *("sam2_3dmed", "train", "301", "3d", "0", "-tr", "TinyTrainer_tuned", "-device", "cpu"),
             OMP_NUM_THREADS="1",
         )
 
@@ -34,7 +34,7 @@ def test_two_nodes_train_and_validate_together(planned):
         thread.join()
     # the plan's batch of two stacks is shared out
     assert "worker 0 batch_size 1" in outputs[0] and "worker 1 batch_size 1" in outputs[1]
-    fold = planned.results(DATASET, "TinyTrainer_noPretrain") / "fold_0"
+    fold = planned.results(DATASET, "TinyTrainer_tuned") / "fold_0"
     assert "Mean Validation Dice" in outputs[0] and "Mean Validation Dice" not in outputs[1]
     assert len(list((fold / "validation").glob("*.nii.gz"))) == 2, "each process predicted one of the two cases"
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)

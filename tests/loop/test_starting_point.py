@@ -25,7 +25,7 @@ def test_half_of_what_random_weights_were_trained_with(tmp_path):
     content = promptable_checkpoint(tmp_path / "a.pth")
     point = starting_point(tmp_path / "a.pth", 6, ["new_1"])
     assert (point.peak_lr, point.trunk_lr, point.epochs, point.cases) == (2e-4, None, 6, ["new_1"])
-    assert point.trained_by == "SAM2_PromptTrainer_noPretrain" and point.sha256 == sha256_of(tmp_path / "a.pth")
+    assert point.trained_by == "SAM2_PromptTrainer_noPretrain_tuned" and point.sha256 == sha256_of(tmp_path / "a.pth")
     assert point.network == content["init_args"]["prompted"]["network"]
 
     content["trainer_name"] = "SAM2_PromptTrainer"

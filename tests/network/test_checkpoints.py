@@ -40,7 +40,7 @@ def test_missing_weights_say_file_folder_command_and_the_way_without(monkeypatch
     with pytest.raises(UserError) as error:
         installed_checkpoint(TINY)
     message = str(error.value)
-    for part in (f"{TINY}.pt", str(tmp_path), f"sam2_3dmed weights {TINY}", "noPretrain"):
+    for part in (f"{TINY}.pt", str(tmp_path), f"sam2_3dmed weights {TINY}", "SAM2_3dMedTrainer_noPretrain_tuned"):
         assert part in message
 
 

@@ -17,7 +17,7 @@ SHOWN = ShownAs(CT, -3.0, 2.0, mean=100.0, std=40.0, axis=2)
 
 
 def promptable_checkpoint(file):
-    """Writes a checkpoint as ``SAM2_PromptTrainer_noPretrain`` leaves it, with random weights; returns its content."""
+    """Writes a checkpoint as ``SAM2_PromptTrainer_noPretrain_tuned`` leaves it, with random weights; its content."""
     arguments = {"backbone": "sam2.1_hiera_tiny", "image_size": SIZE, "num_memories": 7, "dropout": 0.0}
     network = build_promptable_sam2(**arguments, fitted_windows=True)
     content = {
@@ -28,7 +28,7 @@ def promptable_checkpoint(file):
             "device": torch.device("cpu"),
             PROMPTED: {"network": {**arguments, "fitted_windows": True}, "shown_as": SHOWN.for_checkpoint()},
         },
-        "trainer_name": "SAM2_PromptTrainer_noPretrain",
+        "trainer_name": "SAM2_PromptTrainer_noPretrain_tuned",
     }
     torch.save(content, file)
     return content

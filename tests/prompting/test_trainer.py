@@ -37,13 +37,24 @@ def test_trainers_that_nnunet_finds():
     assert all(trainer.__name__ == name and issubclass(trainer, SAM2_PromptTrainer) for name, trainer in recipe.items())
     assert (SAM2_PromptTrainer.trunk_lr, SAM2_PromptTrainer.peak_lr) == (3e-5, 5e-5)
     for minutes in (20, 45):
-        trainer = recipe[f"SAM2_PromptTrainer_noPretrain_{minutes}minutes"]
+        trainer = recipe[f"SAM2_PromptTrainer_noPretrain_tuned_{minutes}minutes"]
         assert issubclass(trainer, WallClockBudget) and trainer.minutes == minutes
         assert not trainer.pretrained and trainer.peak_lr == 4e-4 and trainer.trunk_lr is None
 
 
+@pytest.mark.parametrize(("name", "epochs"), [("SAM2_PromptTrainer", 70), ("SAM2_PromptTrainer_noPretrain_tuned", 500)])
+def test_seventy_epochs_as_in_medsam2_and_more_from_random_weights(name, epochs, plans, tmp_path, monkeypatch):
+    for folder in ("preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+    plans |= {"transpose_forward": [0, 1, 2], "continue_training": False}
+    statistics = {"mean": 100.0, "std": 40.0, "percentile_00_5": -20.0, "percentile_99_5": 220.0}
+    plans["foreground_intensity_properties_per_channel"] = {"0": statistics}
+    trainer = getattr(found_by_nnunet, name)(plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.weight_decay) == (epochs, 250, 0.01)
+
+
 def test_from_random_weights_single_slices_come_first():
-    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned
     assert [fresh.mix_at(share).images for share in (0.0, 0.39, 0.4, 1.0)] == [1.0, 1.0, 0.5, 0.5]
     assert fresh.mix_at(0.0)._replace(images=0.5) == fresh.mix_at(1.0) == fresh.mix
     assert SAM2_PromptTrainer.mix_at(0.0) == SAM2_PromptTrainer.mix and SAM2_PromptTrainer.mix.images == 0.0
@@ -51,7 +62,7 @@ def test_from_random_weights_single_slices_come_first():
 
 def test_each_epoch_draws_what_its_share_of_the_training_says(monkeypatch):
     monkeypatch.setattr(nnUNetTrainer, "on_train_epoch_start", lambda trainer: None)
-    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned
     trainer = fresh.__new__(fresh)  # without the data that its constructor reads
     trainer.num_epochs, drawn = 10, []
     monkeypatch.setattr(trainer_module, "objects_to_train", lambda stacks, size, mix, rng: drawn.append(mix.images))
@@ -69,7 +80,7 @@ def test_the_network_is_built_from_the_plan(plans):
     configuration = PlansManager(plans).get_configuration("3d_slices8")
     network = SAM2_PromptTrainer.build_network_architecture(None, configuration, 1, 3)
     assert network.image_size == 64 and network.memory_attention.layers[0].dropout1.p == 0.1
-    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain.build_network_architecture(None, configuration, 1, 3)
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned.build_network_architecture(None, configuration, 1, 3)
     assert fresh.memory_attention.layers[0].dropout1.p == 0.0
     windows = [[block.window_size for block in n.image_encoder.trunk.blocks] for n in (network, fresh)]
     assert network.multimask_output_in_sam and not fresh.multimask_output_in_sam

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from nnunetv2_sam2_3dmed.evaluation.model_selection import selection_note
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
 from nnunetv2_sam2_3dmed.report.wording import caveats, summary_sentences
 
@@ -70,3 +73,11 @@ def test_equal_means_have_no_direction(make_comparison):
     _, dice, _ = sentences(better)
     assert dice.startswith("The mean Dice of y and that of x are equal to four digits, but case by case y tends to be")
     assert "higher: in 20 of 21 cases" in dice and "significant" not in dice
+
+
+def test_models_that_were_chosen_by_the_scored_cases_are_among_the_caveats(make_comparison):
+    comparison = make_comparison({"x": {"a": BASE}, "y": {"a": BASE[::-1]}})
+    assert not any("Early stopping" in sentence for sentence in caveats(comparison))
+    chosen = replace(comparison, chosen_by_scored_cases=["y"])
+    (said,) = [sentence for sentence in caveats(chosen) if "Early stopping" in sentence]
+    assert said == selection_note(["y"]) and "for y; only" in said

@@ -7,7 +7,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_sam2_3dmed.prompting.finetuning import SAM2_PromptTrainer_finetune
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
-from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain
+from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 
 
 def _perhaps_die(trainer: nnUNetTrainer) -> None:
@@ -32,11 +32,11 @@ class TinyTrainer(_Tiny, SAM2_3dMedTrainer):
     pass
 
 
-class TinyTrainer_noPretrain(_Tiny, SAM2_3dMedTrainer_noPretrain):
+class TinyTrainer_tuned(_Tiny, SAM2_3dMedTrainer_noPretrain_tuned):
     pass
 
 
-class TinyTrainer_stopsEarly(TinyTrainer_noPretrain):
+class TinyTrainer_stopsEarly(TinyTrainer_tuned):
     patience = 1
     peak_lr = 0.0  # it cannot get better
 

@@ -10,6 +10,7 @@ from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
+from nnunetv2_sam2_3dmed.training.augmentation import NetworkImageBlurTransform
 from nnunetv2_sam2_3dmed.training.checks import check_slices
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from tests.plans.test_planner import DATASET, make_plans
@@ -49,9 +50,7 @@ VARIANTS = {
     "SAM2_3dMedTrainer_lambda_001_05": Difference({"boundary_weight"}, {}),
     "SAM2_3dMedTrainer_lambda_003_01": Difference({"srpp_weight"}, {}),
     "SAM2_3dMedTrainer_lambda_005_01": Difference({"srpp_weight"}, {}),
-    "SAM2_3dMedTrainer_noPretrain": Difference(
-        ARCHITECTURE | {"pretrained", "peak_lr", "warmup_share"}, FRESH, same_masks=False
-    ),
+    "SAM2_3dMedTrainer_noPretrain": Difference(ARCHITECTURE | {"pretrained"}, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_SRPPmm": Difference({"slice_distance"}, {}),
     "SAM2_3dMedTrainer_bidirectional": Difference(ARCHITECTURE, {"bidirectional": True}, same_masks=False),
     "SAM2_3dMedTrainer_selfSorting": Difference(ARCHITECTURE, {"self_sorting_memory": True}, same_masks=False),
@@ -62,15 +61,14 @@ VARIANTS = {
         same_masks=False,
     ),
     "SAM2_3dMedTrainer_DiceBCE": Difference({"segmentation_loss"}, {}),
+    "SAM2_3dMedTrainer_casesPerEpoch": Difference({"get_tr_and_val_datasets"}, {}),
+    "SAM2_3dMedTrainer_innerSplit": Difference({"get_tr_and_val_datasets"}, {}),
     "SAM2_3dMedTrainer_lowMemory": Difference(ARCHITECTURE, {"activation_checkpointing": True}),
     "SAM2_3dMedTrainer_trainTrunk": Difference(ARCHITECTURE, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_MedSAM2Rates": Difference(ARCHITECTURE | {"trunk_lr"}, {"freeze_trunk": False}),
     "SAM2_3dMedTrainer_MedSAM2": Difference({"checkpoint"}, {}),
     "SAM2_3dMedTrainer_LoRA": Difference(ARCHITECTURE, {"lora_rank": 8}, added=("lora_down", "lora_up")),
-    "SAM2_3dMedTrainer_noPretrain_DiceBCE": Difference(
-        ARCHITECTURE | {"pretrained", "peak_lr", "warmup_share", "segmentation_loss"}, FRESH, same_masks=False
-    ),
-    "SAM2_3dMedTrainer_fromScratch": Difference(
+    "SAM2_3dMedTrainer_noPretrain_tuned": Difference(
         ARCHITECTURE
         | {"pretrained", "peak_lr", "warmup_share", "segmentation_loss", "affine_probability", "mosaic_probability"},
         FRESH,
@@ -84,6 +82,7 @@ VALUES = {
     "SAM2_3dMedTrainer_lambda_001_05": ("boundary_weight", 0.5),
     "SAM2_3dMedTrainer_lambda_003_01": ("srpp_weight", 0.03),
     "SAM2_3dMedTrainer_lambda_005_01": ("srpp_weight", 0.05),
+    "SAM2_3dMedTrainer_noPretrain": ("pretrained", False),
     "SAM2_3dMedTrainer_MedSAM2Rates": ("trunk_lr", 3e-5),
     "SAM2_3dMedTrainer_MedSAM2": ("checkpoint", "MedSAM2_latest"),
 }
@@ -153,6 +152,16 @@ def test_the_network_changes_only_what_its_name_says(name, full):
     assert torch.equal(logits, reference) == difference.same_masks
 
 
+def test_the_tuned_recipe_for_random_weights_is_ours():
+    tuned = found_by_nnunet.SAM2_3dMedTrainer_noPretrain_tuned
+    assert not tuned.pretrained and (tuned.peak_lr, tuned.warmup_share) == (4e-4, 0.02)
+    assert (tuned.affine_probability, tuned.mosaic_probability) == (0.3, 0.0)
+    shorter = {name for name in found_by_nnunet.__all__ if "noPretrain" in name and name.endswith(SHORTENED)}
+    lengths = {f"{n}minutes" for n in (2, 8, 20, 45)} | {f"{n}epochs" for n in (5, 20)}
+    assert shorter == {f"{tuned.__name__}_{length}" for length in lengths}
+    assert all(issubclass(getattr(found_by_nnunet, name), tuned) for name in shorter)
+
+
 @torch.no_grad()
 def test_both_directions_are_averaged(full):
     network = build(found_by_nnunet.SAM2_3dMedTrainer_bidirectional).eval()
@@ -181,6 +190,14 @@ def test_medsam2_s_rates_fall_to_a_tenth_together():
     assert (rest["lr"], trunk["lr"]) == (5e-5, 3e-5)
     schedule.step(10)
     assert (rest["lr"], trunk["lr"]) == (pytest.approx(5e-6), pytest.approx(3e-6))
+
+
+def test_blur_is_told_the_size_of_the_network_s_images():
+    trainer = object.__new__(SAM2_3dMedTrainer)
+    trainer.configuration_manager = configuration()
+    transforms = trainer.get_training_transforms((4, 24, 20), None, None, (2,), True).transforms
+    inner = [getattr(transform, "transform", transform) for transform in transforms]
+    assert [t.image_size for t in inner if isinstance(t, NetworkImageBlurTransform)] == [IMAGE_SIZE]
 
 
 def test_millimetres_come_from_the_spacing_of_the_slices():

@@ -3,7 +3,7 @@
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain
+from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 
 
 class _Seconds(nnUNetTrainer):
@@ -19,7 +19,7 @@ class BenchmarkTrainer_nnUNet(_Seconds):
     pass
 
 
-class BenchmarkTrainer_SAM2(_Seconds, SAM2_3dMedTrainer_noPretrain):
+class BenchmarkTrainer_SAM2(_Seconds, SAM2_3dMedTrainer_noPretrain_tuned):
     pass
 
 
