@@ -30,7 +30,7 @@ from nnunetv2_sam2_3dmed.interactive.volumes import (
 )
 from nnunetv2_sam2_3dmed.interactive.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
-from nnunetv2_sam2_3dmed.network.slice_cache import MAX_BYTES
+from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
 
 
 class InteractiveSession:
@@ -53,7 +53,8 @@ class InteractiveSession:
         precision: "auto" (bfloat16 where that is native), "bfloat16" or "float32".
         image_size: side in pixels to which slices are resized (default: see ``load_model``); not for a model that is
             built already.
-        max_cache_bytes: bound on the memory of slice features.
+        max_cache_bytes: bound on the memory of slice features, taken as it is. Default: 2 GiB, and on a GPU at most a
+            quarter of its memory.
 
     Raises:
         UserError: there is no such model or device.
@@ -65,12 +66,12 @@ class InteractiveSession:
         device: str | torch.device = "auto",
         precision: str = "auto",
         image_size: int | None = None,
-        max_cache_bytes: int = MAX_BYTES,
+        max_cache_bytes: int | None = None,
     ):
         where = choose_device(device)
         network = model if isinstance(model, SAM2Base) else load_model(model, image_size)
         self._network = PromptedSAM2(network, where, precision)
-        self._features = SliceFeatureCache(max_cache_bytes)
+        self._features = SliceFeatureCache(bound_on(where) if max_cache_bytes is None else max_cache_bytes)
         self._image: ShownImage | None = None
         self._objects = Objects()
         self._stopped = threading.Event()

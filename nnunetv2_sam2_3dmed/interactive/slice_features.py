@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from nnunetv2_sam2_3dmed.network.slice_cache import MAX_BYTES, LevelFeatures
+from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
 
 class SliceFeatureCache:
     """Features by the name of their slice; those not used for longest go first.
 
-    A slice of 512 pixels takes 4.2 MB in float32 and 2.6 MB in bfloat16, four times as much at 1024 pixels: the 2 GiB
-    of the default hold 500 to 800 slices of 512 pixels.
+    A slice of 512 pixels takes 4.2 MB in float32 and 2.6 MB in bfloat16, four times as much at 1024 pixels: 2 GiB hold
+    500 to 800 slices of 512 pixels.
 
     Args:
         max_bytes: bound on the memory of what is kept; the slice asked for last is kept even if it alone is larger.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES):
+    def __init__(self, max_bytes: int):
         if max_bytes < 0:
             raise ValueError(f"max_bytes is {max_bytes}, but must be 0 or more.")
         self.max_bytes = max_bytes

@@ -7,6 +7,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
+from nnunetv2_sam2_3dmed.interactive import session as session_module
 from tests.interactive.reference import build, phantom
 
 SPACING = (3.0, 1.0, 1.0)
@@ -52,6 +53,13 @@ def test_the_cache_keeps_its_bound(model):
     assert session._features.bytes == 3 * size
     session.propagate()
     np.testing.assert_array_equal(session.mask(), expected)
+
+
+def test_a_stated_bound_is_taken_as_it_is(model, monkeypatch):
+    monkeypatch.setattr(session_module, "bound_on", lambda device: 1234)  # of a small device
+    assert InteractiveSession(model, device="cpu")._features.max_bytes == 1234
+    assert InteractiveSession(model, device="cpu", max_cache_bytes=5 * 2**30)._features.max_bytes == 5 * 2**30
+    assert InteractiveSession(model, device="cpu", max_cache_bytes=0)._features.max_bytes == 0
 
 
 def test_progress_is_told_after_every_slice(ready):

@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
-from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
+from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, bound_on
 
 
 def features(number: int) -> LevelFeatures:
@@ -35,3 +37,13 @@ def test_a_single_slice_may_be_larger_than_the_bound():
 def test_a_bound_below_nothing_is_refused():
     with pytest.raises(ValueError, match="max_bytes is -1"):
         SliceFeatureCache(-1)
+
+
+def test_by_default_at_most_a_quarter_of_the_gpu_that_is_used(monkeypatch):
+    memory = {0: 80 * 2**30, 1: 6 * 2**30}
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=memory[device.index])
+    )
+    assert bound_on(torch.device("cpu")) == bound_on(torch.device("cuda", 0)) == 2 * 2**30
+    assert bound_on(torch.device("cuda", 1)) == 1.5 * 2**30
+    assert bound_on(torch.device("cuda", 1), 2**30) == 2**30
