@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.resizing import LARGEST_LOGIT, as_images, at_image_size, logits_at
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import ENCODED_PIXELS
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
@@ -40,6 +41,8 @@ class PromptedSAM2:
         self.image_size = model.image_size
         grid = self.image_size // STRIDE
         self.feature_sizes = [(grid * scale, grid * scale) for scale in (4, 2, 1)]
+        # slices that are encoded in one batch
+        self.slices_at_once = max(1, ENCODED_PIXELS.get(device.type, ENCODED_PIXELS["cpu"]) // self.image_size**2)
         # the same for all slices
         self._position: torch.Tensor | None = None
         self._memory_position: torch.Tensor | None = None
@@ -60,18 +63,29 @@ class PromptedSAM2:
         ):
             yield
 
-    def image(self, grey: np.ndarray) -> torch.Tensor:
-        """Grey levels (rows, columns), uint8 -> what the encoder expects, (1, 3, S, S)."""
-        plane = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device).float() / 255
-        return as_images(plane[None], self.image_size)
+    def images(self, greys: Sequence[np.ndarray]) -> torch.Tensor:
+        """Grey levels of n slices (rows, columns), uint8 -> images as the encoder expects them, (n, 3, S, S)."""
+        planes = torch.from_numpy(np.stack(greys)).to(self.device).float() / 255
+        return as_images(planes, self.image_size)
 
-    def encode(self, grey: np.ndarray) -> LevelFeatures:
-        """All that is computed of a slice (rows, columns) whatever the prompts: three levels, (1, channels, h, w)."""
+    def encode(self, greys: Sequence[np.ndarray]) -> list[LevelFeatures]:
+        """Everything about slices that does not depend on prompts, computed in one batch.
+
+        Args:
+            greys: grey levels of n slices of one shape (rows, columns), uint8; at most :attr:`slices_at_once`, for
+                which the device has memory.
+
+        Returns:
+            For each slice three levels, (1, channels, h, w), in memory of their own: a part of the batch would keep all
+            of it.
+        """
         with self.running():
-            encoded = self.model.forward_image(self.image(grey))
+            encoded = self.model.forward_image(self.images(greys))
             if self._position is None:
-                self._position = encoded["vision_pos_enc"][-1].flatten(2).permute(2, 0, 1)  # (h w, 1, C)
-            return LevelFeatures._make(encoded["backbone_fpn"])
+                position = encoded["vision_pos_enc"][-1][:1].clone()
+                self._position = position.flatten(2).permute(2, 0, 1)  # (h w, 1, C)
+            levels = (level.split(1) for level in encoded["backbone_fpn"])
+            return [LevelFeatures._make(level.clone() for level in one) for one in zip(*levels, strict=True)]
 
     def answer(
         self,

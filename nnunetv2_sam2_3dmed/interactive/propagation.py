@@ -86,7 +86,10 @@ def plan_runs(
 
 
 def propagate(
-    network: PromptedSAM2, run: Run, features: Callable[[int], LevelFeatures], num_slices: int
+    network: PromptedSAM2,
+    run: Run,
+    features: Callable[[Sequence[int]], Iterator[LevelFeatures]],
+    num_slices: int,
 ) -> Iterator[Step]:
     """Goes through a run, a slice at a time; who stops asking stops it.
 
@@ -96,14 +99,15 @@ def propagate(
     Args:
         network: SAM 2.
         run: from :func:`plan_runs`.
-        features: of a slice.
+        features: of slices, in the order in which they are asked for.
         num_slices: in the volume.
     """
     others: dict[int, SliceOutput] = {}
     count = len(run.objects)
+    found = features([index for index in run.slices if index not in run.conditioning])
     for index in run.slices:
         if index in run.conditioning:
             yield Step(index, run.objects, (), run.reverse)
             continue
-        others[index] = network.track(features(index), index, count, num_slices, run.reverse, run.conditioning, others)
+        others[index] = network.track(next(found), index, count, num_slices, run.reverse, run.conditioning, others)
         yield Step(index, run.objects, tuple(others[index].of(number) for number in range(count)), run.reverse)

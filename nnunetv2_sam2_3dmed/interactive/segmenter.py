@@ -61,7 +61,8 @@ class Segmenter:
         done = 0
         with self.network.running():  # the weights are cast once for all slices
             for a, run in runs:
-                for step in propagate(self.network, run, partial(self.image.features, a), self.image.volume.shape[a]):
+                features = partial(self.image.features_along, a)
+                for step in propagate(self.network, run, features, self.image.volume.shape[a]):
                     for number, object_id in enumerate(step.objects):
                         key = Key(object_id, a)
                         outputs = {step.index: step.outputs[number]} if step.outputs else {}

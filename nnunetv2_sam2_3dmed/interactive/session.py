@@ -71,7 +71,8 @@ class InteractiveSession:
         where = choose_device(device)
         network = model if isinstance(model, SAM2Base) else load_model(model, image_size)
         self._network = PromptedSAM2(network, where, precision)
-        self._features = SliceFeatureCache(bound_on(where) if max_cache_bytes is None else max_cache_bytes)
+        bound = bound_on(where) if max_cache_bytes is None else max_cache_bytes
+        self._features: SliceFeatureCache[tuple[int, int]] = SliceFeatureCache(bound)
         self._image: ShownImage | None = None
         self._objects = Objects()
         self._stopped = threading.Event()
@@ -156,9 +157,14 @@ class InteractiveSession:
         return self._shown.window
 
     def prepare(self, axis: int = 0) -> None:
-        """Encodes all slices along an axis now, which their first prompts and propagations would wait for."""
-        for index in range(self.image.shape[checks.check_axis(axis)]):
-            self._shown.features(axis, index)
+        """Encodes the slices along an axis now, in batches, which their first prompts and propagations would wait for.
+
+        Where the cache is too small for all of them, it is filled with as many as fit, the first ones of the array; the
+        others are encoded when they are asked for, and push out those not used for longest.
+        """
+        axis = checks.check_axis(axis)
+        with self._network.running():  # the weights are cast once for all batches
+            self._shown.prepare(axis)
 
     def slice_as_seen(self, axis: int, index: int) -> np.ndarray:
         """Grey levels (rows, columns), uint8, of slice ``index`` along ``axis``, turned as the network sees it."""
