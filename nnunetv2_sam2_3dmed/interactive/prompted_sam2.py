@@ -28,6 +28,8 @@ class PromptedSAM2:
     Runs the steps of ``SAM2Base``, as ``SAM2VideoPredictor`` does without its post-processing, and gives the logits
     that that one gives; but for several objects at once.
 
+    Outputs are given back on the device. Those that are attended to may be on the host, but each step then copies them.
+
     Args:
         model: SAM 2 in eval mode.
         device: where to run; the model is moved there.
@@ -43,6 +45,10 @@ class PromptedSAM2:
         self.feature_sizes = [(grid * scale, grid * scale) for scale in (4, 2, 1)]
         # slices that are encoded in one batch
         self.slices_at_once = max(1, ENCODED_PIXELS.get(device.type, ENCODED_PIXELS["cpu"]) // self.image_size**2)
+        # how many slices back attention reaches: to memories in SAM 2's strides, or to object pointers
+        memories = 1 + (model.num_maskmem - 2) * model.memory_temporal_stride_for_eval
+        pointers = model.max_obj_ptrs_in_encoder - 1 if model.use_obj_ptrs_in_encoder else 0
+        self.reach = max(0, memories, pointers)
         # the same for all slices
         self._position: torch.Tensor | None = None
         self._memory_position: torch.Tensor | None = None
@@ -128,7 +134,9 @@ class PromptedSAM2:
                 "point_labels": torch.tensor(labels, dtype=torch.int32)[None].to(self.device),
             }
             if previous is not None:
-                previous = previous.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+                previous = previous.to(self.device).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        if first_look:
+            conditioning, others = {}, {}  # which SAM 2 would not look at
         with self.running():
             return self._step(
                 features,
@@ -172,7 +180,7 @@ class PromptedSAM2:
     def remember(self, features: LevelFeatures, output: SliceOutput) -> SliceOutput:
         """The output for a slice with prompts, with its memory."""
         with self.running():
-            return self._remember(features, output, prompted=True)
+            return self._remember(features, output.to(self.device), prompted=True)
 
     def _flat(self, features: LevelFeatures, count: int) -> list[torch.Tensor]:
         """Levels (1, C, h, w) -> (h w, count, C)."""
@@ -206,7 +214,6 @@ class PromptedSAM2:
 
     def _memories(self, conditioning: Memories, others: Memories) -> dict[str, dict[int, dict[str, Any]]]:
         places = self._memory_position
-        return {
-            "cond_frame_outputs": {index: output.for_sam2(places) for index, output in conditioning.items()},
-            "non_cond_frame_outputs": {index: output.for_sam2(places) for index, output in others.items()},
-        }
+        here = [{i: output.to(self.device) for i, output in known.items()} for known in (conditioning, others)]
+        cond, non_cond = ({i: output.for_sam2(places) for i, output in known.items()} for known in here)
+        return {"cond_frame_outputs": cond, "non_cond_frame_outputs": non_cond}

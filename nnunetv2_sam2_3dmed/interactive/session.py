@@ -44,8 +44,13 @@ class InteractiveSession:
     ``ValueError``), and leaves the session as it was. Use a session from one thread; only :meth:`stop` may be called
     from others.
 
-    Memory: slice features up to ``max_cache_bytes``; the image; and for each object and slice with a mask 0.2 MB at 512
-    pixels, 0.8 MB at 1024.
+    Memory on the device: the model; slice features up to ``max_cache_bytes``; and during a call, the memories that
+    SAM 2 attends to, of each object those of all slices with prompts and of the latest 16 others, 0.2 MB each at 512
+    pixels and 0.8 MB at 1024.
+
+    Memory on the host: the image, and for each object and slice with a mask as much again; and once more for each
+    propagation that :meth:`undo` could bring back, of up to 32 steps (3 GB for an object that was carried through 500
+    slices 32 times).
 
     Args:
         model: the name of an installed checkpoint, a checkpoint file, or SAM 2 itself.
@@ -264,7 +269,7 @@ class InteractiveSession:
         self._add(place.key, index, lambda _: replace(SlicePrompt.empty(), mask=drawn))
 
     def undo(self) -> None:
-        """Takes back the latest prompt with all that followed from it; earlier masks are there again.
+        """Takes back the latest prompt with all that followed from it; earlier masks are there again, to the bit.
 
         Raises:
             PromptError: there is nothing to undo.

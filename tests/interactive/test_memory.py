@@ -1,0 +1,121 @@
+"""Where the outputs of slices are: on a GPU only what attention still reaches."""
+
+from __future__ import annotations
+
+import copy
+import gc
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from nnunetv2_sam2_3dmed.interactive.memory import HOST
+from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
+from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
+from nnunetv2_sam2_3dmed.interactive.propagation import plan_runs, propagate
+from tests.interactive.reference import SIZE, phantom
+
+DEPTH = 24
+GPU = torch.device("cuda", 0)
+MEMORY = (1, 64, SIZE // 16, SIZE // 16)
+
+
+def fake_copy(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
+    """The model on a GPU that need not be there: its tensors have a device, but no content."""
+    model = copy.deepcopy(model)
+    with torch.no_grad(), mode:
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        fake = torch.empty_like(tensor.detach(), device=GPU)
+                        tensors[name] = torch.nn.Parameter(fake) if tensors is module._parameters else fake
+    model.to = lambda device: model  # modules do not know how to move such tensors
+    return model
+
+
+def memories_on_gpu() -> int:
+    gc.collect()
+    found = [one for one in gc.get_objects() if type(one) is FakeTensor and one.dtype == torch.bfloat16]
+    return sum(tuple(one.shape) == MEMORY and one.device.type == "cuda" for one in found)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_propagation_leaves_nothing_on_the_gpu_and_has_there_what_attention_reaches(model, reverse):
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    copied = fake_copy(model, mode)
+    with mode:
+        network = PromptedSAM2(copied, GPU, "float32")
+        (features,) = network.encode([np.zeros((40, 48), dtype=np.uint8)])
+        assert {level.device for level in features} == {GPU}
+        prompt = SlicePrompt.empty().with_box((10, 12, 30, 33))
+        start = DEPTH - 1 if reverse else 0
+        answer = network.answer(features, start, prompt, (40, 48), DEPTH, True, False, None, {}, {})
+        conditioning = {1: {start: network.remember(features, answer.to(HOST)).to(HOST)}}
+        (run,) = plan_runs(conditioning, 0, DEPTH - 1, [reverse])
+        steps, there = [], []
+        for step in propagate(network, run, lambda indices: iter([features] * len(indices)), DEPTH):
+            steps.append(step)
+            if len(steps) in (4, 20, 23):
+                there.append(memories_on_gpu())
+        # the prompted slice, and all others at first, but later only the 16 latest: the next looks back to 15 of them
+        assert there == [1 + 3, 1 + 16, 1 + 16]
+        del run
+        assert memories_on_gpu() == 0
+        found = [output for step in steps for output in step.outputs]
+        assert len(found) == DEPTH - 1
+        assert {tensor.device for output in found for tensor in output} == {HOST}
+
+
+def test_slices_out_of_reach_change_nothing(session):
+    """SAM 2 with all memories given, and with those in reach."""
+    network = session._network
+    assert network.reach == 15  # 16 object pointers, one of them the prompted slice's; of memories, it takes 6
+    session.set_image(phantom((DEPTH, 40, 48)), (1, 1, 1))
+    session.add_box((2, 10, 12), (2, 30, 33))
+    session.propagate()
+    (track,) = session._objects.tracks.values()
+    last = DEPTH - 1
+    features = session._shown.features(0, last)
+    near = {index: output for index, output in track.tracked.items() if last - 15 <= index < last}
+    nearer = {index: output for index, output in near.items() if index > last - 15}
+    all_of_them, reached, too_few = (
+        network.track(features, last, 1, DEPTH, False, track.conditioning, others).logits
+        for others in (track.tracked, near, nearer)
+    )
+    assert torch.equal(reached, all_of_them) and torch.equal(reached, track.tracked[last].logits)
+    assert not torch.equal(too_few, all_of_them)
+
+
+def test_a_correction_is_given_what_its_attention_reaches(session, monkeypatch):
+    session.set_image(phantom((DEPTH, 40, 48)), (1, 1, 1))
+    session.add_box((20, 10, 12), (20, 30, 33))
+    session.propagate()
+    given = []
+    answer = session._network.answer
+    monkeypatch.setattr(session._network, "answer", lambda *a, **k: given.append(k["others"]) or answer(*a, **k))
+    for index in (1, 22):
+        session.add_points([(index, 20, 20)])
+        session.predict_slice()
+    # backward from 20, slice 1 looks back to the 15 before it; forward, slice 22 to 21, but not to the prompted one
+    assert [sorted(others) for others in given] == [list(range(2, 17)), [21]]
+
+
+def test_undo_brings_back_the_same_tensors(session):
+    session.set_image(phantom(), (3, 1, 1))
+    session.add_box((3, 10, 12), (3, 30, 33))
+    session.propagate()
+    (before,) = session._objects.tracks.values()
+    content = {index: [tensor.clone() for tensor in before.output(index)] for index in range(7)}
+    pixels = session.predict_slice(1, 0, 6).logits
+    session.add_points([(5, 30, 10)], 0)
+    session.propagate()
+    (later,) = session._objects.tracks.values()
+    assert not torch.equal(later.output(6).logits, before.output(6).logits)
+    assert later.conditioning[3] is before.conditioning[3], "kept once for now and for the past"
+    session.undo()
+    (after,) = session._objects.tracks.values()
+    for index, tensors in content.items():
+        assert all(torch.equal(one, other) for one, other in zip(after.output(index), tensors, strict=True))
+    np.testing.assert_array_equal(session.predict_slice(1, 0, 6).logits, pixels)
