@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 
 import numpy as np
@@ -14,25 +13,11 @@ from nnunetv2_sam2_3dmed.interactive.memory import HOST
 from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.propagation import plan_runs, propagate
+from tests.interactive.fake_gpu import GPU, fake_copy
 from tests.interactive.reference import SIZE, phantom
 
 DEPTH = 24
-GPU = torch.device("cuda", 0)
 MEMORY = (1, 64, SIZE // 16, SIZE // 16)
-
-
-def fake_copy(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
-    """The model on a GPU that need not be there: its tensors have a device, but no content."""
-    model = copy.deepcopy(model)
-    with torch.no_grad(), mode:
-        for module in model.modules():
-            for tensors in (module._parameters, module._buffers):
-                for name, tensor in tensors.items():
-                    if tensor is not None:
-                        fake = torch.empty_like(tensor.detach(), device=GPU)
-                        tensors[name] = torch.nn.Parameter(fake) if tensors is module._parameters else fake
-    model.to = lambda device: model  # modules do not know how to move such tensors
-    return model
 
 
 def memories_on_gpu() -> int:
