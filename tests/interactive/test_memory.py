@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.interactive import session as session_module
 from nnunetv2_sam2_3dmed.interactive.memory import HOST
 from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
@@ -51,6 +53,29 @@ def test_a_propagation_leaves_nothing_on_the_gpu_and_has_there_what_attention_re
         found = [output for step in steps for output in step.outputs]
         assert len(found) == DEPTH - 1
         assert {tensor.device for output in found for tensor in output} == {HOST}
+
+
+def test_a_session_keeps_nothing_but_features_on_the_gpu(model, monkeypatch):
+    monkeypatch.setattr(session_module, "choose_device", lambda device: torch.device(device))
+    monkeypatch.setattr(torch.Tensor, "any", lambda tensor: True)  # whether SAM 2 sees the object
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    copied = fake_copy(model, mode)
+    with mode:
+        session = InteractiveSession(copied, GPU, "float32", max_cache_bytes=2**30)
+        session.set_image(phantom(), (3, 1, 1))
+        session.add_box((3, 10, 12), (3, 30, 33))
+        session.propagate()
+        session.add_points([(5, 30, 10)], 0)
+        session.propagate()
+        assert memories_on_gpu() == 0
+        session.add_points([(1, 30, 10)], 0)
+        session._segmenter.answer(session._objects.latest)
+        ((track,), (before,)) = session._objects.tracks.values(), session._objects._history[1][0].values()
+        assert sorted(track.answered) == [1] and sorted(track.conditioning) == [3, 5]
+        known = [*track.answered.values(), *track.conditioning.values(), *track.tracked.values()]
+        known += [*before.conditioning.values(), *before.tracked.values()]
+        assert {tensor.device for output in known for tensor in output if tensor is not None} == {HOST}
+        assert {level.device for level in session._shown.features(0, 6)} == {GPU}
 
 
 def test_slices_out_of_reach_change_nothing(session):
