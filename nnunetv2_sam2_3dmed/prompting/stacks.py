@@ -119,8 +119,9 @@ class StackMaker:
 
 def single_slices(stacks: Stacks) -> Stacks:
     """Every slice that is not padding as a stack of its own."""
-    grey, real = stacks.grey[stacks.real], stacks.real[stacks.real]
-    masks, counted = stacks.masks.transpose(1, 2)[stacks.real], stacks.counted[stacks.real]
+    places = stacks.real.nonzero(as_tuple=True)  # one wait for the device, where a boolean index would be one each
+    grey, real = stacks.grey[places], stacks.real[places]
+    masks, counted = stacks.masks.transpose(1, 2)[places], stacks.counted[places]
     return Stacks(grey[:, None], masks[:, :, None], counted[:, None], real[:, None])
 
 
