@@ -31,7 +31,7 @@ def slice_logits(track: Track, index: int, shape: tuple[int, int]) -> np.ndarray
     drawn = drawn_mask(track, index)
     if drawn is not None:
         return np.where(drawn, np.float32(DRAWN), np.float32(-DRAWN))
-    return logits_at(output.logits, shape)[0, 0].cpu().numpy()
+    return logits_at(output.logits, shape)[0, 0].numpy()
 
 
 def volume_logits(tracks: Mapping[int, Track], volume: Volume) -> np.ndarray:

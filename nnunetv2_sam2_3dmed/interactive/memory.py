@@ -1,4 +1,8 @@
-"""What a session knows of an object: prompts, the masks of slices, and the memories that SAM 2 attends to."""
+"""What a session knows of an object: prompts, the masks of slices, and the memories that SAM 2 attends to.
+
+All of it rests in the memory of the host, that of the past too, and so nothing has to be moved for undo. A step takes
+to the device what SAM 2's attention reaches from its slice.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ import torch
 
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 
+HOST = torch.device("cpu")
+
 
 class SliceOutput(NamedTuple):
-    """What SAM 2 gave for N objects on one slice.
+    """What SAM 2 gave for N objects on one slice; of each 0.2 MB at S = 512, two thirds of it spatial memory.
 
     Attributes:
         logits: (N, 1, S/4, S/4), float32.
@@ -32,6 +38,11 @@ class SliceOutput(NamedTuple):
         one = slice(number, number + 1)
         memory = None if self.memory is None else self.memory[one]
         return SliceOutput(self.logits[one], self.pointer[one], self.presence[one], self.quality[one], memory)
+
+    def to(self, device: torch.device) -> SliceOutput:
+        """The output with its tensors on ``device``; those that are there already are not copied."""
+        # what comes to the host is read at once, and so has to be waited for
+        return SliceOutput._make(None if t is None else t.to(device, non_blocking=device.type == "cuda") for t in self)
 
     def for_sam2(self, places: torch.Tensor | None) -> dict[str, Any]:
         """As ``SAM2Base`` has it in its dictionaries; ``places`` (1, M, S/16, S/16) encodes those in ``memory``."""
@@ -61,6 +72,8 @@ def join(outputs: list[SliceOutput]) -> SliceOutput:
 @dataclass(frozen=True)
 class Track:
     """One object along one axis; by slice of the view. Never changed: a step makes another, so that undo keeps this.
+
+    Tracks of several times share the outputs that are the same in them. All outputs are in the host's memory.
 
     Attributes:
         prompts: what the user said.

@@ -118,15 +118,23 @@ def nnunet_checkpoint(path: Path) -> dict[str, Any] | None:
 def choose_device(device: str | torch.device = "auto") -> torch.device:
     """A CUDA device where there is one, else the CPU; or the one that is named.
 
+    A CUDA device without a number is the current one, and is given back with its number: which one is current may
+    change later.
+
     Raises:
-        UserError: it is no device, or this machine has none of the kind.
+        UserError: it is no device, or this machine has none of the kind or of the number.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise UserError(f"device is {str(device)!r}, but must be auto, cpu, cuda or cuda:N.") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
+    if chosen.type != "cuda":
+        return chosen
+    if not torch.cuda.is_available():
         raise UserError(f"device is {str(device)!r}, but torch finds no CUDA device here: take cpu.")
-    return chosen
+    index = torch.cuda.current_device() if chosen.index is None else chosen.index
+    if index >= torch.cuda.device_count():
+        raise UserError(f"device is {str(device)!r}, but the last CUDA device here is {torch.cuda.device_count() - 1}.")
+    return torch.device("cuda", index)

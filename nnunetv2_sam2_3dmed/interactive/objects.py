@@ -29,6 +29,9 @@ class Place:
 class Objects:
     """Tracks by object and axis. A step replaces tracks and never changes them, so that earlier ones can be kept.
 
+    What was is kept for :data:`HISTORY` steps, as all tracks in the host's memory, with all outputs that tracks of now
+    have too as the same tensors.
+
     Attributes:
         tracks: what there is now.
         latest: where the latest prompt is; None before any.

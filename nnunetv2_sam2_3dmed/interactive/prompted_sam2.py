@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.resizing import LARGEST_LOGIT, as_images, at_image_size, logits_at
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.network.sam2_3dmed import ENCODED_PIXELS
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
@@ -26,6 +27,8 @@ class PromptedSAM2:
 
     Runs the steps of ``SAM2Base``, as ``SAM2VideoPredictor`` does without its post-processing, and gives the logits
     that that one gives; but for several objects at once.
+
+    Outputs are given back on the device. Those that are attended to may be on the host, but each step then copies them.
 
     Args:
         model: SAM 2 in eval mode.
@@ -40,6 +43,12 @@ class PromptedSAM2:
         self.image_size = model.image_size
         grid = self.image_size // STRIDE
         self.feature_sizes = [(grid * scale, grid * scale) for scale in (4, 2, 1)]
+        # slices that are encoded in one batch
+        self.slices_at_once = max(1, ENCODED_PIXELS.get(device.type, ENCODED_PIXELS["cpu"]) // self.image_size**2)
+        # how many slices back attention reaches: to memories in SAM 2's strides, or to object pointers
+        memories = 1 + (model.num_maskmem - 2) * model.memory_temporal_stride_for_eval
+        pointers = model.max_obj_ptrs_in_encoder - 1 if model.use_obj_ptrs_in_encoder else 0
+        self.reach = max(0, memories, pointers)
         # the same for all slices
         self._position: torch.Tensor | None = None
         self._memory_position: torch.Tensor | None = None
@@ -60,18 +69,29 @@ class PromptedSAM2:
         ):
             yield
 
-    def image(self, grey: np.ndarray) -> torch.Tensor:
-        """Grey levels (rows, columns), uint8 -> what the encoder expects, (1, 3, S, S)."""
-        plane = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device).float() / 255
-        return as_images(plane[None], self.image_size)
+    def images(self, greys: Sequence[np.ndarray]) -> torch.Tensor:
+        """Grey levels of n slices (rows, columns), uint8 -> images as the encoder expects them, (n, 3, S, S)."""
+        planes = torch.from_numpy(np.stack(greys)).to(self.device).float() / 255
+        return as_images(planes, self.image_size)
 
-    def encode(self, grey: np.ndarray) -> LevelFeatures:
-        """All that is computed of a slice (rows, columns) whatever the prompts: three levels, (1, channels, h, w)."""
+    def encode(self, greys: Sequence[np.ndarray]) -> list[LevelFeatures]:
+        """Everything about slices that does not depend on prompts, computed in one batch.
+
+        Args:
+            greys: grey levels of n slices of one shape (rows, columns), uint8; at most :attr:`slices_at_once`, for
+                which the device has memory.
+
+        Returns:
+            For each slice three levels, (1, channels, h, w), in memory of their own: a part of the batch would keep all
+            of it.
+        """
         with self.running():
-            encoded = self.model.forward_image(self.image(grey))
+            encoded = self.model.forward_image(self.images(greys))
             if self._position is None:
-                self._position = encoded["vision_pos_enc"][-1].flatten(2).permute(2, 0, 1)  # (h w, 1, C)
-            return LevelFeatures._make(encoded["backbone_fpn"])
+                position = encoded["vision_pos_enc"][-1][:1].clone()
+                self._position = position.flatten(2).permute(2, 0, 1)  # (h w, 1, C)
+            levels = (level.split(1) for level in encoded["backbone_fpn"])
+            return [LevelFeatures._make(level.clone() for level in one) for one in zip(*levels, strict=True)]
 
     def answer(
         self,
@@ -114,7 +134,9 @@ class PromptedSAM2:
                 "point_labels": torch.tensor(labels, dtype=torch.int32)[None].to(self.device),
             }
             if previous is not None:
-                previous = previous.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+                previous = previous.to(self.device).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        if first_look:
+            conditioning, others = {}, {}  # which SAM 2 would not look at
         with self.running():
             return self._step(
                 features,
@@ -158,7 +180,7 @@ class PromptedSAM2:
     def remember(self, features: LevelFeatures, output: SliceOutput) -> SliceOutput:
         """The output for a slice with prompts, with its memory."""
         with self.running():
-            return self._remember(features, output, prompted=True)
+            return self._remember(features, output.to(self.device), prompted=True)
 
     def _flat(self, features: LevelFeatures, count: int) -> list[torch.Tensor]:
         """Levels (1, C, h, w) -> (h w, count, C)."""
@@ -192,7 +214,6 @@ class PromptedSAM2:
 
     def _memories(self, conditioning: Memories, others: Memories) -> dict[str, dict[int, dict[str, Any]]]:
         places = self._memory_position
-        return {
-            "cond_frame_outputs": {index: output.for_sam2(places) for index, output in conditioning.items()},
-            "non_cond_frame_outputs": {index: output.for_sam2(places) for index, output in others.items()},
-        }
+        here = [{i: output.to(self.device) for i, output in known.items()} for known in (conditioning, others)]
+        cond, non_cond = ({i: output.for_sam2(places) for i, output in known.items()} for known in here)
+        return {"cond_frame_outputs": cond, "non_cond_frame_outputs": non_cond}

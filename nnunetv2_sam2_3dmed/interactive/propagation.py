@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nnunetv2_sam2_3dmed.interactive.memory import SliceOutput, join
+from nnunetv2_sam2_3dmed.interactive.memory import HOST, SliceOutput, join
 from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
@@ -21,7 +21,7 @@ class Step:
     Attributes:
         index: the slice.
         objects: those that were segmented there.
-        outputs: one per object; none on a slice with prompts, whose masks are known.
+        outputs: one per object, on the host; none on a slice with prompts, whose masks are known.
         reverse: the run goes towards slice 0.
     """
 
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
     Attributes:
         objects: their numbers.
-        conditioning: their memories by slice, of all objects.
+        conditioning: their memories by slice, of all objects, on the host.
         slices: the way, in order; those with prompts are only passed.
         reverse: towards slice 0.
     """
@@ -86,24 +86,36 @@ def plan_runs(
 
 
 def propagate(
-    network: PromptedSAM2, run: Run, features: Callable[[int], LevelFeatures], num_slices: int
+    network: PromptedSAM2,
+    run: Run,
+    features: Callable[[Sequence[int]], Iterator[LevelFeatures]],
+    num_slices: int,
 ) -> Iterator[Step]:
     """Goes through a run, a slice at a time; who stops asking stops it.
 
     A run begins with the conditioning memories alone: the two directions know nothing of each other, so that the result
     does not depend on which comes first, nor on which way the image is stored.
 
+    On the device are the conditioning memories, and those of the latest slices that attention still reaches: at 512
+    pixels 0.2 MB for each object and slice with prompts, and 3 MB for each object. What was found goes to the host,
+    slice by slice.
+
     Args:
         network: SAM 2.
         run: from :func:`plan_runs`.
-        features: of a slice.
+        features: of slices, in the order in which they are asked for.
         num_slices: in the volume.
     """
+    conditioning = {index: output.to(network.device) for index, output in run.conditioning.items()}
     others: dict[int, SliceOutput] = {}
     count = len(run.objects)
+    onward = -1 if run.reverse else 1
+    found = features([index for index in run.slices if index not in run.conditioning])
     for index in run.slices:
-        if index in run.conditioning:
+        others.pop(index - onward * (network.reach + 1), None)
+        if index in conditioning:
             yield Step(index, run.objects, (), run.reverse)
             continue
-        others[index] = network.track(features(index), index, count, num_slices, run.reverse, run.conditioning, others)
-        yield Step(index, run.objects, tuple(others[index].of(number) for number in range(count)), run.reverse)
+        others[index] = network.track(next(found), index, count, num_slices, run.reverse, conditioning, others)
+        output = others[index].to(HOST)
+        yield Step(index, run.objects, tuple(output.of(number) for number in range(count)), run.reverse)

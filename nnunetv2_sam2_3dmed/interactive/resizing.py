@@ -13,9 +13,9 @@ LARGEST_LOGIT = 32.0  # as SAM 2's predictor clamps the mask of before that it g
 def as_images(grey: torch.Tensor, image_size: int) -> torch.Tensor:
     """Grey levels (..., H, W), 0 to 1 -> what the image encoder expects, (..., 3, S, S)."""
     planes = _resized(grey.flatten(0, -3)[:, None], image_size)
-    mean = torch.tensor(IMAGENET_MEAN, device=grey.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=grey.device).view(3, 1, 1)
-    return ((planes - mean) / std).unflatten(0, grey.shape[:-2])
+    # by numbers: a tensor of them would be copied to a GPU, which waits for what that has to do
+    channels = [(planes - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD)]
+    return torch.cat(channels, dim=1).unflatten(0, grey.shape[:-2])
 
 
 def at_image_size(masks: torch.Tensor, image_size: int) -> torch.Tensor:

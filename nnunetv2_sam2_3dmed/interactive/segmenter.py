@@ -10,6 +10,7 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.masks import volume_logits
+from nnunetv2_sam2_3dmed.interactive.memory import HOST
 from nnunetv2_sam2_3dmed.interactive.objects import Key, Objects, Place
 from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
@@ -61,7 +62,8 @@ class Segmenter:
         done = 0
         with self.network.running():  # the weights are cast once for all slices
             for a, run in runs:
-                for step in propagate(self.network, run, partial(self.image.features, a), self.image.volume.shape[a]):
+                features = partial(self.image.features_along, a)
+                for step in propagate(self.network, run, features, self.image.volume.shape[a]):
                     for number, object_id in enumerate(step.objects):
                         key = Key(object_id, a)
                         outputs = {step.index: step.outputs[number]} if step.outputs else {}
@@ -95,8 +97,12 @@ class Segmenter:
             reverse=reverse,
             previous=None if before is None else before.logits,
             conditioning=track.conditioning,
-            others={i: found for i, found in track.tracked.items() if track.reverse.get(i) == reverse},
-        )
+            others={
+                i: found
+                for i, found in track.tracked.items()
+                if track.reverse.get(i) == reverse and 0 < (i - index if reverse else index - i) <= self.network.reach
+            },
+        ).to(HOST)
         if not bool((output.logits > 0).any()) and not self.objects.has_prompts_elsewhere(place):
             self.objects.take_back(place)
             raise PromptError(
@@ -110,7 +116,7 @@ class Segmenter:
         """Makes conditioning memories of an object's answered prompts."""
         track = self.objects.track(key)
         remembered = {
-            index: self.network.remember(self.image.features(key.axis, index), output)
+            index: self.network.remember(self.image.features(key.axis, index), output).to(HOST)
             for index, output in track.answered.items()
         }
         self.objects.tracks[key] = track.with_conditioning(remembered)

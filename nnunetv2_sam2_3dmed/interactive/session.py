@@ -30,7 +30,7 @@ from nnunetv2_sam2_3dmed.interactive.volumes import (
 )
 from nnunetv2_sam2_3dmed.interactive.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
-from nnunetv2_sam2_3dmed.network.slice_cache import MAX_BYTES
+from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
 
 
 class InteractiveSession:
@@ -44,8 +44,13 @@ class InteractiveSession:
     ``ValueError``), and leaves the session as it was. Use a session from one thread; only :meth:`stop` may be called
     from others.
 
-    Memory: slice features up to ``max_cache_bytes``; the image; and for each object and slice with a mask 0.2 MB at 512
-    pixels, 0.8 MB at 1024.
+    Memory on the device: the model; slice features up to ``max_cache_bytes``; and during a call, the memories that
+    SAM 2 attends to, of each object those of all slices with prompts and of the latest 16 others, 0.2 MB each at 512
+    pixels and 0.8 MB at 1024.
+
+    Memory on the host: the image, and for each object and slice with a mask as much again; and once more for each
+    propagation that :meth:`undo` could bring back, of up to 32 steps (3 GB for an object that was carried through 500
+    slices 32 times).
 
     Args:
         model: the name of an installed checkpoint, a checkpoint file, or SAM 2 itself.
@@ -53,7 +58,8 @@ class InteractiveSession:
         precision: "auto" (bfloat16 where that is native), "bfloat16" or "float32".
         image_size: side in pixels to which slices are resized (default: see ``load_model``); not for a model that is
             built already.
-        max_cache_bytes: bound on the memory of slice features.
+        max_cache_bytes: bound on the memory of slice features, taken as it is. Default: 2 GiB, and on a GPU at most a
+            quarter of its memory.
 
     Raises:
         UserError: there is no such model or device.
@@ -65,12 +71,13 @@ class InteractiveSession:
         device: str | torch.device = "auto",
         precision: str = "auto",
         image_size: int | None = None,
-        max_cache_bytes: int = MAX_BYTES,
+        max_cache_bytes: int | None = None,
     ):
         where = choose_device(device)
         network = model if isinstance(model, SAM2Base) else load_model(model, image_size)
         self._network = PromptedSAM2(network, where, precision)
-        self._features = SliceFeatureCache(max_cache_bytes)
+        bound = bound_on(where) if max_cache_bytes is None else max_cache_bytes
+        self._features: SliceFeatureCache[tuple[int, int]] = SliceFeatureCache(bound)
         self._image: ShownImage | None = None
         self._objects = Objects()
         self._stopped = threading.Event()
@@ -155,9 +162,14 @@ class InteractiveSession:
         return self._shown.window
 
     def prepare(self, axis: int = 0) -> None:
-        """Encodes all slices along an axis now, which their first prompts and propagations would wait for."""
-        for index in range(self.image.shape[checks.check_axis(axis)]):
-            self._shown.features(axis, index)
+        """Encodes the slices along an axis now, in batches, which their first prompts and propagations would wait for.
+
+        Where the cache is too small for all of them, it is filled with as many as fit, the first ones of the array; the
+        others are encoded when they are asked for, and push out those not used for longest.
+        """
+        axis = checks.check_axis(axis)
+        with self._network.running():  # the weights are cast once for all batches
+            self._shown.prepare(axis)
 
     def slice_as_seen(self, axis: int, index: int) -> np.ndarray:
         """Grey levels (rows, columns), uint8, of slice ``index`` along ``axis``, turned as the network sees it."""
@@ -257,7 +269,7 @@ class InteractiveSession:
         self._add(place.key, index, lambda _: replace(SlicePrompt.empty(), mask=drawn))
 
     def undo(self) -> None:
-        """Takes back the latest prompt with all that followed from it; earlier masks are there again.
+        """Takes back the latest prompt with all that followed from it; earlier masks are there again, to the bit.
 
         Raises:
             PromptError: there is nothing to undo.

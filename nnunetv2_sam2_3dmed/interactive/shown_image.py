@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
@@ -18,7 +20,7 @@ class ShownImage:
         volume: the image.
         window: the intensities that are black and white.
         network: encodes slices.
-        cache: for their features; emptied here.
+        cache: for their features, by axis and index in the array; emptied here.
         outside: voxels (z, y, x) that are black whatever the window, or None.
     """
 
@@ -27,7 +29,7 @@ class ShownImage:
         volume: Volume,
         window: Window,
         network: PromptedSAM2,
-        cache: SliceFeatureCache,
+        cache: SliceFeatureCache[tuple[int, int]],
         outside: np.ndarray | None = None,
     ):
         self.volume = volume
@@ -58,6 +60,36 @@ class ShownImage:
         return self.volume.view(axis).shape(self.volume.shape)
 
     def features(self, axis: int, seen_index: int) -> LevelFeatures:
-        """Of a slice of the view; computed if they are not kept."""
-        index = self.seen_index(axis, seen_index)
-        return self._cache.get((axis, index), lambda: self._network.encode(self.grey(axis, index)))
+        """Features of a slice of the view; computed if they are not kept."""
+        return self._known([(axis, self.seen_index(axis, seen_index))])[0]
+
+    def features_along(self, axis: int, seen_indices: Sequence[int]) -> Iterator[LevelFeatures]:
+        """Features of slices of the view one after the other, encoded ahead in batches where they are not kept.
+
+        Beside what is kept, the features of one batch are in memory.
+        """
+        keys = [(axis, self.seen_index(axis, seen_index)) for seen_index in seen_indices]
+        for some in self._batches(keys):
+            yield from self._known(some)
+
+    def prepare(self, axis: int) -> None:
+        """Encodes the slices along an axis in batches.
+
+        Where not all of them fit into the cache, those that are there stay, and of the others the first ones of the
+        array are encoded until it is full: what would push out slices encoded before would be wasted.
+        """
+        keys = [(axis, index) for index in range(self.volume.shape[axis])]
+        kept = [key for key in keys if key in self._cache] or keys[:1]
+        most = self._cache.capacity(self._known(kept)[-1])  # all slices take the same
+        unknown = [key for key in keys if key not in self._cache]
+        for some in self._batches(unknown[: max(0, most - len(kept))]):
+            self._known(some)
+
+    def _batches(self, keys: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
+        """As many at once as the network encodes."""
+        count = self._network.slices_at_once
+        return (keys[k : k + count] for k in range(0, len(keys), count))
+
+    def _known(self, keys: Sequence[tuple[int, int]]) -> list[LevelFeatures]:
+        """Features by axis and index in the array."""
+        return self._cache.get(keys, lambda unknown: self._network.encode([self.grey(*key) for key in unknown]))

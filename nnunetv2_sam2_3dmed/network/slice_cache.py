@@ -93,14 +93,16 @@ class SliceCache:
             self._features[key] = LevelFeatures._make(level.clone() for level in features)
             self._bytes += _size(features)
         self._features.move_to_end(key)
-        while self._bytes > self._bound(device):
+        while self._bytes > bound_on(device, self.max_bytes):
             _, dropped = self._features.popitem(last=False)
             self._bytes -= _size(dropped)
 
-    def _bound(self, device: torch.device) -> int:
-        if device.type != "cuda":
-            return self.max_bytes
-        return min(self.max_bytes, int(SHARE_OF_DEVICE * torch.cuda.get_device_properties(device).total_memory))
+
+def bound_on(device: torch.device, max_bytes: int = MAX_BYTES) -> int:
+    """Bytes of features to keep on ``device``: ``max_bytes``, and on a GPU at most a quarter of its memory."""
+    if device.type != "cuda":
+        return max_bytes
+    return min(max_bytes, int(SHARE_OF_DEVICE * torch.cuda.get_device_properties(device).total_memory))
 
 
 def _version(weight: torch.Tensor) -> int:

@@ -15,7 +15,6 @@ from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_posi
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
 from nnunetv2_sam2_3dmed.prompting.fresh_attention import attend_to_places
-from nnunetv2_sam2_3dmed.prompting.simulated import random_click
 
 ABSENT = -1024.0  # SAM 2's logits where it sees no object
 # SAM 2 scales the distances of object pointers by the number of slices, at most 16: a stack stands for a volume that
@@ -25,6 +24,9 @@ _SLICES_OF_A_VOLUME = 16
 
 class StackPrompts(NamedTuple):
     """B stacks of D slices, N objects in them, and a prompt on one slice for each object.
+
+    Which slices follow which is decided on the host, and so ``real``, ``stacks`` and ``slices`` are NumPy's: to read
+    them off the device would wait for all that it has to do.
 
     Attributes:
         images: (B, D, 3, S, S), as the image encoder expects them.
@@ -41,11 +43,11 @@ class StackPrompts(NamedTuple):
     """
 
     images: torch.Tensor
-    real: torch.Tensor
+    real: np.ndarray
     truth: torch.Tensor
     counted: torch.Tensor
-    stacks: torch.Tensor
-    slices: torch.Tensor
+    stacks: np.ndarray
+    slices: np.ndarray
     points: torch.Tensor | None
     labels: torch.Tensor | None
     masks: torch.Tensor | None
@@ -94,6 +96,50 @@ class _Memory(NamedTuple):
         return {"maskmem_features": self.memory, "maskmem_pos_enc": [self.places], "obj_ptr": self.pointer}
 
 
+class _Turn(NamedTuple):
+    """Objects that are segmented at once, one slice each; all (n,), int64.
+
+    Attributes:
+        objects: which of the N objects.
+        slices: which of the D slices.
+        rows: which of the B * D slices.
+    """
+
+    objects: torch.Tensor
+    slices: torch.Tensor
+    rows: torch.Tensor
+
+
+def copy_to(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copies numbers of the host to ``device``, on a GPU without waiting for what it has to do."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def random_clicks(
+    truth: torch.Tensor, found: torch.Tensor, draws: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Clicks on errors as ``simulated.random_click`` draws them, but on the device, which is not waited for.
+
+    Args:
+        truth: (n, H, W), bool, none of them empty.
+        found: (n, H, W), bool.
+        draws: (n,), float64, each from [0, 1): of k places in the order of rows and columns, the one of index
+            floor(draw * k) is taken.
+
+    Returns:
+        Rows, columns and labels (1 inside the object, 0 outside), each (n,), int64.
+    """
+    errors = (truth ^ found).flatten(1)
+    inside = truth.flatten(1)
+    numbered = torch.where(errors.any(dim=1, keepdim=True), errors, inside).cumsum(dim=1)
+    number = numbered[:, -1]
+    wanted = torch.minimum((draws * number).long(), number - 1)  # a product just below the number is rounded to it
+    place = (numbered <= wanted[:, None]).sum(dim=1)
+    width = truth.shape[-1]
+    return place // width, place % width, inside.gather(1, place[:, None])[:, 0].long()
+
+
 class PromptableSAM2(SAM2Base):
     """SAM 2, whose ``forward`` answers prompts on stacks. Its parameters are SAM 2's by name and shape.
 
@@ -135,36 +181,32 @@ class PromptableSAM2(SAM2Base):
 
     def _answer(self, encoded: _Encoded, prompts: StackPrompts) -> tuple[list[Answer], _Memory]:
         """The answers to the prompts and to the corrections, and what is remembered of the last one."""
-        depth = prompts.images.shape[1]
-        rows = prompts.stacks * depth + prompts.slices
+        (prompted,) = self._turns(prompts, [list(enumerate(prompts.slices.tolist()))])
         points, labels, previous = prompts.points, prompts.labels, None
-        objects = torch.arange(len(rows), device=rows.device)
         answers: list[Answer] = []
         for turn in range(prompts.corrections + 1):
             given = None
             if points is not None and labels is not None:
                 given = {"point_coords": points, "point_labels": labels}
-            heads = self._heads(encoded, rows, 0, True, given, prompts.masks, {}, {}, previous)
+            heads = self._heads(encoded, prompted.rows, 0, True, given, prompts.masks, {}, {}, previous)
             if prompts.masks is None:
-                answers.append(self._as_answer(heads, objects, prompts.slices))
+                answers.append(self._as_answer(heads, prompted))
             if turn < prompts.corrections:
                 previous = heads[3].detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
-                points, labels = self._corrected(prompts, points, labels, previous)
-        return answers, self._remember(encoded, rows, heads, prompted=True)
+                points, labels = self._corrected(prompts, prompted, points, labels, previous)
+        return answers, self._remember(encoded, prompted.rows, heads, prompted=True)
 
     def _corrected(
-        self, prompts: StackPrompts, points: Any, labels: Any, logits: torch.Tensor
+        self, prompts: StackPrompts, prompted: _Turn, points: Any, labels: Any, logits: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Points with one more for each object, on an error of ``logits`` (N, 1, S/4, S/4)."""
-        height, width = prompts.truth.shape[-2:]
-        places = torch.arange(len(logits), device=logits.device), prompts.slices
-        found = ((logits_at(logits, (height, width))[:, 0] > 0) & prompts.counted[places]).cpu().numpy()
-        truth = prompts.truth[places].cpu().numpy()
-        clicks = [random_click(t, f, prompts.rng) for t, f in zip(truth, found)]
-        shares = torch.tensor([[[click.column / width, click.row / height]] for click in clicks])
-        more = (shares * self.image_size).to(points)
-        said = torch.tensor([[click.label] for click in clicks]).to(labels)
-        return torch.cat([points, more], dim=1), torch.cat([labels, said], dim=1)
+        truth = prompts.truth[prompted.objects, prompted.slices]
+        height, width = truth.shape[-2:]
+        found = (logits_at(logits, (height, width))[:, 0] > 0) & prompts.counted[prompted.objects, prompted.slices]
+        draws = copy_to(prompts.rng.random(len(truth)), truth.device)
+        rows, columns, said = random_clicks(truth, found, draws)
+        more = torch.stack([columns / width, rows / height], dim=1)[:, None] * self.image_size
+        return torch.cat([points, more.to(points)], dim=1), torch.cat([labels, said[:, None].to(labels)], dim=1)
 
     # ---- all other slices
 
@@ -173,35 +215,41 @@ class PromptableSAM2(SAM2Base):
         ways = self._ways(prompts)
         if not ways:
             return []
-        depth = prompts.images.shape[1]
-        device = prompts.images.device
-        objects = torch.tensor([number for number, _ in ways], device=device)
-        conditioning = memory.of(objects)
+        longest = len(ways[0][1])
+        turns = self._turns(
+            prompts, [[(number, way[step]) for number, way in ways if step < len(way)] for step in range(longest)]
+        )
+        conditioning = memory.of(turns[0].objects)
         others: dict[int, _Memory] = {}
         answers = []
-        for step in range(1, len(ways[0][1]) + 1):
-            left = sum(len(way) >= step for _, way in ways)
-            slices = torch.tensor([way[step - 1] for _, way in ways[:left]], device=device)
-            rows = prompts.stacks[objects[:left]] * depth + slices
-            before = {k: known.of(slice(left)) for k, known in others.items()}
-            heads = self._heads(encoded, rows, step, False, None, None, {0: conditioning.of(slice(left))}, before, None)
-            answers.append(self._as_answer(heads, objects[:left], slices))
-            if step < len(ways[0][1]):
-                others[step] = self._remember(encoded, rows, heads, prompted=False)
+        for step, turn in enumerate(turns, start=1):
+            left = slice(len(turn.objects))
+            before = {k: known.of(left) for k, known in others.items()}
+            heads = self._heads(encoded, turn.rows, step, False, None, None, {0: conditioning.of(left)}, before, None)
+            answers.append(self._as_answer(heads, turn))
+            if step < longest:
+                others[step] = self._remember(encoded, turn.rows, heads, prompted=False)
         return answers
 
     @staticmethod
     def _ways(prompts: StackPrompts) -> list[tuple[int, list[int]]]:
         """For each object, forward and backward from its prompt, the slices on the way; the longest first."""
-        real = prompts.real.cpu().numpy()
         ways = []
         for number, (stack, start) in enumerate(zip(prompts.stacks.tolist(), prompts.slices.tolist())):
-            for way in (range(start + 1, real.shape[1]), range(start - 1, -1, -1)):
+            for way in (range(start + 1, prompts.real.shape[1]), range(start - 1, -1, -1)):
                 # padding lies at the ends of a stack
-                reached = [index for index in way if real[stack, index]]
+                reached = [index for index in way if prompts.real[stack, index]]
                 if reached:
                     ways.append((number, reached))
         return sorted(ways, key=lambda way: -len(way[1]))
+
+    @staticmethod
+    def _turns(prompts: StackPrompts, turns: Sequence[Sequence[tuple[int, int]]]) -> list[_Turn]:
+        """Objects and their slices, turn by turn, on the device: all of them in one copy."""
+        objects, slices = np.array([one for turn in turns for one in turn]).T
+        rows = prompts.stacks[objects] * prompts.images.shape[1] + slices
+        table = copy_to(np.stack([objects, slices, rows]), prompts.images.device)
+        return [_Turn(*part) for part in table.split([len(turn) for turn in turns], dim=1)]
 
     # ---- SAM 2's steps
 
@@ -285,12 +333,12 @@ class PromptableSAM2(SAM2Base):
         # bfloat16: what SAM 2 keeps, in training too
         return _Memory(memory.to(torch.bfloat16), places[-1], heads[5])
 
-    def _as_answer(self, heads: Sequence[torch.Tensor], objects: torch.Tensor, slices: torch.Tensor) -> Answer:
+    def _as_answer(self, heads: Sequence[torch.Tensor], turn: _Turn) -> Answer:
         _, candidates, ious, logits, _, _, presence = heads
         if not self.training:
             # the constant of an absent object would drown all else in a validation loss
             candidates = candidates.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
-        return Answer(objects, slices, candidates.float(), ious.float(), presence.float(), logits.float())
+        return Answer(turn.objects, turn.slices, candidates.float(), ious.float(), presence.float(), logits.float())
 
 
 def build_promptable_sam2(

@@ -13,7 +13,7 @@ from nnunetv2_sam2_3dmed.interactive.orientation import View
 from nnunetv2_sam2_3dmed.interactive.prompts import BOX_CORNERS
 from nnunetv2_sam2_3dmed.interactive.resizing import as_images, at_image_size
 from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs
-from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import StackPrompts
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import StackPrompts, copy_to
 from nnunetv2_sam2_3dmed.prompting.simulated import bounding_box, loose_box, random_click
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
@@ -119,8 +119,9 @@ class StackMaker:
 
 def single_slices(stacks: Stacks) -> Stacks:
     """Every slice that is not padding as a stack of its own."""
-    grey, real = stacks.grey[stacks.real], stacks.real[stacks.real]
-    masks, counted = stacks.masks.transpose(1, 2)[stacks.real], stacks.counted[stacks.real]
+    places = stacks.real.nonzero(as_tuple=True)  # one wait for the device, where a boolean index would be one each
+    grey, real = stacks.grey[places], stacks.real[places]
+    masks, counted = stacks.masks.transpose(1, 2)[places], stacks.counted[places]
     return Stacks(grey[:, None], masks[:, :, None], counted[:, None], real[:, None])
 
 
@@ -131,38 +132,43 @@ def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.ra
     """
     if rng.uniform() < mix.images:
         stacks = single_slices(stacks)
+    real, presence = _on_host(stacks)
     chosen = []
-    for stack, present in enumerate(_present(stacks)):
+    for stack, present in enumerate(presence):
         classes = np.flatnonzero(present.any(axis=1))
         for number in rng.choice(classes, size=min(len(classes), mix.objects), replace=False).tolist():
             chosen.append((stack, number, int(rng.choice(np.flatnonzero(present[number])))))
     kind = str(rng.choice(KINDS, p=(mix.box, mix.click, 1 - mix.box - mix.click)))
-    if kind == MASK and not any(int(stacks.real[stack].sum()) > 1 for stack, _, _ in chosen):
+    if kind == MASK and not any(real[stack].sum() > 1 for stack, _, _ in chosen):
         kind = BOX  # the mask of the only slice leaves nothing to ask
     corrections = 0
     if kind != MASK and rng.uniform() < mix.corrected:
         corrections = int(rng.integers(1, mix.corrections + 1))
-    return _objects(stacks, chosen, image_size, kind, corrections, SHIFT, rng)
+    return _objects(stacks, real, chosen, image_size, kind, corrections, SHIFT, rng)
 
 
 def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generator) -> Objects | None:
     """All objects, with the box around them on their middle slice."""
+    real, presence = _on_host(stacks)
     chosen = []
-    for stack, present in enumerate(_present(stacks)):
+    for stack, present in enumerate(presence):
         for number in np.flatnonzero(present.any(axis=1)).tolist():
             slices = np.flatnonzero(present[number])
             chosen.append((stack, number, int(slices[len(slices) // 2])))
-    return _objects(stacks, chosen, image_size, BOX, 0, 0.0, rng)
+    return _objects(stacks, real, chosen, image_size, BOX, 0, 0.0, rng)
 
 
-def _present(stacks: Stacks) -> np.ndarray:
-    """Which classes are on which slices, bool (B, K, D); one wait for the device."""
+def _on_host(stacks: Stacks) -> tuple[np.ndarray, np.ndarray]:
+    """Which slices are no padding (B, D), and which classes are on which slices (B, K, D); one wait for the device."""
     inside = (stacks.masks & stacks.counted[:, None]).flatten(3).any(dim=3)
-    return (inside & stacks.real[:, None]).cpu().numpy()
+    real = stacks.real[:, None]
+    known = torch.cat([real, inside & real], dim=1).cpu().numpy()
+    return known[:, 0], known[:, 1:]
 
 
 def _objects(
     stacks: Stacks,
+    real: np.ndarray,
     chosen: Sequence[tuple[int, int, int]],
     image_size: int,
     kind: str,
@@ -170,11 +176,16 @@ def _objects(
     shift: float,
     rng: np.random.Generator,
 ) -> Objects | None:
-    """Objects by their stack, class and prompted slice."""
+    """Objects by their stack, class and prompted slice.
+
+    Boxes and clicks are placed on the host: for the prompted slices they wait for the device, before the network has
+    anything to do.
+    """
     if not chosen:
         return None
     device = stacks.grey.device
-    stack, number, index = (torch.tensor(values, device=device) for values in zip(*chosen))
+    host = np.array(chosen).T  # stacks, classes and slices
+    stack, number, index = copy_to(host, device)
     truth = stacks.masks[stack, number] & stacks.counted[stack]
     prompted = truth[torch.arange(len(chosen), device=device), index]
     points = labels = masks = None
@@ -184,22 +195,22 @@ def _objects(
         height, width = prompted.shape[-2:]
         places, said = _points(prompted.cpu().numpy(), kind, shift, rng)
         scale = np.array([image_size / width, image_size / height])
-        points = torch.tensor(places * scale, dtype=torch.float32, device=device)
-        labels = torch.tensor(said, dtype=torch.int32, device=device)
+        points = copy_to((places * scale).astype(np.float32), device)
+        labels = copy_to(said.astype(np.int32), device)
     prompts = StackPrompts(
         as_images(stacks.grey, image_size),
-        stacks.real,
+        real,
         truth,
         stacks.counted[stack],
-        stack,
-        index,
+        host[0],
+        host[2],
         points,
         labels,
         masks,
         corrections,
         rng,
     )
-    return Objects(prompts, number.tolist())
+    return Objects(prompts, host[1].tolist())
 
 
 def _points(planes: np.ndarray, kind: str, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -58,3 +58,15 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no CUDA device"):
             choose_device("cuda")
+
+
+def test_a_cuda_device_has_a_number_and_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert (
+        choose_device("auto") == choose_device("cuda") == choose_device(torch.device("cuda")) == torch.device("cuda", 1)
+    )
+    assert choose_device("cuda:0") == torch.device("cuda", 0)
+    with pytest.raises(UserError, match="device is 'cuda:2', but the last CUDA device here is 1"):
+        choose_device("cuda:2")

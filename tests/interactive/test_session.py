@@ -7,9 +7,11 @@ import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
+from nnunetv2_sam2_3dmed.interactive import session as session_module
 from tests.interactive.reference import build, phantom
 
 SPACING = (3.0, 1.0, 1.0)
+SLICE_BYTES = 4 * (16 * 16 * 32 + 8 * 8 * 64 + 4 * 4 * 256)  # of the features of a slice of 64 pixels in float32
 BOX = ((3, 10, 12), (3, 30, 33))
 
 
@@ -21,10 +23,19 @@ def ready(session):
 
 @pytest.fixture
 def encoded(ready):
-    """How many slices the image encoder has seen."""
+    """How many slices the image encoder has seen: one entry for each."""
     count = []
-    hook = ready._network.model.image_encoder.register_forward_hook(lambda *_: count.append(1))
+    hook = ready._network.model.image_encoder.register_forward_pre_hook(lambda _, given: count.extend(given[0]))
     yield count
+    hook.remove()
+
+
+@pytest.fixture
+def batches(ready):
+    """The numbers of slices that the image encoder has seen at once."""
+    sizes = []
+    hook = ready._network.model.image_encoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    yield sizes
     hook.remove()
 
 
@@ -43,15 +54,72 @@ def test_each_slice_is_encoded_once(ready, encoded):
 
 
 def test_the_cache_keeps_its_bound(model):
-    size = 4 * (16 * 16 * 32 + 8 * 8 * 64 + 4 * 4 * 256)  # of a slice of 64 pixels in float32
-    session = InteractiveSession(model, device="cpu", precision="float32", max_cache_bytes=3 * size)
+    session = InteractiveSession(model, device="cpu", precision="float32", max_cache_bytes=3 * SLICE_BYTES)
     session.set_image(phantom(), SPACING)
     session.add_box(*BOX)
     session.propagate()
     expected = session.mask()
-    assert session._features.bytes == 3 * size
+    assert session._features.bytes == 3 * SLICE_BYTES
     session.propagate()
     np.testing.assert_array_equal(session.mask(), expected)
+
+
+def test_slices_of_a_batch_have_the_features_of_single_slices(ready):
+    network = ready._network
+    assert network.slices_at_once == 4 * 512**2 // 64**2  # as many pixels as four slices of 512
+    greys = [ready.slice_as_seen(0, index) for index in range(5)]
+    assert (greys[0] != greys[4]).any()
+    for grey, together in zip(greys, network.encode(greys)):
+        (alone,) = network.encode([grey])
+        for level, expected in zip(together, alone):
+            torch.testing.assert_close(level, expected, rtol=0, atol=1e-5)
+            assert level.untyped_storage().nbytes() == 4 * level.numel(), "a part of the batch would keep all of it"
+
+
+def test_prepared_slices_are_encoded_in_batches_and_not_again(ready, batches):
+    ready._network.slices_at_once = 4
+    ready.add_box(*BOX)
+    ready.predict_slice()
+    ready.prepare()
+    assert batches == [1, 4, 2]  # the prompted slice, and the six others
+    ready.prepare()
+    ready.propagate()
+    assert len(batches) == 3
+    ready.prepare(axis=1)
+    assert sum(batches[3:]) == 40 and max(batches[3:]) == 4
+
+
+def test_a_cache_that_is_too_small_is_filled_and_what_was_in_it_stays(ready, batches):
+    ready._features.max_bytes = 3 * SLICE_BYTES
+    ready.add_box((5, 10, 12), (5, 30, 33))
+    ready.predict_slice()
+    ready.prepare()
+    assert sum(batches) == 3 and [index for index in range(7) if (0, index) in ready._features] == [0, 1, 5]
+    ready.prepare()
+    assert sum(batches) == 3
+    ready.prepare(axis=2)
+    assert sum(batches) == 6 and [index for index in range(48) if (2, index) in ready._features] == [0, 1, 2]
+
+
+def test_a_propagation_encodes_ahead_and_gives_the_logits_of_single_slices(ready, batches):
+    found = []
+    for at_once in (1, 3):
+        batches.clear()
+        ready._features.clear()
+        ready.reset()
+        ready._network.slices_at_once = at_once
+        ready.add_box(*BOX)
+        ready.propagate(slices=(1, 6))
+        found.append(np.stack([ready.predict_slice(1, 0, index).logits for index in range(1, 7)]))
+        assert batches == ([1] * 6 if at_once == 1 else [1, 3, 2])  # the prompted one; 4, 5, 6; and 2, 1
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-5)
+
+
+def test_a_stated_bound_is_taken_as_it_is(model, monkeypatch):
+    monkeypatch.setattr(session_module, "bound_on", lambda device: 1234)  # of a small device
+    assert InteractiveSession(model, device="cpu")._features.max_bytes == 1234
+    assert InteractiveSession(model, device="cpu", max_cache_bytes=5 * 2**30)._features.max_bytes == 5 * 2**30
+    assert InteractiveSession(model, device="cpu", max_cache_bytes=0)._features.max_bytes == 0
 
 
 def test_progress_is_told_after_every_slice(ready):

@@ -1,8 +1,11 @@
 """The network that is trained: SAM 2 by its parameters, and what the interactive engine gives with the same weights."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
@@ -10,8 +13,10 @@ from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
 from nnunetv2_sam2_3dmed.interactive.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
-from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, build_promptable_sam2
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, build_promptable_sam2, random_clicks
+from nnunetv2_sam2_3dmed.prompting.simulated import Click, random_click
 from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks, objects_to_train, objects_to_validate
+from tests.interactive.fake_gpu import GPU, NoWaiting, fake_copy
 from tests.interactive.reference import make_lively, phantom
 from tests.prompting.conftest import SIZE
 
@@ -163,3 +168,79 @@ def test_clicks_correct_nothing_that_is_ignored(network, stacks):
     network(objects.prompts)
     ((_, labels),) = seen
     assert labels.tolist() == [[2, 3, 1], [2, 3, 1]]
+
+
+def test_clicks_drawn_on_the_device_are_those_drawn_on_the_host():
+    """A draw in [0, 1) times the number of errors is the place that a host's generator would have drawn."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((40, 7, 5)) < 0.5
+    truth[:, 3, 2] = True
+    found = truth ^ (rng.random((40, 7, 5)) < rng.random((40, 1, 1)))
+    found[:10] = truth[:10]  # no errors: inside the object
+    draws = rng.random(40)
+    draws[0], draws[1], draws[20], draws[21] = 0.0, np.nextafter(1, 0), 0.0, np.nextafter(1, 0)
+    expected = [
+        random_click(t, f, SimpleNamespace(integers=lambda count, d=draw: int(d * count)))
+        for t, f, draw in zip(truth, found, draws)
+    ]
+    clicks = random_clicks(torch.tensor(truth), torch.tensor(found), torch.tensor(draws))
+    assert [Click(*numbers) for numbers in zip(*(numbers.tolist() for numbers in clicks))] == expected
+    assert {click.label for click in expected[10:]} == {0, 1} and {click.label for click in expected[:10]} == {1}
+
+
+def test_each_error_is_clicked_on_equally_often():
+    truth, found = torch.zeros(1, 4, 5, dtype=torch.bool), torch.zeros(1, 4, 5, dtype=torch.bool)
+    truth[0, 1, :3], found[0, 3, 4] = True, True
+    draws = torch.tensor(np.random.default_rng(0).random(4000))
+    rows, columns, labels = random_clicks(truth.expand(4000, -1, -1), found.expand(4000, -1, -1), draws)
+    places, counts = np.unique(torch.stack([rows, columns, labels], dim=1).numpy(), axis=0, return_counts=True)
+    assert places.tolist() == [[1, 0, 1], [1, 1, 1], [1, 2, 1], [3, 4, 0]]
+    assert (abs(counts - 1000) < 4 * np.sqrt(4000 * 0.25 * 0.75)).all()  # four standard deviations
+
+
+@pytest.mark.parametrize("device", [GPU, torch.device("cpu")], ids=["GPU", "CPU"])
+@pytest.mark.parametrize(
+    "mix",
+    [PromptMix(1.0, 0.0, 0.0), PromptMix(0.0, 1.0, 1.0), PromptMix(0.0, 0.0)],
+    ids=["box", "corrected click", "mask"],
+)
+def test_a_training_step_waits_for_no_number_from_the_device(network, stacks, mix, device, monkeypatch):
+    """With fake tensors there are no numbers: whoever asks for one (item, nonzero, a boolean index) fails."""
+    objects = objects_to_train(stacks, SIZE, mix, np.random.default_rng(0))
+    prompts = objects.prompts
+    assert (prompts.corrections > 0) == (mix.click == 1)
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    network = fake_copy(network, mode, device)
+    with mode:
+        there = {
+            name: torch.empty_like(value, device=device)
+            for name, value in prompts._asdict().items()
+            if isinstance(value, torch.Tensor)
+        }
+        objects = objects._replace(prompts=prompts._replace(**there))
+        with NoWaiting() as watched:
+            answers = network(objects.prompts)
+            total = PromptLoss()(answers, objects).total
+            if device.type == "cpu":  # backward on a GPU needs the GPU
+                total.backward()
+    assert total.device == device
+    if device == GPU:
+        # indices of the prompted slices and of the others, and draws of each correction; SAM 2 copies some itself
+        assert len(pinned) == 2 + prompts.corrections <= watched.copies
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [lambda t: t.cpu(), lambda t: t[t > 0], lambda t: t.tolist(), lambda t: torch.tensor([1, 2], device=GPU)],
+    ids=["copy to the host", "boolean index", "numbers", "numbers to the device"],
+)
+def test_what_waits_for_the_device_is_noticed(wait):
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        pytest.raises(Exception, match="waited for|aten.nonzero|aten._local_scalar_dense"),
+    ):
+        tensor = torch.zeros(3, device=GPU)
+        with NoWaiting():
+            wait(tensor)

@@ -69,6 +69,7 @@ def test_validation_prompts_every_object_with_the_box_on_its_middle_slice(stacks
     prompts = objects.prompts
     assert objects.classes == [0, 1]
     assert prompts.stacks.tolist() == [0, 1] and prompts.slices.tolist() == [1, 2]
+    assert prompts.real.tolist() == [[True] * 4, [True, True, True, False]]
     assert prompts.labels.tolist() == [[2, 3], [2, 3]]
     # rows 5 to 15 of 24 and columns 4 to 12 of 20, and rows 8 to 12 and columns 4 to 9: x and y of 64 pixels
     scale = torch.tensor([64 / 20, 64 / 24])
