@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -50,6 +52,10 @@ def test_srpp_alone_moves_parameters_that_the_masks_depend_on(make_network, patc
         {"srpp_memory": True},
         {"boundary": False},
         {"boundary_fusion": False},
+        {"boundary_branch": "shared"},
+        {"boundary_branch": "fused"},
+        {"boundary_branch": "fused", "bidirectional": True},
+        {"activation_checkpointing": True, "freeze_trunk": False},
         {"num_memories": 1},
         {"regions": True},
         {"input_channels": 2},
@@ -100,6 +106,55 @@ def test_auxiliary_branches_cost_nothing_at_inference(make_network, patches):
     assert calls == ["boundary", "srpp"]
 
 
+def reached(network, loss: torch.Tensor) -> set[str]:
+    """Parameters on which a loss has a gradient other than zero."""
+    network.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=True)
+    return {n for n, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize(
+    "branch, parts",
+    [
+        ("parallel", {"encoder.neck"}),
+        ("shared", {"encoder.neck", "segmentation.memory_attention"}),
+        ("fused", {"encoder.neck", "boundary"}),
+    ],
+)
+def test_boundary_loss_helps_to_train_what_its_reading_says(make_network, patches, branch, parts):
+    """Parameters that both the boundary loss and the masks depend on."""
+    network = make_network(boundary_branch=branch)
+    output = network(patches)
+    both = reached(network, output.boundaries.square().sum()) & reached(network, output.masks.square().sum())
+    assert {next(part for part in parts if name.startswith(part + ".")) for name in both} == parts
+
+
+@torch.no_grad()
+def test_fused_features_take_part_in_every_kind_of_prediction(make_network, patches):
+    network = make_network(boundary_branch="fused").eval()
+    plain = network(patches)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(patches), plain, atol=1e-5, rtol=1e-5)  # by way of the slice cache
+    other = copy.deepcopy(network)
+    for parameter in other.boundary.fusion.parameters():
+        parameter.mul_(1.5)
+    assert (other(patches) - plain).abs().max() > 1e-3
+    streamed, changed = (each.stream(patches[:, :, :4]) for each in (network, other))
+    assert (streamed - changed).abs().max() > 1e-3
+    # one direction of streaming over one stack is the network's own
+    forth = network._walk(network._projected(network.encoder(patches[:, :, :4])), ([], []))
+    torch.testing.assert_close(network.heads(forth, (24, 20)), network(patches[:, :, :4]), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_shared_memory_attention_is_one(make_network):
+    network = make_network(boundary_branch="shared")
+    assert network.boundary.memory_attention is network.segmentation.memory_attention
+    assert copy.deepcopy(network).boundary.memory_attention is not network.segmentation.memory_attention
+    other = make_network(boundary_branch="shared")
+    other.load_state_dict(network.state_dict())  # as nnU-Net loads checkpoints
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -108,6 +163,8 @@ def test_auxiliary_branches_cost_nothing_at_inference(make_network, patches):
         ({"num_slices": 1}, "num_slices is 1"),
         ({"num_classes": 1}, "num_classes is 1"),
         ({"image_size": 100}, "image_size is 100"),
+        ({"boundary_branch": "serial"}, "boundary_branch is 'serial'.*parallel, shared, fused"),
+        ({"precision": "int8"}, "precision is 'int8'"),
     ],
 )
 def test_values_that_cannot_work_are_named(make_network, options, message):

@@ -43,6 +43,10 @@ VARIANTS = {
     "SAM2_3dMedTrainer_noBD": Difference(ARCHITECTURE, {"boundary": False}, absent=("boundary.",)),
     "SAM2_FinetuneTrainer": Difference(ARCHITECTURE, {"srpp": False, "boundary": False}, absent=("srpp.", "boundary.")),
     "SAM2_3dMedTrainer_noBDFusion": Difference(ARCHITECTURE, {"boundary_fusion": False}, absent=("boundary.fusion.",)),
+    "SAM2_3dMedTrainer_BDshared": Difference(
+        ARCHITECTURE, {"boundary_branch": "shared"}, absent=("boundary.memory_attention.",)
+    ),
+    "SAM2_3dMedTrainer_BDfused": Difference(ARCHITECTURE, {"boundary_branch": "fused"}, same_masks=False),
     "SAM2_3dMedTrainer_SRPPMemory": Difference(ARCHITECTURE, {"srpp_memory": True}, added=("srpp.memory.",)),
     "SAM2_3dMedTrainer_slices3": Difference({"required_slices"}, {}),
     "SAM2_3dMedTrainer_slices6": Difference({"required_slices"}, {}),
@@ -145,7 +149,9 @@ def test_the_network_changes_only_what_its_name_says(name, full):
         expected |= {n for n in mine if n.startswith("encoder.trunk.")}
     assert trained == expected
 
-    network.load_state_dict({n: v for n, v in full.state_dict().items() if n in network.state_dict()}, strict=False)
+    # by parameters: what two modules share is named once
+    known = {*mine, *dict(network.named_buffers())}
+    network.load_state_dict({n: v for n, v in full.state_dict().items() if n in known}, strict=False)
     patches = torch.randn(2, 1, 4, 24, 20)
     with torch.no_grad():
         logits, reference = network.eval()(patches), full.eval()(patches)
