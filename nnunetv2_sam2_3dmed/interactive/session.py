@@ -162,7 +162,7 @@ class InteractiveSession:
         return self._shown.window
 
     def prepare(self, axis: int = 0) -> None:
-        """Encodes the slices along an axis now, in batches, which their first prompts and propagations would wait for.
+        """Encode the slices along an axis now, in batches, which their first prompts and propagations would wait for.
 
         Where the cache is too small for all of them, it is filled with as many as fit, the first ones of the array; the
         others are encoded when they are asked for, and push out those not used for longest.

@@ -73,7 +73,7 @@ class ShownImage:
             yield from self._known(some)
 
     def prepare(self, axis: int) -> None:
-        """Encodes the slices along an axis in batches.
+        """Encode the slices along an axis in batches.
 
         Where not all of them fit into the cache, those that are there stay, and of the others the first ones of the
         array are encoded until it is full: what would push out slices encoded before would be wasted.
@@ -86,10 +86,10 @@ class ShownImage:
             self._known(some)
 
     def _batches(self, keys: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
-        """As many at once as the network encodes."""
+        """Keys in batches, as many at once as the network encodes."""
         count = self._network.slices_at_once
         return (keys[k : k + count] for k in range(0, len(keys), count))
 
     def _known(self, keys: Sequence[tuple[int, int]]) -> list[LevelFeatures]:
-        """Features by axis and index in the array."""
+        """Features of slices by axis and index in the array, computed if they are not kept."""
         return self._cache.get(keys, lambda unknown: self._network.encode([self.grey(*key) for key in unknown]))

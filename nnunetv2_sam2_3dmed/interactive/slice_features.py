@@ -39,7 +39,7 @@ class SliceFeatureCache(Generic[Key]):
         self.bytes = 0
 
     def capacity(self, features: LevelFeatures) -> int:
-        """How many slices fit whose features are as large as these; 1 where none does."""
+        """Number of slices that fit if their features are as large as these; 1 where none does."""
         return max(1, self.max_bytes // _size(features))
 
     def get(

@@ -20,6 +20,7 @@ ABSENT = -1024.0  # SAM 2's logits where it sees no object
 # SAM 2 scales the distances of object pointers by the number of slices, at most 16: a stack stands for a volume that
 # has as many
 _SLICES_OF_A_VOLUME = 16
+DRAWS = 2**62  # so many more than a slice has voxels that their remainders are equally likely
 
 
 class StackPrompts(NamedTuple):
@@ -111,7 +112,7 @@ class _Turn(NamedTuple):
 
 
 def copy_to(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Copies numbers of the host to ``device``, on a GPU without waiting for what it has to do."""
+    """Copy numbers of the host to ``device``, on a GPU without waiting for what it has to do."""
     tensor = torch.from_numpy(numbers)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
@@ -124,8 +125,8 @@ def random_clicks(
     Args:
         truth: (n, H, W), bool, none of them empty.
         found: (n, H, W), bool.
-        draws: (n,), float64, each from [0, 1): of k places in the order of rows and columns, the one of index
-            floor(draw * k) is taken.
+        draws: (n,), int64, random numbers below :data:`DRAWS`: of k places in the order of rows and columns, the one
+            of index draw modulo k is taken.
 
     Returns:
         Rows, columns and labels (1 inside the object, 0 outside), each (n,), int64.
@@ -133,8 +134,7 @@ def random_clicks(
     errors = (truth ^ found).flatten(1)
     inside = truth.flatten(1)
     numbered = torch.where(errors.any(dim=1, keepdim=True), errors, inside).cumsum(dim=1)
-    number = numbered[:, -1]
-    wanted = torch.minimum((draws * number).long(), number - 1)  # a product just below the number is rounded to it
+    wanted = draws % numbered[:, -1]
     place = (numbered <= wanted[:, None]).sum(dim=1)
     width = truth.shape[-1]
     return place // width, place % width, inside.gather(1, place[:, None])[:, 0].long()
@@ -203,7 +203,7 @@ class PromptableSAM2(SAM2Base):
         truth = prompts.truth[prompted.objects, prompted.slices]
         height, width = truth.shape[-2:]
         found = (logits_at(logits, (height, width))[:, 0] > 0) & prompts.counted[prompted.objects, prompted.slices]
-        draws = copy_to(prompts.rng.random(len(truth)), truth.device)
+        draws = copy_to(prompts.rng.integers(DRAWS, size=len(truth)), truth.device)
         rows, columns, said = random_clicks(truth, found, draws)
         more = torch.stack([columns / width, rows / height], dim=1)[:, None] * self.image_size
         return torch.cat([points, more.to(points)], dim=1), torch.cat([labels, said[:, None].to(labels)], dim=1)

@@ -159,7 +159,7 @@ def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generato
 
 
 def _on_host(stacks: Stacks) -> tuple[np.ndarray, np.ndarray]:
-    """Which slices are no padding (B, D), and which classes are on which slices (B, K, D); one wait for the device."""
+    """Slices that are no padding (B, D), and presence of each class on them (B, K, D); one wait for the device."""
     inside = (stacks.masks & stacks.counted[:, None]).flatten(3).any(dim=3)
     real = stacks.real[:, None]
     known = torch.cat([real, inside & real], dim=1).cpu().numpy()

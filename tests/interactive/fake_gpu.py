@@ -11,7 +11,7 @@ GPU = torch.device("cuda", 0)
 
 
 class NoWaiting(torch.utils._python_dispatch.TorchDispatchMode):
-    """Fails where a copy between host and GPU makes the host wait; counts those that do not.
+    """Guard against copies between host and GPU that make the host wait; counts the others.
 
     Who asks a fake tensor for its numbers (item, nonzero, a boolean index) fails anyway.
     """

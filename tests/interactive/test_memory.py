@@ -1,4 +1,4 @@
-"""Where the outputs of slices are: on a GPU only what attention still reaches."""
+"""Placement of the outputs of slices: on a GPU is only what attention still reaches."""
 
 from __future__ import annotations
 

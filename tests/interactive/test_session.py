@@ -23,7 +23,7 @@ def ready(session):
 
 @pytest.fixture
 def encoded(ready):
-    """How many slices the image encoder has seen: one entry for each."""
+    """Slices that the image encoder has seen: one entry for each."""
     count = []
     hook = ready._network.model.image_encoder.register_forward_pre_hook(lambda _, given: count.extend(given[0]))
     yield count

@@ -13,7 +13,7 @@ from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
 from nnunetv2_sam2_3dmed.interactive.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
-from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, build_promptable_sam2, random_clicks
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import DRAWS, PromptableSAM2, build_promptable_sam2, random_clicks
 from nnunetv2_sam2_3dmed.prompting.simulated import Click, random_click
 from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks, objects_to_train, objects_to_validate
 from tests.interactive.fake_gpu import GPU, NoWaiting, fake_copy
@@ -171,16 +171,16 @@ def test_clicks_correct_nothing_that_is_ignored(network, stacks):
 
 
 def test_clicks_drawn_on_the_device_are_those_drawn_on_the_host():
-    """A draw in [0, 1) times the number of errors is the place that a host's generator would have drawn."""
+    """The remainder of a draw, by the number of errors, is the place that a host's generator would have drawn."""
     rng = np.random.default_rng(0)
     truth = rng.random((40, 7, 5)) < 0.5
     truth[:, 3, 2] = True
     found = truth ^ (rng.random((40, 7, 5)) < rng.random((40, 1, 1)))
     found[:10] = truth[:10]  # no errors: inside the object
-    draws = rng.random(40)
-    draws[0], draws[1], draws[20], draws[21] = 0.0, np.nextafter(1, 0), 0.0, np.nextafter(1, 0)
+    draws = rng.integers(DRAWS, size=40)
+    draws[:2] = draws[20:22] = 0, DRAWS - 1
     expected = [
-        random_click(t, f, SimpleNamespace(integers=lambda count, d=draw: int(d * count)))
+        random_click(t, f, SimpleNamespace(integers=lambda count, d=draw: int(d) % count))
         for t, f, draw in zip(truth, found, draws)
     ]
     clicks = random_clicks(torch.tensor(truth), torch.tensor(found), torch.tensor(draws))
@@ -191,7 +191,7 @@ def test_clicks_drawn_on_the_device_are_those_drawn_on_the_host():
 def test_each_error_is_clicked_on_equally_often():
     truth, found = torch.zeros(1, 4, 5, dtype=torch.bool), torch.zeros(1, 4, 5, dtype=torch.bool)
     truth[0, 1, :3], found[0, 3, 4] = True, True
-    draws = torch.tensor(np.random.default_rng(0).random(4000))
+    draws = torch.tensor(np.random.default_rng(0).integers(DRAWS, size=4000))
     rows, columns, labels = random_clicks(truth.expand(4000, -1, -1), found.expand(4000, -1, -1), draws)
     places, counts = np.unique(torch.stack([rows, columns, labels], dim=1).numpy(), axis=0, return_counts=True)
     assert places.tolist() == [[1, 0, 1], [1, 1, 1], [1, 2, 1], [3, 4, 0]]
