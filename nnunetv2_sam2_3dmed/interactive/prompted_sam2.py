@@ -14,9 +14,9 @@ from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.resizing import LARGEST_LOGIT, as_images, at_image_size, logits_at
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.precision import autocast
-from nnunetv2_sam2_3dmed.network.sam2_3dmed import ENCODED_PIXELS
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
+from nnunetv2_sam2_3dmed.network.slice_encoder import slices_at_once
 
 # memories by slice, as ``track_step`` reads them
 Memories = Mapping[int, SliceOutput]
@@ -44,7 +44,7 @@ class PromptedSAM2:
         grid = self.image_size // STRIDE
         self.feature_sizes = [(grid * scale, grid * scale) for scale in (4, 2, 1)]
         # slices that are encoded in one batch
-        self.slices_at_once = max(1, ENCODED_PIXELS.get(device.type, ENCODED_PIXELS["cpu"]) // self.image_size**2)
+        self.slices_at_once = slices_at_once(device, self.image_size)
         # how many slices back attention reaches: to memories in SAM 2's strides, or to object pointers
         memories = 1 + (model.num_maskmem - 2) * model.memory_temporal_stride_for_eval
         pointers = model.max_obj_ptrs_in_encoder - 1 if model.use_obj_ptrs_in_encoder else 0

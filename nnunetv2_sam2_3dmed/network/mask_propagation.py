@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_sam2_3dmed.network.attention import attention_kernels
+from nnunetv2_sam2_3dmed.network.checkpointing import recomputed
 from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled, compiled_function, mark_dynamic
 from nnunetv2_sam2_3dmed.network.mask_decoder import HypernetworkLayer, ManyMaskDecoder
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, get_1d_sine_pe
@@ -235,8 +233,10 @@ class MaskPropagation(nn.Module):
             # a compiled slice is always remembered: one graph less
             remembered = to_be_continued or i < depth - 1 or compiled != EAGER
             step = partial(self._step, slices, same, tuple(memories), horizon, more, remembered, compiled)
-            again = self.checkpointing and torch.is_grad_enabled()
-            mask, features, memory = self._computed_again_for_backward(step, stride16) if again else step()
+            if self.checkpointing and torch.is_grad_enabled():
+                mask, features, memory = recomputed(step, stride16, stride16[0, 0].numel())
+            else:
+                mask, features, memory = step()
             masks.append(mask)
             if keep_decoded:
                 decoded.append(features)
@@ -277,20 +277,6 @@ class MaskPropagation(nn.Module):
         masks, token = self.decode(features, slices.stride4, slices.stride8, same)
         memory = self.remember(slices.stride16, masks, token) if remembered else None
         return masks, features, memory
-
-    def _computed_again_for_backward(
-        self, step: Callable[[], tuple[torch.Tensor, torch.Tensor, Memory | None]], stride16: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, Memory | None]:
-        """Runs ``step`` under activation checkpointing."""
-        device, tokens = stride16.device, stride16[0, 0].numel()
-        return checkpoint(
-            lambda _: step(),
-            # torch repeats the random numbers, dropout's, of the devices on which it sees arguments
-            stride16,
-            use_reentrant=False,
-            # the second time must choose the kernels of the first
-            context_fn=lambda: (nullcontext(), attention_kernels(device, tokens)),
-        )
 
     @staticmethod
     def _lateral(convolution: nn.Module, level: torch.Tensor) -> torch.Tensor:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_sam2_3dmed.network.attention import attention_kernels
+from nnunetv2_sam2_3dmed.network.checkpointing import recomputed, recomputed_parts
 from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions
 from nnunetv2_sam2_3dmed.network.low_rank import add_low_rank_updates
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, ImageEncoder
@@ -22,8 +20,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # pixels that are encoded in one batch: what a GPU has memory for, and what suits a CPU's caches
 ENCODED_PIXELS = {"cuda": 16 * 512 * 512, "cpu": 4 * 512 * 512}
-# pixels whose activations a trained trunk computes again at once: a GiB
-RECOMPUTED_PIXELS = 4 * 512 * 512
 
 
 def slices_at_once(device: torch.device, image_size: int) -> int:
@@ -140,28 +136,14 @@ class SliceEncoder(nn.Module):
 
     def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The trunk's four levels; some slices at a time where its activations are not kept."""
-        trunk: Callable[[torch.Tensor], list[torch.Tensor]] = self.trunk
         if not torch.is_grad_enabled():
-            parts = images.split(slices_at_once(images.device, images.shape[-1]))
+            parts = [self.trunk(part) for part in images.split(slices_at_once(images.device, images.shape[-1]))]
         elif self.checkpointing:
-            trunk = self._computed_again_for_backward
-            parts = images.split(max(1, RECOMPUTED_PIXELS // images.shape[-1] ** 2))
+            tokens = (images.shape[-1] // STRIDE) ** 2
+            parts = [recomputed(partial(self.trunk, part), part, tokens) for part in recomputed_parts(images)]
         else:
-            parts = (images,)
-        if len(parts) == 1:
-            return trunk(parts[0])
-        return [torch.cat(level) for level in zip(*map(trunk, parts), strict=True)]
-
-    def _computed_again_for_backward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Runs the trunk under activation checkpointing."""
-        tokens = (images.shape[-1] // STRIDE) ** 2
-        return checkpoint(
-            self.trunk,
-            images,
-            use_reentrant=False,
-            # the second time must choose the kernels of the first
-            context_fn=lambda: (nullcontext(), attention_kernels(images.device, tokens)),
-        )
+            parts = [self.trunk(images)]
+        return parts[0] if len(parts) == 1 else [torch.cat(level) for level in zip(*parts, strict=True)]
 
     def position(self, stride16: torch.Tensor) -> torch.Tensor:
         """The encoding (1, C, S/16, S/16) of the places in features (N, C, S/16, S/16), as ``forward`` gives it."""

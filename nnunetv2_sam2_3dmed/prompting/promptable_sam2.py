@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.resizing import LARGEST_LOGIT, logits_at
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
+from nnunetv2_sam2_3dmed.network.checkpointing import recomputed, recomputed_parts
 from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions, keep_steady
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
@@ -149,11 +151,13 @@ class PromptableSAM2(SAM2Base):
     Attributes:
         precision: see ``precision.autocast``.
         steady_features: see :func:`build_promptable_sam2`.
+        activation_checkpointing: see :func:`build_promptable_sam2`.
         shown_as: how a trained model expects images, where that is known (see ``intensities``).
     """
 
     precision: str = "auto"
     steady_features: bool = False
+    activation_checkpointing: bool = False
     shown_as: Any = None
     pred_obj_scores: bool
 
@@ -172,7 +176,7 @@ class PromptableSAM2(SAM2Base):
                 "segment IMAGE -o OUTPUT --box ... --model FOLDER/fold_0/checkpoint_final.pth`."
             )
         device = prompts.images.device
-        with autocast(device, self.precision), attention_kernels(device, (self.image_size // STRIDE) ** 2):
+        with autocast(device, self.precision), attention_kernels(device, self._tokens):
             encoded = self._encode(prompts.images)
             answers, memory = self._answer(encoded, prompts)
             return [*answers, *self._carry(encoded, prompts, memory)]
@@ -223,13 +227,31 @@ class PromptableSAM2(SAM2Base):
         others: dict[int, _Memory] = {}
         answers = []
         for step, turn in enumerate(turns, start=1):
-            left = slice(len(turn.objects))
-            before = {k: known.of(left) for k, known in others.items()}
-            heads = self._heads(encoded, turn.rows, step, False, None, None, {0: conditioning.of(left)}, before, None)
-            answers.append(self._as_answer(heads, turn))
-            if step < longest:
-                others[step] = self._remember(encoded, turn.rows, heads, prompted=False)
+            carried = partial(self._carried, encoded, turn, step, conditioning, dict(others), step < longest)
+            if self._recomputes:
+                answer, known = recomputed(carried, encoded.levels[-1], self._tokens)
+            else:
+                answer, known = carried()
+            answers.append(answer)
+            if known is not None:
+                others[step] = known
         return answers
+
+    def _carried(
+        self,
+        encoded: _Encoded,
+        turn: _Turn,
+        step: int,
+        conditioning: _Memory,
+        others: dict[int, _Memory],
+        remembered: bool,
+    ) -> tuple[Answer, _Memory | None]:
+        """The answer for slices ``step`` slices away from their prompts, and what is remembered of them."""
+        left = slice(len(turn.objects))
+        before = {k: known.of(left) for k, known in others.items()}
+        heads = self._heads(encoded, turn.rows, step, False, None, None, {0: conditioning.of(left)}, before, None)
+        memory = self._remember(encoded, turn.rows, heads, prompted=False) if remembered else None
+        return self._as_answer(heads, turn), memory
 
     @staticmethod
     def _ways(prompts: StackPrompts) -> list[tuple[int, list[int]]]:
@@ -254,10 +276,26 @@ class PromptableSAM2(SAM2Base):
     # ---- SAM 2's steps
 
     def _encode(self, images: torch.Tensor) -> _Encoded:
-        encoded = self.forward_image(images.flatten(0, 1))
+        images = images.flatten(0, 1)
+        if self._recomputes:
+            parts = [
+                recomputed(partial(self.forward_image, part), part, self._tokens) for part in recomputed_parts(images)
+            ]
+        else:
+            parts = [self.forward_image(images)]
+        levels = [torch.cat(same) for same in zip(*(part["backbone_fpn"] for part in parts), strict=True)]
         if self.steady_features:
-            keep_steady(encoded["backbone_fpn"])
-        return _Encoded(encoded["backbone_fpn"], encoded["vision_pos_enc"][-1][:1].flatten(2).permute(2, 0, 1))
+            keep_steady(levels)
+        return _Encoded(levels, parts[0]["vision_pos_enc"][-1][:1].flatten(2).permute(2, 0, 1))
+
+    @property
+    def _recomputes(self) -> bool:
+        return self.activation_checkpointing and torch.is_grad_enabled()
+
+    @property
+    def _tokens(self) -> int:
+        """Stride-16 features of a slice."""
+        return (self.image_size // STRIDE) ** 2
 
     @staticmethod
     def _flat(encoded: _Encoded, rows: torch.Tensor) -> list[torch.Tensor]:
@@ -350,6 +388,7 @@ def build_promptable_sam2(
     precision: str = "auto",
     several_candidates: bool = True,
     steady_features: bool = False,
+    activation_checkpointing: bool = False,
 ) -> PromptableSAM2:
     """Builds SAM 2 for prompts, with fresh weights.
 
@@ -365,6 +404,9 @@ def build_promptable_sam2(
             settles on one of the objects, whatever the prompt.
         steady_features: in training, the image encoder's features neither go constant nor grow (see ``fresh_trunk``),
             as they do with fresh weights, where then neither prompts nor memories are followed.
+        activation_checkpointing: train in less memory and more time: of the slices that a mask is carried to, only
+            answers and memories are kept, of the image encoder only its result, and the rest is computed a second time
+            in backward.
 
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.
@@ -373,6 +415,7 @@ def build_promptable_sam2(
     network.precision = precision
     network.multimask_output_in_sam = several_candidates
     network.steady_features = steady_features
+    network.activation_checkpointing = activation_checkpointing
     initialise_positions(network.image_encoder.trunk)
     attend_to_places(network)
     if fitted_windows:

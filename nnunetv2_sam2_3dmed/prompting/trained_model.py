@@ -19,6 +19,7 @@ NETWORK_ARGUMENTS = (
     "precision",
     "several_candidates",
     "steady_features",
+    "activation_checkpointing",
 )
 
 

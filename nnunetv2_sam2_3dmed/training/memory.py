@@ -64,7 +64,8 @@ def fake_tensors() -> Iterator[FakeTensorMode]:
 def make_fake(network: nn.Module, device: torch.device) -> None:
     """Replaces a network's parameters and buffers by ones without memory, in place; within :func:`fake_tensors`."""
     for module in network.modules():
-        for tensors in (module._parameters, module._buffers):
+        tables: list[dict[str, Any]] = [module._parameters, module._buffers]
+        for tensors in tables:
             for name, tensor in tensors.items():
                 if tensor is None:
                     continue

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunetv2_sam2_3dmed.network import mask_propagation
+from nnunetv2_sam2_3dmed.network import checkpointing
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.report.operations import count_operations
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss
@@ -137,7 +137,7 @@ def test_a_checkpointed_slice_repeats_its_dropout_on_any_device(make_network, pa
         seen.append(any(isinstance(argument, torch.Tensor) for argument in arguments))
         return checkpoint(function, *arguments, **options)
 
-    monkeypatch.setattr(mask_propagation, "checkpoint", spy)
+    monkeypatch.setattr(checkpointing, "checkpoint", spy)
     make_network(activation_checkpointing=True)(patches)
     assert len(seen) == 2 * patches.shape[2] and all(seen)
     seen.clear()

@@ -244,3 +244,30 @@ def test_what_waits_for_the_device_is_noticed(wait):
         tensor = torch.zeros(3, device=GPU)
         with NoWaiting():
             wait(tensor)
+
+
+def test_checkpointed_activations_give_the_same_losses_and_gradients(stacks):
+    results = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        network = build_promptable_sam2(
+            TINY, SIZE, dropout=0.1, precision="float32", activation_checkpointing=checkpointing
+        ).train()
+        objects = objects_to_train(stacks, SIZE, PromptMix(1.0, 0.0, corrected=0.0), np.random.default_rng(0))
+        torch.manual_seed(1)  # dropout
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            answers = network(objects.prompts)
+        total = PromptLoss()(answers, objects).total
+        total.backward()
+        gradients = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+        results.append((total.detach(), gradients, sum(kept.values())))
+    (plain, expected, all_kept), (total, gradients, less) = results
+    torch.testing.assert_close(total, plain)
+    torch.testing.assert_close(gradients, expected, rtol=1e-3, atol=1e-6)
+    assert less < 0.6 * all_kept

@@ -1,0 +1,39 @@
+"""Activation checkpointing: less memory for backward, more time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TypeVar
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from nnunetv2_sam2_3dmed.network.attention import attention_kernels
+
+# pixels of images whose trunk activations are computed again at once: a GiB with the tiny trunk
+RECOMPUTED_PIXELS = 4 * 512 * 512
+
+Result = TypeVar("Result")
+
+
+def recomputed(function: Callable[[], Result], tensor: torch.Tensor, tokens: int) -> Result:
+    """Runs ``function()`` and keeps nothing of it but its result until backward, which runs it a second time.
+
+    Args:
+        function: of tensors that it knows.
+        tensor: any of them: torch repeats the random numbers, dropout's, of the devices on which it sees arguments.
+        tokens: stride-16 features of a slice, by which ``attention_kernels`` chooses; the second time must choose as
+            the first.
+    """
+    return checkpoint(
+        lambda _: function(),
+        tensor,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), attention_kernels(tensor.device, tokens)),
+    )
+
+
+def recomputed_parts(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Splits images (N, 3, S, S) into parts to be computed again one after the other."""
+    return images.split(max(1, RECOMPUTED_PIXELS // images.shape[-1] ** 2))
