@@ -14,12 +14,15 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
 from nnunetv2_sam2_3dmed.training.checks import NETWORK_CLASS, check_architecture
+from nnunetv2_sam2_3dmed.training.memory import GIB, TrainingStep
 
 CONFIGURATION = "3d"
 PARENT = "3d_fullres"
 LARGEST_SLICE = 512  # the paper's image size
 ABLATED_SLICES = (3, 6)  # the paper's Table 7
 PROMPTED_SLICES = 8  # MedSAM2's
+LARGEST_BATCH = 4  # the paper's
+OVERHEAD_GIB = 1.0  # CUDA's context, workspaces, and what the allocator cannot use between blocks
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class PlanOptions:
         image_size: side in pixels to which slices are resized, a multiple of 32.
         slices: slices in a patch (the paper: 12, and 6 for lung).
         patch_size: in-plane patch size in voxels (H, W).
-        batch_size: stacks in a batch, over all GPUs (the paper: 4).
+        batch_size: stacks in a batch, over all GPUs (the paper: 4); None for up to 4, as many as fit.
+        gpu_memory: of the GPU to plan for, in GiB; the default is nnU-Net's.
+        checkpointing: with activation checkpointing; None where it is needed to fit.
         num_memories: slices that a slice looks back to.
         name: of the configuration.
     """
@@ -40,7 +45,9 @@ class PlanOptions:
     image_size: int | None = None
     slices: int = 12
     patch_size: tuple[int, int] | None = None
-    batch_size: int = 4
+    batch_size: int | None = None
+    gpu_memory: float = 8.0
+    checkpointing: bool | None = None
     num_memories: int = 7
     name: str = CONFIGURATION
 
@@ -86,8 +93,10 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
         raise UserError(f"the backbone is {options.backbone!r}, but must be one of {', '.join(BACKBONES)}.")
     if not 1 <= options.num_memories <= 7:
         raise UserError(f"the number of memories is {options.num_memories}, but must be 1 to 7.")
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"the batch size is {options.batch_size}, but must be at least 1.")
+    if not options.gpu_memory > 0:
+        raise UserError(f"the GPU memory is {options.gpu_memory:g} GiB, but must be more than 0.")
     if options.name in plans["configurations"] and not _is_ours(plans["configurations"][options.name]):
         raise UserError(
             f"{plans['plans_name']} already has a configuration {options.name!r} that is not SAM2-3dMed's: choose "
@@ -107,10 +116,14 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
         "intensity_range": intensity_range(parent.normalization_schemes),
     }
     check_architecture(patch_size, architecture)
+    step = fitting_step(
+        options, (options.slices, *in_plane), architecture["image_size"], _number_of_masks(manager, dataset_json)
+    )
+    architecture["activation_checkpointing"] = step.checkpointing
     configuration = {
         "inherits_from": PARENT,
         "patch_size": patch_size,
-        "batch_size": options.batch_size,
+        "batch_size": step.batch_size,
         # a class is absent from many stacks of a few slices: its Dice is only defined over the batch
         "batch_dice": True,
         "architecture": {
@@ -142,6 +155,61 @@ def add_configurations(plans: dict, dataset_json: dict, options: PlanOptions) ->
         name = f"{options.name}_slices{slices}"
         added[name] = add_configuration(plans, dataset_json, replace(options, slices=slices, name=name))
     return added
+
+
+def fitting_step(
+    options: PlanOptions, patch_size: tuple[int, int, int], image_size: int, num_masks: int
+) -> TrainingStep:
+    """The first of these that fits into the GPU's memory: 4 stacks; with checkpointing; fewer, down to 1.
+
+    Args:
+        options: batch size, checkpointing and memory.
+        patch_size: (D, H, W).
+        image_size: of the network.
+        num_masks: classes or regions.
+
+    Returns:
+        The step of ``SAM2_3dMedTrainer`` to plan; where none fits, the one that needs least.
+    """
+    batches = [options.batch_size] if options.batch_size is not None else list(range(LARGEST_BATCH, 0, -1))
+    ways = [options.checkpointing] if options.checkpointing is not None else [False, True]
+    # the largest batch in either way first: a smaller batch is another training, checkpointing is not
+    steps = [
+        TrainingStep(batch, patch_size, image_size, num_masks, options.backbone, way)
+        for batch in batches
+        for way in ways
+        if way or batch == batches[0] or len(ways) == 1
+    ]
+    return next((step for step in steps if fits(step, options.gpu_memory)), steps[-1])
+
+
+def fits(step: TrainingStep, gpu_memory: float) -> bool:
+    """Asks whether a GPU of ``gpu_memory`` GiB holds a step, and what CUDA itself takes."""
+    return step.expected_bytes() / GIB + OVERHEAD_GIB <= gpu_memory
+
+
+def planned_step(configuration: dict, num_masks: int) -> TrainingStep:
+    """The step of ``SAM2_3dMedTrainer`` that a configuration of :func:`add_configuration` describes."""
+    architecture = configuration["architecture"]["arch_kwargs"]
+    depth, height, width = configuration["patch_size"]
+    return TrainingStep(
+        configuration["batch_size"],
+        (depth, height, width),
+        architecture["image_size"],
+        num_masks,
+        architecture["backbone"],
+        architecture["activation_checkpointing"],
+    )
+
+
+def number_of_masks(plans: dict, dataset_json: dict) -> int:
+    """Foreground classes or regions of a dataset."""
+    return _number_of_masks(PlansManager(plans), dataset_json)
+
+
+def _number_of_masks(manager: PlansManager, dataset_json: dict) -> int:
+    labels = manager.get_label_manager(dataset_json)
+    return len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
 
 
 def network_defaults() -> dict[str, Any]:

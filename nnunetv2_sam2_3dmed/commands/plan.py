@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
+
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.training.memory import TrainingStep
+
+GIB = 2**30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +46,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("H", "W"),
         help="in-plane patch size in voxels (default: covers the median slice, up to 512)",
     )
-    parser.add_argument("--batch-size", type=int, default=4, help="stacks in a batch (default: %(default)s)")
+    parser.add_argument(
+        "--gpu-memory",
+        type=float,
+        default=8.0,
+        metavar="GIB",
+        help="memory of the GPU to plan for; batch size and checkpointing are chosen to fit (default: %(default)g, as "
+        "nnU-Net's planner)",
+    )
+    parser.add_argument("--batch-size", type=int, help="stacks in a batch, over all GPUs (default: 4, or what fits)")
+    parser.add_argument(
+        "--checkpointing",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="activation checkpointing: trains in less memory and more time (default: where it is needed to fit)",
+    )
     parser.add_argument("--memories", type=int, default=7, help="slices a slice looks back to, 1 to 7 (default: 7)")
 
 
 def run(args: argparse.Namespace) -> None:
     check_nnunet_version()
-    from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
+    from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations, number_of_masks, planned_step
 
     dataset = dataset_name(args.dataset)
     plans_file, plans = read_plans(dataset, args.plans)
@@ -54,21 +76,56 @@ def run(args: argparse.Namespace) -> None:
         slices=args.slices,
         patch_size=tuple(args.patch_size) if args.patch_size else None,
         batch_size=args.batch_size,
+        gpu_memory=args.gpu_memory,
+        checkpointing={"auto": None, "on": True, "off": False}[args.checkpointing],
         num_memories=args.memories,
         name=args.name,
     )
-    configurations = add_configurations(plans, load_dataset_json(dataset), options)
+    dataset_json = load_dataset_json(dataset)
+    configurations = add_configurations(plans, dataset_json, options)
     write_json(plans_file, plans)
     for name, configuration in configurations.items():
         architecture = configuration["architecture"]["arch_kwargs"]
+        step = planned_step(configuration, number_of_masks(plans, dataset_json))
         print(
             f"Added the configuration {name!r} to {plans_file}: patch {configuration['patch_size']}, batch size "
-            f"{configuration['batch_size']}, {architecture['backbone']} at {architecture['image_size']} pixels."
+            f"{configuration['batch_size']}{' with activation checkpointing' if step.checkpointing else ''}, "
+            f"{architecture['backbone']} at {architecture['image_size']} pixels."
         )
+        print(f"    {memory_sentence(step, args.gpu_memory)}")
     print(
         f"Next: nnUNetv2_train {args.dataset} {args.name} 0 -tr SAM2_3dMedTrainer"
         + (f" -p {args.plans}" if args.plans != "nnUNetPlans" else "")
     )
+
+
+def memory_sentence(step: TrainingStep, gpu_memory: float) -> str:
+    """The memory that a step is expected to need on one GPU, and what to change where that is too much or very little.
+
+    Args:
+        step: of ``SAM2_3dMedTrainer``.
+        gpu_memory: that was planned for, in GiB.
+    """
+    from nnunetv2_sam2_3dmed.plans.planner import OVERHEAD_GIB, fits
+
+    def needed(step: TrainingStep) -> float:
+        return step.expected_bytes() / GIB + OVERHEAD_GIB
+
+    sentences = [
+        f"Expected on one GPU: {needed(step):.1f} GiB for SAM2_3dMedTrainer, "
+        f"{needed(replace(step, trunk_trains=True)):.1f} GiB for trainers whose trunk trains."
+    ]
+    if not fits(step, gpu_memory):
+        sentences.append(
+            f"That is more than {gpu_memory:g} GiB: plan again with a smaller --image-size, --patch-size, --slices or "
+            "--batch-size."
+        )
+    elif step.checkpointing:
+        without = ceil(needed(replace(step, checkpointing=False)))
+        sentences.append(
+            f"With `--gpu-memory {without}` it would be planned without checkpointing, which takes less time."
+        )
+    return " ".join(sentences)
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -1,10 +1,12 @@
-"""Memory of a training step, counted without computing anything."""
+"""Memory of a training step: counted without computing anything, and expected by a formula fitted to such counts."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -13,7 +15,68 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from nnunetv2_sam2_3dmed.network.checkpointing import RECOMPUTED_PIXELS
+from nnunetv2_sam2_3dmed.training.losses import LOGITS_AT_ONCE
+
+GIB = 2**30
 _BLOCK = 512  # bytes of which CUDA's allocator gives multiples
+# of each trunk, its parameters, and GiB that it keeps of a slice of 256 x 256 pixels where it trains
+_TRUNKS = {
+    "tiny": (26_849_472, 0.076),
+    "small": (33_947_328, 0.095),
+    "base_plus": (68_675_712, 0.155),
+    "large": (212_149_296, 0.259),
+}
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """A step whose memory is to be expected.
+
+    Attributes:
+        batch_size: stacks on one GPU.
+        patch_size: (D, H, W) in voxels.
+        image_size: S.
+        num_masks: K, foreground classes or regions.
+        backbone: a key of ``sam2_modules.BACKBONES``.
+        checkpointing: with activation checkpointing.
+        trunk_trains: the trunk trains too.
+    """
+
+    batch_size: int
+    patch_size: tuple[int, int, int]
+    image_size: int
+    num_masks: int
+    backbone: str = "sam2.1_hiera_tiny"
+    checkpointing: bool = False
+    trunk_trains: bool = False
+
+    def expected_bytes(self) -> int:
+        """Peak of the tensors of a step of ``SAM2_3dMedTrainer``, to about a tenth.
+
+        A formula whose terms are known and whose factors were fitted to counts by :func:`step_bytes` with bfloat16, all
+        three losses and binary cross entropy. ``benchmarks/memory.py`` compares it with counts.
+        """
+        depth = self.patch_size[0]
+        pixels = (self.image_size / 256) ** 2  # of a slice, in units of 256 x 256
+        slices = self.batch_size * depth * pixels
+        memories = sum(min(index, 7) for index in range(depth)) / depth  # that a slice attends to, on average
+        parameters, kept_by_trunk = _TRUNKS[self.backbone.split("_hiera_")[1]]
+        weights = 0.33 + 0.0043 * self.num_masks + parameters * (16 if self.trunk_trains else 4) / GIB
+        voxels = self.batch_size * prod(self.patch_size)
+        losses = 36 * min(voxels * self.num_masks, max(LOGITS_AT_ONCE, voxels)) / GIB
+        if not self.checkpointing:
+            kept = slices * (0.057 + 0.0047 * memories + 0.0004 * self.num_masks)
+            trunk = slices * kept_by_trunk if self.trunk_trains else 0.0
+            return int((weights + kept + trunk + losses) * GIB)
+        kept = slices * (0.0082 + 0.00003 * self.num_masks)
+        one_slice = self.batch_size * pixels * (0.036 + 0.0008 * self.num_masks)
+        peak = kept + max(one_slice, losses)
+        if self.trunk_trains:
+            # by then, backward has freed part of what was kept
+            again = min(slices, RECOMPUTED_PIXELS / 256**2)
+            peak = max(peak, 0.0055 * slices + again * kept_by_trunk)
+        return int((weights + 0.04 + peak) * GIB)
 
 
 class PeakBytes(TorchDispatchMode):
