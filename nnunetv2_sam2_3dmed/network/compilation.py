@@ -11,6 +11,8 @@ import torch
 
 # a function is compiled anew for another branch, for training and for prediction, and for another batch size
 _MOST_VERSIONS = 64
+# torch.compile's own choice, which generates code
+BACKEND = "inductor"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,19 +37,29 @@ def compiled_function(function: Function, how: Compiled) -> Function:
             so that modules of the same structure share what was compiled.
         how: how to run it.
     """
-    return function if how == EAGER else _compile(function, how)
+    return function if how == EAGER else _compile(function, how, BACKEND)
 
 
 @cache
-def _compile(function: Function, how: Compiled) -> Function:
+def _compile(function: Function, how: Compiled, backend: str) -> Function:
     mode = "reduce-overhead" if how == Compiled.CUDA_GRAPHS else None
-    compiled = torch.compile(function, fullgraph=True, mode=mode)
+    compiled = torch.compile(function, fullgraph=True, mode=mode, backend=backend)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with torch._dynamo.config.patch(recompile_limit=_MOST_VERSIONS):
+        # no graph is split for the sake of DistributedDataParallel: a gradient is complete, and can be sent, only after
+        # the last slice's backward pass, however small the graphs are
+        with torch._dynamo.config.patch(recompile_limit=_MOST_VERSIONS, optimize_ddp=False):
             return compiled(*args, **kwargs)
 
     return run  # type: ignore[return-value]
+
+
+def in_usual_order(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor`` with the strides of a fresh one, copied only where it lies in memory in another order.
+
+    A graph is made for the strides that it saw, also for those of axes of size 1, which may be anything.
+    """
+    return tensor.flatten().view(tensor.shape)
 
 
 def mark_dynamic(tensor: torch.Tensor, axis: int) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnunetv2_sam2_3dmed.network.checkpointing import recomputed
-from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled, compiled_function, mark_dynamic
+from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled, compiled_function, in_usual_order, mark_dynamic
 from nnunetv2_sam2_3dmed.network.mask_decoder import HypernetworkLayer, ManyMaskDecoder
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, get_1d_sine_pe
 from nnunetv2_sam2_3dmed.network.self_sorting import SliceSummary, memories_to_attend
@@ -42,6 +42,25 @@ class ForAllSlices(NamedTuple):
 
     place: torch.Tensor
     hypernetworks: Sequence[HypernetworkLayer]
+
+
+def _by_slice(level: torch.Tensor, compiled: Compiled) -> tuple[torch.Tensor, ...]:
+    """The slices (B, C, H, W) of a level (B, D, C, H, W); in one piece, so that backward puts it together once.
+
+    For compiled code channels come last, as the trunk has them, and strides do not depend on the depth or on who made
+    the level: one graph serves training, validation and windows from the cache of slices.
+    """
+    if compiled == EAGER:
+        return level.unbind(1)
+    return in_usual_order(level.permute(1, 0, 3, 4, 2)).permute(0, 1, 4, 2, 3).unbind()
+
+
+def _of_any_number(spatial: torch.Tensor, pointers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (N, B, M) for code that is compiled once for all N."""
+    spatial, pointers = in_usual_order(spatial), in_usual_order(pointers)
+    mark_dynamic(spatial, 0)
+    mark_dynamic(pointers, 0)
+    return spatial, pointers
 
 
 def _attend(
@@ -225,11 +244,12 @@ class MaskPropagation(nn.Module):
         """
         depth = projected.stride16.shape[1]
         same = self.for_all_slices(projected.stride16.shape[-2:])
+        position = projected.position if compiled == EAGER else in_usual_order(projected.position)
+        levels = [_by_slice(level, compiled) for level in projected[:3]]
+        others = [None] * depth if added is None else _by_slice(added, compiled)
         masks, decoded = [], []
-        for i in range(depth):
-            stride4, stride8, stride16 = (level[:, i] for level in projected[:3])
-            slices = SliceFeatures(stride4, stride8, stride16, projected.position)
-            more = None if added is None else added[:, i]
+        for i, (stride4, stride8, stride16, more) in enumerate(zip(*levels, others, strict=True)):
+            slices = SliceFeatures(stride4, stride8, stride16, position)
             # a compiled slice is always remembered: one graph less
             remembered = to_be_continued or i < depth - 1 or compiled != EAGER
             step = partial(self._step, slices, same, tuple(memories), horizon, more, remembered, compiled)
@@ -257,6 +277,9 @@ class MaskPropagation(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, Memory | None]:
         """The masks of one slice of each stack (features without D), what was decoded, and what is remembered of it."""
         conditioned = self.condition(slices.stride16, slices.position, memories, horizon, compiled)
+        if compiled != EAGER:
+            # the first slice, which no memory conditions, is laid out as all others
+            conditioned = in_usual_order(conditioned.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         answer = compiled_function(MaskPropagation._answer, compiled)
         return answer(self, conditioned, slices, same, added, remembered)
 
@@ -308,13 +331,11 @@ class MaskPropagation(nn.Module):
             self._chosen_tokens(embedding, memories) if self.self_sorting else self._spatial_tokens(memories)
         )
         pointers, pointer_position = self._pointer_tokens(memories, depth)
+        tokens, positions = (spatial, pointers), (spatial_position, pointer_position)
         if compiled != EAGER:
-            for tokens in (spatial, spatial_position, pointers, pointer_position):
-                mark_dynamic(tokens, 0)
+            tokens, positions = (_of_any_number(*each) for each in (tokens, positions))
         attend = compiled_function(_attend, compiled)
-        return attend(
-            self.memory_attention, embedding, position, (spatial, pointers), (spatial_position, pointer_position)
-        )
+        return attend(self.memory_attention, embedding, position, tokens, positions)
 
     def _spatial_tokens(self, memories: Sequence[Memory]) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of slice 0 and of up to ``num_memories - 1`` slices before this one, oldest first."""

@@ -39,6 +39,9 @@ class PretendTrainer:
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
         return optimizer, CosineSchedule(optimizer, self.num_epochs)
 
+    def _do_i_compile(self):
+        return False
+
     def on_epoch_start(self):
         self.logger["epoch_start_timestamps"].append(budget.time())
 
@@ -109,3 +112,24 @@ def test_a_finished_training_is_not_continued(trainer):
     continued.logger, continued.current_epoch = trainer.logger, trainer.current_epoch
     continued.run_training()
     assert continued.current_epoch == 9 and continued.iterations == 0
+
+
+def test_compiling_does_not_count(trainer, monkeypatch):
+    """An hour of it, of a budget of ten minutes."""
+    seen = []
+
+    def an_hour(compiled):
+        seen.append((compiled, compiled.seconds_used(), compiled.iterations))
+        Clock.now += 3600
+
+    monkeypatch.setattr(budget, "compile_now", an_hour)
+    monkeypatch.setattr(trainer, "_do_i_compile", lambda: True)
+    trainer.run_training()
+    assert seen == [(trainer, 0.0, 0)]  # once, before the first step
+    assert trainer.current_epoch == 9 and trainer.seconds_used() == pytest.approx(594)
+
+
+def test_nothing_is_compiled_where_nnunet_does_not(trainer, monkeypatch):
+    monkeypatch.setattr(budget, "compile_now", lambda _: pytest.fail("compiled"))
+    trainer.run_training()
+    assert trainer.current_epoch == 9

@@ -1,0 +1,217 @@
+"""Giving torch.compile up, and having it done before the clock starts, on trainers of a few parameters."""
+
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.training.compilation import compile_now, uncompile
+from nnunetv2_sam2_3dmed.training.losses import LossTerms
+from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
+
+BATCH = {"data": torch.ones(2, 3), "target": torch.zeros(2, 1)}
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    return torch.compile(module, backend="eager")
+
+
+# ---------------------------------------------------------------- uncompile
+
+
+def test_there_is_nothing_to_take_from_a_plain_network():
+    network = nn.Linear(3, 1)
+    trainer = SimpleNamespace(network=network)
+    assert not uncompile(trainer) and trainer.network is network
+
+
+def test_a_compiled_network_becomes_the_original():
+    network = nn.Linear(3, 1)
+    trainer = SimpleNamespace(network=compiled(network))
+    assert uncompile(trainer) and trainer.network is network
+    assert not uncompile(trainer)
+
+
+def test_a_distributed_network_stays_distributed(one_process):
+    network = nn.Linear(3, 1)
+    wrapped = DistributedDataParallel(compiled(network))
+    trainer = SimpleNamespace(network=wrapped)
+    assert uncompile(trainer)
+    assert trainer.network is wrapped and wrapped.module is network
+    wrapped(BATCH["data"]).sum().backward()
+    assert torch.equal(network.weight.grad, torch.full((1, 3), 2.0))  # two rows of ones
+    assert not uncompile(trainer)
+
+
+# ---------------------------------------------------------------- compile_now
+
+
+class SmallTrainer:
+    """nnU-Net's two steps for one layer, dropout included; its batches are drawn at random."""
+
+    device = torch.device("cpu")
+    grad_scaler = None
+
+    def __init__(self):
+        self.network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.BatchNorm1d(3))
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1)
+        self.dataloader_train = self.dataloader_val = iter(lambda: torch.randn(4, 3), None)
+        self.steps: list[tuple[str, bool, bool]] = []
+
+    def train_step(self, batch):
+        self.steps.append(("train", self.network.training, torch.is_grad_enabled()))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.network(batch).square().sum().backward()
+        self.optimizer.step()
+
+    def validation_step(self, batch):
+        self.steps.append(("validate", self.network.training, torch.is_grad_enabled()))
+        self.network(batch)
+
+
+@pytest.mark.parametrize("steps_before", [0, 3], ids=["at the start", "continued"])
+def test_compiling_before_the_clock_starts_changes_nothing(steps_before):
+    trainer = SmallTrainer()
+    for _ in range(steps_before):
+        trainer.train_step(next(trainer.dataloader_train))
+    trainer.steps.clear()
+    weights, state = deepcopy(trainer.network.state_dict()), deepcopy(trainer.optimizer.state_dict())
+    stream = torch.get_rng_state()
+    compile_now(trainer)
+    assert trainer.steps == [("train", True, True), ("validate", False, False)]
+    assert torch.equal(torch.get_rng_state(), stream)
+    after = trainer.network.state_dict()
+    assert weights.keys() == after.keys() and all(torch.equal(weights[name], after[name]) for name in weights)
+    assert all(p.grad is None for p in trainer.network.parameters())
+    assert trainer.optimizer.state_dict()["param_groups"] == state["param_groups"]
+    assert trainer.optimizer.state_dict()["state"].keys() == state["state"].keys()
+    for number, values in state["state"].items():
+        for name, value in values.items():
+            assert torch.equal(trainer.optimizer.state_dict()["state"][number][name], value)
+
+
+def test_training_goes_as_it_would_without():
+    """From the same weights, the same steps: also the optimizer's moments are what they would be."""
+    networks = []
+    for first in (compile_now, lambda _: None):
+        torch.manual_seed(1)
+        trainer = SmallTrainer()
+        first(trainer)
+        trainer.network.train()
+        for seed in range(3):
+            torch.manual_seed(seed)
+            trainer.train_step(torch.randn(4, 3))
+        networks.append(trainer.network.state_dict())
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
+
+
+# ---------------------------------------------------------------- train_step
+
+
+class OneLayer(SAM2_3dMedTrainer):
+    """The trainer's own step with a network of one layer and a loss of one term."""
+
+    def __init__(self, network: nn.Module):
+        self.network, self.device, self.grad_scaler = network, torch.device("cpu"), None
+        self.optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        self.loss = SimpleNamespace(terms=self.terms)
+        self.lines: list[str] = []
+        self.configuration_manager = SimpleNamespace(
+            patch_size=(6, 56, 40), batch_size=4, network_arch_init_kwargs={"image_size": 96}
+        )
+        self.plans_manager = SimpleNamespace(dataset_name="Dataset004_Hippocampus")
+
+    @staticmethod
+    def terms(output: torch.Tensor, target: torch.Tensor) -> LossTerms:
+        loss = (output - target).square().mean()
+        return LossTerms(loss, loss, None, None)
+
+    def loss_terms(self) -> list[str]:
+        return ["segmentation"]
+
+    def print_to_log_file(self, *line, **_):
+        self.lines.append(" ".join(map(str, line)))
+
+
+def broken_backend(graph, example_inputs):
+    raise RuntimeError("no C++ compiler here")
+
+
+def raising(error: Exception):
+    """A network whose forward pass raises."""
+    network = nn.Linear(3, 1)
+    network.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(error))
+    return network
+
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo():
+    torch._dynamo.reset()
+
+
+def test_a_training_whose_network_cannot_be_compiled_goes_on_without():
+    network = nn.Linear(3, 1)
+    plain = OneLayer(deepcopy(network))
+    trainer = OneLayer(torch.compile(network, backend=broken_backend))
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed):
+        trainer.network(BATCH["data"])
+    losses, expected = trainer.train_step(BATCH), plain.train_step(BATCH)
+    assert trainer.network is network and losses == expected
+    assert torch.equal(network.weight, plain.network.weight)  # one step, not two
+    (line,) = trainer.lines
+    assert "goes on without" in line and "no C++ compiler here" in line
+    trainer.train_step(BATCH)
+    assert len(trainer.lines) == 1
+
+
+def test_errors_of_the_compiler_in_a_network_that_is_not_compiled_are_raised():
+    error = torch._dynamo.exc.TorchDynamoException("of something else")
+    trainer = OneLayer(raising(error))
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException, match="of something else"):
+        trainer.train_step(BATCH)
+    assert not trainer.lines
+
+
+class Refusing(nn.Linear):
+    @torch.compiler.disable
+    def forward(self, x):
+        raise ValueError("not for this input")
+
+
+def test_other_errors_of_a_compiled_network_are_raised_and_it_stays_compiled():
+    network = compiled(Refusing(3, 1))
+    trainer = OneLayer(network)
+    with pytest.raises(ValueError, match="not for this input"):
+        trainer.train_step(BATCH)
+    assert trainer.network is network and not trainer.lines
+
+
+@pytest.mark.parametrize("step", ["train_step", "validation_step"])
+def test_running_out_of_memory_names_what_needs_less(step):
+    trainer = OneLayer(raising(torch.OutOfMemoryError("CUDA out of memory")))
+    trainer.network.eval()
+    with pytest.raises(UserError) as raised:
+        getattr(trainer, step)(BATCH)
+    message = str(raised.value)
+    assert "4 stacks of 6 slices of 96 pixels" in message
+    assert "plan --checkpointing on" in message and "--batch-size" in message and "Dataset004_Hippocampus" in message
+
+
+def test_checkpointing_is_not_proposed_to_who_has_it():
+    trainer = OneLayer(raising(torch.OutOfMemoryError("CUDA out of memory")))
+    trainer.configuration_manager.network_arch_init_kwargs["activation_checkpointing"] = True
+    with pytest.raises(UserError) as raised:
+        trainer.train_step(BATCH)
+    assert "--checkpointing" not in str(raised.value) and "--image-size" in str(raised.value)
