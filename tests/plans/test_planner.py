@@ -3,11 +3,20 @@ import inspect
 import json
 
 import pytest
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configuration, image_size_for, in_plane_patch_size
+from nnunetv2_sam2_3dmed.plans.planner import (
+    PlanOptions,
+    add_configuration,
+    image_size_for,
+    in_plane_patch_size,
+    number_of_masks,
+    planned_step,
+)
 
+from nnunetv2_sam2_3dmed.commands.plan import memory_sentence
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.training.checks import check_configuration
+from nnunetv2_sam2_3dmed.training.memory import TrainingStep
 
 DATASET = {"labels": {"background": 0, "organ": 1, "lesion": 2}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
 REGIONS = {**DATASET, "labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]}
@@ -97,6 +106,8 @@ def test_intensity_range_follows_the_normalization(normalization, expected):
         (PlanOptions(patch_size=(4, 64)), "too small"),
         (PlanOptions(num_memories=9), "the number of memories is 9"),
         (PlanOptions(batch_size=0), "the batch size is 0"),
+        (PlanOptions(gpu_memory=0), "the GPU memory is 0 GiB"),
+        (PlanOptions(gpu_memory=float("nan")), "the GPU memory is nan GiB"),
         (PlanOptions(name="3d_fullres"), "already has a configuration '3d_fullres'"),
     ],
 )
@@ -138,3 +149,55 @@ def test_a_plan_edited_by_hand_is_checked():
     plans["configurations"]["3d"]["patch_size"] = [12, 512, 512]
     with pytest.raises(UserError, match="has regions"):
         check_configuration(plans, "3d", REGIONS)
+
+
+# ---------------------------------------------------------------- memory
+
+
+def planned(**options) -> tuple[int, bool]:
+    """Batch size and checkpointing for slices of 512 x 512 voxels."""
+    configuration = add_configuration(make_plans(), DATASET, PlanOptions(**options))
+    return configuration["batch_size"], configuration["architecture"]["arch_kwargs"]["activation_checkpointing"]
+
+
+def test_the_plan_fits_the_memory_that_it_is_made_for():
+    """The paper's batch of 4 as long as anything allows it: first with checkpointing, then smaller batches."""
+    assert planned(gpu_memory=24) == (4, False)
+    assert planned() == planned(gpu_memory=8) == (4, True)
+    less = [planned(gpu_memory=memory) for memory in (3.5, 3.0, 2.5)]
+    assert all(checkpointing for _, checkpointing in less)
+    assert [batch for batch, _ in less] == sorted((batch for batch, _ in less), reverse=True) and less[-1][0] < 4
+    for memory in (24.0, 8.0, 3.5, 3.0):
+        batch, checkpointing = planned(gpu_memory=memory)
+        step = TrainingStep(batch, (12, 512, 512), 512, 2, checkpointing=checkpointing)
+        assert step.expected_bytes() / 2**30 + 1 <= memory
+    assert planned(gpu_memory=0.5) == (1, True)  # does not fit, and the command says so
+
+
+def test_what_the_user_states_is_planned_whether_it_fits_or_not():
+    assert planned(batch_size=6) == (6, True)
+    assert planned(batch_size=6, checkpointing=False) == (6, False)
+    assert planned(checkpointing=False, gpu_memory=8)[0] < 4
+    assert planned(checkpointing=True, gpu_memory=80) == (4, True)
+
+
+def test_small_images_need_no_checkpointing():
+    configuration = add_configuration(make_plans((36, 50, 35)), DATASET, PlanOptions())
+    assert configuration["batch_size"] == 4
+    assert not configuration["architecture"]["arch_kwargs"]["activation_checkpointing"]
+
+
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        ({"gpu_memory": 8.0}, "With `--gpu-memory 18` it would be planned without checkpointing"),
+        ({"gpu_memory": 0.5}, "That is more than 0.5 GiB: plan again with a smaller --image-size"),
+    ],
+)
+def test_the_command_says_what_it_expects(options, wanted):
+    configuration = add_configuration(make_plans(), DATASET, PlanOptions(**options))
+    step = planned_step(configuration, number_of_masks(make_plans(), DATASET))
+    sentence = memory_sentence(step, **options)
+    assert wanted in sentence
+    expected = step.expected_bytes() / 2**30 + 1
+    assert f"Expected on one GPU: {expected:.1f} GiB for SAM2_3dMedTrainer" in sentence
