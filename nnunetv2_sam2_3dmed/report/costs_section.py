@@ -58,9 +58,13 @@ def costs_section(methods: Sequence[Method], measurements: Mapping[str, Measurem
             "features (as long as they fit in its memory for them); the rest counts once per window and mirroring."
         )
     if not measurements:
-        notes.append("Time and memory were not measured: the option --measure does so, with nnU-Net's own predictor.")
+        notes.append("Time and memory were not measured: the option --measure does so, with `sam2_3dmed predict`.")
     for device, case in sorted({(m.device, m.case) for m in measurements.values()}):
-        what = "the peak of the whole process" if "CPU threads" in device else "the peak that torch allocated"
+        what = (
+            "the peak of the whole process"
+            if "CPU threads" in device
+            else "the peak that torch allocated with one window at a time, as nnUNetv2_predict has it"
+        )
         notes.append(
             f"Time and memory: {case} on {device}, once, preprocessing and resampling included; memory is {what}. "
             "Other work on the machine makes it slower."

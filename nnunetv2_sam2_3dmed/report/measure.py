@@ -1,4 +1,4 @@
-"""Predicts one case with nnU-Net's own predictor and says how long it took and how much memory it needed.
+"""Predicts one case as ``sam2_3dmed predict`` does, and says how long it took and how much memory it needed.
 
     python -m nnunetv2_sam2_3dmed.report.measure RESULTS_FOLDER CHECKPOINT IMAGE... --to RESULT.json
 
@@ -13,14 +13,17 @@ import platform
 import resource
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
 from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
 from nnunetv2_sam2_3dmed.report.costs import TILE_STEP, build_model
+
+Predictor = TypeVar("Predictor", bound=nnUNetPredictor)
 
 
 def predict_once(
@@ -28,40 +31,49 @@ def predict_once(
 ) -> dict[str, Any]:
     """Preprocesses, predicts and resamples one case, on a device that has been warmed up if it is a GPU.
 
+    Timed is ``sam2_3dmed predict``, which gives any network several windows at once, on a GPU as many as fit. That
+    takes what memory there is; how much is needed is seen with nnU-Net's own predictor, one window at a time.
+
     Returns:
-        ``seconds`` from the image in memory to the segmentation; ``peak_bytes``: of the GPU's memory that torch
-        held, or of the whole process's memory on a CPU; ``device``: in words.
+        ``seconds`` from the image in memory to the segmentation; ``peak_bytes``: of the GPU's memory that torch held
+        with one window at a time, or of the whole process's memory on a CPU; ``device``: in words.
     """
     model = build_model(results_folder)
     checkpoint = load_checkpoint(checkpoint_file)
-    predictor = nnUNetPredictor(tile_step_size=TILE_STEP, device=device, allow_tqdm=False)
-    # not initialize_from_trained_model_folder, which would run code from the checkpoint
-    predictor.manual_initialization(
-        model.network,
-        model.plans,
-        model.configuration,
-        [checkpoint["network_weights"]],
-        model.dataset_json,
-        model.trainer,
-        checkpoint.get("inference_allowed_mirroring_axes"),
-    )
+
+    def ready(predictor: Predictor) -> Predictor:
+        # not initialize_from_trained_model_folder, which would run code from the checkpoint
+        predictor.manual_initialization(
+            model.network,
+            model.plans,
+            model.configuration,
+            [checkpoint["network_weights"]],
+            model.dataset_json,
+            model.trainer,
+            checkpoint.get("inference_allowed_mirroring_axes"),
+        )
+        return predictor
+
+    options: dict[str, Any] = {"tile_step_size": TILE_STEP, "device": device, "allow_tqdm": False}
     model.network.load_state_dict(checkpoint["network_weights"])
     reader = model.plans.image_reader_writer_class()
     image, properties = reader.read_images(channels)
     on_gpu = device.type == "cuda"
+    predictor = ready(SAM2_3dMedPredictor(**options))
+    needed = 0
     if on_gpu:
-        predictor.predict_single_npy_array(image, properties)
-        torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
+        ready(nnUNetPredictor(**options)).predict_single_npy_array(image, properties)
+        needed = torch.cuda.max_memory_allocated(device)
+        predictor.predict_single_npy_array(image, properties)  # warms up the batches that are timed
+        torch.cuda.synchronize(device)
     begun = perf_counter()
     predictor.predict_single_npy_array(image, properties)
     if on_gpu:
         torch.cuda.synchronize(device)
     seconds = perf_counter() - begun
     # Linux states the peak in kilobytes
-    peak = (
-        torch.cuda.max_memory_allocated(device) if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    )
+    peak = needed if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     return {"seconds": seconds, "peak_bytes": peak, "device": device_name(device)}
 
 
