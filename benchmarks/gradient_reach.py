@@ -108,9 +108,9 @@ def page(results: dict[str, dict]) -> str:
     lines = [
         "# What the auxiliary losses reach",
         "",
-        "Made by `benchmarks/gradient_reach.py`; do not edit. Thousands of parameters, of those that the masks depend on,",
-        "on which a loss has a gradient, from random weights with one class. Which reading of the paper is the default, and",
-        "why, is in [decisions.md](decisions.md#what-the-auxiliary-tasks-reach).",
+        "Made by `benchmarks/gradient_reach.py`; do not edit. Thousands of parameters, of those that the masks depend",
+        "on, on which a loss has a gradient, from random weights with one class. Which reading of the paper is the",
+        "default, and why, is in [decisions.md](decisions.md#what-the-auxiliary-tasks-reach).",
         "",
         "| trainer | L_seg | L_srpp | L_bd |",
         "|---|---|---|---|",

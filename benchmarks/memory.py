@@ -175,8 +175,8 @@ def page(known: dict[str, Any]) -> str:
 GiB that the tensors of one step take at their peak, on one GPU: weights, AdamW's moments, activations, losses and
 gradients. Batches of 4 stacks of 12 slices (8 with prompts, three objects in each stack) of 512 x 512 voxels and
 pixels, one class, tiny trunk, bfloat16, not compiled, unless the row says otherwise. Counted on tensors without
-content (torch {known["torch"]}), not measured on a GPU: CUDA's context, workspaces of cuDNN and cuBLAS, and what the allocator cannot
-use between blocks come on top, for which `sam2_3dmed plan` adds 1 GiB.
+content (torch {known["torch"]}), not measured on a GPU: CUDA's context, workspaces of cuDNN and cuBLAS, and what the
+allocator cannot use between blocks come on top, for which `sam2_3dmed plan` adds 1 GiB.
 
 `sam2_3dmed plan --gpu-memory GIB` chooses batch and checkpointing by a formula that was fitted to such counts (for the
 first row it says {expected:.1f}), for `SAM2_3dMedTrainer`; `--checkpointing on` or `off` and `--batch-size` overrule
