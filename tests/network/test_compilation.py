@@ -1,5 +1,8 @@
 """The compiled network against the eager one: outputs, gradients, and how many graphs there are."""
 
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -13,6 +16,7 @@ from nnunetv2_sam2_3dmed.network.mask_propagation import _attend
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed, TrainingOutput
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 
+BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 OPTIONS = {
     "default": {},
     "shared": {"boundary_branch": "shared"},
@@ -180,15 +184,26 @@ def test_distributed_training_has_the_same_graphs(
     assert graphs() == 4
 
 
-def test_torch_generates_code_for_memory_attention(nothing_compiled):
-    """Of the smallest size, without gradients, by torch's own backend."""
+def test_torch_generates_code_of_few_kernels_for_memory_attention(nothing_compiled, monkeypatch):
+    """Of the smallest size, without gradients, by torch's own backend.
+
+    A layer has two attentions with four projections each, and a perceptron of two: ten products, and two fused kernels
+    of attention. The rest, rotation, norms and sums, becomes a third of the launches at most.
+    """
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    launches = import_module("launches")
     attention = build_sam2_base("sam2.1_hiera_tiny", 64, dropout=0.0, with_trunk=False).memory_attention
     embedding, position = torch.randn(1, 256, 4, 4), torch.randn(1, 256, 4, 4)
     tokens = tuple(torch.randn(n, 1, 64) for n in (32, 8))
     positions = tuple(torch.randn(n, 1, 64) for n in (32, 8))
     with torch.no_grad():
-        expected = _attend(attention, embedding, position, tokens, positions)
+        with launches.Launches() as eager:
+            expected = _attend(attention, embedding, position, tokens, positions)
         attend = compiled_function(_attend, Compiled.COMPILED)
-        found = attend(attention, embedding, position, tokens, positions)
-    assert graphs() == 1 and counters["inductor"]["fxgraph_cache_hit"] + counters["inductor"]["fxgraph_cache_miss"] == 1
+        with launches.GraphCalls() as calls:
+            found = attend(attention, embedding, position, tokens, positions)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    (graph,) = calls.facts()["graphs"]
+    products = 4 * (2 * 4 + 2) + 4 * 2
+    assert graph["calls"] == 1 and graph["other kernels"] == products
+    assert graph["generated kernels"] <= (eager.number - products) / 3
