@@ -3,9 +3,10 @@
     python benchmarks/memory.py                    # all rows, about ten minutes on two cores
     python benchmarks/memory.py --only SAM2_3dMedTrainer
     python benchmarks/memory.py --report           # counts nothing: the page docs/memory.md
+    python benchmarks/memory.py --measure          # on a GPU: beside what is counted, what a real step takes there
 
 Rows that are counted again replace what benchmarks/results/training_memory.json has of them. What is counted, and what
-is not, says ``training.memory.step_bytes``; where a GPU is at hand, ``speed.py -device cuda --only training`` measures.
+is not, says ``training.memory.step_bytes``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from speed_parts.plans import dataset_json, make_plans
 from speed_parts.settings import setting_for
+from torch import nn
 
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import StackPrompts
@@ -50,6 +52,27 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
+# of the network, its losses and its batch, with everything on a device
+Counter = Callable[[nn.Module, Callable[[Any], torch.Tensor], Callable[[], Any]], int]
+
+
+def measured_bytes(network: nn.Module, losses: Callable[[Any], torch.Tensor], batch: Callable[[], Any]) -> int:
+    """Peak of what torch allocates on the GPU in the second of two steps; 0 where the memory runs out."""
+    device = torch.device("cuda")
+    network.to(device)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-6, fused=True)
+    try:
+        for _ in range(2):
+            torch.cuda.reset_peak_memory_stats(device)
+            optimizer.zero_grad(set_to_none=True)
+            with device:  # what the losses and the batch make is made there
+                losses(network(batch())).backward()
+            optimizer.step()
+        return torch.cuda.max_memory_allocated(device)
+    except torch.OutOfMemoryError:
+        return 0
+
+
 def configuration_of(name: str, classes: int = 1, batch: int = 4, size: int = SIZE, slices: int = 12) -> Any:
     """nnU-Net's configuration ``name``, slices of ``size`` voxels and pixels."""
     plans = make_plans(setting_for("cpu", False), size, classes)
@@ -68,6 +91,7 @@ def count_automatic(
     size: int = SIZE,
     slices: int = 12,
     precision: str = "bfloat16",
+    counter: Counter = step_bytes,
 ) -> int:
     """Bytes of a step of a trainer that takes no prompts."""
     slices = trainer.required_slices or slices
@@ -82,13 +106,13 @@ def count_automatic(
     loss = SAM2_3dMedLoss(maker, DiceBCELoss(batch_dice=True) if makes_dice else bce_loss)
 
     def losses(output: Any) -> torch.Tensor:
-        maker._labels = torch.empty(maker._labels.shape, dtype=torch.int64)
-        return loss.terms(output, torch.empty(batch, 1, slices, size, size, dtype=torch.int16)).total
+        maker._labels = torch.zeros(maker._labels.shape, dtype=torch.int64)
+        return loss.terms(output, torch.zeros(batch, 1, slices, size, size, dtype=torch.int16)).total
 
-    return step_bytes(network, losses, lambda: torch.empty(batch, 1, slices, size, size))
+    return counter(network, losses, lambda: torch.zeros(batch, 1, slices, size, size))
 
 
-def count_prompted(trainer: type[Any], checkpointing: bool, batch: int = 4) -> int:
+def count_prompted(trainer: type[Any], checkpointing: bool, batch: int = 4, counter: Counter = step_bytes) -> int:
     """Bytes of a step of a trainer with prompts: as many objects, with a box, as a stack can have."""
     configuration = configuration_of("3d_slices8", 3, batch)
     architecture = {**trainer.architecture_of(configuration), "precision": "bfloat16"}
@@ -109,20 +133,20 @@ def count_prompted(trainer: type[Any], checkpointing: bool, batch: int = 4) -> i
 
     def prompts() -> StackPrompts:
         given = objects.prompts._asdict().items()
-        return objects.prompts._replace(**{n: torch.empty_like(v) for n, v in given if isinstance(v, torch.Tensor)})
+        # on the device of the context, whichever that is
+        on_device = {n: torch.zeros(v.shape, dtype=v.dtype) for n, v in given if isinstance(v, torch.Tensor)}
+        return objects.prompts._replace(**on_device)
 
     made: list[StackPrompts] = []
 
     def remembered() -> StackPrompts:
-        made.append(prompts())
+        made[:] = [prompts()]
         return made[0]
 
-    return step_bytes(
-        network, lambda answers: PromptLoss()(answers, objects._replace(prompts=made[0])).total, remembered
-    )
+    return counter(network, lambda answers: PromptLoss()(answers, objects._replace(prompts=made[0])).total, remembered)
 
 
-def rows() -> dict[str, tuple[list[str], Callable[[bool], int]]]:
+def rows() -> dict[str, tuple[list[str], Callable[..., int]]]:
     """What to count: the trainers that it holds for, and how, by the name of the row."""
     groups: dict[str, list[str]] = {}
     for name in trainers.__all__:
@@ -137,7 +161,7 @@ def rows() -> dict[str, tuple[list[str], Callable[[bool], int]]]:
         dice = trainer.segmentation_loss is not SAM2_3dMedTrainer.segmentation_loss
         key = json.dumps([architecture, dice, trainer.required_slices], sort_keys=True)
         groups.setdefault(key, []).append(name)
-    found: dict[str, tuple[list[str], Callable[[bool], int]]] = {}
+    found: dict[str, tuple[list[str], Callable[..., int]]] = {}
     for names in groups.values():
         names.sort(key=lambda name: (name != PAPERS, len(name)))
         found[names[0]] = names, partial(count_automatic, getattr(trainers, names[0]))
@@ -154,13 +178,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="ROW")
     parser.add_argument("--report", action="store_true", help="only write the page of what was counted before")
+    parser.add_argument("--measure", action="store_true", help="also run each step on the GPU, and see what it takes")
     args = parser.parse_args()
+    if args.measure and not torch.cuda.is_available():
+        parser.error("--measure needs a GPU, and torch finds none.")
     known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": {}}
     for name, (names, count) in rows().items():
         if args.report or (args.only and name not in args.only):
             continue
         gib = {way: round(count(way == "on") / GIB, 2) for way in ("off", "on")}
         known["rows"][name] = {"trainers": names, "checkpointing": gib}
+        if args.measure:
+            known["rows"][name]["measured"] = {
+                way: round(count(way == "on", counter=measured_bytes) / GIB, 2) for way in ("off", "on")
+            }
+            known["gpu"] = torch.cuda.get_device_name()
         known["torch"] = torch.__version__
         RESULTS.write_text(json.dumps(known, indent=2) + "\n")
         print(name, gib, flush=True)
@@ -183,6 +215,8 @@ first row it says {expected:.1f}), for `SAM2_3dMedTrainer`; `--checkpointing on`
 it. `SAM2_3dMedTrainer_lowMemory` has checkpointing whatever the plan says. A training that runs out of memory ends with
 a sentence that names these options.
 """
+    if "gpu" in known:
+        text += f"\nIn brackets, what torch allocated at the peak on one {known['gpu']}; 0 where that was not enough.\n"
     lines = [
         "# Memory of a training step",
         "",
@@ -196,7 +230,9 @@ a sentence that names these options.
         same = ", ".join(f"`{other.replace(PAPERS, '')}`" for other in row["trainers"][1:])
         title = f"`{name}`" if row["trainers"] else name
         gib = row["checkpointing"]
-        lines.append(f"| {title} | {gib['off']:.1f} | {gib['on']:.1f} | {same} |")
+        seen = row.get("measured")
+        off, on = (f"{gib[way]:.1f}" + (f" ({seen[way]:.1f})" if seen else "") for way in ("off", "on"))
+        lines.append(f"| {title} | {off} | {on} | {same} |")
     return "\n".join(lines) + "\n"
 
 

@@ -125,6 +125,8 @@ def memory_sentence(step: TrainingStep, gpu_memory: float) -> str:
         sentences.append(
             f"With `--gpu-memory {without}` it would be planned without checkpointing, which takes less time."
         )
+    elif not fits(replace(step, trunk_trains=True), gpu_memory):
+        sentences.append("For those, plan with --checkpointing on.")
     return " ".join(sentences)
 
 

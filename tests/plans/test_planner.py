@@ -190,6 +190,7 @@ def test_small_images_need_no_checkpointing():
 @pytest.mark.parametrize(
     "options, wanted",
     [
+        ({"gpu_memory": 24.0}, "for trainers whose trunk trains. For those, plan with --checkpointing on."),
         ({"gpu_memory": 8.0}, "With `--gpu-memory 18` it would be planned without checkpointing"),
         ({"gpu_memory": 0.5}, "That is more than 0.5 GiB: plan again with a smaller --image-size"),
     ],
