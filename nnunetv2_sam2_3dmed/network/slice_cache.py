@@ -70,7 +70,8 @@ class SliceCache:
         unknown = {key: i for i, key in enumerate(keys) if key not in self._features}
         found = {key: self._features[key] for key in keys if key in self._features}
         if unknown:
-            encoded = encoder(slices[list(unknown.values())])
+            # where all are unknown they are in their order, and their numbers need not be copied to the device
+            encoded = encoder(slices if len(unknown) == len(slices) else slices[list(unknown.values())])
             found.update(zip(unknown, map(LevelFeatures._make, zip(*encoded, strict=True)), strict=True))
         for key, features in found.items():
             self._keep(key, features, slices.device)

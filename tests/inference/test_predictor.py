@@ -21,11 +21,13 @@ PATCH = (4, 24, 20)
 DATASET = {"labels": {"background": 0, "outer": 1, "inner": 2}, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"}
 
 
-def predictor_for(network: nn.Module, cls=SAM2_3dMedPredictor, mirroring=None, **options) -> nnUNetPredictor:
+def predictor_for(
+    network: nn.Module, cls=SAM2_3dMedPredictor, mirroring=None, device=CPU, **options
+) -> nnUNetPredictor:
     architecture = {"network_class_name": "none", "arch_kwargs": {}, "_kw_requires_import": []}
     configuration = {"patch_size": list(PATCH), "batch_size": 2, "architecture": architecture}
     plans = PlansManager({"configurations": {"3d": configuration}})
-    predictor = cls(device=CPU, allow_tqdm=False, **options)
+    predictor = cls(device=device, allow_tqdm=False, **options)
     predictor.manual_initialization(
         network, plans, plans.get_configuration("3d"), None, DATASET, "SAM2_3dMedTrainer", mirroring
     )
