@@ -61,7 +61,7 @@ def test_nnunets_predictor(options, make_gpu):
     window = gpu.empty(1, 1, *PATCH)
     with gpu.running() as watch, torch.autocast("cuda"):
         results.append(predictor._internal_maybe_mirror_and_predict(window))
-    check_results(results, gpu.device)
+    check_results(results, torch.device("cpu"))  # what a session knows rests on the host
     assert [tuple(logits.shape) for logits in results] == [(1, 3, *PATCH)] * 5
     check(watch, torch.bfloat16)
 
@@ -109,5 +109,5 @@ def test_session(make_gpu):
         for track in session._objects.tracks.values():
             results += [output._replace(memory=None) for output in track.tracked.values()]
             assert {output.memory.dtype for output in track.tracked.values()} == {torch.bfloat16}
-    check_results(results, gpu.device)
+    check_results(results, torch.device("cpu"))  # what a session knows rests on the host
     check_operations(watch, torch.bfloat16)

@@ -21,10 +21,6 @@ CLICK = PromptMix(box=0.0, click=1.0, corrected=0.0)
 MASK = PromptMix(box=0.0, click=0.0)
 # functions that wait; what no longer does is to be removed here
 KNOWN_WAITS = {
-    "promptable_sam2._ways",
-    "promptable_sam2._carry",
-    "promptable_sam2._corrected",
-    "resizing.as_images",
     "stacks._objects",
     "stacks._present",
     "stacks.<genexpr>",

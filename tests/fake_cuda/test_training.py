@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.training import losses
+from nnunetv2_sam2_3dmed.training.memory import PeakBytes, TrainingStep
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from tests.fake_cuda.checks import check, check_results
 from tests.fake_cuda.gpu import FakeGPU, Watch
-from tests.fake_cuda.trainers import EXPORTED, STEPS, batch_for, build
+from tests.fake_cuda.trainers import EXPORTED, IN_PLANE, STEPS, batch_for, build
 from tests.plans.test_planner import DATASET, REGIONS
 
 WITHOUT_PROMPTS = [name for name in STEPS if not name.startswith("SAM2_PromptTrainer")]
@@ -115,3 +116,19 @@ def test_classes_one_after_the_other(make_gpu, monkeypatch):
     monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 1)
     gpu = make_gpu()
     check_both(build(SAM2_3dMedTrainer, gpu), gpu, torch.bfloat16)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_memory_is_what_the_plan_expects(checkpointing, make_gpu):
+    """Slices of 256 pixels; the tracker is that of the documented table, which is counted on tensors of the CPU."""
+    gpu = make_gpu()
+    trainer = build(SAM2_3dMedTrainer, gpu, slices=6, image_size=256, activation_checkpointing=checkpointing)
+    train(trainer, gpu)  # the optimizer's moments are there from now on
+    trainer.optimizer.zero_grad()
+    moments = [m for state in trainer.optimizer.state.values() for m in state.values()]
+    tracker = PeakBytes()
+    for tensor in [*trainer.network.parameters(), *trainer.network.buffers(), *moments]:
+        tracker.add(tensor)
+    train(trainer, gpu, tracker)
+    step = TrainingStep(2, (6, *IN_PLANE), 256, 2, checkpointing=checkpointing)
+    assert tracker.peak == pytest.approx(step.expected_bytes(), rel=0.1)
