@@ -46,14 +46,13 @@ class Work:
     Args:
         image_size: of the network and of the slices.
         device: where it runs.
-        how: "eager", "compiled" or "cuda_graphs".
+        how: "eager" or "compiled".
     """
 
     def __init__(self, image_size: int, device: torch.device, how: str = "eager"):
         torch.manual_seed(0)
         slices = SLICES[device.type][image_size]
-        options = {"cuda_graphs": True} if how == "cuda_graphs" else {}
-        self.original = SAM2_3dMed(1, 3, image_size=image_size, num_slices=slices, **options).to(device)
+        self.original = SAM2_3dMed(1, 3, image_size=image_size, num_slices=slices).to(device)
         self.network = self.original if how == "eager" else torch.compile(self.original)
         self.loss = SAM2_3dMedLoss(TargetMaker([1, 2], None), DiceBCELoss(batch_dice=True))
         self.patches = torch.randn(BATCH[image_size], 1, slices, image_size, image_size, device=device)
@@ -139,7 +138,7 @@ def before_and_now(before: Path, image_size: int, device: torch.device) -> dict:
 
 
 def compiled_or_not(image_size: int, device: torch.device, kind: str) -> dict:
-    hows = ("eager", "compiled", "cuda_graphs") if device.type == "cuda" else ("eager", "compiled")
+    hows = ("eager", "compiled")
     works = {how: Work(image_size, device, how) for how in hows}
     contenders = {how: lambda w=work: w.seconds(kind) for how, work in works.items()}
     return in_turns(contenders, TURNS[device.type][image_size])

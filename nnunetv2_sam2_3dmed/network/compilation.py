@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from enum import Enum
 from functools import cache
@@ -22,36 +23,62 @@ class Compiled(Enum):
 
     EAGER = "eager"
     COMPILED = "compiled"
-    # compiled, and all launches of a graph replayed as one CUDA graph
-    CUDA_GRAPHS = "cuda_graphs"
 
 
 EAGER = Compiled.EAGER
 
 
+class _Compiler:
+    """Whether this process still compiles: it stops at the first failure."""
+
+    given_up = False
+
+
+def give_up(error: Exception) -> None:
+    """Computes eagerly from now on, in this process, and warns."""
+    _Compiler.given_up = True
+    warnings.warn(f"torch.compile failed, and the network goes on without it, more slowly: {error}", stacklevel=2)
+
+
+def has_given_up() -> bool:
+    """Asks whether compiling has failed in this process."""
+    return _Compiler.given_up
+
+
 def compiled_function(function: Function, how: Compiled) -> Function:
-    """``function`` as torch.compile makes it, or as it is.
+    """``function`` as torch.compile makes it, or as it is; and as it is where that fails.
 
     Args:
         function: a module's function; it takes the module, whose parameters become inputs of the graph, as an argument,
             so that modules of the same structure share what was compiled.
         how: how to run it.
     """
-    return function if how == EAGER else _compile(function, how, BACKEND)
+    return function if how == EAGER or has_given_up() else _compile(function, BACKEND)
 
 
 @cache
-def _compile(function: Function, how: Compiled, backend: str) -> Function:
-    mode = "reduce-overhead" if how == Compiled.CUDA_GRAPHS else None
-    compiled = torch.compile(function, fullgraph=True, mode=mode, backend=backend)
+def _compile(function: Function, backend: str | Callable) -> Function:
+    compiled = torch.compile(function, fullgraph=True, backend=backend)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        # no graph is split for the sake of DistributedDataParallel: a gradient is complete, and can be sent, only after
-        # the last slice's backward pass, however small the graphs are
-        with torch._dynamo.config.patch(recompile_limit=_MOST_VERSIONS, optimize_ddp=False):
-            return compiled(*args, **kwargs)
+        try:
+            # the limit by the name that older versions have as well. And no graph is split for the sake of
+            # DistributedDataParallel: a gradient is complete, and can be sent, only after the last slice's backward
+            # pass, however small the graphs are
+            with torch._dynamo.config.patch(cache_size_limit=_MOST_VERSIONS, optimize_ddp=False):
+                return compiled(*args, **kwargs)
+        except compiler_errors() as error:
+            give_up(error)
+        return function(*args, **kwargs)
 
     return run  # type: ignore[return-value]
+
+
+def compiler_errors() -> tuple[type[Exception], ...]:
+    """Exceptions of the compiler, among which running out of memory is not."""
+    from torch._dynamo import exc
+
+    return exc.TorchDynamoException, getattr(exc, "FailOnRecompileLimitHit", exc.TorchDynamoException)
 
 
 def in_usual_order(tensor: torch.Tensor) -> torch.Tensor:

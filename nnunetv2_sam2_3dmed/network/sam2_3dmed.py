@@ -52,7 +52,7 @@ def at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 class SAM2_3dMed(nn.Module):
-    """SAM 2's image encoder, a segmentation branch with memory over slices, SRPP and BD (paper, Figure 2).
+    """SAM 2's image encoder, a segmentation branch with memory over slices, SRPP and BD (paper, section 3).
 
     All arguments are plain values, so that nnU-Net's plan can hold them (``architecture.arch_kwargs``).
 
@@ -85,7 +85,6 @@ class SAM2_3dMed(nn.Module):
         precision: one of ``precision.PRECISIONS``.
         activation_checkpointing: train in less memory and more time: both branches keep only the masks and memories of
             their slices, a trunk that trains only its input, and the rest is computed a second time in backward.
-        cuda_graphs: where the network is compiled, replay the launches of a slice as CUDA graphs.
 
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.
@@ -114,7 +113,6 @@ class SAM2_3dMed(nn.Module):
         intensity_range: Sequence[float] = (-3.0, 3.0),
         precision: str = "auto",
         activation_checkpointing: bool = False,
-        cuda_graphs: bool = False,
     ):
         super().__init__()
         num_masks = num_classes if regions else num_classes - 1
@@ -163,7 +161,6 @@ class SAM2_3dMed(nn.Module):
                 memory_attention=self.segmentation.memory_attention if boundary_branch == "shared" else None,
             )
         self.fused = boundary and boundary_branch == "fused"
-        self.when_compiled = Compiled.CUDA_GRAPHS if cuda_graphs else Compiled.COMPILED
         self.srpp = SliceRelativePositionPredictor(channels, memory=srpp_memory) if srpp else None
         self.register_load_state_dict_post_hook(_forget_slices)
 
@@ -181,7 +178,7 @@ class SAM2_3dMed(nn.Module):
             At inference only the segmentation branch runs (and, "fused", the boundary branch).
         """
         # a constant of the code that torch.compile makes of this function
-        return self._forward(patches, self.when_compiled if torch.compiler.is_compiling() else EAGER)
+        return self._forward(patches, Compiled.COMPILED if torch.compiler.is_compiling() else EAGER)
 
     @torch.compiler.disable
     def _forward(self, patches: torch.Tensor, compiled: Compiled) -> TrainingOutput | torch.Tensor:

@@ -105,10 +105,10 @@ class WallClockBudget(_Trainer):
         self.on_train_start()
         logged = self._logged_epochs()
         self._seconds_before = sum(logged)
-        if self._do_i_compile():
+        epoch_seconds = logged[-1] if logged else 0.0
+        if self._do_i_compile() and not self.budget_is_used_up(epoch_seconds):
             compile_now(self)
         self._started = time()
-        epoch_seconds = logged[-1] if logged else 0.0
         while not self.budget_is_used_up(epoch_seconds):
             before = self.seconds_used()
             run_epoch(self)

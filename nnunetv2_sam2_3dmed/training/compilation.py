@@ -1,27 +1,11 @@
-"""torch.compile in nnU-Net's trainers: giving it up, and waiting for it before the clock starts."""
+"""Waiting for torch.compile before the clock starts."""
 
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from torch.nn.parallel import DistributedDataParallel
-
-
-def uncompile(trainer: nnUNetTrainer) -> bool:
-    """Takes away what torch.compile wrapped around a trainer's network; False if there is nothing."""
-    network: Any = trainer.network
-    wrapped = network.module if isinstance(network, DistributedDataParallel) else network
-    original = getattr(wrapped, "_orig_mod", None)
-    if original is None:
-        return False
-    if wrapped is network:
-        trainer.network = original
-    else:
-        network.module = original
-    return True
 
 
 def compile_now(trainer: nnUNetTrainer) -> None:

@@ -27,16 +27,16 @@ from nnunetv2_sam2_3dmed.network.checkpoints import (
     sha256_of,
     weights_folder,
 )
+from nnunetv2_sam2_3dmed.network.compilation import compiler_errors, give_up, has_given_up
 from nnunetv2_sam2_3dmed.network.precision import dtype_for
 from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
-from nnunetv2_sam2_3dmed.training.compilation import uncompile
 from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
 from nnunetv2_sam2_3dmed.training.early_stopping import EarlyStopping
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 from nnunetv2_sam2_3dmed.training.loss_logger import LossTermsLogger
-from nnunetv2_sam2_3dmed.training.losses import SAM2_3dMedLoss, SegmentationLoss, bce_loss
+from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss, SegmentationLoss, bce_loss
 from nnunetv2_sam2_3dmed.training.out_of_memory import out_of_memory_explained
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL, TargetMaker
@@ -204,6 +204,12 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
                 f"the batch size in the plan is {batch_size}, but {processes} processes need at least one stack each: "
                 f"plan again with `sam2_3dmed plan --batch-size {processes}` or more, or use fewer GPUs."
             )
+        if batch_size % processes and isinstance(self.segmentation_loss(), DiceBCELoss):
+            raise UserError(
+                f"the batch of {batch_size} in the plan cannot be shared evenly by {processes} processes, but "
+                f"{type(self).__name__}'s Dice loss is over the whole batch: plan again with `sam2_3dmed plan "
+                f"--batch-size {processes * max(1, batch_size // processes)}`."
+            )
         self._set_batch_size_and_oversample()
         self.loss = self._build_loss()
         device_ids = [self.device.index] if self.device.type == "cuda" else None
@@ -272,7 +278,7 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         )
 
     def train_step(self, batch: dict) -> dict:
-        """One step; goes on without torch.compile where that fails.
+        """One step.
 
         Raises:
             UserError: the GPU's memory is not enough.
@@ -280,10 +286,12 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         with out_of_memory_explained(self):
             try:
                 return self._optimize(batch)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                if not uncompile(self):
+            except compiler_errors() as error:
+                # torch compiles the backward pass when it comes to it. In a group of processes the others are in the
+                # middle of theirs
+                if has_given_up() or self.is_ddp:
                     raise
-                self.print_to_log_file(f"torch.compile failed, the training goes on without it: {error}")
+                give_up(error)
             return self._optimize(batch)
 
     def validation_step(self, batch: dict) -> dict:

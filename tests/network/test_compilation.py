@@ -67,6 +67,12 @@ def ways(monkeypatch) -> set[Compiled]:
     return seen
 
 
+@pytest.fixture(autouse=True)
+def compiling(monkeypatch):
+    """No test's failure is another's."""
+    monkeypatch.setattr(compilation._Compiler, "given_up", False)
+
+
 def graphs() -> int:
     return counters["stats"]["unique_graphs"]
 
@@ -111,6 +117,37 @@ def test_it_computes_what_the_eager_network_does(make_network, backend, ways, op
     for ours, theirs in zip(compiled_output, output, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     assert_gradients_equal(found, expected)
+
+
+def test_where_compiling_fails_the_network_goes_on_without(make_network, monkeypatch):
+    """As on a machine without the compiler that torch needs: in prediction and in training, warned of once."""
+
+    def broken(graph, example_inputs):
+        raise RuntimeError("no C++ compiler here")
+
+    monkeypatch.setattr(compilation, "BACKEND", broken)
+    network = make_network(dropout=0.0)
+    compiled, patches = torch.compile(network), torch.randn(1, 1, 3, 24, 20)
+    with torch.inference_mode():
+        expected = network.eval()(patches)
+        with pytest.warns(UserWarning, match="(?s)goes on without it, more slowly.*no C\\+\\+ compiler here") as warned:
+            torch.testing.assert_close(compiled(patches), expected)
+    assert len([w for w in warned if "torch.compile failed" in str(w.message)]) == 1
+    network.train()
+    _, plain = gradients(network, network, patches)
+    _, found = gradients(network, compiled, patches)
+    assert_gradients_equal(found, plain)
+
+
+def test_checkpointing_repeats_dropout_in_compiled_code(make_network, backend_with_backward):
+    """What is computed a second time in backward draws the masks that were drawn the first time."""
+    patches, found = torch.randn(1, 1, 3, 24, 20), []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        network = make_network(dropout=0.5, activation_checkpointing=checkpointing)
+        torch.manual_seed(1)
+        found.append(gradients(network, torch.compile(network), patches)[1])
+    assert_gradients_equal(found[1], found[0])
 
 
 # ---------------------------------------------------------------- number of graphs

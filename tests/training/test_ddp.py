@@ -6,6 +6,7 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
+from nnunetv2_sam2_3dmed.training import losses
 from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
@@ -20,6 +21,7 @@ def two_steps(rank: int, address: str, results) -> None:
     network.broadcast_buffers = False  # as the trainer does
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     loss = SAM2_3dMedLoss(TargetMaker([1, 2], None), DiceBCELoss(batch_dice=True, ddp=True))
+    losses.LOGITS_AT_ONCE = 1  # classes one after the other: backward gathers their Dice a second time
     torch.manual_seed(rank + 1)  # other data on each process
     for _ in range(2):  # with an unused parameter the second forward pass raises
         optimizer.zero_grad()
