@@ -107,7 +107,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs",
         type=int,
-        help=f"of nnU-Net's 250 iterations (default: {EPOCHS}; MedSAM2's authors took 6, then 15, through their data)",
+        help=f"of nnU-Net's 250 iterations (default: {EPOCHS}; MedSAM2's authors took 6, then 15 epochs)",
     )
     parser.add_argument("--continue", dest="go_on", action="store_true", help="go on with what was interrupted")
     parser.add_argument("--device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")

@@ -12,7 +12,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 POSITIVE, NEGATIVE = 1, 0
 # SAM 2's numbers for the corners of a box; SAM 2 takes these as two more points
 BOX_CORNERS = (2, 3)
-SCRIBBLE_POINTS = 8  # as many corrective clicks as SAM 2 is trained with at most
+SCRIBBLE_POINTS = 8  # as many as SAM 2 is trained with at most on a slice: a first one and 7 corrections
 
 
 class PromptError(UserError, ValueError):

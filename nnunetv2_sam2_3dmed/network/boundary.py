@@ -8,7 +8,7 @@ from torch import nn
 
 
 class BoundaryFusion(nn.Module):
-    """Boundary features query the encoder's (equations 3 and 4).
+    """Boundary features query the encoder's (equations 3 and 4; the residual of 4 as read from a garbled text).
 
     Z' = softmax(Q(Z_bd) K(Z)^T / sqrt(C)) V(Z), over the places of one slice, and
     Z'' = MLP(LayerNorm(Z')) + Z'.

@@ -75,12 +75,12 @@ class SAM2_3dMed(nn.Module):
             decoder of the masks gets the boundary branch's features too, also in prediction.
         bidirectional: both branches also run from the last slice to the first, and average their logits.
         self_sorting_memory: the segmentation branch attends to memories chosen by confidence, difference and likeness,
-            after MedSAM-2, instead of to slice 0 and the latest ones.
+            inspired by MedSAM-2, instead of to slice 0 and the latest ones.
         freeze_trunk: do not train the Hiera trunk.
         lora_rank: rank of trained updates (LoRA) of the trunk's attention layers; 0 for none.
         fitted_windows: the trunk's attention windows are never larger than the image; SAM 2 pads small images
             instead, and its weights have learned that.
-        dropout: in memory attention; SAM 2 trains with 0.1.
+        dropout: in memory attention, but not of attention weights, where SAM 2's code has 0.1 as well.
         intensity_range: normalised intensities that become black and white.
         precision: one of ``precision.PRECISIONS``.
         activation_checkpointing: train in less memory and more time: both branches keep only the masks and memories of

@@ -51,8 +51,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     From MedSAM2 (arXiv 2504.03600, "Training protocol"): SAM 2.1 tiny (the plan's default), all of which trains, the
     image encoder at 3e-5 and the rest at 5e-5; AdamW with weight decay 0.01; stacks of 8 consecutive slices; focal and
     Dice loss 20 to 1; boxes that are perturbed by 0 to 10 pixels; horizontal flip and affine transformation; 70 epochs.
-    An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset, whereas an epoch of MedSAM2
-    is a pass through its data.
+    An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset; MedSAM2 does not say what an
+    epoch is.
 
     Otherwise than in MedSAM2:
 

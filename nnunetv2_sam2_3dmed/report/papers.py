@@ -12,7 +12,7 @@ import numpy as np
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.published import NETWORKS, published_dice
 
-TASKS = ("lung", "spleen", "pancreas")  # of the papers' tables
+TASKS = ("lung", "spleen", "pancreas")  # in both papers' tables
 HEADER = ("method", "Dice", "IoU", "NSD", "HD95")
 MISSING = "–"
 
@@ -55,7 +55,7 @@ def _sam2_3dmed(task: str) -> PublishedTable:
         "SAM2-3dMed, Table 1",
         "https://arxiv.org/abs/2510.08967",
         "One 80/20 split, not nnU-Net's folds; neither the tolerance of NSD, nor the unit of HD95, nor the size and "
-        "version of SAM 2 are stated. MedSAM-2 is the paper's run of that method; trainers named selfSorting are only "
+        "version of SAM 2 are stated. MedSAM-2 is the paper's row for that method; trainers named selfSorting are only "
         "inspired by it.",
         tuple(rows),
     )

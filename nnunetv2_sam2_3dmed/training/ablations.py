@@ -28,15 +28,15 @@ class SAM2_FinetuneTrainer(SAM2_3dMedTrainer_noSRPP, SAM2_3dMedTrainer_noBD):
 
 
 class SAM2_3dMedTrainer_selfSorting(SAM2_3dMedTrainer):
-    """The segmentation branch remembers slices by confidence, difference and likeness, after MedSAM-2."""
+    """The segmentation branch remembers slices by confidence, difference and likeness, inspired by MedSAM-2."""
 
     architecture_changes = {"self_sorting_memory": True}
 
 
 class SAM2_FinetuneTrainer_selfSorting(SAM2_FinetuneTrainer, SAM2_3dMedTrainer_selfSorting):
-    """MedSAM-2's memory on the fine-tuned SAM 2: no SRPP, no BD (stands for Table 1, "MedSAM-2").
+    """A memory inspired by MedSAM-2's on the fine-tuned SAM 2: no SRPP, no BD (in place of Table 1, "MedSAM-2").
 
-    MedSAM-2 itself is prompted on one slice, and was trained on other data.
+    The paper does not say how its row was prompted or trained.
     """
 
 

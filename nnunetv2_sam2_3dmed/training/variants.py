@@ -109,7 +109,7 @@ class SAM2_3dMedTrainer_noPretrain_tuned(SAM2_3dMedTrainer_DiceBCE, SAM2_3dMedTr
 
 
 class SAM2_3dMedTrainer_casesPerEpoch(SAM2_3dMedTrainer):
-    """An epoch has as many batches as hold each training case once, which is probably what the paper's epochs are.
+    """An epoch has as many batches as hold each training case once; the paper does not say what an epoch is.
 
     nnU-Net's epochs have 250 batches whatever the dataset. With 32 training cases (spleen) and batches of 4, an epoch
     is 8 batches here, and the paper's 500 epochs show 16,000 stacks instead of 500,000. Cases and patches are still
