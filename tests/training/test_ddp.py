@@ -1,15 +1,20 @@
 """Two gloo processes: every trainable parameter takes part in the loss, and both processes stay alike."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.training import losses
 from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
+from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_DiceBCE
 
 
 def two_steps(rank: int, address: str, results) -> None:
@@ -43,3 +48,20 @@ def test_two_processes_train_in_step(tmp_path):
         results = manager.dict()
         mp.spawn(two_steps, args=(f"file://{tmp_path / 'rendezvous'}", results), nprocs=2)
         assert results[0] == results[1]
+
+
+class Sharing(SAM2_3dMedTrainer_DiceBCE):
+    """Only what is needed to share a batch out, without nnU-Net's folders."""
+
+    is_ddp = True
+
+    def __init__(self, batch_size: int):
+        self.configuration_manager = SimpleNamespace(batch_size=batch_size, batch_dice=True)
+
+
+@pytest.mark.parametrize("batch_size, wanted", [(2, "--batch-size 3"), (4, "--batch-size 3"), (7, "--batch-size 6")])
+def test_a_batch_that_processes_cannot_share_is_refused(batch_size, wanted, monkeypatch):
+    """Dice over the whole batch is gathered from all processes, as parts of the same shape."""
+    monkeypatch.setattr(dist, "get_world_size", lambda: 3)
+    with pytest.raises(UserError, match=wanted):
+        Sharing(batch_size)._distribute()
