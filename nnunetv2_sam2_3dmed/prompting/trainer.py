@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from os.path import join
 from pathlib import Path
@@ -28,7 +28,7 @@ from nnunetv2_sam2_3dmed.prompting.framing import FramedAffineTransform
 from nnunetv2_sam2_3dmed.prompting.headers import check_headers
 from nnunetv2_sam2_3dmed.prompting.intensities import shown_as
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
-from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer, PromptableSAM2, build_promptable_sam2
+from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer, PromptableSAM2, build_promptable_sam2, copy_to
 from nnunetv2_sam2_3dmed.prompting.stacks import (
     Objects,
     PromptMix,
@@ -231,14 +231,12 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         """The pseudo Dice is that of all objects of the stacks, each with the true box on its middle slice."""
         labels = self.label_manager
         count = len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
-        hits = {name: np.zeros(count) for name in ("tp_hard", "fp_hard", "fn_hard")}
         objects = self._with_objects(
             batch, self.dataloader_val, lambda s: objects_to_validate(s, self._image_size, self.rng)
         )
         answers = self.network(objects.prompts)
-        for answer in answers:
-            _add_hits(hits, answer, objects)
-        return {"loss": self.loss(answers, objects).total.cpu().numpy(), **hits}
+        hits = zip(("tp_hard", "fp_hard", "fn_hard"), hits_of(answers, objects, count), strict=True)
+        return {"loss": self.loss(answers, objects).total.cpu().numpy(), **dict(hits)}
 
     def _with_objects(self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], Objects | None]) -> Objects:
         """What is chosen of a batch, or of a later one: what is annotated can lie beside a patch.
@@ -280,13 +278,16 @@ def _network_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
     return {name: architecture[name] for name in NETWORK_ARGUMENTS if name in architecture}
 
 
-def _add_hits(hits: dict[str, np.ndarray], answer: Answer, objects: Objects) -> None:
-    """Adds the voxels of an answer to those that each class hits, has too much, and misses."""
-    truth = objects.prompts.truth[answer.objects, answer.slices]
-    counted = objects.prompts.counted[answer.objects, answer.slices]
-    height, width = truth.shape[-2:]
-    found = (logits_at(answer.logits, (height, width))[:, 0] > 0) & counted
-    for name, voxels in (("tp_hard", found & truth), ("fp_hard", found & ~truth), ("fn_hard", truth & ~found)):
-        sums = voxels.flatten(1).sum(dim=1).tolist()
-        for number, total in zip(answer.objects.tolist(), sums):
-            hits[name][objects.classes[number]] += total
+def hits_of(answers: Sequence[Answer], objects: Objects, count: int) -> np.ndarray:
+    """Voxels that each of ``count`` classes hits, has too much, and misses in the answers: (3, count), read at once."""
+    prompts = objects.prompts
+    classes = copy_to(np.array(objects.classes), prompts.truth.device)
+    totals = torch.zeros(3, count, dtype=torch.int64, device=prompts.truth.device)
+    for answer in answers:
+        truth = prompts.truth[answer.objects, answer.slices]
+        counted = prompts.counted[answer.objects, answer.slices]
+        height, width = truth.shape[-2:]
+        found = (logits_at(answer.logits, (height, width))[:, 0] > 0) & counted
+        sums = torch.stack([found & truth, found & ~truth, truth & ~found]).flatten(2).sum(dim=2)
+        totals.index_add_(1, classes[answer.objects], sums)
+    return totals.cpu().numpy()

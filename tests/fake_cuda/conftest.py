@@ -17,6 +17,7 @@ from tests.fake_cuda.gpu import FakeGPU, fused_attention  # noqa: E402
 def make_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[Callable[..., FakeGPU]]:
     """Makes the GPU that torch believes in for the length of a test; arguments as for FakeGPU."""
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # fake tensors have no such operation
     with ExitStack() as stack:
 
         def make(device: str = "cuda:0", **options) -> FakeGPU:

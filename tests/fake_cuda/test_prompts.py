@@ -19,14 +19,14 @@ from tests.fake_cuda.trainers import EXPORTED, STEPS, batch_for, build
 BOX = PromptMix(box=1.0, click=0.0, corrected=1.0, corrections=1)
 CLICK = PromptMix(box=0.0, click=1.0, corrected=0.0)
 MASK = PromptMix(box=0.0, click=0.0)
-# functions that wait; what no longer does is to be removed here
-KNOWN_WAITS = {
-    "stacks._objects",
-    "stacks._present",
-    "stacks.<genexpr>",
-    "trainer._add_hits",
+# before the network, which objects there are and where their prompts go; in validation, the counts of voxels
+KNOWN_WAITS = {"stacks._on_host", "stacks._objects", "trainer.hits_of"}
+COPIES = {
+    "trainer._stacks",
+    "targets.__call__",
+    "promptable_sam2.copy_to",
+    "sam2_base._prepare_memory_conditioned_features",
 }
-COPIES = {"trainer._stacks", "targets.__call__", "sam2_base._prepare_memory_conditioned_features"}
 
 
 def prepare(name: str, gpu: FakeGPU, mix: PromptMix = BOX, **architecture: Any) -> SAM2_PromptTrainer:
@@ -34,7 +34,6 @@ def prepare(name: str, gpu: FakeGPU, mix: PromptMix = BOX, **architecture: Any) 
     view = View((0, 1, 2), (False, False, False))
     trainer._views = {"one": view, "two": view}  # nnU-Net has them in files
     trainer._mix, trainer.rng = mix, np.random.default_rng(0)
-    gpu.numbers["stacks.<genexpr>"] = trainer.required_slices  # slices that are not padding
     return trainer
 
 
@@ -87,7 +86,7 @@ def test_single_slices(make_gpu, monkeypatch):
 
     monkeypatch.setattr(stacks_module, "single_slices", all_slices)  # it waits for how many are not padding
     gpu = make_gpu()
-    trainer = prepare("SAM2_PromptTrainer_noPretrain", gpu, CLICK._replace(images=1.0))
+    trainer = prepare("SAM2_PromptTrainer_noPretrain_tuned", gpu, CLICK._replace(images=1.0))
     check(run(trainer, gpu), torch.bfloat16)
 
 

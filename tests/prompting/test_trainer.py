@@ -12,7 +12,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.prompting import trainer as trainer_module
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer
 from nnunetv2_sam2_3dmed.prompting.stacks import objects_to_validate
-from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer, _add_hits
+from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer, hits_of
 from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 from nnunetv2_sam2_3dmed.training.checks import check_slices
 from tests.plans.test_planner import DATASET, make_plans
@@ -97,8 +97,8 @@ def test_pseudo_dice_counts_voxels_of_each_class(stacks):
     logits = torch.full((1, 1, 24, 20), -1.0)
     logits[:, :, :10] = 1.0
     number = torch.ones(1, dtype=torch.long)
-    hits = {name: np.zeros(2) for name in ("tp_hard", "fp_hard", "fn_hard")}
-    _add_hits(hits, Answer(number, number + 1, logits, logits, logits, logits), objects)
-    assert hits["tp_hard"].tolist() == [0, 2 * 5]
-    assert hits["fp_hard"].tolist() == [0, 10 * 20 - 2 * 5]
-    assert hits["fn_hard"].tolist() == [0, 2 * 5]
+    answer = Answer(number, number + 1, logits, logits, logits, logits)
+    hit, too_much, missed = hits_of([answer, answer], objects, 2)
+    assert hit.tolist() == [0, 2 * (2 * 5)]
+    assert too_much.tolist() == [0, 2 * (10 * 20 - 2 * 5)]
+    assert missed.tolist() == [0, 2 * (2 * 5)]
