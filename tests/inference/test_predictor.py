@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.inference import predictor as predictor_module
 from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
 from nnunetv2_sam2_3dmed.inference.windows_at_once import WindowsAtOnce
-from nnunetv2_sam2_3dmed.network import sam2_3dmed
+from nnunetv2_sam2_3dmed.network import sam2_3dmed, slice_encoder
 
 CPU = torch.device("cpu")
 PATCH = (4, 24, 20)
@@ -163,7 +163,7 @@ def test_a_batch_is_encoded_in_parts(network, monkeypatch):
     volume = torch.randn(1, 9, 24, 20)
     expected = predictor_for(network, windows_at_once=8).predict_sliding_window_return_logits(volume)
     network.slice_cache.clear()
-    monkeypatch.setitem(sam2_3dmed.ENCODED_PIXELS, "cpu", 2 * 64 * 64)
+    monkeypatch.setitem(slice_encoder.ENCODED_PIXELS, "cpu", 2 * 64 * 64)
     counts = encoded_slices(network)
     parts = predictor_for(network, windows_at_once=8).predict_sliding_window_return_logits(volume)
     assert counts == [2, 2, 2, 2, 1]

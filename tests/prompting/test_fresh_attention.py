@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from sam2.modeling.position_encoding import apply_rotary_enc
+from sam2.modeling.position_encoding import apply_rotary_enc, compute_axial_cis
 
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.prompting.fresh_attention import attend_to_places
@@ -50,7 +50,7 @@ def slices_at_their_place(sam2) -> float:
     attention = sam2.memory_attention.layers[0].cross_attn_image
     queries = attention.q_proj(torch.randn(1, 1, GRID * GRID, 256))
     keys = attention.k_proj(torch.randn(1, 1, GRID * GRID, 64))
-    queries, keys = apply_rotary_enc(queries, keys, freqs_cis=attention.compute_cis(end_x=GRID, end_y=GRID))
+    queries, keys = apply_rotary_enc(queries, keys, freqs_cis=compute_axial_cis(256, GRID, GRID))
     return share(attention, queries[0, 0][:, None, None], keys[0], torch.arange(GRID * GRID))
 
 

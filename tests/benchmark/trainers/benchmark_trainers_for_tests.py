@@ -20,7 +20,11 @@ class BenchmarkTrainer_nnUNet(_Seconds):
 
 
 class BenchmarkTrainer_SAM2(_Seconds, SAM2_3dMedTrainer_noPretrain_tuned):
-    pass
+    """Long enough to be killed after its first epoch also where the one who kills it has to wait for the processor."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = 10
 
 
 class BenchmarkTrainer_fails(_Seconds):
