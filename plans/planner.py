@@ -117,7 +117,7 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
     }
     check_architecture(patch_size, architecture)
     step = fitting_step(
-        options, (options.slices, *in_plane), architecture["image_size"], _number_of_masks(manager, dataset_json)
+        options, (options.slices, *in_plane), architecture["image_size"], number_of_masks(plans, dataset_json)
     )
     architecture["activation_checkpointing"] = step.checkpointing
     configuration = {
@@ -204,11 +204,7 @@ def planned_step(configuration: dict, num_masks: int) -> TrainingStep:
 
 def number_of_masks(plans: dict, dataset_json: dict) -> int:
     """Foreground classes or regions of a dataset."""
-    return _number_of_masks(PlansManager(plans), dataset_json)
-
-
-def _number_of_masks(manager: PlansManager, dataset_json: dict) -> int:
-    labels = manager.get_label_manager(dataset_json)
+    labels = PlansManager(plans).get_label_manager(dataset_json)
     return len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
 
 
