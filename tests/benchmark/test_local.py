@@ -46,7 +46,8 @@ def test_each_run_once_on_two_devices_whatever_fails(started, results, tmp_path)
     failures: list[Run] = []
     most: list[int] = []
     runner.run(lambda: most.append(len(runner.running)), failures.append)
-    assert failures == [RUNS[1], RUNS[4]] and runner.failed == [RUNS[1].path, RUNS[4].path]
+    assert [run.path for run in failures] == runner.failed
+    assert sorted(runner.failed) == [RUNS[1].path, RUNS[4].path]  # which of two processes ends first is chance
     # the one that another process had in hand is asked for again; the one that was done, never
     assert [run for run, _, _ in started] == [RUNS[0], RUNS[1], RUNS[2], RUNS[4], RUNS[5], RUNS[5]]
     assert max(most) == 2
