@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.images.volumes import read_volume, volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-from nnunetv2_sam2_3dmed.interactive.volumes import read_volume, volume_from_array
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from tests.interactive.reference import Reference, build, image_predictor, random_weights
 

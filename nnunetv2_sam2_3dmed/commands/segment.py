@@ -126,8 +126,8 @@ def _cases(args: argparse.Namespace) -> list[Case]:
     Raises:
         UserError: the arguments do not say it.
     """
+    from nnunetv2_sam2_3dmed.images.volumes import stem
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine, read_cases
-    from nnunetv2_sam2_3dmed.interactive.volumes import stem
 
     prompts: list[PromptLine] = [
         PromptLine(kind, where, 1, args.axis, args.unit) for kind in _KINDS for where in getattr(args, kind)
@@ -168,7 +168,7 @@ def _check_outputs(cases: list[Case]) -> None:
     Raises:
         UserError: a file could not be written, or two cases would write the same.
     """
-    from nnunetv2_sam2_3dmed.interactive.volumes import WRITABLE
+    from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 
     seen: set[Path] = set()
     for case in cases:
@@ -212,7 +212,7 @@ def _segment(
 
 
 def _preview_file(output: Path) -> Path:
-    from nnunetv2_sam2_3dmed.interactive.volumes import stem
+    from nnunetv2_sam2_3dmed.images.volumes import stem
 
     return output.with_name(f"{stem(output)}.png")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import check_same_grid, read_volume
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_object
 from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
-from nnunetv2_sam2_3dmed.interactive.volumes import check_same_grid, read_volume
 
 VOXELS, MILLIMETRES = UNITS = ("voxel", "mm")
 POINTS = {"point": 1, "negative_point": 0}

@@ -11,6 +11,13 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from nnunetv2_sam2_3dmed.images.volumes import (
+    Volume,
+    read_volume,
+    volume_from_array,
+    volume_from_sitk,
+    write_segmentation,
+)
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.masks import slice_logits
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
@@ -21,13 +28,6 @@ from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, Sli
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
 from nnunetv2_sam2_3dmed.interactive.shown_image import ShownImage
 from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
-from nnunetv2_sam2_3dmed.interactive.volumes import (
-    Volume,
-    read_volume,
-    volume_from_array,
-    volume_from_sitk,
-    write_segmentation,
-)
 from nnunetv2_sam2_3dmed.interactive.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
@@ -414,7 +414,7 @@ class InteractiveSession:
         path = Path(path)
         found = self.labels() if labels is None else labels
         if path.suffix.lower() == ".dcm":
-            from nnunetv2_sam2_3dmed.interactive.dicom_seg import write_dicom_seg
+            from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg
 
             write_dicom_seg(path, found, self.image)
         else:

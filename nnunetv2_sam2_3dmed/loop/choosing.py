@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive.volumes import READABLE, check_same_grid, read_volume
+from nnunetv2_sam2_3dmed.images.volumes import READABLE, check_same_grid, read_volume
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
 from nnunetv2_sam2_3dmed.loop.record import (
     CONFIRMED,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import date
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive.preview import write_preview
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
-from nnunetv2_sam2_3dmed.interactive.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.loop.disagreement import NOTHING_IN_COMMON, answers, between_directions, between_prompts
 from nnunetv2_sam2_3dmed.loop.rounds import ObjectScore, RankedCase, Round
 from nnunetv2_sam2_3dmed.loop.unlabelled import Unlabelled, in_words

@@ -9,7 +9,7 @@ from typing import Any
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
 from nnunetv2_sam2_3dmed.files import read_json
-from nnunetv2_sam2_3dmed.interactive.volumes import WRITABLE
+from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, nnunet_folder
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from nnunetv2_sam2_3dmed.benchmark.locks import held
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import write_text
-from nnunetv2_sam2_3dmed.interactive.volumes import read_volume
+from nnunetv2_sam2_3dmed.images.volumes import read_volume
 
 FILE = "annotations.csv"
 LOCK = ".annotations.lock"

@@ -14,7 +14,7 @@ from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json, write_text
-from nnunetv2_sam2_3dmed.interactive.volumes import WRITABLE
+from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 from nnunetv2_sam2_3dmed.loop.record import is_case_name
 
 FILE = "round.json"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.files import copy_file, read_json, write_text
-from nnunetv2_sam2_3dmed.interactive.volumes import read_volume, write_segmentation
+from nnunetv2_sam2_3dmed.images.volumes import read_volume, write_segmentation
 from nnunetv2_sam2_3dmed.loop.choosing import labels_of
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
 from nnunetv2_sam2_3dmed.loop.record import read_record, write_record

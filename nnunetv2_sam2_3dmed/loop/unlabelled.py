@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid, read_volume
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import VOXELS, Case, PromptLine, read_cases
-from nnunetv2_sam2_3dmed.interactive.volumes import Volume, check_same_grid, read_volume
 from nnunetv2_sam2_3dmed.loop.disagreement import box_corners
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
 from nnunetv2_sam2_3dmed.loop.record import is_case_name

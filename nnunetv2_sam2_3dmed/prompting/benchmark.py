@@ -15,8 +15,8 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
+from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-from nnunetv2_sam2_3dmed.interactive.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.prompting.cases import PromptedCase, RawCase
 from nnunetv2_sam2_3dmed.prompting.measurements import Interaction, Measured, Score
 from nnunetv2_sam2_3dmed.prompting.protocols import Protocol, Round

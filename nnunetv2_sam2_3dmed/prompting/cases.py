@@ -12,8 +12,8 @@ import numpy as np
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import Volume, read_volume
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
-from nnunetv2_sam2_3dmed.interactive.volumes import Volume, read_volume
 from nnunetv2_sam2_3dmed.prompting.headers import check_same_voxels
 from nnunetv2_sam2_3dmed.prompting.simulated import Box, Click
 

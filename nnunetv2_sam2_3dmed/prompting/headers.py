@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive.volumes import READABLE, Volume, volume_from_array
+from nnunetv2_sam2_3dmed.images.volumes import READABLE, Volume, volume_from_array
 
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.prompting.cases import RawCase

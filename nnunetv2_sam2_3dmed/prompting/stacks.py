@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from nnunetv2_sam2_3dmed.interactive.orientation import View
+from nnunetv2_sam2_3dmed.images.orientation import View
 from nnunetv2_sam2_3dmed.interactive.prompts import BOX_CORNERS
 from nnunetv2_sam2_3dmed.interactive.resizing import as_images, at_image_size
 from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs

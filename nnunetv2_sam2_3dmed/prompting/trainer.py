@@ -19,8 +19,8 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.orientation import View, view_along
 from nnunetv2_sam2_3dmed.interactive.model import fill
-from nnunetv2_sam2_3dmed.interactive.orientation import View, view_along
 from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
 from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint
 from nnunetv2_sam2_3dmed.prompting.cases import RawCase, raw_cases

@@ -12,8 +12,8 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes
 from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
+from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-from nnunetv2_sam2_3dmed.interactive.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.prompting.cases import PromptedCase, RawCase
 from nnunetv2_sam2_3dmed.prompting.simulated import bounding_box, middle_slice
 

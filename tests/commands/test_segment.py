@@ -11,7 +11,7 @@ from nnunetv2_sam2_3dmed.commands import segment
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import KINDS
-from tests.interactive.dicom_files import write_series
+from tests.images.dicom_files import write_series
 from tests.interactive.reference import SIZE, TINY, phantom, random_weights
 
 

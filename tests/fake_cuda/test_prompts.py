@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.interactive.orientation import View
+from nnunetv2_sam2_3dmed.images.orientation import View
 from nnunetv2_sam2_3dmed.prompting import stacks as stacks_module
 from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks
 from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer

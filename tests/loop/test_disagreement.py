@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import PromptError
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.results import PromptedSlice
-from nnunetv2_sam2_3dmed.interactive.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.loop.disagreement import Answer, answers, between_directions, between_prompts
 
 SHAPE = (5, 6, 7)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import read_volume
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
-from nnunetv2_sam2_3dmed.interactive.volumes import read_volume
 from nnunetv2_sam2_3dmed.loop.unlabelled import boxes_of, cases_of_predictions, cases_of_table, check_new
 from tests.loop.conftest import SHAPE, write
 

@@ -8,7 +8,7 @@ from nnunetv2.preprocessing.normalization import default_normalization_schemes a
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive.orientation import view_along
+from nnunetv2_sam2_3dmed.images.orientation import view_along
 from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs, shown_as
 from nnunetv2_sam2_3dmed.prompting.stacks import StackMaker
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker

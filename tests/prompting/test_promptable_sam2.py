@@ -8,9 +8,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
-from nnunetv2_sam2_3dmed.interactive.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import DRAWS, PromptableSAM2, build_promptable_sam2, random_clicks

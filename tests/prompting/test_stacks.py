@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.interactive.orientation import view_along
+from nnunetv2_sam2_3dmed.images.orientation import view_along
 from nnunetv2_sam2_3dmed.prompting.intensities import Z_SCORE, ShownAs
 from nnunetv2_sam2_3dmed.prompting.stacks import (
     PromptMix,

@@ -8,7 +8,7 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReori
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from scipy.spatial.transform import Rotation
 
-from nnunetv2_sam2_3dmed.interactive.orientation import view_along
+from nnunetv2_sam2_3dmed.images.orientation import view_along
 from nnunetv2_sam2_3dmed.prompting.stored_direction import direction_of
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.model import load_model
-from nnunetv2_sam2_3dmed.interactive.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.prompting.intensities import CT, ShownAs
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import build_promptable_sam2
 from nnunetv2_sam2_3dmed.prompting.trained_model import PROMPTED

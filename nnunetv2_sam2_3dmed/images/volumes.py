@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
-from nnunetv2_sam2_3dmed.interactive.orientation import View, view_along
+from nnunetv2_sam2_3dmed.images.orientation import View, view_along
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # of one file each, which can be renamed
@@ -148,7 +148,7 @@ def read_volume(path: str | Path) -> Volume:
     if not path.exists():
         raise UserError(f"there is no file or folder {path}: give an image ({', '.join(READABLE)}) or a DICOM folder.")
     if path.is_dir() or path.name.lower().endswith(DICOM_ENDINGS):
-        from nnunetv2_sam2_3dmed.interactive.dicom_series import read_series
+        from nnunetv2_sam2_3dmed.images.dicom_series import read_series
 
         return read_series(path)
     if not path.name.lower().endswith(READABLE):

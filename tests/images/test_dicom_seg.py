@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive.dicom_seg import write_dicom_seg
-from nnunetv2_sam2_3dmed.interactive.volumes import read_volume, volume_from_array
-from tests.interactive.dicom_files import write_series
+from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg
+from nnunetv2_sam2_3dmed.images.volumes import read_volume, volume_from_array
+from tests.images.dicom_files import write_series
 
 hd = pytest.importorskip("highdicom")
 

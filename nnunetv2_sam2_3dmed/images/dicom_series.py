@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive.volumes import Volume, volume_from_sitk
+from nnunetv2_sam2_3dmed.images.volumes import Volume, volume_from_sitk
 
 _MODALITY = "0008|0060"
 _SERIES = "0020|000e"

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.interactive.orientation import view_along
-from nnunetv2_sam2_3dmed.interactive.volumes import Volume, volume_from_array
+from nnunetv2_sam2_3dmed.images.orientation import view_along
+from nnunetv2_sam2_3dmed.images.volumes import Volume, volume_from_array
 from tests.interactive.reference import phantom
 
 SPACING = (3.0, 0.8, 1.1)

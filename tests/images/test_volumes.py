@@ -3,13 +3,13 @@ import pytest
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive.volumes import (
+from nnunetv2_sam2_3dmed.images.volumes import (
     check_same_grid,
     read_volume,
     volume_from_array,
     write_segmentation,
 )
-from tests.interactive.dicom_files import write_series
+from tests.images.dicom_files import write_series
 
 ARRAY = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
 OBLIQUE = [0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0]

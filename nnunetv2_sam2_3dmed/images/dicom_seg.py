@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
-from nnunetv2_sam2_3dmed.interactive.volumes import Volume
+from nnunetv2_sam2_3dmed.images.volumes import Volume
 
 PACKAGE = "nnunetv2-sam2-3dmed"
 
