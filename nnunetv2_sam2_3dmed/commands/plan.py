@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
+from nnunetv2_sam2_3dmed.raw_files import check_training_files
 
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.training.memory import TrainingStep
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
     dataset = dataset_name(args.dataset)
     plans_file, plans = read_plans(dataset, args.plans)
+    check_training_files(dataset)
     options = PlanOptions(
         backbone=args.backbone,
         image_size=args.image_size,

@@ -146,7 +146,7 @@ def _check_images(model: Path, folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder, expected one with the images to predict (-i).")
     ending = read_json(model / "dataset.json")["file_ending"]
-    if not any(folder.glob(f"*_0000{ending}")):
+    if not any(folder.glob(f"[!.]*_0000{ending}")):
         raise UserError(
             f"{folder} holds no image CASE_0000{ending}, expected the file format and the names that the model was "
             "trained with: one file per channel, numbered _0000, _0001, and so on."
