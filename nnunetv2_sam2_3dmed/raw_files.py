@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
@@ -55,6 +55,11 @@ def visible(folder: Path, ending: str) -> list[Path]:
     return sorted(folder.glob(f"[!.]*{ending}"))
 
 
-def without_hidden(cases: Sequence[list[str]]) -> list[list[str]]:
-    """Lists of files, one per channel of a case, without cases whose names begin with a dot."""
-    return [files for files in cases if not Path(files[0]).name.startswith(".")]
+def cases_in(folder: Path, ending: str) -> list[list[str]]:
+    """The files of each case's channels, ``CASE_0000``, ``CASE_0001`` and so on, as nnU-Net sorts them."""
+    cases: dict[str, list[str]] = {}
+    for file in visible(folder, ending):
+        case, _, channel = file.name.removesuffix(ending).rpartition("_")
+        if case and len(channel) == 4 and channel.isdecimal():
+            cases.setdefault(case, []).append(str(file))
+    return [cases[case] for case in sorted(cases)]

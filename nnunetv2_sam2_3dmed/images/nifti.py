@@ -99,7 +99,7 @@ def _head(file: Path) -> bytes:
         return head[:_LARGEST_HEADER]
     found = b""
     try:
-        for block in inflated(io.BytesIO(head), GZIP):
+        for block in inflated(io.BytesIO(head), GZIP, _LARGEST_HEADER):
             found += block
             if len(found) >= _LARGEST_HEADER:
                 break

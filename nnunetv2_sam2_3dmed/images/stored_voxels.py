@@ -55,8 +55,7 @@ class StoredVoxels:
         Raises:
             UserError: there is less than the header says.
         """
-        if not self.file.is_file():
-            raise UserError(f"{self.image} has its voxels in {self.file.name}, which does not exist: copy it as well.")
+        self._check_there()
         size = self.file.stat().st_size
         if self.encoding == RAW:
             self._check(max(0, size - self.start - self.skip), self.length)
@@ -78,6 +77,7 @@ class StoredVoxels:
         if self.encoding == RAW and floating is None:
             self.check_length()
             return 0
+        self._check_there()
         wrong, seen, pending = 0, 0, b""
         try:
             for block in self._decoded():
@@ -97,6 +97,10 @@ class StoredVoxels:
             return wrong
         self._check(max(0, seen - self.skip), self.length)
         raise UserError(f"{self.image} is incomplete, the end of its compressed data is missing: {_AGAIN}.")
+
+    def _check_there(self) -> None:
+        if not self.file.is_file():
+            raise UserError(f"{self.image} has its voxels in {self.file.name}, which does not exist: copy it as well.")
 
     def _check(self, there: int, expected: int, kind: str = "") -> None:
         if there < expected:
@@ -123,8 +127,8 @@ class StoredVoxels:
                 yield from inflated(stream, self.encoding)
 
 
-def inflated(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
-    """What a stream of zlib or gzip, with all its members, holds.
+def inflated(stream: BinaryIO, encoding: str, at_once: int = _DECODED_BLOCK) -> Iterator[bytes]:
+    """What a stream of zlib or gzip, with all its members, holds, in blocks of at most ``at_once`` bytes.
 
     Raises:
         EOFError: it breaks off.
@@ -134,7 +138,7 @@ def inflated(stream: BinaryIO, encoding: str) -> Iterator[bytes]:
     rest = b""
     while True:
         block = rest or stream.read(_BLOCK)
-        out = inflate.decompress(block, _DECODED_BLOCK)
+        out = inflate.decompress(block, at_once)
         yield out
         rest = inflate.unconsumed_tail
         if inflate.eof:

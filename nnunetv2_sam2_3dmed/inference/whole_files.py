@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.integrity import check_content, count_not_finite
-from nnunetv2_sam2_3dmed.raw_files import check_files, without_hidden
+from nnunetv2_sam2_3dmed.raw_files import cases_in, check_files
 
 _AHEAD = 2  # cases that are read through before it is their turn
 
@@ -44,7 +45,7 @@ class WholeFilesPredictor(nnUNetPredictor):
         """
         given = list_of_lists_or_source_folder
         if isinstance(given, str):
-            given = self._cases_in(given)
+            given = cases_in(Path(given), self.dataset_json["file_ending"])
         cases, outputs, earlier = super()._manage_input_and_output_lists(
             given,
             output_folder_or_list_of_truncated_output_files,
@@ -62,14 +63,36 @@ class WholeFilesPredictor(nnUNetPredictor):
         self._outputs = outputs or []
         return cases, outputs, earlier
 
-    def predict_from_files(self, *args: Any, **kwargs: Any) -> Any:
+    # nnU-Net notes the values of its own parameters, which it looks up by these names
+    def predict_from_files(
+        self,
+        list_of_lists_or_source_folder: str | list[list[str]],
+        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
+        save_probabilities: bool = False,
+        overwrite: bool = True,
+        num_processes_preprocessing: int = default_num_processes,
+        num_processes_segmentation_export: int = default_num_processes,
+        folder_with_segs_from_prev_stage: str | None = None,
+        num_parts: int = 1,
+        part_id: int = 0,
+    ) -> Any:
         """As nnU-Net's. A case whose files are damaged is left out, and named when the others are done.
 
         Raises:
             UserError: a file that is read is not whole, or one that was written.
         """
         self._outputs, self._unread = [], []
-        result = super().predict_from_files(*args, **kwargs)
+        result = super().predict_from_files(
+            list_of_lists_or_source_folder,
+            output_folder_or_list_of_truncated_output_files,
+            save_probabilities,
+            overwrite,
+            num_processes_preprocessing,
+            num_processes_segmentation_export,
+            folder_with_segs_from_prev_stage,
+            num_parts,
+            part_id,
+        )
         broken = [output for output in self._outputs if not self._is_finished(output, probabilities=False)]
         if self._unread:
             raise UserError(f"{self._unread[0].removesuffix('.')}; {len(broken)} cases were not segmented.")
@@ -126,11 +149,6 @@ class WholeFilesPredictor(nnUNetPredictor):
                     yield case
                 else:
                     self._unread.append(problem)
-
-    def _cases_in(self, folder: str) -> list[list[str]]:
-        from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
-
-        return without_hidden(create_lists_from_splitted_dataset_folder(folder, self.dataset_json["file_ending"]))
 
     def _is_finished(self, output: str, probabilities: bool) -> bool:
         try:
