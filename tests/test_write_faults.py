@@ -5,9 +5,6 @@ The size of files is limited, as by ``ulimit -f``: the write that crosses the li
 
 from __future__ import annotations
 
-import resource
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,24 +23,12 @@ from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg
 from nnunetv2_sam2_3dmed.images.volumes import read_volume, volume_from_array, write_segmentation
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
+from tests.faults import file_size_limit
 from tests.images.dicom_files import write_series
 
 OLDER = b"what was there before"
 # voxels that hardly compress, so that a file is larger than any writer's buffer
 LABELS = np.random.default_rng(0).integers(0, 200, (20, 40, 50)).astype(np.uint8)
-
-
-@contextmanager
-def file_size_limit(size: int):
-    """No file can grow beyond ``size`` bytes; others on this machine do not notice."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
 
 
 class Checkpointing(WholeFilesTrainer):
