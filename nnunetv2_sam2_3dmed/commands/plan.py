@@ -2,6 +2,7 @@
 folds it shares. Run nnU-Net's own `nnUNetv2_plan_and_preprocess -d ID -c 3d_fullres` first. Running it again
 replaces the configurations that it adds and leaves everything else alone. For the paper's Table 7, the same with 3 and
 with 6 slices is added too, as `3d_slices3` and `3d_slices6`, and for training with prompts that with 8, `3d_slices8`.
+Raw images and labels, where nnUNet_raw has them, are looked at: nnU-Net fills what a file lacks with zeros.
 """
 
 from __future__ import annotations
