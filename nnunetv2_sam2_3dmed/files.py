@@ -52,8 +52,6 @@ def write_png(path: Path, figure: Figure, dpi: int = 110) -> None:
 def copy_file(source: Path, target: Path) -> None:
     """Copies beside and renames; makes the folder if there is none.
 
-    What is left of a copy that was killed does not end as ``target`` does: nnU-Net takes it for no case.
-
     Raises:
         UserError: it cannot be written.
     """
@@ -71,7 +69,8 @@ def written_beside(
 ) -> Iterator[Path]:
     """Where to write a file that replaces ``path`` once all of it is there; makes the folder if there is none.
 
-    If anything fails, what was there stays, and nothing else does.
+    If anything fails, what was there stays, and nothing else does. What is left by a process that was killed is no case
+    for nnU-Net: it has another ending, or lies in a hidden folder.
 
     Args:
         path: what is to be replaced.
@@ -85,10 +84,10 @@ def written_beside(
     Raises:
         UserError: the file cannot be written, and why.
     """
-    # process numbers repeat on other machines
-    beside = path.with_name(name or f".{uuid.uuid4().hex}{ending}")
+    hidden = path.with_name(f".{uuid.uuid4().hex}")  # process numbers repeat on other machines
+    beside = path.with_name(name) if name else hidden / f"new{ending}" if ending else hidden
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         _sync(beside)
         if check is not None:
@@ -101,6 +100,8 @@ def written_beside(
     finally:
         with suppress(OSError):  # where the folder could not be made, it is no folder
             beside.unlink(missing_ok=True)
+            if beside.parent == hidden:
+                hidden.rmdir()
 
 
 def check_writable(path: Path) -> None:
@@ -151,7 +152,7 @@ def _is_of_another_file(error: Exception, path: Path, beside: Path) -> bool:
     """Whether a file that was read, not the one that was written, made the trouble."""
     named = [getattr(error, name, None) for name in ("filename", "filename2")]
     files = {Path(os.fsdecode(name)) for name in named if name is not None}
-    return bool(files) and files.isdisjoint({beside, path, *path.parents})
+    return bool(files) and files.isdisjoint({beside, path, *beside.parents})
 
 
 def _reason(error: Exception, beside: Path) -> str:

@@ -59,3 +59,13 @@ def test_errors_of_the_caller_pass_and_leave_nothing(tmp_path):
             beside.write_text("half")
             raise error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["", ".nii.gz"])
+def test_what_is_half_written_is_no_file_of_the_folder_that_ends_so(tmp_path, ending):
+    with files.written_beside(tmp_path / "new" / "a.nii.gz", ending) as beside:
+        beside.write_text("half")
+        there = [file.name for file in (tmp_path / "new").iterdir()]
+        assert len(there) == 1 and there[0].startswith(".") and not there[0].endswith(".nii.gz")
+        assert beside.name.endswith(ending)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.nii.gz"]

@@ -106,7 +106,7 @@ class StoredVoxels:
         if there < expected:
             where = "it" if self.file == self.image else self.file.name
             raise UserError(
-                f"{self.image} is incomplete: {where} has {there} of {expected} {kind}bytes of voxels: {_AGAIN}."
+                f"{self.image} is incomplete, {where} has {there} of {expected} {kind}bytes of voxels: {_AGAIN}."
             )
 
     def _noted_by_gzip(self, size: int) -> int:

@@ -37,9 +37,14 @@ class WholeFilesTrainer(nnUNetTrainer):
         """
         try:
             super().perform_actual_validation(save_probabilities)
-        finally:  # nnU-Net's own error would not say what is wrong with a file that its evaluation cannot read
-            if self.local_rank == 0:
-                check_validation(Path(self.output_folder) / "validation", self.dataset_json["file_ending"])
+        except Exception:  # does not say what is wrong with a file that nnU-Net's evaluation cannot read
+            self._check_validation()
+            raise
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        if self.local_rank == 0:
+            check_validation(Path(self.output_folder) / "validation", self.dataset_json["file_ending"])
 
 
 def check_complete(checkpoint: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_file_cut_at_any_byte_is_refused(tmp_path, ending, compressed):
             with pytest.raises(UserError):
                 check_length(file)
     data.write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(UserError, match=r"a\.\S+ is incomplete: \S+ has \d+ of (1008|\d+ compressed) bytes of voxels"):
+    with pytest.raises(UserError, match=r"a\.\S+ is incomplete, \S+ has \d+ of (1008|\d+ compressed) bytes of voxels"):
         read_volume(file)
 
 
@@ -108,7 +108,7 @@ def test_longer_files_and_several_gzip_members_are_whole(tmp_path):
         check_length(tmp_path / name)
         np.testing.assert_array_equal(read_volume(tmp_path / name).array, ARRAY)
     (tmp_path / "members.nii.gz").write_bytes(b"".join(gzip.compress(part) for part in parts[:2]))
-    with pytest.raises(UserError, match="members.nii.gz is incomplete: it has 348 of 1008 bytes"):
+    with pytest.raises(UserError, match="members.nii.gz is incomplete, it has 348 of 1008 bytes"):
         check_length(tmp_path / "members.nii.gz")
 
 
