@@ -52,7 +52,11 @@ def nifti_voxels(file: Path) -> StoredVoxels:
         shape = [int(length) for length in header.get_data_shape()]
         dtype = header.get_data_dtype()
         offset = max(int(header["vox_offset"]), int(header["sizeof_hdr"]))
-    except (HeaderDataError, KeyError, ValueError, OverflowError) as error:
+    except KeyError as error:
+        raise UserError(
+            f"{file} has a damaged NIfTI header, there is no type of voxels {error}: copy it again."
+        ) from error
+    except (HeaderDataError, ValueError, OverflowError) as error:
         raise UserError(f"{file} has a damaged NIfTI header ({error}): copy or download it again.") from error
     if not shape or min(shape) < 1 or dtype.itemsize < 1:
         raise UserError(f"{file} has no voxels ({' x '.join(map(str, shape)) or 0}).")

@@ -105,10 +105,12 @@ def volume_from_array(
             )
     sizes = tuple(float(value) for value in spacing)
     if len(sizes) != 3 or not all(np.isfinite(value) and value > 0 for value in sizes):
-        raise UserError(f"spacing is {tuple(spacing)}, but must be three distances above 0 mm, in the order z, y, x.")
+        raise UserError(
+            f"{name}: spacing is {tuple(spacing)}, but must be three distances above 0 mm, in the order z, y, x."
+        )
     matrix = np.eye(3) if direction is None else np.asarray(direction, dtype=float).reshape(-1)
     if matrix.size != 9 or not np.allclose(matrix.reshape(3, 3).T @ matrix.reshape(3, 3), np.eye(3), atol=1e-3):
-        raise UserError("direction must be a 3 x 3 matrix whose columns are orthogonal unit vectors.")
+        raise UserError(f"{name}: direction must be a 3 x 3 matrix whose columns are orthogonal unit vectors.")
     x, y, z = (float(value) for value in origin)
     return Volume(array, (sizes[0], sizes[1], sizes[2]), (x, y, z), matrix.reshape(3, 3), modality, name)
 

@@ -175,3 +175,24 @@ def test_of_many_the_first_is_named_and_the_others_counted(tmp_path):
     with pytest.raises(UserError, match=r"b\.nii is incomplete.*\(and 1 more files are not whole\)\.$"):
         check_lengths(files)
     check_lengths(files[:1])
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_damaged_headers_end_in_a_volume_or_a_sentence(tmp_path, ending):
+    write(tmp_path / f"whole{ending}", ending != ".nii")
+    content = (tmp_path / f"whole{ending}").read_bytes()
+    packed = ending == ".nii.gz"
+    content = gzip.decompress(content) if packed else content
+    rng, said = np.random.default_rng(0), 0
+    for _ in range(40):
+        damaged = bytearray(content)
+        for place in rng.integers(0, 280, 3):
+            damaged[place] = rng.integers(0, 256)
+        file = tmp_path / f"damaged{ending}"
+        file.write_bytes(gzip.compress(bytes(damaged)) if packed else damaged)
+        try:
+            read_volume(file)
+        except UserError as error:
+            assert file.name in str(error) and "\n" not in str(error)
+            said += 1
+    assert said
