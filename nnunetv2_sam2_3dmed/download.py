@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import RawIOBase
 from pathlib import Path
 
 import requests
@@ -24,7 +25,7 @@ def download(address: str, partial: Path) -> None:
         partial: the file; complete, of the size that the server announced, when this returns.
 
     Raises:
-        UserError: the address cannot be reached, or the file is incomplete or too long.
+        UserError: the address cannot be reached, the file is incomplete or too long, or cannot be written.
     """
     start = partial.stat().st_size if partial.exists() else 0
     # an identity encoding: sizes and ranges then count the file's own bytes
@@ -43,9 +44,9 @@ def download(address: str, partial: Path) -> None:
             start = start if goes_on else 0
             length = response.headers.get("Content-Length")
             total = start + int(length) if length is not None else None
-            with partial.open("ab" if goes_on else "wb") as file, _bar(partial.name, total, start) as bar:
+            with partial.open("ab" if goes_on else "wb", buffering=0) as file, _bar(partial.name, total, start) as bar:
                 for block in response.iter_content(_BLOCK):
-                    file.write(block)
+                    _append(file, block, partial)
                     bar.update(len(block))
     except requests.RequestException as error:
         raise UserError(
@@ -55,6 +56,18 @@ def download(address: str, partial: Path) -> None:
     size = partial.stat().st_size
     if total is not None and size != total:
         raise UserError(f"{address} has {total} bytes, but {size} arrived: run the same command again to go on.")
+
+
+def _append(file: RawIOBase, block: bytes, partial: Path) -> None:
+    """Writes a block without a buffer: errors of the disk are none of the connection."""
+    left = memoryview(block)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise UserError(
+            f"{partial} cannot be written: {error.strerror}; make room and run the same command again to go on."
+        ) from error
 
 
 def _total_after_slash(response: requests.Response) -> int | None:

@@ -2,55 +2,173 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside and renames; makes the folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process numbers repeat on other machines
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    """Writes beside and renames; makes the folder if there is none.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes beside and renames; makes the folder if there is none.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with written_beside(path, check=lambda beside: _check_size(beside, len(content))) as beside:
+        beside.write_bytes(content)
+
+
+def write_png(path: Path, figure: Figure, dpi: int = 110) -> None:
+    """Writes a figure beside and renames; makes the folder if there is none.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    write_bytes(path, buffer.getvalue())
 
 
 def copy_file(source: Path, target: Path) -> None:
     """Copies beside and renames; makes the folder if there is none.
 
-    What is left of a copy that was killed does not end as ``target`` does: nnU-Net takes it for no case.
+    Raises:
+        UserError: it cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
+    with written_beside(target, check=lambda beside: _check_size(beside, source.stat().st_size)) as beside:
         shutil.copyfile(source, beside)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextmanager
-def written_beside(path: Path, ending: str) -> Iterator[Path]:
+def written_beside(
+    path: Path,
+    ending: str = "",
+    check: Callable[[Path], None] | None = None,
+    failures: tuple[type[Exception], ...] = (),
+    name: str | None = None,
+) -> Iterator[Path]:
     """Where to write a file that replaces ``path`` once all of it is there; makes the folder if there is none.
+
+    If anything fails, what was there stays, and nothing else does. What is left by a process that was killed is no case
+    for nnU-Net: it has another ending, or lies in a hidden folder.
 
     Args:
         path: what is to be replaced.
         ending: for writers that tell the format by it, such as ".nii.gz".
+        check: raises UserError for a file that is not what was to be written; some writers do not notice that a disk is
+            full.
+        failures: what the writer raises where it cannot write, beside OSError.
+        name: of the file beside, for large files that one process writes again and again: what is left of one that was
+            killed is overwritten by the next; default: a new one each time, hidden.
+
+    Raises:
+        UserError: the file cannot be written, and why.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid.uuid4().hex}{ending}")
+    hidden = path.with_name(f".{uuid.uuid4().hex}")  # process numbers repeat on other machines
+    beside = path.with_name(name) if name else hidden / f"new{ending}" if ending else hidden
     try:
+        beside.parent.mkdir(parents=True, exist_ok=True)
         yield beside
+        _sync(beside)
+        if check is not None:
+            _apply(check, beside)
         os.replace(beside, path)
+    except (OSError, *failures) as error:  # type: ignore[misc]
+        if _is_of_another_file(error, path, beside):
+            raise
+        raise UserError(f"{path} cannot be written: {_reason(error, beside)}.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder could not be made, it is no folder
+            beside.unlink(missing_ok=True)
+            if beside.parent == hidden:
+                hidden.rmdir()
+
+
+def check_writable(path: Path) -> None:
+    """Looks whether a file could be written, before anything takes long; makes nothing.
+
+    Raises:
+        UserError: it could not, and why.
+    """
+    folder = path.parent
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if len(os.fsencode(path.name)) > os.pathconf(folder, "PC_NAME_MAX"):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _check_size(file: Path, size: int) -> None:
+    there = file.stat().st_size
+    if there != size:
+        raise UserError(f"{there} of {size} bytes arrived")
+
+
+def _apply(check: Callable[[Path], None], beside: Path) -> None:
+    try:
+        check(beside)
+    except UserError as error:  # names a file that nobody knows
+        raise OSError(str(error).replace(f"{beside} ", "it ")) from error
+
+
+def _sync(file: Path) -> None:
+    """Waits until the disk has it: some file systems say only then that they are full."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_of_another_file(error: Exception, path: Path, beside: Path) -> bool:
+    """Whether a file that was read, not the one that was written, made the trouble."""
+    named = [getattr(error, name, None) for name in ("filename", "filename2")]
+    files = {Path(os.fsdecode(name)) for name in named if name is not None}
+    return bool(files) and files.isdisjoint({beside, path, *beside.parents})
+
+
+def _reason(error: Exception, beside: Path) -> str:
+    """Why a file could not be written; where the writer does not say it, asks the system by writing on."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    try:
+        if beside.exists():
+            with beside.open("ab") as stream:
+                stream.write(bytes(1 << 20))
+                stream.flush()
+                os.fsync(stream.fileno())
+    except OSError as told:
+        return str(told.strerror)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")
 
 
 def read_json(file: Path, remedy: str = "let nnU-Net write it again") -> Any:

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 from torch._dynamo import OptimizedModule
@@ -21,9 +20,10 @@ from nnunetv2_sam2_3dmed.baselines.networks import mednext, monai_nets, swin_une
 from nnunetv2_sam2_3dmed.baselines.padding import deep_supervision_size
 from nnunetv2_sam2_3dmed.baselines.schedule import WarmupCosineSchedule
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
 
-class MonaiTrainer(nnUNetTrainer):
+class MonaiTrainer(WholeFilesTrainer):
     """nnU-Net's trainer around a network of MONAI, without deep supervision.
 
     Raises:

@@ -122,7 +122,7 @@ def check_folds(dataset: str, folds: Sequence[int], data: Path) -> None:
     if file.is_file():
         splits = read_json(file)
     else:
-        expected = {path.name.removesuffix(ending) for path in truth_folder(dataset).glob(f"*{ending}")}
+        expected = {path.name.removesuffix(ending) for path in truth_folder(dataset).glob(f"[!.]*{ending}")}
         _check_cases(expected, cases, data)
         splits = generate_crossval_split(cases, n_splits=DEFAULT_FOLDS)
         splits = [{part: [str(case) for case in split[part]] for part in ("train", "val")} for split in splits]

@@ -2,6 +2,7 @@
 folds it shares. Run nnU-Net's own `nnUNetv2_plan_and_preprocess -d ID -c 3d_fullres` first. Running it again
 replaces the configurations that it adds and leaves everything else alone. For the paper's Table 7, the same with 3 and
 with 6 slices is added too, as `3d_slices3` and `3d_slices6`, and for training with prompts that with 8, `3d_slices8`.
+Raw images and labels, where nnUNet_raw has them, are looked at: nnU-Net fills what a file lacks with zeros.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
+from nnunetv2_sam2_3dmed.raw_files import check_training_files
 
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.training.memory import TrainingStep
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
 
     dataset = dataset_name(args.dataset)
     plans_file, plans = read_plans(dataset, args.plans)
+    check_training_files(dataset)
     options = PlanOptions(
         backbone=args.backbone,
         image_size=args.image_size,

@@ -5,6 +5,8 @@
 
 Takes the options of nnUNetv2_predict, and predicts with nnU-Net's own models as well. A checkpoint that holds code
 instead of weights is refused; plans.json names the classes that are run, so that a model should still be one you trust.
+Images that are cut off are named first. One that is damaged is left out, and named when the others are done.
+--continue_prediction makes segmentations again that are not whole.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--streaming", action="store_true", help="whole volumes through memory, in both directions")
     parser.add_argument("--windows", type=int, help="windows at once (default: as many as fit)")
     parser.add_argument("--save_probabilities", action="store_true", help="for ensembles")
-    parser.add_argument("--continue_prediction", "--c", action="store_true", help="keep files that are there")
+    parser.add_argument("--continue_prediction", "--c", action="store_true", help="keep files that are there and whole")
     parser.add_argument("-prev_stage_predictions", type=Path, help="folder, for the second network of a cascade")
     for option, purpose in (("npp", "preprocessing"), ("nps", "exporting")):
         default = os.environ.get(f"nnUNet_{option}", "3")
@@ -146,7 +148,7 @@ def _check_images(model: Path, folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder, expected one with the images to predict (-i).")
     ending = read_json(model / "dataset.json")["file_ending"]
-    if not any(folder.glob(f"*_0000{ending}")):
+    if not any(folder.glob(f"[!.]*_0000{ending}")):
         raise UserError(
             f"{folder} holds no image CASE_0000{ending}, expected the file format and the names that the model was "
             "trained with: one file per channel, numbered _0000, _0001, and so on."

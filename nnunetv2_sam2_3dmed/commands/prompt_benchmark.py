@@ -159,7 +159,8 @@ def _case_names(
     if "all" in folds:
         if not raw_folder.is_dir():
             raise UserError(f"{raw_folder} does not exist, but prompts are given on the raw images: set nnUNet_raw.")
-        names = set(get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dataset_json)))
+        known = get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dataset_json))
+        names = {name for name in known if not name.startswith(".")}  # macOS leaves files ._NAME on foreign disks
     else:
         splits = _splits(dataset)
         if splits is None:

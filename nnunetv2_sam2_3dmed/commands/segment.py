@@ -168,6 +168,8 @@ def _check_outputs(cases: list[Case]) -> None:
     Raises:
         UserError: a file could not be written, or two cases would write the same.
     """
+    from nnunetv2_sam2_3dmed.files import check_writable
+    from nnunetv2_sam2_3dmed.images.exact_paths import check_no_twin, twin
     from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 
     seen: set[Path] = set()
@@ -177,8 +179,10 @@ def _check_outputs(cases: list[Case]) -> None:
             raise UserError(f"the output is {case.output}, but must end in {', '.join(WRITABLE)} or .dcm.")
         if case.output.resolve() == case.image.resolve():
             raise UserError(f"the output {case.output} is the image itself: give another name.")
-        if case.output in seen:
+        if case.output in seen or twin(case.output) in seen:
             raise UserError(f"two images would be written to {case.output}: name their outputs in the CSV.")
+        check_no_twin(case.output)
+        check_writable(case.output)
         seen.add(case.output)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.files import read_json, write_text
+from nnunetv2_sam2_3dmed.files import copy_file, read_json, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         )
     folds = grouped_folds(groups, args.folds, recorded)
     if file.is_file():
-        os.replace(file, _before(file))
+        copy_file(file, _before(file))
     write_text(file, json.dumps(folds, indent=4))
     sizes = ", ".join(str(len(fold["val"])) for fold in folds)
     print(f"wrote {file}: {len(folds)} folds with {sizes} validation cases")

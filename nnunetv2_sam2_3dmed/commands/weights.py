@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import copy_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +120,9 @@ def install_file(path: Path, folder: Path, name: str | None, force: bool) -> Pat
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".partial.{os.getpid()}.pt"
     try:
-        shutil.copyfile(path, partial)
+        copy_file(path, partial)
+        if sha256_of(partial) != sha256:
+            raise UserError(f"{path} was copied to {folder}, but other bytes are read there: check that disk.")
         return _move(partial, target, sha256)
     finally:
         partial.unlink(missing_ok=True)
@@ -140,10 +142,14 @@ def _check(path: Path, expected: str | None) -> str:
 def _move(partial: Path, target: Path, sha256: str) -> Path:
     from nnunetv2_sam2_3dmed.network.checkpoints import record_sha256, sha256_file
 
-    # an old record must never stand beside a new file
-    sha256_file(target).unlink(missing_ok=True)
-    os.replace(partial, target)
-    record_sha256(target, sha256)
+    # an old record must never stand beside a new file; the new one is written first, for want of room shows there
+    record_sha256(partial, sha256, target.name)
+    try:
+        sha256_file(target).unlink(missing_ok=True)
+        os.replace(partial, target)
+        os.replace(sha256_file(partial), sha256_file(target))
+    finally:
+        sha256_file(partial).unlink(missing_ok=True)
     return target
 
 

@@ -9,13 +9,15 @@ task they are the test images, and their truth lies in ``labelsTs``. The files t
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from pathlib import Path
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import write_text
 
 SEED = 20240
 # nnU-Net splits the training cases into five folds, and each needs a case
@@ -90,7 +92,7 @@ def make_holdout_task(parent: Path, source: Path, held_out: int, cases: int | No
         "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in training],
         "test": [f"./imagesTs/{name}" for name in test],
     }
-    save_json(description, str(task / "dataset.json"), sort_keys=False)
+    write_text(task / "dataset.json", json.dumps(description, indent=4))
     return task
 
 

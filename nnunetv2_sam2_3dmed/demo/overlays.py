@@ -12,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nnunetv2_sam2_3dmed.files import write_png
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -154,5 +156,4 @@ def class_colour(value: int, classes: Sequence[int]) -> str:
 
 def write_overlay(path: Path, case: CaseOverlay, dpi: int = 110) -> None:
     """Draws ``case`` into the PNG file ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_overlay(case).savefig(path, dpi=dpi)
+    write_png(path, draw_overlay(case), dpi)

@@ -16,6 +16,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from nnunetv2_sam2_3dmed.demo.overlays import CaseOverlay, intensity_window, write_overlay
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 
 
 def read_volume(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
@@ -25,7 +26,8 @@ def read_volume(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: expected one file per test case, named after the case.")
-    volume = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
+    with checked_paths([path], finite=False) as (exact,):
+        volume = SimpleITK.DICOMOrient(SimpleITK.ReadImage(exact), "LPS")
     spacing = tuple(reversed(volume.GetSpacing()))
     axis = int(np.argmax(np.round(spacing, 3)))  # the first of equals: axial slices
     first, second, third = axis, *(a for a in range(3) if a != axis)
@@ -49,7 +51,7 @@ def write_pictures(dataset: Path, truth: Path, predictions: Mapping[str, Path], 
     ending = description["file_ending"]
     class_names = {int(value): name for name, value in description["labels"].items() if int(value) > 0}
     written = []
-    for image_path in sorted((dataset / "imagesTs").glob(f"*_0000{ending}")):
+    for image_path in sorted((dataset / "imagesTs").glob(f"[!.]*_0000{ending}")):
         case = image_path.name.removesuffix(f"_0000{ending}")
         image, spacing = read_volume(image_path)
         overlay = CaseOverlay(

@@ -9,13 +9,14 @@ together, and says nothing about how well a method does on patients.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
-from batchgenerators.utilities.file_and_folder_operations import save_json
 
 from nnunetv2_sam2_3dmed.demo.phantom import CLASS_NAMES, Phantom, make_phantom
+from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.images.volumes import volume_from_array, write_volume
 
 TASK_NAME = "Task90_SyntheticCT"
 SEED = 20240
@@ -46,34 +47,27 @@ def make_synthetic_task(parent: Path, cases: int = 24, test_cases: int = 4, seed
         name = f"synthetic_{index + 1:03d}.nii.gz"
         _write_case(synthetic_case(index, seed), task, split, name)
         files.append(name)
-    save_json(
-        {
-            "name": "SyntheticCT",
-            "description": "Synthetic CT, no patient: two organs of different texture, and lesions",
-            "reference": "made by `sam2_3dmed demo`",
-            "licence": "CC0-1.0",
-            "release": f"seed {seed}",
-            "tensorImageSize": "3D",
-            "modality": {"0": "CT"},
-            "labels": {str(value): name for value, name in CLASS_NAMES.items()},
-            "numTraining": len(training),
-            "numTest": len(test),
-            "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in training],
-            "test": [f"./imagesTs/{name}" for name in test],
-        },
-        str(task / "dataset.json"),
-        sort_keys=False,
-    )
+    description = {
+        "name": "SyntheticCT",
+        "description": "Synthetic CT, no patient: two organs of different texture, and lesions",
+        "reference": "made by `sam2_3dmed demo`",
+        "licence": "CC0-1.0",
+        "release": f"seed {seed}",
+        "tensorImageSize": "3D",
+        "modality": {"0": "CT"},
+        "labels": {str(value): name for value, name in CLASS_NAMES.items()},
+        "numTraining": len(training),
+        "numTest": len(test),
+        "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in training],
+        "test": [f"./imagesTs/{name}" for name in test],
+    }
+    write_text(task / "dataset.json", json.dumps(description, indent=4))
     return task
 
 
 def _write_case(case: Phantom, task: Path, split: str, name: str) -> None:
     for kind, array in (("images", case.image), ("labels", case.label)):
-        volume = SimpleITK.GetImageFromArray(array)
-        volume.SetSpacing(tuple(reversed(case.spacing)))
-        folder = task / f"{kind}{split}"
-        folder.mkdir(parents=True, exist_ok=True)
-        SimpleITK.WriteImage(volume, str(folder / name), useCompression=True)
+        write_volume(task / f"{kind}{split}" / name, volume_from_array(array, case.spacing))
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, ran
 from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown, as_summary_csv
 from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
 from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.images.integrity import check_lengths
 
 
 def default_processes() -> int:
@@ -91,6 +92,7 @@ def compare(
     if reference not in methods:
         raise UserError(f"the reference is {reference!r}, expected one of the methods: {', '.join(methods)}.")
     shared = share_cases(methods, truth_folder, dataset_json["file_ending"])
+    check_lengths(file for case in shared.cases for file in (case.truth, *case.predictions.values()))
     classes, ignored = foreground_classes(dataset_json), ignore_label(dataset_json)
     evaluator = CaseEvaluator(classes, ignored, _reader(dataset_json, shared.cases[0].truth), tolerance.mm)
     _make(output_folder)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -41,10 +42,14 @@ def read_segmentation(file: Path, reader: BaseReaderWriter) -> Segmentation:
     """Reads a label map.
 
     Raises:
-        UserError: if the file cannot be read, or holds more than one volume or values that are no labels.
+        UserError: if the file cannot be read, is incomplete or damaged, or holds more than one volume or values that
+            are no labels.
     """
     try:
-        volumes, properties = reader.read_seg(str(file))
+        with checked_paths([file]) as (path,):
+            volumes, properties = reader.read_seg(path)
+    except UserError:
+        raise
     except Exception as error:  # every reader raises exceptions of its own
         raise UserError(f"{file} cannot be read as a segmentation ({error}): replace or remove it.") from error
     if len(volumes) != 1:

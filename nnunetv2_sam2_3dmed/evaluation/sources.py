@@ -31,7 +31,7 @@ def find_predictions(folders: Sequence[Path], file_ending: str) -> dict[str, Pat
     """
     found: dict[str, Path] = {}
     for folder in folders:
-        files = sorted(f for f in Path(folder).glob(f"*{file_ending}") if f.is_file())
+        files = sorted(f for f in Path(folder).glob(f"[!.]*{file_ending}") if f.is_file())
         if not files:
             raise UserError(
                 f"{folder} holds no predictions, expected *{file_ending} files: check it, or predict first."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,9 @@ import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
+from nnunetv2_sam2_3dmed.images.exact_paths import exactly
+from nnunetv2_sam2_3dmed.images.integrity import check_content
+from nnunetv2_sam2_3dmed.images.nifti import check_itk_reads
 from nnunetv2_sam2_3dmed.images.orientation import View, view_along
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -102,10 +105,12 @@ def volume_from_array(
             )
     sizes = tuple(float(value) for value in spacing)
     if len(sizes) != 3 or not all(np.isfinite(value) and value > 0 for value in sizes):
-        raise UserError(f"spacing is {tuple(spacing)}, but must be three distances above 0 mm, in the order z, y, x.")
+        raise UserError(
+            f"{name}: spacing is {tuple(spacing)}, but must be three distances above 0 mm, in the order z, y, x."
+        )
     matrix = np.eye(3) if direction is None else np.asarray(direction, dtype=float).reshape(-1)
     if matrix.size != 9 or not np.allclose(matrix.reshape(3, 3).T @ matrix.reshape(3, 3), np.eye(3), atol=1e-3):
-        raise UserError("direction must be a 3 x 3 matrix whose columns are orthogonal unit vectors.")
+        raise UserError(f"{name}: direction must be a 3 x 3 matrix whose columns are orthogonal unit vectors.")
     x, y, z = (float(value) for value in origin)
     return Volume(array, (sizes[0], sizes[1], sizes[2]), (x, y, z), matrix.reshape(3, 3), modality, name)
 
@@ -142,22 +147,39 @@ def read_volume(path: str | Path) -> Volume:
     """Reads a NIfTI, NRRD or MetaImage file, or a DICOM series (its folder, or one of its files).
 
     Raises:
-        UserError: there is no such file, it cannot be read, or it does not hold one image of three dimensions.
+        UserError: there is no such file, it cannot be read, is incomplete or damaged, or does not hold one image of
+            three dimensions.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"there is no file or folder {path}: give an image ({', '.join(READABLE)}) or a DICOM folder.")
+    _check_no_unpacked(path)
     if path.is_dir() or path.name.lower().endswith(DICOM_ENDINGS):
         from nnunetv2_sam2_3dmed.images.dicom_series import read_series
 
         return read_series(path)
     if not path.name.lower().endswith(READABLE):
         raise UserError(f"{path} is no kind of image that can be read: give {', '.join(READABLE)} or a DICOM folder.")
+    check_content(path)
+    check_itk_reads(path)
     try:
-        image = sitk.ReadImage(str(path))
+        with exactly(path) as exact:
+            image = sitk.ReadImage(str(exact))
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read as an image: {_reason(error)}") from error
     return volume_from_sitk(image, path.name)
+
+
+def _check_no_unpacked(path: Path) -> None:
+    """Some archives are unpacked to a folder X.nii that has the file X.nii in it.
+
+    Raises:
+        UserError: it is such a folder.
+    """
+    if path.is_dir() and path.name.lower().endswith(READABLE):
+        inside = sorted(file for file in path.glob("[!.]*") if file.name.lower().endswith(READABLE))
+        if inside:
+            raise UserError(f"{path} is a folder, not a file: give the file that is in it, {inside[0].name}.")
 
 
 def stem(path: Path) -> str:
@@ -185,23 +207,35 @@ def check_same_grid(other: Volume, volume: Volume) -> None:
 
 
 def write_segmentation(path: Path, labels: np.ndarray, volume: Volume) -> None:
-    """Writes ``labels`` (z, y, x) on the grid of ``volume``, beside and renamed.
+    """Writes ``labels`` (z, y, x) on the grid of ``volume``, beside, read back, and renamed.
 
     Raises:
-        UserError: the file's ending is not one that can be written.
+        UserError: the file's ending is not one that can be written, or the disk does not take the file.
+    """
+    write_volume(path, replace(volume, array=labels))
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Writes an image, beside, read back, and renamed.
+
+    Raises:
+        UserError: the file's ending is not one that can be written, or the disk does not take the file.
     """
     ending = next((e for e in WRITABLE if path.name.endswith(e)), None)
     if ending is None:
         raise UserError(f"{path} cannot be written: its name must end in {', '.join(WRITABLE)}.")
-    image = sitk.GetImageFromArray(labels)
+    image = sitk.GetImageFromArray(volume.array)
     image.SetSpacing(volume.spacing[::-1])
     image.SetOrigin(volume.origin)
     image.SetDirection(volume.direction.reshape(-1).tolist())
-    try:
-        with written_beside(path, ending) as beside:
-            sitk.WriteImage(image, str(beside), useCompression=ending != ".nii")
-    except RuntimeError as error:
-        raise UserError(f"{path} cannot be written: {_reason(error)}") from error
+
+    def check(beside: Path) -> None:
+        # ITK does not notice that it could not write all of a NIfTI file
+        if not np.array_equal(read_volume(beside).array, volume.array):
+            raise UserError("other voxels were read back than were written.")
+
+    with written_beside(path, ending, check, failures=(RuntimeError,)) as beside:
+        sitk.WriteImage(image, str(beside), useCompression=ending != ".nii")
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -209,6 +243,6 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what ITK says, which has the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The last line of what ITK says, which has the cause; what it takes for the system's is left over from before."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
     return (lines[-1] if lines else type(error).__name__).rstrip(".") + "."

@@ -8,12 +8,12 @@ from math import prod
 from pathlib import Path
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.utilities.helpers import empty_cache
 from tqdm import tqdm
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.inference.whole_files import WholeFilesPredictor
 from nnunetv2_sam2_3dmed.inference.windows_at_once import WindowsAtOnce
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
@@ -24,7 +24,7 @@ Slicer = tuple[slice, ...]
 _LOGITS_AT_ONCE = 2**27
 
 
-class SAM2_3dMedPredictor(nnUNetPredictor):
+class SAM2_3dMedPredictor(WholeFilesPredictor):
     """Predicts as nnU-Net does, in larger batches.
 
     A window and its mirrored copies, and as many windows as fit, are one batch: SAM2-3dMed goes through a window slice

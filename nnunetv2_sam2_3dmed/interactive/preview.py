@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from nnunetv2_sam2_3dmed.demo.overlays import FILL_OPACITY, class_colour
-from nnunetv2_sam2_3dmed.files import written_beside
+from nnunetv2_sam2_3dmed.files import write_png
 from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
 
 PANELS = 5
@@ -28,8 +28,7 @@ def write_preview(path: Path, session: InteractiveSession, labels: np.ndarray, a
         axis: along which the slices lie.
     """
     figure = draw_preview(session, labels, axis)
-    with written_beside(path, ".png") as beside:
-        figure.savefig(beside, dpi=110)
+    write_png(path, figure)
 
 
 def choose_panels(labels: np.ndarray, prompted: list[int], axis: int, count: int = PANELS) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from nnunetv2_sam2_3dmed.images.exact_paths import check_no_twin
 from nnunetv2_sam2_3dmed.images.volumes import (
     Volume,
     read_volume,
@@ -401,17 +402,19 @@ class InteractiveSession:
         return labels
 
     def save(self, path: str | Path, labels: np.ndarray | None = None) -> Path:
-        """Writes all objects as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG, beside and renamed.
+        """Writes all objects as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG, beside, checked and renamed.
 
         Args:
             path: of the file.
             labels: what :meth:`labels` gave; default: asks for it.
 
         Raises:
-            UserError: the ending is none of these; or for DICOM SEG, the image is no DICOM series, or no voxel belongs
+            UserError: the ending is none of these; the file cannot be written, or would lie beside one that programs
+                read for it (.nii, .nii.gz); or for DICOM SEG, the image is no DICOM series, or no voxel belongs
                 to an object, or ``highdicom`` is not installed.
         """
         path = Path(path)
+        check_no_twin(path)
         found = self.labels() if labels is None else labels
         if path.suffix.lower() == ".dcm":
             from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg

@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import copy_file, read_json, write_text
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
+from nnunetv2_sam2_3dmed.raw_files import check_files
 
 FILES = (".b2nd", "_seg.b2nd", ".pkl")  # that nnU-Net makes of a case, in the order in which they are put in place
 
@@ -133,9 +134,21 @@ def _done(jobs: Sequence[tuple], processes: int) -> Iterator[str]:
 def _preprocess(
     image: Path, label: Path, into: Path, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
 ) -> str:
-    """nnU-Net's preprocessing of one case."""
+    """nnU-Net's preprocessing of one case.
+
+    Raises:
+        UserError: its files are not whole, or those that it becomes cannot be written.
+    """
+    check_files([image, label])
     manager = PlansManager(plans)
     configured = manager.get_configuration(configuration)
     preprocessor = configured.preprocessor_class(verbose=False)
-    preprocessor.run_case_save(str(into), [str(image)], str(label), manager, configured, dataset_json)
+    try:
+        preprocessor.run_case_save(str(into), [str(image)], str(label), manager, configured, dataset_json)
+    except (OSError, RuntimeError) as error:  # blosc2 does not say why it could not write
+        free = shutil.disk_usage(into.parent).free / 2**30
+        raise UserError(
+            f"{into.name} cannot be preprocessed into {into.parent}, where {free:.1f} GiB are free ({error}): make "
+            "room, or mend the case, and run the same command again."
+        ) from error
     return into.name

@@ -96,9 +96,9 @@ def recorded_sha256(checkpoint: Path) -> str | None:
     return record.read_text().split()[0] if record.is_file() else None
 
 
-def record_sha256(checkpoint: Path, sha256: str) -> None:
-    """Writes the record."""
-    write_text(sha256_file(checkpoint), f"{sha256}  {checkpoint.name}\n")
+def record_sha256(checkpoint: Path, sha256: str, name: str | None = None) -> None:
+    """Writes the record, for a checkpoint that will be called ``name``."""
+    write_text(sha256_file(checkpoint), f"{sha256}  {name or checkpoint.name}\n")
 
 
 def sha256_of(path: Path) -> str:

@@ -10,6 +10,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.exact_paths import exactly
+from nnunetv2_sam2_3dmed.images.integrity import check_length
+from nnunetv2_sam2_3dmed.images.nifti import check_itk_reads
 from nnunetv2_sam2_3dmed.images.volumes import READABLE, Volume, volume_from_array
 
 if TYPE_CHECKING:
@@ -51,16 +54,19 @@ def read_header(path: Path) -> Volume:
     """The grid of a file, in a volume whose voxels are all 0 and take no memory.
 
     Raises:
-        UserError: there is no such file, or it is no image of one channel in three dimensions.
+        UserError: there is no such file, it is incomplete, or it is no image of one channel in three dimensions.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}.")
     if not path.name.lower().endswith(READABLE):
         raise UserError(f"{path} is no kind of image that can be read: {', '.join(READABLE)} can.")
+    check_length(path)
+    check_itk_reads(path)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with exactly(path) as exact:
+            reader.SetFileName(str(exact))
+            reader.ReadImageInformation()
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read as an image.") from error
     size, dimensions = reader.GetSize(), reader.GetDimension()

@@ -19,6 +19,8 @@ import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
 from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
 from nnunetv2_sam2_3dmed.report.costs import TILE_STEP, build_model
@@ -57,7 +59,8 @@ def predict_once(
     options: dict[str, Any] = {"tile_step_size": TILE_STEP, "device": device, "allow_tqdm": False}
     model.network.load_state_dict(checkpoint["network_weights"])
     reader = model.plans.image_reader_writer_class()
-    image, properties = reader.read_images(channels)
+    with checked_paths([Path(channel) for channel in channels], finite=False) as paths:
+        image, properties = reader.read_images(paths)
     on_gpu = device.type == "cuda"
     predictor = ready(SAM2_3dMedPredictor(**options))
     needed = 0
@@ -104,7 +107,8 @@ def main() -> None:
     parser.add_argument("channels", nargs="+", help="the image's files, one per channel")
     parser.add_argument("--to", type=Path, required=True, help="JSON file for the result")
     args = parser.parse_args()
-    args.to.write_text(json.dumps(predict_once(args.results_folder, args.checkpoint, args.channels, best_device())))
+    measured = predict_once(args.results_folder, args.checkpoint, args.channels, best_device())
+    write_text(args.to, json.dumps(measured))
 
 
 if __name__ == "__main__":

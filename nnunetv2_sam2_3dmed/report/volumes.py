@@ -13,6 +13,7 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.segmentations import as_integers
+from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -99,7 +100,10 @@ def read_image(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]:
         UserError: the file cannot be read.
     """
     try:
-        channels, properties = reader.read_images([str(file)])
+        with checked_paths([file], finite=False) as paths:
+            channels, properties = reader.read_images(paths)
+    except UserError:
+        raise
     except Exception as error:  # every reader raises exceptions of its own
         raise UserError(f"{file} cannot be read as an image ({error}): replace it.") from error
     view = view_of(properties)
@@ -113,7 +117,10 @@ def read_labels(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]
         UserError: the file cannot be read, or holds values that are no labels.
     """
     try:
-        channels, properties = reader.read_seg(str(file))
+        with checked_paths([file]) as (path,):
+            channels, properties = reader.read_seg(path)
+    except UserError:
+        raise
     except Exception as error:  # every reader raises exceptions of its own
         raise UserError(f"{file} cannot be read as a segmentation ({error}): replace it.") from error
     view = view_of(properties)

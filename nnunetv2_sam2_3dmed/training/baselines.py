@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
 from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
+from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
 
-class nnUNetTrainer_2minutes(WallClockBudget, nnUNetTrainer):
+class nnUNetTrainer_2minutes(WallClockBudget, WholeFilesTrainer):
     minutes = 2
 
 
-class nnUNetTrainer_8minutes(WallClockBudget, nnUNetTrainer):
+class nnUNetTrainer_8minutes(WallClockBudget, WholeFilesTrainer):
     minutes = 8
 
 
-class nnUNetTrainer_20minutes(WallClockBudget, nnUNetTrainer):
+class nnUNetTrainer_20minutes(WallClockBudget, WholeFilesTrainer):
     minutes = 20
 
 
-class nnUNetTrainer_45minutes(WallClockBudget, nnUNetTrainer):
+class nnUNetTrainer_45minutes(WallClockBudget, WholeFilesTrainer):
     minutes = 45

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +12,6 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
@@ -40,11 +38,12 @@ from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss, Seg
 from nnunetv2_sam2_3dmed.training.out_of_memory import out_of_memory_explained
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL, TargetMaker
+from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
 LEFT_RIGHT = 2  # the last axis of a slice
 
 
-class SAM2_3dMedTrainer(nnUNetTrainer):
+class SAM2_3dMedTrainer(WholeFilesTrainer):
     """SAM2-3dMed with pretrained weights, a frozen trunk, and the paper's recipe (appendix B).
 
     AdamW at 5e-5 with weight decay 0.1, cosine to one tenth over 500 epochs, early stopping, binary cross
@@ -223,13 +222,6 @@ class SAM2_3dMedTrainer(nnUNetTrainer):
         """As nnU-Net's; the SAM 2 file is not needed, all weights are in the checkpoint."""
         self.resumed = True
         super().load_checkpoint(filename_or_checkpoint)
-
-    def save_checkpoint(self, filename: str) -> None:
-        """As nnU-Net's, but written beside and renamed: an interruption leaves no torn checkpoint."""
-        partial = f"{filename}.partial"
-        super().save_checkpoint(partial)
-        if self.local_rank == 0 and not self.disable_checkpointing:
-            os.replace(partial, filename)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """There is no deep supervision."""

@@ -9,8 +9,10 @@ import torch
 
 from nnunetv2_sam2_3dmed.commands import segment
 from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import KINDS
+from tests.faults import file_size_limit
 from tests.images.dicom_files import write_series
 from tests.interactive.reference import SIZE, TINY, phantom, random_weights
 
@@ -135,3 +137,41 @@ def test_mistakes_are_said_in_a_sentence(run, image, tmp_path, capsys, words, me
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
     assert {file.name for file in tmp_path.iterdir()} == {"a.nii.gz"}
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_a_full_disk_leaves_the_older_result(run, image, tmp_path, capsys, ending):
+    output = tmp_path / f"b{ending}"
+    words = ["a.nii.gz", "-o", output.name, "--box", "3,10,12:3,30,33", "--no-preview"]
+    assert run(*words) == 0
+    older = output.read_bytes()
+    with file_size_limit(len(older) // 2):
+        assert run(*words) == 2
+    assert f"b{ending} cannot be written: File too large." in capsys.readouterr().err
+    assert output.read_bytes() == older
+    assert {file.name for file in tmp_path.iterdir()} == {"a.nii.gz", output.name}
+
+
+def test_outputs_that_would_be_taken_for_other_files(run, image, tmp_path, capsys):
+    box = ("--box", "3,10,12:3,30,33")
+    assert run("a.nii.gz", "-o", "a.nii", *box) == 2
+    assert "a.nii would lie beside a.nii.gz" in capsys.readouterr().err
+    (tmp_path / "prompts.csv").write_text(
+        'image,prompt,where,output\na.nii.gz,point,"3,20,20",b.nii\nother.nrrd,point,"3,20,20",b.nii.gz\n'
+    )
+    assert run("--batch", "prompts.csv", "-o", "out") == 2
+    assert "b.nii.gz: name their outputs" in capsys.readouterr().err and not (tmp_path / "b.nii").exists()
+    session = InteractiveSession.__new__(InteractiveSession)
+    with pytest.raises(UserError, match="a.nii would lie beside a.nii.gz"):
+        session.save(tmp_path / "a.nii", np.zeros((1, 1, 1), np.uint8))
+
+
+def test_an_output_that_cannot_be_written_is_noticed_before_the_work(run, image, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.InteractiveSession", None)
+    box = ("--box", "3,10,12:3,30,33")
+    for output, why in (("a.nii.gz/b.nii.gz", "is no folder"), (f"{'b' * 300}.nii.gz", "File name too long")):
+        assert run("a.nii.gz", "-o", output, *box) == 2
+        assert why in capsys.readouterr().err
+    (tmp_path / "c.nii.gz").mkdir()
+    assert run("a.nii.gz", "-o", "c.nii.gz", *box) == 2
+    assert "c.nii.gz cannot be written: Is a directory" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import pytest
 
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.loop.record import Annotation, write_record
+from tests.faults import file_size_limit
 
 DATASET = "Dataset304_Pairs"
 
@@ -66,3 +67,16 @@ def test_cases_from_rounds_are_never_validated_against(folder, capsys, monkeypat
     for fold in folds:
         assert {"case_11", "case_12"} <= set(fold["train"])
         assert ("case_10" in fold["train"]) == ("case_09" in fold["train"])
+
+
+def test_a_full_disk_leaves_the_older_folds(folder, capsys):
+    old = json.dumps([{"train": [f"case_{k:02d}" for k in range(3, 11)], "val": ["case_01", "case_02"]}])
+    (folder / "splits_final.json").write_text(old)
+    there = {file.name for file in folder.iterdir()}
+    with file_size_limit(0):
+        assert main(["splits", "-d", "304", "--group-by", "pairs", "--force"]) == 2
+    assert "cannot be written: File too large." in capsys.readouterr().err
+    assert (folder / "splits_final.json").read_text() == old and {file.name for file in folder.iterdir()} == there
+    with file_size_limit(len(old)):  # the copy fits, the new file does not
+        assert main(["splits", "-d", "304", "--group-by", "pairs", "--force"]) == 2
+    assert (folder / "splits_final.json").read_text() == old

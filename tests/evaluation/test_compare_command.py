@@ -258,3 +258,16 @@ def test_an_unset_folder_is_named(tree, capsys, monkeypatch, unset, named):
         monkeypatch.delenv(variable)
     assert main(["compare", "-d", "42"]) == 2
     assert f"the environment variable {named}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", [UNET, OURS, None], ids=["reference", "other", "truth"])
+def test_half_a_file_is_not_scored(tree, capsys, method):
+    folder = tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations"
+    if method is not None:
+        folder = tree / "nnUNet_results" / DATASET / method / "fold_1" / "validation"
+    file = folder / "case_3.nii.gz"
+    file.write_bytes(file.read_bytes()[:-12])
+    (folder / "._case_3.nii.gz").write_bytes(b"left by macOS")
+    output = tree / "out"
+    assert main(["compare", "-d", "42", "-f", "0", "1", "-o", str(output), "--processes", "1"]) == 2
+    assert f"{file} is incomplete" in capsys.readouterr().err and not output.exists()

@@ -19,6 +19,7 @@ def test_folds_are_pooled_and_other_files_left_out(tmp_path):
     first, second = folder(tmp_path / "fold_0", "a", "c"), folder(tmp_path / "fold_1", "b")
     (first / "summary.json").touch()
     (first / "a.npz").touch()
+    (first / "._a.nii.gz").touch()  # as macOS leaves on foreign disks
     assert find_predictions([first, second], ".nii.gz") == {
         "a": first / "a.nii.gz",
         "b": second / "b.nii.gz",

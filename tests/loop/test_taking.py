@@ -16,6 +16,7 @@ from nnunetv2_sam2_3dmed.loop.record import locked, read_record, voxels_sha256
 from nnunetv2_sam2_3dmed.loop.rounds import ObjectScore, RankedCase, Round
 from nnunetv2_sam2_3dmed.loop.taking import take
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from tests.faults import file_size_limit
 from tests.loop.conftest import SHAPE, read, write
 
 MADE_BY = {"dataset": "Dataset301_Tiny", "file_ending": ".nii.gz", "model": "/m.pt", "model_sha256": "abc"}
@@ -175,6 +176,52 @@ def test_killed_after_the_record_it_is_finished(dataset, done, corrected, monkey
     take(dataset, choose(dataset, done, judgement))
     assert sources(choose(dataset, done, judgement)) == {} and dataset.cases()[2:] == ["new_1", "new_2"]
     np.testing.assert_array_equal(read(dataset.label("new_2")), read(corrected / "new_2.nii.gz"))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_full_disk_changes_nothing(dataset, done, corrected, before):
+    """The limits: nothing can be written, or only small labels, or all but the record."""
+    judgement = Judgement(corrected, accept_below=0.05, replace=True)
+    if before:
+        take(dataset, choose(dataset, done, Judgement(confirmed=["new_1", "new_2"])))
+    chosen, there = choose(dataset, done, judgement), files(dataset.folder)
+    for limit in (0, 100, 400):
+        with file_size_limit(limit), pytest.raises(UserError, match="cannot be written: File too large"):
+            take(dataset, chosen)
+        assert files(dataset.folder) == there
+        assert [taken.case for taken in choose(dataset, done, judgement)] == [taken.case for taken in chosen]
+    take(dataset, chosen)
+    assert list(read_record(dataset.folder)) == ["new_1", "new_2"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_a_file_that_cannot_be_put_in_place_puts_all_back(dataset, done, corrected, monkeypatch, at):
+    take(dataset, choose(dataset, done, Judgement(confirmed=["new_1"])))
+    write(corrected / "new_1.nii.gz", machine(5))
+    chosen, there = choose(dataset, done, Judgement(corrected)), files(dataset.folder)
+    left = iter(range(at))
+
+    def replace(*paths):
+        if next(left, None) is None and ".before" not in str(paths[0]):
+            raise OSError(30, "Read-only file system")
+        os.replace(*paths)
+
+    moves = len([taken for taken in chosen for _ in ((1,) if dataset.image(taken.case).exists() else (1, 2))])
+    with monkeypatch.context() as patch:
+        patch.setattr(taking, "os", SimpleNamespace(replace=replace))
+        if at < moves:
+            with pytest.raises(OSError, match="Read-only"):
+                take(dataset, chosen)
+            assert files(dataset.folder) == there
+        else:
+            take(dataset, chosen)
+            assert files(dataset.folder) != there
+
+
+def test_no_file_is_put_beside_its_twin(dataset, done, corrected):
+    (dataset.folder / "labelsTr" / "new_2.nii").touch()
+    with pytest.raises(UserError, match="labelsTr/new_2.nii.gz would lie beside new_2.nii"):
+        take(dataset, choose(dataset, done, Judgement(corrected)))
 
 
 def test_one_at_a_time(dataset):

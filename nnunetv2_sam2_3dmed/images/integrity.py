@@ -1,0 +1,86 @@
+"""Image files that are whole: ITK fills what is missing in a NIfTI file with zeros, and says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.nifti import is_nifti, nifti_voxels
+from nnunetv2_sam2_3dmed.images.stored_voxels import StoredVoxels
+from nnunetv2_sam2_3dmed.images.text_headers import METAIMAGE, NRRD, metaimage_voxels, nrrd_voxels
+
+
+def check_length(file: Path) -> None:
+    """Compares header and length of an image file, in milliseconds for most.
+
+    NIfTI, MetaImage and NRRD are looked into; of other formats, only that the file is there and not empty.
+
+    Raises:
+        UserError: the file is missing or incomplete.
+    """
+    voxels = _voxels(file)
+    if voxels is not None:
+        voxels.check_length()
+
+
+def count_not_finite(file: Path) -> int:
+    """Reads all voxels of an image file through, with the checksums of compressed ones.
+
+    Returns:
+        The number of voxels that are NaN or infinite, which ITK turns into 0 when it reads NIfTI. Not known, and 0, for
+        formats other than NIfTI, MetaImage and NRRD.
+
+    Raises:
+        UserError: the file is missing, incomplete or damaged.
+    """
+    voxels = _voxels(file)
+    return 0 if voxels is None else voxels.count_not_finite()
+
+
+def check_content(file: Path) -> None:
+    """Reads all voxels of an image file through.
+
+    Raises:
+        UserError: the file is missing, incomplete or damaged, or has voxels that are NaN or infinite.
+    """
+    wrong = count_not_finite(file)
+    if wrong:
+        raise UserError(
+            f"{file} holds {wrong} values that are not finite (NaN or infinite): replace them, in an image for example "
+            "with the intensity of air."
+        )
+
+
+def check_lengths(files: Iterable[Path]) -> None:
+    """Applies :func:`check_length` to many files.
+
+    Raises:
+        UserError: names the first that is not whole, and says how many more there are.
+    """
+    problems = []
+    for file in files:
+        try:
+            check_length(file)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        more = f" (and {len(problems) - 1} more files are not whole)" if len(problems) > 1 else ""
+        raise UserError(f"{problems[0].removesuffix('.')}{more}.")
+
+
+def _voxels(file: Path) -> StoredVoxels | None:
+    if file.is_dir():
+        raise UserError(f"{file} is a folder, but a file was expected: give the file that is in it.")
+    if not file.is_file():
+        raise UserError(f"there is no file {file}.")
+    if is_nifti(file):
+        return nifti_voxels(file)
+    name = file.name.lower()
+    if name.endswith(METAIMAGE):
+        return metaimage_voxels(file)
+    if name.endswith(NRRD):
+        return nrrd_voxels(file)
+    if not file.stat().st_size:
+        raise UserError(f"{file} is empty: copy or download it again.")
+    return None

@@ -1,0 +1,116 @@
+"""Headers of NIfTI files: where the voxels lie, whatever the file's name says of its compression."""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.stored_voxels import GZIP, GZIP_MAGIC, RAW, StoredVoxels, inflated
+
+ENDINGS = (".nii", ".nii.gz")
+_LARGEST_HEADER = 540  # of NIfTI-2; of NIfTI-1: 348
+_MAGIC = {348: (Nifti1Header, slice(344, 347)), 540: (Nifti2Header, slice(4, 7))}
+
+
+def is_nifti(file: Path) -> bool:
+    return file.name.lower().endswith(ENDINGS)
+
+
+def is_gzip(file: Path) -> bool:
+    """By the file's content."""
+    with file.open("rb") as stream:
+        return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def check_itk_reads(file: Path) -> None:
+    """Refuses NIfTI-2, of which ITK says only that it knows no reader.
+
+    Raises:
+        UserError: the file is NIfTI-2.
+    """
+    if is_nifti(file) and isinstance(_header(file), Nifti2Header):
+        raise UserError(f"{file} is NIfTI-2, which cannot be read: save it as NIfTI-1, NRRD or MetaImage.")
+
+
+def nifti_voxels(file: Path) -> StoredVoxels:
+    """Where the voxels lie.
+
+    Raises:
+        UserError: the file is no NIfTI file, or its header is damaged.
+    """
+    header = _header(file)
+    try:
+        shape = [int(length) for length in header.get_data_shape()]
+        dtype = header.get_data_dtype()
+        offset = max(int(header["vox_offset"]), int(header["sizeof_hdr"]))
+    except KeyError as error:
+        raise UserError(
+            f"{file} has a damaged NIfTI header, there is no type of voxels {error}: copy it again."
+        ) from error
+    except (HeaderDataError, ValueError, OverflowError) as error:
+        raise UserError(f"{file} has a damaged NIfTI header ({error}): copy or download it again.") from error
+    if not shape or min(shape) < 1 or dtype.itemsize < 1:
+        raise UserError(f"{file} has no voxels ({' x '.join(map(str, shape)) or 0}).")
+    number = dtype if np.issubdtype(dtype, np.number) else None
+    length = math.prod(shape) * dtype.itemsize
+    return StoredVoxels(file, file, 0, offset, length, GZIP if is_gzip(file) else RAW, number)
+
+
+def _header(file: Path) -> Nifti1Header:
+    head = _head(file)
+    size = next((int.from_bytes(head[:4], order) for order in ("little", "big") if _known(head, order)), None)
+    if size is None:
+        begins = repr(bytes(head[:16]))[1:]
+        raise UserError(
+            f"{file} cannot be read as an image: it is no NIfTI file, it begins with {begins}; copy or download it "
+            "again."
+        )
+    kind, magic = _MAGIC[size]
+    if len(head) < size or head[magic][:2] == b"ni":
+        reason = "breaks off within its header" if len(head) < size else "is the header of a pair of files"
+        raise UserError(f"{file} {reason}: give an image that is one whole NIfTI file.")
+    if head[magic][:2] != b"n+":
+        raise UserError(f"{file} has no NIfTI header (but perhaps one of Analyze): convert it to NIfTI.")
+    try:
+        return kind(head[:size], check=False)
+    except WrapStructError as error:
+        raise UserError(f"{file} has a damaged NIfTI header ({error}): copy or download it again.") from error
+
+
+def _known(head: bytes, order: str) -> bool:
+    return int.from_bytes(head[:4], order) in _MAGIC  # type: ignore[arg-type]
+
+
+def _head(file: Path) -> bytes:
+    """The first bytes, decompressed."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(1 << 16)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+    if not head:
+        raise UserError(f"{file} is empty: copy or download it again.")
+    if not head.startswith(GZIP_MAGIC):
+        return head[:_LARGEST_HEADER]
+    found = b""
+    try:
+        for block in inflated(io.BytesIO(head), GZIP, _LARGEST_HEADER):
+            found += block
+            if len(found) >= _LARGEST_HEADER:
+                break
+    except EOFError:
+        pass  # the caller sees that it is short
+    except zlib.error as error:
+        raise UserError(f"{file} is damaged ({error}): copy or download it again.") from error
+    if not found:
+        raise UserError(f"{file} breaks off within its header: copy or download it again.")
+    return found[:_LARGEST_HEADER]

@@ -1,0 +1,132 @@
+"""Headers of MetaImage and NRRD files, as far as they say where the voxels lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.stored_voxels import BZIP2, GZIP, RAW, ZLIB, StoredVoxels
+
+METAIMAGE, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
+_LONGEST = 1 << 20  # of a header
+_META_TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+_NRRD_TYPES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"), "i8"),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), "u8"),
+    "float": "f4",
+    "double": "f8",
+}
+_NRRD_ENCODINGS = {"raw": RAW, "gzip": GZIP, "gz": GZIP, "bzip2": BZIP2, "bz2": BZIP2}
+
+
+def metaimage_voxels(file: Path) -> StoredVoxels | None:
+    """Where the voxels of a MetaImage file lie; None where the header says so in a way that is left to ITK.
+
+    Raises:
+        UserError: the file is empty or no MetaImage file.
+    """
+    head = _head(file)
+    fields: dict[str, str] = {}
+    end = 0
+    while "ElementDataFile" not in fields:
+        line, newline, _ = head[end:].partition(b"\n")
+        key, equals, value = line.decode("latin-1").partition("=")
+        if not equals or not newline and key.strip() != "ElementDataFile":
+            raise UserError(f"{file} cannot be read as an image: its MetaImage header is none.")
+        fields[key.strip()] = value.strip()
+        end += len(line) + 1
+    local = fields["ElementDataFile"].upper() == "LOCAL"
+    named = fields["ElementDataFile"]
+    if (not local and (named.split()[0].upper() == "LIST" or "%" in named)) or not _true(fields, "BinaryData", True):
+        return None
+    try:
+        dtype = np.dtype(_META_TYPES[fields["ElementType"].removesuffix("_ARRAY")])
+        values = math.prod(int(n) for n in fields["DimSize"].split())
+        values *= int(fields.get("ElementNumberOfChannels", 1))
+        header_size = int(fields.get("HeaderSize", 0))
+        compressed_length = int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None
+    except (KeyError, ValueError):
+        return None
+    big = _true(fields, "BinaryDataByteOrderMSB", _true(fields, "ElementByteOrderMSB", False))
+    start = end if local else max(0, header_size)
+    if header_size == -1:
+        return None
+    length = values * dtype.itemsize
+    place = file if local else file.parent / named
+    if not _true(fields, "CompressedData", False):
+        return StoredVoxels(file, place, start, 0, length, RAW, dtype.newbyteorder(">" if big else "<"))
+    return StoredVoxels(
+        file, place, start, 0, length, ZLIB, dtype.newbyteorder(">" if big else "<"), compressed_length or None
+    )
+
+
+def nrrd_voxels(file: Path) -> StoredVoxels | None:
+    """Where the voxels of an NRRD file lie; None where the header says so in a way that is left to ITK.
+
+    Raises:
+        UserError: the file is empty or no NRRD file.
+    """
+    head = _head(file)
+    if not head.startswith(b"NRRD000"):
+        raise UserError(f"{file} cannot be read as an image: it does not begin with NRRD; copy or download it again.")
+    ends = [(head.find(blank), len(blank)) for blank in (b"\n\n", b"\r\n\r\n") if blank in head]
+    end, blank = min(ends) if ends else (len(head), 0)
+    fields: dict[str, str] = {}
+    for line in head[:end].decode("latin-1").splitlines()[1:]:
+        key, colon, value = line.partition(": ")
+        if colon and not line.startswith("#"):
+            fields[key.strip().lower()] = value.strip()
+    named = fields.get("data file", fields.get("datafile"))
+    if named is None and not ends:
+        raise UserError(f"{file} breaks off within its header: copy or download it again.")
+    skips = [fields.get(key, "0") for key in ("line skip", "lineskip", "byte skip", "byteskip")]
+    if (named is not None and (named.split()[0] == "LIST" or "%" in named)) or any(skip != "0" for skip in skips):
+        return None
+    try:
+        dtype = np.dtype(_NRRD_TYPES[fields["type"]])
+        encoding = _NRRD_ENCODINGS[fields["encoding"].lower()]
+        length = math.prod(int(n) for n in fields["sizes"].split()) * dtype.itemsize
+    except (KeyError, ValueError):
+        return None
+    dtype = dtype.newbyteorder(">" if fields.get("endian") == "big" else "<")
+    if named is None:
+        return StoredVoxels(file, file, end + blank, 0, length, encoding, dtype)
+    return StoredVoxels(file, file.parent / named, 0, 0, length, encoding, dtype)
+
+
+def _true(fields: Mapping[str, str], key: str, default: bool) -> bool:
+    return fields[key].lower() in ("true", "t", "1", "yes") if key in fields else default
+
+
+def _head(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_LONGEST)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+    if not head:
+        raise UserError(f"{file} is empty: copy or download it again.")
+    return head

@@ -1,0 +1,65 @@
+"""Files of nnU-Net's raw folders that nnU-Net would read without a word though they are not whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.exact_paths import twin
+from nnunetv2_sam2_3dmed.images.integrity import check_lengths
+from nnunetv2_sam2_3dmed.images.nifti import is_nifti
+from nnunetv2_sam2_3dmed.nnunet_folders import load_dataset_json
+
+
+def check_training_files(dataset: str) -> None:
+    """Compares headers and lengths of a dataset's raw images and labels, where nnUNet_raw has them.
+
+    Stock nnU-Net preprocesses them; voxels that a file lacks were zeros there.
+
+    Raises:
+        UserError: one is not whole, or would be taken for another.
+    """
+    raw = os.environ.get("nnUNet_raw")
+    if not raw or not (Path(raw) / dataset).is_dir():
+        return
+    ending = load_dataset_json(dataset)["file_ending"]
+    folders = [Path(raw) / dataset / name for name in ("imagesTr", "labelsTr")]
+    try:
+        check_files(file for folder in folders for file in visible(folder, ending))
+    except UserError as error:
+        raise UserError(
+            f"{str(error).removesuffix('.')}; what nnU-Net preprocessed of it is wrong: when the files are whole, run "
+            f"`nnUNetv2_plan_and_preprocess -d {dataset} -c 3d_fullres` again."
+        ) from error
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """Compares headers and lengths of files that nnU-Net will read by their names.
+
+    Raises:
+        UserError: one is not whole, or ITK would read another one in its place.
+    """
+    known = list(files)
+    for file in known:
+        if is_nifti(file) and file.name.lower().endswith(".gz") and twin(file).exists():
+            raise UserError(
+                f"{file} has {twin(file).name} beside it, which SimpleITK would read in its place: move one of both."
+            )
+    check_lengths(known)
+
+
+def visible(folder: Path, ending: str) -> list[Path]:
+    """The files with an ending, sorted, without those that macOS leaves on foreign disks (``._NAME``)."""
+    return sorted(folder.glob(f"[!.]*{ending}"))
+
+
+def cases_in(folder: Path, ending: str) -> list[list[str]]:
+    """The files of each case's channels, ``CASE_0000``, ``CASE_0001`` and so on, as nnU-Net sorts them."""
+    cases: dict[str, list[str]] = {}
+    for file in visible(folder, ending):
+        case, _, channel = file.name.removesuffix(ending).rpartition("_")
+        if case and len(channel) == 4 and channel.isdecimal():
+            cases.setdefault(case, []).append(str(file))
+    return [cases[case] for case in sorted(cases)]

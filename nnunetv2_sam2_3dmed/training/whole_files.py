@@ -1,0 +1,78 @@
+"""Checkpoints and validation predictions that are whole, or are not there."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import written_beside
+from nnunetv2_sam2_3dmed.images.integrity import check_content
+
+
+class WholeFilesTrainer(nnUNetTrainer):
+    """nnU-Net's trainer, with a look at what it has written."""
+
+    def save_checkpoint(self, filename: str) -> None:
+        """As nnU-Net's, but written beside and renamed: an interruption or a full disk leaves the older checkpoint.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)  # writes nothing
+            return
+        file = Path(filename)
+        partial = f"{file.name}.partial"
+        with written_beside(file, check=check_complete, failures=(RuntimeError,), name=partial) as beside:
+            super().save_checkpoint(str(beside))
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """As nnU-Net's; its writers do not notice that a disk is full, and what they left would be scored.
+
+        Raises:
+            UserError: a prediction is not whole; ``summary.json``, with its score, is deleted.
+        """
+        try:
+            super().perform_actual_validation(save_probabilities)
+        except Exception:  # does not say what is wrong with a file that nnU-Net's evaluation cannot read
+            self._check_validation()
+            raise
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        if self.local_rank == 0:
+            check_validation(Path(self.output_folder) / "validation", self.dataset_json["file_ending"])
+
+
+def check_complete(checkpoint: Path) -> None:
+    """Looks for the directory at the end of a checkpoint, which torch writes last.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not zipfile.is_zipfile(checkpoint):
+        raise UserError(f"{checkpoint} has no end.")
+
+
+def check_validation(folder: Path, file_ending: str) -> None:
+    """Checks the predictions of a validation.
+
+    Raises:
+        UserError: a prediction is not whole; ``summary.json``, with its score, is deleted.
+    """
+    problems = []
+    for file in sorted(folder.glob(f"[!.]*{file_ending}")):
+        try:
+            check_content(file)
+        except UserError as error:
+            problems.append((file, error))
+    if problems:
+        (folder / "summary.json").unlink(missing_ok=True)
+        names = ", ".join(file.name for file, _ in problems[:5]) + (", ..." if len(problems) > 5 else "")
+        raise UserError(
+            f"{len(problems)} predictions of the validation in {folder} are not whole ({names}), perhaps because the "
+            "disk is full; summary.json was deleted: make room and validate again with --val."
+        ) from problems[0][1]

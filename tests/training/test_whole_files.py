@@ -1,0 +1,58 @@
+"""Checkpoints that a full disk leaves alone, and validations whose files are all there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_sam2_3dmed.baselines.trainers import MonaiTrainer
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.training.baselines import nnUNetTrainer_2minutes
+from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
+from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "validation"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        labels = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(labels), str(folder / f"{name}.nii.gz"))
+    (folder / "._a.nii.gz").write_bytes(b"left by macOS")
+    (folder / "summary.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def trainer(folder):
+    made = object.__new__(WholeFilesTrainer)
+    made.local_rank, made.output_folder, made.dataset_json = 0, str(folder.parent), {"file_ending": ".nii.gz"}
+    return made
+
+
+def test_a_validation_of_whole_files_stands(folder, trainer, monkeypatch):
+    monkeypatch.setattr(nnUNetTrainer, "perform_actual_validation", lambda self, save: None)
+    trainer.perform_actual_validation()
+    assert (folder / "summary.json").exists()
+
+
+@pytest.mark.parametrize("scored", [True, False], ids=["scored", "nnU-Net could not read it"])
+def test_scores_of_half_a_prediction_do_not_stay(folder, trainer, monkeypatch, scored):
+    def on_a_full_disk(self, save):
+        (folder / "b.nii.gz").write_bytes((folder / "b.nii.gz").read_bytes()[:-20])
+        if not scored:
+            raise RuntimeError("of the reader")
+
+    monkeypatch.setattr(nnUNetTrainer, "perform_actual_validation", on_a_full_disk)
+    with pytest.raises(UserError, match=r"1 predictions of the validation in .* are not whole \(b.nii.gz\)"):
+        trainer.perform_actual_validation()
+    assert not (folder / "summary.json").exists() and (folder / "a.nii.gz").exists()
+
+
+def test_every_trainer_of_the_package_looks():
+    for trainer in (SAM2_3dMedTrainer, MonaiTrainer, nnUNetTrainer_2minutes):
+        assert trainer.save_checkpoint is WholeFilesTrainer.save_checkpoint
+        assert trainer.perform_actual_validation is WholeFilesTrainer.perform_actual_validation
