@@ -127,7 +127,9 @@ class InteractiveSession:
             shown, outside = learned.window(volume.array), learned.outside(volume.array)
         else:
             shown = choose_window(volume.array, window, volume.modality)
-        self._image = ShownImage(volume, shown, self._network, self._features, outside)
+        # what a model has learned goes by values, whatever way they are meant to be seen
+        inverted = volume.inverted and (window != AUTO or learned is None)
+        self._image = ShownImage(volume, shown, self._network, self._features, outside, inverted)
         self.reset()
         return volume
 
@@ -408,15 +410,16 @@ class InteractiveSession:
             labels: what :meth:`labels` gave; default: asks for it.
 
         Raises:
-            UserError: the ending is none of these; or for DICOM SEG, the image is no DICOM series, or no voxel belongs
-                to an object, or ``highdicom`` is not installed.
+            UserError: the ending is none of these; or no DICOM SEG could be written, because the image is no DICOM
+                series, no voxel belongs to an object, or for another reason. The objects are then in a ``.nii.gz``
+                beside it, which the message names.
         """
         path = Path(path)
         found = self.labels() if labels is None else labels
         if path.suffix.lower() == ".dcm":
-            from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg
+            from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg_or_nifti
 
-            write_dicom_seg(path, found, self.image)
+            write_dicom_seg_or_nifti(path, found, self.image)
         else:
             write_segmentation(path, found, self.image)
         return path
