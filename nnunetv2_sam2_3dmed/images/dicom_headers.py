@@ -22,8 +22,10 @@ _DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR
 # of which rows and columns are known, but which are no images: segmentations and presentation states
 _NO_IMAGES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.11.")
 _MAGIC = b"DICM"
-# files of old devices lack preamble and magic: they begin with an element of group 8, in little endian
-_GROUP_8 = b"\x08\x00"
+# Files of old devices lack preamble and magic: they begin with an element up to SOP Instance UID (0008,0018), or of the
+# file's meta information, in little endian.
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+_LAST_FIRST_ELEMENT = 0x18
 _DEFERRED = 65536  # bytes; private elements beyond are left in the file
 
 
@@ -34,7 +36,13 @@ def is_dicom(path: Path) -> bool:
             start = file.read(132)
     except OSError:
         return False
-    return start[128:] == _MAGIC or (start[:2] == _GROUP_8 and start[2:4] in (b"\x00\x00", b"\x05\x00", b"\x08\x00"))
+    if start[128:] == _MAGIC:
+        return True
+    if len(start) < 132 or start[:2] not in _FIRST_GROUPS:
+        return False
+    element, length = int.from_bytes(start[2:4], "little"), int.from_bytes(start[4:8], "little")
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    return element <= _LAST_FIRST_ELEMENT and (explicit or length <= 64)
 
 
 def read_dataset(file: Path, pixels: bool = False) -> Dataset:
@@ -78,6 +86,8 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
             raise UserError(f"{path} is no DICOM file ({path.stat().st_size} bytes): copy it again.")
         header = read_dataset(path)
         if not _is_image(header):
+            if "Image" in _kind(header) or not storage_class(header):
+                raise _breaks_off(path)
             raise UserError(f"{path} is no DICOM image, but {_kind(header)}: give an image of the series.")
         wanted = text(header, "SeriesInstanceUID")
     series: dict[str, list[tuple[Path, Dataset]]] = {}
@@ -118,10 +128,14 @@ def _check_whole(
     for file in broken:
         if file.suffix.lower() in endings:
             raise UserError(f"{file} is no DICOM file ({file.stat().st_size} bytes): copy it again, or remove it.")
-    classes = {storage_class(header) for _, header in found}
+    classes = {"", *(storage_class(header) for _, header in found)}
     for file, header in others:
         if storage_class(header) in classes:
-            raise UserError(f"{file} breaks off before its image ({file.stat().st_size} bytes): copy it again.")
+            raise _breaks_off(file)
+
+
+def _breaks_off(file: Path) -> UserError:
+    return UserError(f"{file} breaks off before its image ({file.stat().st_size} bytes): copy it again.")
 
 
 def storage_class(header: Dataset) -> str:
@@ -216,7 +230,7 @@ def _malformed(header: Dataset, keyword: str, where: str, count: int | None) -> 
         shown = "\\".join(str(one) for one in shown) if hasattr(shown, "__len__") else str(shown)
     needed = {None: "numbers are", 1: "one number is"}.get(count, f"{count} numbers are")
     return (
-        f"{where} has {shown.strip()[:60]!r} for {tag_name(keyword)}, but {needed} needed: fetch the series again, or "
+        f"{where} has '{shown.strip()[:60]}' for {tag_name(keyword)}, but {needed} needed: fetch the series again, or "
         "convert it to NIfTI with the true geometry."
     )
 
