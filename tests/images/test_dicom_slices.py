@@ -274,7 +274,8 @@ def test_offsets_of_a_dose_are_checked(tmp_path):
 def nuclear(path, **values):
     detector = item(ImagePositionPatient=[-10, -20, 30], ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
     given = {"SliceVector": [1, 2, 3, 4, 5, 6], "SpacingBetweenSlices": 3, "DetectorVector": [1] * 6, **values}
-    plain_frames(path, NUCLEAR_MEDICINE, DetectorInformationSequence=[detector], **given)
+    elsewhere = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+    plain_frames(path, NUCLEAR_MEDICINE, DetectorInformationSequence=[detector], **elsewhere, **given)
 
 
 @pytest.mark.parametrize(("spacing", "origin"), [(3, (-10, -20, 30)), (-3, (-10, -20, 15))])
