@@ -192,9 +192,7 @@ def _cosine_unit(orientation: np.ndarray) -> float:
     return unit if 100 * max(abs(error) for error in errors) > unit else 0.0
 
 
-def _check_upright(
-    title: str, positions: np.ndarray, normal: np.ndarray, step: float, orientation: np.ndarray
-) -> None:
+def _check_upright(title: str, positions: np.ndarray, normal: np.ndarray, step: float, orientation: np.ndarray) -> None:
     """Refuses slices that are shifted against each other along their own plane."""
     shifts = positions - positions[0]
     along = shifts @ normal

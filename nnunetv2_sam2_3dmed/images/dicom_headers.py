@@ -153,7 +153,7 @@ def _kind(header: Dataset) -> str:
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """An attribute as text, several values joined by backslashes as in the file; empty where it is missing or cannot be read."""
+    """An attribute as text, several values joined by backslashes as in the file; empty if missing or unreadable."""
     try:
         with _quiet():
             value = header.get(keyword)

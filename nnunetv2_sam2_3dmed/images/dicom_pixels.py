@@ -55,8 +55,8 @@ def voxels(slices: Sequence[DicomSlice]) -> np.ndarray:
         one.lut is None and one.slope.is_integer() and one.intercept.is_integer() and plane.dtype.kind in "ui"
         for one, plane in zip(slices, stored)
     )
-    kind = _integer_type(slices, stored) if whole else np.float32
-    found = np.empty((len(slices), *slices[0].place.shape), dtype=kind)
+    kind: type = _integer_type(slices, stored) if whole else np.float32
+    found: np.ndarray = np.empty((len(slices), *slices[0].place.shape), dtype=kind)
     for z, one in enumerate(slices):
         plane = stored[z]
         stored[z] = np.empty(0)  # free it
@@ -129,8 +129,8 @@ def _unreadable(file: Path, dataset: Dataset, error: Exception) -> UserError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = (lines[-1] if lines else type(error).__name__).rstrip(".")[:200]
     return UserError(
-        f"the voxels of {file} cannot be decoded ({dataset.file_meta.TransferSyntaxUID.name}; {reason}): copy it again, "
-        "or decompress the series first, for example with gdcmconv --raw."
+        f"the voxels of {file} cannot be decoded ({dataset.file_meta.TransferSyntaxUID.name}; {reason}): copy it "
+        "again, or decompress the series first, for example with gdcmconv --raw."
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,19 +65,32 @@ class SourceImages(NamedTuple):
                 element.value = self.storage
 
 
-def check_referable(name: str, headers: Iterable[tuple[Path, Dataset]]) -> None:
+def check_referable(name: str, header: Dataset, instances: Sequence[tuple[str, str]]) -> None:
     """Refuses images without the identifiers by which others refer to them.
 
+    Args:
+        name: of the image.
+        header: of one of its files.
+        instances: name and SOP Instance UID of each file.
+
     Raises:
-        UserError: one lacks its own, or that of its series.
+        UserError: a file lacks its identifier, or that of the series.
     """
-    for file, header in headers:
-        for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
-            if not UID(text(header, keyword)).is_valid or not text(header, keyword):
-                raise UserError(
-                    f"{file.name} of {name} {lacking(header, keyword)}, or an invalid one, so that a DICOM SEG could not "
-                    "refer to it: write .nii.gz instead."
-                )
+    first = instances[0][0]
+    for file, keyword, uid in (
+        (first, "SeriesInstanceUID", text(header, "SeriesInstanceUID")),
+        *((file, "SOPInstanceUID", uid) for file, uid in instances),
+    ):
+        if not uid or not UID(uid).is_valid:
+            raise UserError(
+                f"{file} of {name} has no valid {tag_name(keyword)}, so that a DICOM SEG could not refer to it: write "
+                ".nii.gz instead."
+            )
+
+
+def instances_of(volume: Volume) -> list[tuple[str, str]]:
+    """Name and SOP Instance UID of each file of a volume."""
+    return list(dict.fromkeys((file.name, uid) for file, uid in zip(volume.dicom_files, volume.dicom_uids)))
 
 
 def described(header: Dataset) -> tuple[Dataset, list[str]]:
@@ -116,10 +128,8 @@ def source_images(volume: Volume) -> SourceImages:
     Raises:
         UserError: see :func:`check_referable`.
     """
-    files = list(dict.fromkeys(volume.dicom_files))
-    headers = [(file, read_dataset(file)) for file in files]
-    check_referable(volume.name, headers)
-    first = headers[0][1]
+    first = read_dataset(volume.dicom_files[0])
+    check_referable(volume.name, first, instances_of(volume))
     common, _ = described(first)
     common.SeriesInstanceUID, common.Modality = text(first, "SeriesInstanceUID"), "CT"
     common.Rows, common.Columns = volume.shape[1:]
@@ -130,17 +140,19 @@ def source_images(volume: Volume) -> SourceImages:
     corners = np.zeros((volume.shape[0], 3))
     corners[:, 0] = np.arange(volume.shape[0])
     positions = [[_decimal(value) for value in position] for position in volume.to_physical(corners)]
-    if len(files) == len(positions):
+    if len(set(volume.dicom_files)) == len(positions):
         datasets = []
-        for (_, header), position in zip(headers, positions):
+        for uid, position in zip(volume.dicom_uids, positions):
             one = _copy(common)
             one.update(measures)
-            one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, text(header, "SOPInstanceUID")
+            one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, uid
             one.ImagePositionPatient, one.ImageOrientationPatient = position, orientation
             datasets.append(one)
     else:
-        datasets = [_multi_frame(common, measures, orientation, [positions[z] for z in np.argsort(volume.dicom_frames)])]
-        datasets[0].SOPInstanceUID = text(first, "SOPInstanceUID")
+        datasets = [
+            _multi_frame(common, measures, orientation, [positions[z] for z in np.argsort(volume.dicom_frames)])
+        ]
+        datasets[0].SOPInstanceUID = volume.dicom_uids[0]
     return SourceImages(datasets, UID(storage_class(first)), _series_number(first))
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
-from nnunetv2_sam2_3dmed.images.dicom_headers import read_dataset, series_headers
-from nnunetv2_sam2_3dmed.images.dicom_references import check_referable, described, source_images
+from nnunetv2_sam2_3dmed.images.dicom_headers import read_dataset, series_headers, text
+from nnunetv2_sam2_3dmed.images.dicom_references import check_referable, described, instances_of, source_images
 from nnunetv2_sam2_3dmed.images.volumes import Volume, is_dicom_series, write_segmentation
 
 PACKAGE = "nnunetv2-sam2-3dmed"
@@ -35,14 +35,14 @@ def check_dicom_seg(image: Path | Volume) -> list[str]:
     check_highdicom()
     if isinstance(image, Volume):
         _check_source(image)
-        name, files = image.name, list(dict.fromkeys(image.dicom_files))
-        headers = [(file, read_dataset(file)) for file in files]
+        first, instances = read_dataset(image.dicom_files[0]), instances_of(image)
     else:
         if not is_dicom_series(image):
             raise _no_series(image.name)
-        name, headers = image.name, series_headers(image)
-    check_referable(name, headers)
-    return described(headers[0][1])[1]
+        headers = series_headers(image)
+        first, instances = headers[0][1], [(file.name, text(header, "SOPInstanceUID")) for file, header in headers]
+    check_referable(image.name, first, instances)
+    return described(first)[1]
 
 
 def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:

@@ -30,6 +30,7 @@ def read_series(path: Path) -> Volume:
         raise UserError(f"{title} mixes {' and '.join(kinds)} ({names}): give a series of one.")
     slices = [one for file, header in found for one in slices_of(file, header)]
     check_one_image(title, slices)
+    uids = {file: text(header, "SOPInstanceUID") for file, header in found}
     grid = grid_of(title, [one.place for one in slices])
     slices = [slices[i] for i in grid.order]
     volume = volume_from_array(
@@ -44,6 +45,7 @@ def read_series(path: Path) -> Volume:
         volume,
         dicom_files=tuple(one.file for one in slices),
         dicom_frames=tuple(one.frame for one in slices),
+        dicom_uids=tuple(uids[one.file] for one in slices),
         inverted="MONOCHROME1" in kinds,
         notes=tuple(dict.fromkeys(note for one in slices for note in one.notes)),
     )

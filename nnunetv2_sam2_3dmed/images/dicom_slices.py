@@ -151,7 +151,9 @@ def _dose_offsets(file: Path, header: Dataset, count: int) -> np.ndarray:
     keyword = "GridFrameOffsetVector"
     offsets = numbers(header, keyword, str(file))
     if offsets is None:
-        raise UserError(f"{file} {lacking(header, keyword)}, without which its {count} frames have no place: {_CONVERT}.")
+        raise UserError(
+            f"{file} {lacking(header, keyword)}, without which its {count} frames have no place: {_CONVERT}."
+        )
     if len(offsets) != count:
         raise UserError(f"{file} has {count} frames, but {len(offsets)} values in {tag_name(keyword)}: fetch it again.")
     if offsets[0] != 0:  # z coordinates of the patient; of transversal planes only, whose normal is +z or -z
@@ -180,7 +182,9 @@ def _nuclear_offsets(file: Path, header: Dataset, count: int) -> np.ndarray:
     spacing = number(header, "SpacingBetweenSlices", str(file))
     if numbered is None or not spacing:
         keyword = "SliceVector" if numbered is None else "SpacingBetweenSlices"
-        raise UserError(f"{file} {lacking(header, keyword)}, without which its {count} frames have no place: {_CONVERT}.")
+        raise UserError(
+            f"{file} {lacking(header, keyword)}, without which its {count} frames have no place: {_CONVERT}."
+        )
     if len(numbered) != count:
         raise UserError(
             f"{file} has {count} frames, but {len(numbered)} values in {tag_name('SliceVector')}: fetch it again."

@@ -32,6 +32,7 @@ class Volume:
         name: what messages and files call it.
         dicom_files: the file of each slice z of a DICOM series; empty otherwise. That of a multi-frame file repeats.
         dicom_frames: the index from 0 of each slice's frame in its file.
+        dicom_uids: the SOP Instance UID of each slice's file.
         inverted: low values are meant to be seen bright (DICOM's MONOCHROME1).
         notes: what had to be assumed of the geometry, for the user to know.
     """
@@ -44,6 +45,7 @@ class Volume:
     name: str = "image"
     dicom_files: tuple[Path, ...] = ()
     dicom_frames: tuple[int, ...] = ()
+    dicom_uids: tuple[str, ...] = ()
     inverted: bool = False
     notes: tuple[str, ...] = ()
 
@@ -170,7 +172,9 @@ def read_volume(path: str | Path) -> Volume:
 def is_dicom_series(path: Path) -> bool:
     """True for a folder, and for a file that is read with the series that it belongs to, whatever its name."""
     name = path.name.lower()
-    return path.is_dir() or name.endswith(DICOM_ENDINGS) or (not name.endswith(READABLE) and dicom_headers.is_dicom(path))
+    return (
+        path.is_dir() or name.endswith(DICOM_ENDINGS) or (not name.endswith(READABLE) and dicom_headers.is_dicom(path))
+    )
 
 
 def stem(path: Path) -> str:

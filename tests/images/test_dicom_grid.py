@@ -87,7 +87,9 @@ def test_distances_that_grow_are_found():
 
 
 def test_slices_at_one_place_are_phases():
-    with pytest.raises(UserError, match="two slices at the same place .IM2 and IM2, 35.00 mm.: it holds several phases"):
+    with pytest.raises(
+        UserError, match="two slices at the same place .IM2 and IM2, 35.00 mm.: it holds several phases"
+    ):
         grid_of("ct", slices([0, 1, 2, 2, 3], 2.5))
 
 

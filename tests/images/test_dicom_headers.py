@@ -110,7 +110,11 @@ def test_folders_without_images(tmp_path):
         ("ImagePositionPatient", None, r"has no Image Position .Patient. .0020,0032., so that its geometry is"),
         ("ImagePositionPatient", "1\\2", r"has '1.*2' for Image Position .Patient. .0020,0032., but 3 numbers"),
         ("ImagePositionPatient", "1\\\\3", r"for Image Position .Patient. .0020,0032., but 3 numbers are needed"),
-        ("ImagePositionPatient", "1\\zwei\\3", r"has '1.zwei.3' for Image Position .Patient. .0020,0032., but 3 numbers"),
+        (
+            "ImagePositionPatient",
+            "1\\zwei\\3",
+            r"has '1.zwei.3' for Image Position .Patient. .0020,0032., but 3 numbers",
+        ),
         ("ImageOrientationPatient", "", r"has an empty Image Orientation .Patient. .0020,0037."),
         ("ImageOrientationPatient", "1\\0\\0", r"for Image Orientation .Patient. .0020,0037., but 6 numbers"),
         ("PixelSpacing", "0.8", r"has '0.8' for Pixel Spacing .0028,0030., but 2 numbers are needed"),

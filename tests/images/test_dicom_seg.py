@@ -171,7 +171,7 @@ def test_identifiers_that_must_be_there_are_made_once_and_told_of(tmp_path, keyw
 def test_images_that_cannot_be_referred_to_are_refused_before(tmp_path, keyword):
     write_series(tmp_path / "ct", HU, change=lambda data, z: delattr(data, keyword))
     for image in (read_volume(tmp_path / "ct"), tmp_path / "ct"):
-        with pytest.raises(UserError, match="IM0000.dcm of ct has no (SOP|Series) Instance UID .* write .nii.gz instead"):
+        with pytest.raises(UserError, match="IM0000.dcm of ct has no valid (SOP|Series) Instance UID .*: write"):
             check_dicom_seg(image)
 
 

@@ -97,7 +97,9 @@ def test_without_geometry_the_attribute_is_named(tmp_path):
         del data.ImageOrientationPatient, data.ImagePositionPatient, data.PixelSpacing
 
     write_series(tmp_path / "sc", HU, change=change)
-    with pytest.raises(UserError, match=r"has no Image Orientation .Patient. .0020,0037.*: convert it to NIfTI with the"):
+    with pytest.raises(
+        UserError, match=r"has no Image Orientation .Patient. .0020,0037.*: convert it to NIfTI with the"
+    ):
         read_volume(tmp_path / "sc")
 
 
@@ -182,7 +184,9 @@ def test_frames_and_their_groups_must_be_as_many(tmp_path):
         del data.PerFrameFunctionalGroupsSequence[2]
 
     write_multi_frame(tmp_path / "all.dcm", HU, change=change)
-    with pytest.raises(UserError, match="has 6 frames, but 5 items in Per-Frame Functional Groups Sequence .5200,9230."):
+    with pytest.raises(
+        UserError, match="has 6 frames, but 5 items in Per-Frame Functional Groups Sequence .5200,9230."
+    ):
         read_volume(tmp_path / "all.dcm")
 
 
@@ -231,7 +235,9 @@ def plain_frames(path, storage, **values):
 @pytest.mark.parametrize("storage", [CT, SECONDARY_CAPTURE_WORDS, ENHANCED_CT, "1.2.3.4.5.6.7"])
 def test_frames_without_positions_are_refused(tmp_path, storage):
     plain_frames(tmp_path / "all.dcm", storage, SpacingBetweenSlices=3)
-    with pytest.raises(UserError, match=r"holds 6 frames, and its header does not say where each lies .it has no Per-Fra"):
+    with pytest.raises(
+        UserError, match=r"holds 6 frames, and its header does not say where each lies .it has no Per-Fra"
+    ):
         read_volume(tmp_path / "all.dcm")
 
 
