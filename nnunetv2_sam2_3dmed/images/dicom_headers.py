@@ -13,7 +13,7 @@ from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from nnunetv2_sam2_3dmed.errors import UserError
 
@@ -128,9 +128,14 @@ def _check_whole(
     for file in broken:
         if file.suffix.lower() in endings:
             raise UserError(f"{file} is no DICOM file ({file.stat().st_size} bytes): copy it again, or remove it.")
-    classes = {"", *(storage_class(header) for _, header in found)}
+    classes = {storage_class(header) for _, header in found}
+    series = text(found[0][1], "SeriesInstanceUID")
     for file, header in others:
-        if storage_class(header) in classes:
+        if storage_class(header) == _DIRECTORY:
+            continue
+        own, stated = text(header, "SOPClassUID"), text(header.file_meta, "MediaStorageSOPClassUID")
+        damaged = not own or not UID(own).is_valid
+        if damaged or {own, stated} & classes or series == text(header, "SeriesInstanceUID"):
             raise _breaks_off(file)
 
 
@@ -140,7 +145,7 @@ def _breaks_off(file: Path) -> UserError:
 
 def storage_class(header: Dataset) -> str:
     """The SOP class UID; that of the file's meta information where the header breaks off before its own."""
-    return text(header, "SOPClassUID") or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+    return text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
 
 
 def _is_image(header: Dataset) -> bool:
@@ -149,7 +154,7 @@ def _is_image(header: Dataset) -> bool:
 
 def _kind(header: Dataset) -> str:
     uid = storage_class(header)
-    return "a DICOMDIR" if uid == _DIRECTORY else f"an object of the class {pydicom.uid.UID(uid).name or 'unknown'}"
+    return "a DICOMDIR" if uid == _DIRECTORY else f"an object of the class {UID(uid).name or 'unknown'}"
 
 
 def text(header: Dataset, keyword: str) -> str:
@@ -161,7 +166,7 @@ def text(header: Dataset, keyword: str) -> str:
         return ""
     if isinstance(value, MultiValue):
         value = "\\".join(str(one) for one in value)
-    return "" if value is None else str(value).strip().strip("\0")
+    return "" if value is None else printable(str(value).strip().strip("\0"))
 
 
 def numbers(header: Dataset, keyword: str, where: str, count: int | None = None) -> np.ndarray | None:
@@ -222,22 +227,28 @@ def tag_name(keyword: str) -> str:
     return f"{dictionary_description(tag)} {Tag(tag)}".replace(", ", ",")
 
 
+def printable(value: str) -> str:
+    """A value of a damaged file as it can stand in a sentence."""
+    return "".join(letter if letter.isprintable() else "?" for letter in value)
+
+
 def _malformed(header: Dataset, keyword: str, where: str, count: int | None) -> str:
     raw = header.get_item(keyword)
     value = raw.value if raw is not None else ""
     shown = value.decode("ascii", "replace") if isinstance(value, bytes) else value
     if not isinstance(shown, str):
         shown = "\\".join(str(one) for one in shown) if hasattr(shown, "__len__") else str(shown)
+    shown = printable(shown.strip()[:60])
     needed = {None: "numbers are", 1: "one number is"}.get(count, f"{count} numbers are")
     return (
-        f"{where} has '{shown.strip()[:60]}' for {tag_name(keyword)}, but {needed} needed: fetch the series again, or "
+        f"{where} has '{shown}' for {tag_name(keyword)}, but {needed} needed: fetch the series again, or "
         "convert it to NIfTI with the true geometry."
     )
 
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
+    return printable(lines[0].rstrip(".")[:200]) if lines else type(error).__name__
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.dicom_headers import read_dataset, text
+from nnunetv2_sam2_3dmed.images.dicom_headers import printable, read_dataset, text
 from nnunetv2_sam2_3dmed.images.dicom_slices import DicomSlice
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -128,8 +128,9 @@ def stored_frames(file: Path) -> np.ndarray:
 def _unreadable(file: Path, dataset: Dataset, error: Exception) -> UserError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = (lines[-1] if lines else type(error).__name__).rstrip(".")[:200]
+    what = printable(f"{dataset.file_meta.TransferSyntaxUID.name}; {reason}")
     return UserError(
-        f"the voxels of {file} cannot be decoded ({dataset.file_meta.TransferSyntaxUID.name}; {reason}): copy it "
+        f"the voxels of {file} cannot be decoded ({what}): copy it "
         "again, or decompress the series first, for example with gdcmconv --raw."
     )
 

@@ -42,6 +42,7 @@ _MAY_BE_MISSING = (
 )
 # which it does not allow to be missing, and which can be made anew without anybody being misled
 _MADE_ANEW = {"StudyInstanceUID": "a study", "FrameOfReferenceUID": "a frame of reference"}
+_SEXES = ("", "M", "F", "O")
 _LONGEST = {"SH": 16, "LO": 64, "PN": 64}
 
 
@@ -181,6 +182,8 @@ def _valid(header: Dataset, keyword: str) -> tuple[str | list[str], str | None]:
     if len(values) > 1 and dictionary_VM(keyword) == "1":
         values = [" ".join(values)]
     try:
+        if keyword == "PatientSex" and values[0] not in _SEXES:
+            raise ValueError
         for value in values:
             validate_value(vr, value, pydicom.config.RAISE)
     except ValueError:

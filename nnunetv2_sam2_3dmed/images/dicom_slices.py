@@ -55,6 +55,7 @@ class DicomSlice:
         place: its geometry.
         slope: modality values are ``stored * slope + intercept``.
         intercept: see ``slope``.
+        scaled: the header gives slope and intercept, or a scale for doses, or a lookup table.
         lut: the header or functional group with a modality lookup table, instead of slope and intercept; or None.
         notes: what had to be assumed of its geometry.
         apart: values by which phases, echoes and stacks differ, by what they are.
@@ -65,6 +66,7 @@ class DicomSlice:
     place: SlicePlace
     slope: float = 1.0
     intercept: float = 0.0
+    scaled: bool = False
     lut: Dataset | None = None
     notes: tuple[str, ...] = ()
     apart: dict[str, str] = field(default_factory=dict)
@@ -91,11 +93,18 @@ def slices_of(file: Path, header: Dataset) -> list[DicomSlice]:
 
 
 def check_one_image(title: str, slices: Sequence[DicomSlice]) -> None:
-    """Refuses slices of several phases, echoes or stacks, which would be mixed.
+    """Refuses slices of several phases, echoes or stacks, which would be mixed, and values of two kinds.
 
     Raises:
         UserError: they are.
     """
+    for one in slices:
+        if one.scaled != slices[0].scaled:
+            with_scale, without = (slices[0], one) if slices[0].scaled else (one, slices[0])
+            raise UserError(
+                f"{title} has slices with a rescaling of their values ({with_scale.place.name}) and without "
+                f"({without.place.name}): fetch it again."
+            )
     for kind in _APART:
         values = sorted({one.apart[kind] for one in slices if kind in one.apart})
         if len(values) > 1:
@@ -245,6 +254,9 @@ def _slice(file: Path, index: int, count: int, sources: Sequence[Dataset], offse
     slope, intercept = single("DoseGridScaling"), None  # doses have no offset
     if slope is None:
         slope, intercept = single("RescaleSlope"), single("RescaleIntercept")
+        if (slope is None) != (intercept is None):
+            given, missing = ("RescaleSlope", "RescaleIntercept")[:: 1 if intercept is None else -1]
+            raise UserError(f"{where} has a {tag_name(given)}, but no {tag_name(missing)}: fetch the series again.")
     if slope == 0:
         raise UserError(f"{where} has 0 for {tag_name('RescaleSlope')}, so that its values are lost: fetch it again.")
     apart = {
@@ -252,13 +264,15 @@ def _slice(file: Path, index: int, count: int, sources: Sequence[Dataset], offse
         for kind, keywords in _APART.items()
         if (found := next((known for source in sources for key in keywords if (known := text(source, key))), ""))
     }
+    lut = next((source for source in sources if items(source, "ModalityLUTSequence")), None)
     return DicomSlice(
         file,
         index,
         place,
         1.0 if slope is None else slope,
         0.0 if intercept is None else intercept,
-        next((source for source in sources if items(source, "ModalityLUTSequence")), None),
+        slope is not None or lut is not None,
+        lut,
         notes,
         apart,
     )

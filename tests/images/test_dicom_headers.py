@@ -94,6 +94,23 @@ def test_a_broken_file_of_a_series_is_no_shorter_series(tmp_path, length):
         read_volume(last)
 
 
+def test_a_damaged_class_does_not_hide_a_slice(tmp_path):
+    for how in ("the file's own", "both", "none"):
+        write_series(tmp_path / how, HU)
+        last = tmp_path / how / "IM0021.dcm"
+        data = pydicom.dcmread(last)
+        del data.Rows
+        if how == "none":
+            del data.SOPClassUID
+        else:
+            data["SOPClassUID"]._value = "G.2.840"
+        if how != "the file's own":
+            data.file_meta.MediaStorageSOPClassUID = "1.2.840"
+        data.save_as(last)
+        with pytest.raises(UserError, match="IM0021.dcm breaks off before its image"):
+            read_volume(tmp_path / how)
+
+
 def test_folders_without_images(tmp_path):
     with pytest.raises(UserError, match="no DICOM series in .*: give the folder of one"):
         series_headers(tmp_path)
@@ -123,6 +140,8 @@ def test_folders_without_images(tmp_path):
         ("PixelSpacing", None, r"has no Pixel Spacing .0028,0030."),
         ("RescaleSlope", "1\\2", r"for Rescale Slope .0028,1053., but one number is needed"),
         ("RescaleSlope", "0", r"has 0 for Rescale Slope .0028,1053."),
+        ("RescaleIntercept", None, r"has a Rescale Slope .0028,1053., but no Rescale Intercept .0028,1052."),
+        ("RescaleSlope", "", r"has a Rescale Intercept .0028,1052., but no Rescale Slope .0028,1053."),
         ("RescaleIntercept", "inf", r"has 'inf' for Rescale Intercept .0028,1052., but one number is needed"),
     ],
 )
@@ -141,6 +160,17 @@ def test_malformed_attributes_are_named(tmp_path, keyword, value, said):
     write_series(tmp_path / "ct", HU, change=change)
     with pytest.raises(UserError, match=f"IM0007.dcm .*{said}"):
         read_volume(tmp_path / "ct")
+
+
+def test_messages_are_one_line(tmp_path):
+    def change(data, z):
+        tag = pydicom.tag.Tag("ImagePositionPatient")
+        data[tag] = pydicom.dataelem.RawDataElement(tag, "DS", 6, b"1\n\x1b\\2 ", 0, False, True)
+
+    write_series(tmp_path / "ct", HU, change=change)
+    with pytest.raises(UserError, match=r"has '1[?][?]\\2' for Image Position .Patient. .0020,0032.") as caught:
+        read_volume(tmp_path / "ct")
+    assert str(caught.value).isprintable()
 
 
 def test_values_are_read_as_numbers_and_text():

@@ -177,16 +177,17 @@ def test_images_that_cannot_be_referred_to_are_refused_before(tmp_path, keyword)
 
 def test_values_that_the_standard_forbids_are_mended_and_told_of(tmp_path):
     def change(data, z):
-        data.StudyID, data.PatientBirthDate = "A" * 30, "1.2.1970"
+        data.StudyID, data.PatientBirthDate, data.PatientSex = "A" * 30, "1.2.1970", "female"
 
     with pytest.warns(UserWarning):
         write_series(tmp_path / "ct", HU, change=change)
     volume = read_volume(tmp_path / "ct")
-    birth, study = check_dicom_seg(volume)
+    birth, sex, study = check_dicom_seg(volume)
     assert "Patient's Birth Date (0010,0030) is '1.2.1970'" in birth and "left out" in birth
+    assert "Patient's Sex (0010,0040) is 'female'" in sex and "left out" in sex
     assert "Study ID (0020,0010) of the series has more than the 16 characters" in study
     data = written(tmp_path / "seg.dcm", volume)
-    assert (data.StudyID, data.PatientBirthDate) == ("A" * 16, "")
+    assert (data.StudyID, data.PatientBirthDate, data.PatientSex) == ("A" * 16, "", "")
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])

@@ -117,6 +117,16 @@ def test_several_images_in_a_series_are_refused(tmp_path, keyword, values, said)
         read_volume(tmp_path / "ct")
 
 
+def test_a_slice_without_the_rescaling_of_the_others_is_found(tmp_path):
+    def change(data, z):
+        if z == 2:
+            del data.RescaleSlope, data.RescaleIntercept
+
+    write_series(tmp_path / "ct", HU, change=change)
+    with pytest.raises(UserError, match="a rescaling of their values .IM0000.dcm. and without .IM0014.dcm."):
+        read_volume(tmp_path / "ct")
+
+
 # ---- functional groups
 
 
