@@ -26,6 +26,22 @@ _MAGIC = b"DICM"
 # file's meta information, in little endian.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 _LAST_FIRST_ELEMENT = 0x18
+PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_FOR_DECODING = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    *PIXEL_DATA,
+)
 _DEFERRED = 65536  # bytes; private elements beyond are left in the file
 
 
@@ -50,16 +66,17 @@ def read_dataset(file: Path, pixels: bool = False) -> Dataset:
 
     Args:
         file: to read.
-        pixels: with the pixel data.
+        pixels: the pixel data with what is needed to decode them, instead of all that stands before them.
 
     Raises:
         UserError: it cannot be read, or breaks off.
     """
     try:
         with _quiet():
-            dataset = pydicom.dcmread(
-                file, stop_before_pixels=not pixels, force=True, defer_size=None if pixels else _DEFERRED
-            )
+            if pixels:
+                dataset = pydicom.dcmread(file, force=True, specific_tags=list(_FOR_DECODING))
+            else:
+                dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, defer_size=_DEFERRED)
             meta = dataset.file_meta
             if "TransferSyntaxUID" not in meta:
                 meta.TransferSyntaxUID = (

@@ -16,7 +16,7 @@ from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.dicom_headers import printable, read_dataset, text
+from nnunetv2_sam2_3dmed.images.dicom_headers import PIXEL_DATA, printable, read_dataset, text
 from nnunetv2_sam2_3dmed.images.dicom_slices import DicomSlice
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -104,7 +104,7 @@ def stored_frames(file: Path) -> np.ndarray:
         UserError: neither can.
     """
     dataset = read_dataset(file, pixels=True)
-    if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    if not any(keyword in dataset for keyword in PIXEL_DATA):
         raise UserError(f"{file} breaks off before its voxels ({file.stat().st_size} bytes): copy it again.")
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
