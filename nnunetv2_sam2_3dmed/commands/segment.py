@@ -189,13 +189,16 @@ def _check_dicom_segs(cases: list[Case]) -> None:
     Raises:
         UserError: a DICOM SEG could not be written.
     """
-    wanted = [case for case in cases if case.output is not None and case.output.suffix == ".dcm"]
+    wanted = [(case.image, case.output) for case in cases if case.output and case.output.suffix == ".dcm"]
     if wanted:
-        from nnunetv2_sam2_3dmed.images.dicom_seg import check_dicom_seg, check_highdicom
+        from nnunetv2_sam2_3dmed.images.dicom_seg import check_dicom_seg, check_highdicom, check_replaceable
 
         check_highdicom()
-        if len(cases) == 1 and wanted[0].image.exists():
-            check_dicom_seg(wanted[0].image)
+        for _, output in wanted:
+            check_replaceable(output)
+        image, _ = wanted[0]
+        if len(cases) == 1 and image.exists():
+            check_dicom_seg(image)
 
 
 def _segment(

@@ -153,7 +153,7 @@ def _step(title: str, names: Sequence[str], positions: np.ndarray, normal: np.nd
 
 
 def _farthest_from_equal_steps(places: np.ndarray) -> float:
-    """How far slices lie from the equally spaced places that fit them best, in mm: the largest error, made smallest."""
+    """Largest distance of a slice from the equally spaced places for which it is smallest (minimax fit), in mm."""
     count = len(places)
     if count == 2:
         return 0.0

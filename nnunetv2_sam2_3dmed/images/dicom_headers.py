@@ -19,8 +19,9 @@ from nnunetv2_sam2_3dmed.errors import UserError
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 _DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR
+SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 # of which rows and columns are known, but which are no images: segmentations and presentation states
-_NO_IMAGES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.11.")
+_NO_IMAGES = (*SEGMENTATION, "1.2.840.10008.5.1.4.1.1.11.")
 _MAGIC = b"DICM"
 # Files of old devices lack preamble and magic: they begin with an element up to SOP Instance UID (0008,0018), or of the
 # file's meta information, in little endian.
@@ -140,7 +141,7 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
 def _check_whole(
     found: Sequence[tuple[Path, Dataset]], others: Sequence[tuple[Path, Dataset]], broken: Sequence[Path]
 ) -> None:
-    """A slice whose file is broken must not be passed over: at the end of a series nobody would notice."""
+    """Refuses a series of which a file is broken: if the last slice were passed over, nobody would notice."""
     endings = {file.suffix.lower() for file, _ in found}
     for file in broken:
         if file.suffix.lower() in endings:
@@ -233,7 +234,7 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
 
 
 def lacking(header: Dataset, keyword: str) -> str:
-    """What to say of an attribute that is missing or empty: "has no Rows (0028,0010)"."""
+    """Clause on an attribute that is missing or empty, such as "has no Rows (0028,0010)"."""
     return f"has {'an empty' if keyword in header else 'no'} {tag_name(keyword)}"
 
 

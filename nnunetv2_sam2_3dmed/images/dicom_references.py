@@ -1,4 +1,4 @@
-"""What a DICOM object that is made from an image repeats of the image's headers, made valid where they are not."""
+"""Attributes that a DICOM object repeats from the image it is made from, mended where they are not valid."""
 
 from __future__ import annotations
 

@@ -13,7 +13,14 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
-from nnunetv2_sam2_3dmed.images.dicom_headers import read_dataset, series_headers, text
+from nnunetv2_sam2_3dmed.images.dicom_headers import (
+    SEGMENTATION,
+    is_dicom,
+    read_dataset,
+    series_headers,
+    storage_class,
+    text,
+)
 from nnunetv2_sam2_3dmed.images.dicom_references import check_referable, described, instances_of, source_images
 from nnunetv2_sam2_3dmed.images.volumes import Volume, is_dicom_series, write_segmentation
 
@@ -45,6 +52,18 @@ def check_dicom_seg(image: Path | Volume) -> list[str]:
     return described(first)[1]
 
 
+def check_replaceable(path: Path) -> None:
+    """Refuses a file that is a DICOM object other than a segmentation, such as a slice of the image.
+
+    Raises:
+        UserError: it is.
+    """
+    if path.is_file() and is_dicom(path):
+        header = read_dataset(path)
+        if not storage_class(header).startswith(SEGMENTATION):
+            raise UserError(f"{path} is a DICOM file that the segmentation would replace: give another name.")
+
+
 def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
     """Writes ``labels`` as a binary DICOM SEG with a segment for each object, beside and renamed.
 
@@ -54,12 +73,13 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
         volume: the DICOM series or multi-frame file that ``labels`` belong to.
 
     Raises:
-        UserError: see :func:`check_dicom_seg`; or no voxel belongs to an object.
+        UserError: see :func:`check_dicom_seg`; or no voxel belongs to an object, or ``path`` is another DICOM file.
     """
     hd = check_highdicom()
     from pydicom.sr.codedict import codes
 
     _check_source(volume)
+    check_replaceable(path)
     numbers = [int(number) for number in np.unique(labels) if number]
     if not numbers:
         raise UserError(f"no voxel of {volume.name} belongs to an object, and a DICOM SEG cannot be empty.")

@@ -113,6 +113,15 @@ def test_a_dicom_seg_that_could_not_be_written_is_refused_before_the_model_is_lo
     assert [file.name for file in tmp_path.iterdir()] == ["ct"]
 
 
+def test_a_slice_of_the_image_is_not_replaced(run, tmp_path, capsys):
+    pytest.importorskip("highdicom")
+    write_series(tmp_path / "ct", (phantom() - 400).astype(np.int16))
+    before = (tmp_path / "ct" / "IM0014.dcm").read_bytes()
+    assert run("ct", "-o", "ct/IM0014.dcm", "--box", "3,10,12:3,30,33") == 2
+    assert "IM0014.dcm is a DICOM file that the segmentation would replace" in capsys.readouterr().err
+    assert (tmp_path / "ct" / "IM0014.dcm").read_bytes() == before
+
+
 def test_what_a_series_lacks_is_told_of(run, tmp_path, capsys):
     pytest.importorskip("highdicom")
 

@@ -224,6 +224,19 @@ def test_other_formats_are_refused_before(tmp_path):
     assert check_dicom_seg(tmp_path / "ct") == []
 
 
+def test_a_slice_is_not_replaced_but_an_older_segmentation_is(tmp_path):
+    write_series(tmp_path / "ct", HU)
+    volume = read_volume(tmp_path / "ct")
+    before = volume.dicom_files[2].read_bytes()
+    with pytest.raises(UserError, match="IM0014.dcm is a DICOM file that the segmentation would replace"):
+        write_dicom_seg(volume.dicom_files[2], MASK, volume)
+    assert volume.dicom_files[2].read_bytes() == before
+    for labels in (MASK, 2 * MASK):
+        write_dicom_seg(tmp_path / "ct" / "seg.dcm", labels, volume)
+    assert pydicom.dcmread(tmp_path / "ct" / "seg.dcm").SegmentSequence[0].SegmentLabel == "object 2"
+    np.testing.assert_array_equal(read_volume(tmp_path / "ct").array, HU)  # the segmentation is no slice
+
+
 def test_the_mask_is_kept_whatever_fails(tmp_path, monkeypatch):
     write_series(tmp_path / "ct", HU)
     volume = read_volume(tmp_path / "ct")
