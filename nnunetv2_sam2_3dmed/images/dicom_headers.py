@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -111,7 +112,10 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
     series: dict[str, list[tuple[Path, Dataset]]] = {}
     others, broken = [], []
     for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.is_file():
+        if (file.name.startswith(".") and file != path) or file.is_dir():
+            continue
+        if not os.access(file, os.R_OK):  # forbidden, or a link to what is not there
+            broken.append(file)
             continue
         if not is_dicom(file):
             if file.name.lower().endswith(ENDINGS) or not file.stat().st_size:
@@ -145,7 +149,8 @@ def _check_whole(
     endings = {file.suffix.lower() for file, _ in found}
     for file in broken:
         if file.suffix.lower() in endings:
-            raise UserError(f"{file} is no DICOM file ({file.stat().st_size} bytes): copy it again, or remove it.")
+            what = f"is no DICOM file ({file.stat().st_size} bytes)" if os.access(file, os.R_OK) else "cannot be read"
+            raise UserError(f"{file} {what}: copy it again, or remove it.")
     classes = {storage_class(header) for _, header in found}
     series = text(found[0][1], "SeriesInstanceUID")
     for file, header in others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_grid import grid_of
 from nnunetv2_sam2_3dmed.images.dicom_headers import series_headers, text
 from nnunetv2_sam2_3dmed.images.dicom_pixels import check_grey, voxels
-from nnunetv2_sam2_3dmed.images.dicom_slices import check_one_image, slices_of
+from nnunetv2_sam2_3dmed.images.dicom_slices import DicomSlice, check_one_image, slices_of
 from nnunetv2_sam2_3dmed.images.volumes import Volume, volume_from_array
 
 
@@ -31,6 +32,7 @@ def read_series(path: Path) -> Volume:
     slices = [one for file, header in found for one in slices_of(file, header)]
     check_one_image(title, slices)
     uids = {file: text(header, "SOPInstanceUID") for file, header in found}
+    _check_no_copies(title, slices, uids)
     grid = grid_of(title, [one.place for one in slices])
     slices = [slices[i] for i in grid.order]
     volume = volume_from_array(
@@ -49,3 +51,12 @@ def read_series(path: Path) -> Volume:
         inverted="MONOCHROME1" in kinds,
         notes=tuple(dict.fromkeys(note for one in slices for note in one.notes)),
     )
+
+
+def _check_no_copies(title: str, slices: Sequence[DicomSlice], uids: dict[Path, str]) -> None:
+    """Tells copies of one image from several phases, which lie at the same place too."""
+    first: dict[tuple[str, int, bytes], DicomSlice] = {}
+    for one in slices:
+        same = first.setdefault((uids[one.file], one.frame, one.place.position.tobytes()), one)
+        if same is not one:
+            raise UserError(f"{title} has one image twice ({same.file.name} and {one.file.name}): remove one of them.")

@@ -94,6 +94,23 @@ def test_a_broken_file_of_a_series_is_no_shorter_series(tmp_path, length):
         read_volume(last)
 
 
+def test_a_link_to_a_slice_that_is_not_there_is_found(tmp_path):
+    write_series(tmp_path / "ct", HU)
+    (tmp_path / "ct" / "IM0021.dcm").rename(tmp_path / "elsewhere.dcm")
+    (tmp_path / "ct" / "IM0021.dcm").symlink_to(tmp_path / "elsewhere.dcm")
+    np.testing.assert_array_equal(read_volume(tmp_path / "ct").array, HU)
+    (tmp_path / "elsewhere.dcm").unlink()
+    with pytest.raises(UserError, match="IM0021.dcm cannot be read: copy it again, or remove it"):
+        read_volume(tmp_path / "ct")
+
+
+def test_a_hidden_file_can_be_named(tmp_path):
+    write_series(tmp_path / "ct", HU[:1])
+    (tmp_path / "ct" / "IM0000.dcm").rename(tmp_path / "ct" / ".hidden")
+    np.testing.assert_array_equal(read_volume(tmp_path / "ct" / ".hidden").array, HU[:1])
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_a_damaged_class_does_not_hide_a_slice(tmp_path):
     for how in ("the file's own", "both", "none"):
         write_series(tmp_path / how, HU)
@@ -162,6 +179,7 @@ def test_malformed_attributes_are_named(tmp_path, keyword, value, said):
         read_volume(tmp_path / "ct")
 
 
+@pytest.mark.filterwarnings("ignore:Found unknown escape sequence")
 def test_messages_are_one_line(tmp_path):
     def change(data, z):
         tag = pydicom.tag.Tag("ImagePositionPatient")

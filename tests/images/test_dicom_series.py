@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,13 @@ def test_colour_is_refused(tmp_path, kind, samples):
     for path in (tmp_path / "us", tmp_path / "all.dcm"):
         with pytest.raises(UserError, match=rf"is an image in colour .{kind}, {samples} samples per voxel."):
             read_volume(path)
+
+
+def test_copies_of_a_slice_are_told_from_phases(tmp_path):
+    write_series(tmp_path / "ct", HU)
+    shutil.copy(tmp_path / "ct" / "IM0014.dcm", tmp_path / "ct" / "IM0014 (copy).dcm")
+    with pytest.raises(UserError, match=r"has one image twice .IM0014 .copy..dcm and IM0014.dcm.: remove one"):
+        read_volume(tmp_path / "ct")
 
 
 def test_slices_know_their_files_and_frames(tmp_path):
