@@ -112,7 +112,7 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
     series: dict[str, list[tuple[Path, Dataset]]] = {}
     others, broken = [], []
     for file in sorted(folder.iterdir()):
-        if (file.name.startswith(".") and file != path) or file.is_dir():
+        if (file.name.startswith(".") and file != path) or (file.exists() and not file.is_file()):
             continue
         if not os.access(file, os.R_OK):  # forbidden, or a link to what is not there
             broken.append(file)
