@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> None:
     cases = _cases(args)
     window = window_of(args.window)
     _check_outputs(cases)
+    _check_dicom_segs(cases)
 
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 
@@ -186,6 +187,24 @@ def _check_outputs(cases: list[Case]) -> None:
         seen.add(case.output)
 
 
+def _check_dicom_segs(cases: list[Case]) -> None:
+    """Before the model is loaded; in a table of images, one that cannot be referred to is reported in its turn.
+
+    Raises:
+        UserError: a DICOM SEG could not be written.
+    """
+    wanted = [(case.image, case.output) for case in cases if case.output and case.output.suffix == ".dcm"]
+    if wanted:
+        from nnunetv2_sam2_3dmed.images.dicom_seg import check_dicom_seg, check_highdicom, check_replaceable
+
+        check_highdicom()
+        for _, output in wanted:
+            check_replaceable(output)
+        image, _ = wanted[0]
+        if len(cases) == 1 and image.exists():
+            check_dicom_seg(image)
+
+
 def _segment(
     session: InteractiveSession, case: Case, window: str | tuple[float, float], args: argparse.Namespace
 ) -> None:
@@ -198,13 +217,20 @@ def _segment(
         f"{image.name}: {' x '.join(map(str, image.shape))} voxels of "
         f"{' x '.join(f'{length:.3g}' for length in image.spacing)} mm (z, y, x), shown from {low:g} to {high:g}"
     )
+    assert case.output is not None
+    notes = list(image.notes)
+    if case.output.suffix == ".dcm":
+        from nnunetv2_sam2_3dmed.images.dicom_seg import check_dicom_seg
+
+        notes += check_dicom_seg(image)
+    for note in notes:
+        print(f"warning: {image.name}: {note}", file=sys.stderr)
     for prompt in case.prompts:
         prompt.add_to(session)
     progress = _ProgressLine()
     session.propagate(slices=tuple(args.slices) if args.slices else None, progress=progress.show)
     progress.end()
     labels = session.labels()
-    assert case.output is not None
     session.save(case.output, labels)
     if not args.no_preview:
         write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis)

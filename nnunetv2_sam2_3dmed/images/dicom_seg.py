@@ -2,17 +2,66 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import warnings
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
-from nnunetv2_sam2_3dmed.images.volumes import Volume
+from nnunetv2_sam2_3dmed.images.dicom_headers import (
+    SEGMENTATION,
+    is_dicom,
+    read_dataset,
+    series_headers,
+    storage_class,
+    text,
+)
+from nnunetv2_sam2_3dmed.images.dicom_references import check_referable, described, instances_of, source_images
+from nnunetv2_sam2_3dmed.images.volumes import Volume, is_dicom_series, write_segmentation
 
 PACKAGE = "nnunetv2-sam2-3dmed"
+
+
+def check_dicom_seg(image: Path | Volume) -> list[str]:
+    """Asks before the computing whether a DICOM SEG can be written for an image.
+
+    Args:
+        image: a volume that was read, or the path of a DICOM series, of which the headers alone are read.
+
+    Returns:
+        Warnings: what the series lacks and is replaced, or is not as the standard demands.
+
+    Raises:
+        UserError: ``highdicom`` is not installed, the image is no DICOM series, or nothing could refer to it.
+    """
+    check_highdicom()
+    if isinstance(image, Volume):
+        _check_source(image)
+        first, instances = read_dataset(image.dicom_files[0]), instances_of(image)
+    else:
+        if not is_dicom_series(image):
+            raise _no_series(image.name)
+        headers = series_headers(image)
+        first, instances = headers[0][1], [(file.name, text(header, "SOPInstanceUID")) for file, header in headers]
+    check_referable(image.name, first, instances)
+    return described(first)[1]
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuses a file that is a DICOM object other than a segmentation, such as a slice of the image.
+
+    Raises:
+        UserError: it is.
+    """
+    if path.is_file() and is_dicom(path):
+        header = read_dataset(path)
+        if not storage_class(header).startswith(SEGMENTATION):
+            raise UserError(f"{path} is a DICOM file that the segmentation would replace: give another name.")
 
 
 def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
@@ -21,22 +70,16 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
     Args:
         path: of the file.
         labels: (z, y, x), object numbers and 0.
-        volume: the DICOM series that ``labels`` belong to.
+        volume: the DICOM series or multi-frame file that ``labels`` belong to.
 
     Raises:
-        UserError: ``highdicom`` is not installed, the image is no DICOM series, or no voxel belongs to an object.
+        UserError: see :func:`check_dicom_seg`; or no voxel belongs to an object, or ``path`` is another DICOM file.
     """
-    try:
-        import highdicom as hd
-        import pydicom
-        from pydicom.sr.codedict import codes
-    except ImportError as error:
-        raise UserError(f"DICOM SEG needs highdicom: install it with `pip install '{PACKAGE}[dicom]'`.") from error
-    if not volume.dicom_files:
-        raise UserError(
-            f"{volume.name} is no DICOM series of one file per slice, to which a DICOM SEG could refer: write "
-            ".nii.gz instead."
-        )
+    hd = check_highdicom()
+    from pydicom.sr.codedict import codes
+
+    _check_source(volume)
+    check_replaceable(path)
     numbers = [int(number) for number in np.unique(labels) if number]
     if not numbers:
         raise UserError(f"no voxel of {volume.name} belongs to an object, and a DICOM SEG cannot be empty.")
@@ -56,22 +99,87 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
         )
         for k, number in enumerate(numbers, start=1)
     ]
-    source = [pydicom.dcmread(file) for file in volume.dicom_files]
     numbered = np.searchsorted(numbers, labels) + 1  # DICOM counts segments from 1 without gaps
-    segmentation = hd.seg.Segmentation(
-        source_images=source,
-        pixel_array=np.where(labels > 0, numbered, 0).astype(np.uint8 if len(numbers) < 256 else np.uint16),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=segments,
-        series_instance_uid=hd.UID(),
-        series_number=int(source[0].get("SeriesNumber") or 0) + 1000,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=PACKAGE,
-        manufacturer_model_name="SAM 2",
-        software_versions=version(PACKAGE),
-        device_serial_number="0",
-        series_description="prompted segmentation",
-    )
+    pixels = np.where(labels > 0, numbered, 0).astype(np.uint8 if len(numbers) < 256 else np.uint16)
+    sources = source_images(volume)
+    if len(sources.datasets) == 1:  # planes in the order of the frames of the file
+        pixels = pixels[np.argsort(volume.dicom_frames)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names of one part
+        segmentation = hd.seg.Segmentation(
+            source_images=sources.datasets,
+            pixel_array=pixels,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=segments,
+            series_instance_uid=hd.UID(),
+            series_number=sources.series_number + 1000,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer=PACKAGE,
+            manufacturer_model_name="SAM 2",
+            software_versions=version(PACKAGE),
+            device_serial_number="0",
+            series_description="prompted segmentation",
+            content_label="SEGMENTATION",
+            specific_character_set="ISO_IR 192",  # UTF-8
+        )
+    sources.name_classes(segmentation)
     with written_beside(path, ".dcm") as beside:
         segmentation.save_as(os.fspath(beside))
+
+
+def write_dicom_seg_or_nifti(path: Path, labels: np.ndarray, volume: Volume) -> None:
+    """Writes a DICOM SEG, and where that fails for any reason a NIfTI beside it: ``labels`` may have taken long.
+
+    Args:
+        path: of the DICOM SEG.
+        labels: see :func:`write_dicom_seg`.
+        volume: see :func:`write_dicom_seg`.
+
+    Raises:
+        UserError: no DICOM SEG could be written; the message names the file that has the mask.
+    """
+    try:
+        write_dicom_seg(path, labels, volume)
+    except Exception as error:  # highdicom and pydicom raise what they meet
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        instead = _free_name(path)
+        try:
+            write_segmentation(instead, labels, volume)
+        except (UserError, OSError) as other:
+            raise UserError(f"neither {path} ({lines[0]}) nor {instead} ({other}) could be written.") from error
+        raise UserError(f"{path} could not be written ({lines[0].rstrip('.')}): the mask is in {instead}.") from error
+
+
+def _free_name(path: Path) -> Path:
+    """A NIfTI's name beside ``path`` that no file has yet."""
+    names = (f"{path.stem}{'' if k == 1 else f'_{k}'}.nii.gz" for k in itertools.count(1))
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
+
+
+def check_highdicom() -> ModuleType:
+    """The module ``highdicom``.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import highdicom
+    except ImportError as error:
+        raise UserError(f"DICOM SEG needs highdicom: install it with `pip install '{PACKAGE}[dicom]'`.") from error
+    return highdicom
+
+
+def _check_source(volume: Volume) -> None:
+    if not volume.dicom_files:
+        raise _no_series(volume.name)
+    files = set(volume.dicom_files)
+    if 1 < len(files) < len(volume.dicom_files):
+        raise UserError(
+            f"{volume.name} is spread over {len(files)} multi-frame files, to which a DICOM SEG cannot refer at once: "
+            "write .nii.gz instead."
+        )
+
+
+def _no_series(name: str) -> UserError:
+    return UserError(f"{name} is no DICOM series, to which a DICOM SEG could refer: write .nii.gz instead.")

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
+from nnunetv2_sam2_3dmed.images import dicom_headers
 from nnunetv2_sam2_3dmed.images.exact_paths import exactly
 from nnunetv2_sam2_3dmed.images.integrity import check_content
 from nnunetv2_sam2_3dmed.images.nifti import check_itk_reads
@@ -18,7 +19,7 @@ from nnunetv2_sam2_3dmed.images.orientation import View, view_along
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # of one file each, which can be renamed
-DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+DICOM_ENDINGS = dicom_headers.ENDINGS
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,11 @@ class Volume:
         direction: (3, 3), the unit vectors of the index axes x, y, z in its columns, LPS.
         modality: DICOM's, such as "CT" or "MR"; None where not known.
         name: what messages and files call it.
-        dicom_files: the file of each slice z of a DICOM series; empty otherwise.
+        dicom_files: the file of each slice z of a DICOM series; empty otherwise. That of a multi-frame file repeats.
+        dicom_frames: the index from 0 of each slice's frame in its file.
+        dicom_uids: the SOP Instance UID of each slice's file.
+        inverted: low values are meant to be seen bright (DICOM's MONOCHROME1).
+        notes: what had to be assumed of the geometry, for the user to know.
     """
 
     array: np.ndarray
@@ -42,6 +47,10 @@ class Volume:
     modality: str | None = None
     name: str = "image"
     dicom_files: tuple[Path, ...] = ()
+    dicom_frames: tuple[int, ...] = ()
+    dicom_uids: tuple[str, ...] = ()
+    inverted: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -154,7 +163,7 @@ def read_volume(path: str | Path) -> Volume:
     if not path.exists():
         raise UserError(f"there is no file or folder {path}: give an image ({', '.join(READABLE)}) or a DICOM folder.")
     _check_no_unpacked(path)
-    if path.is_dir() or path.name.lower().endswith(DICOM_ENDINGS):
+    if is_dicom_series(path):
         from nnunetv2_sam2_3dmed.images.dicom_series import read_series
 
         return read_series(path)
@@ -180,6 +189,14 @@ def _check_no_unpacked(path: Path) -> None:
         inside = sorted(file for file in path.glob("[!.]*") if file.name.lower().endswith(READABLE))
         if inside:
             raise UserError(f"{path} is a folder, not a file: give the file that is in it, {inside[0].name}.")
+
+
+def is_dicom_series(path: Path) -> bool:
+    """True for a folder, and for a file that is read with the series that it belongs to, whatever its name."""
+    name = path.name.lower()
+    return (
+        path.is_dir() or name.endswith(DICOM_ENDINGS) or (not name.endswith(READABLE) and dicom_headers.is_dicom(path))
+    )
 
 
 def stem(path: Path) -> str:

@@ -128,7 +128,9 @@ class InteractiveSession:
             shown, outside = learned.window(volume.array), learned.outside(volume.array)
         else:
             shown = choose_window(volume.array, window, volume.modality)
-        self._image = ShownImage(volume, shown, self._network, self._features, outside)
+        # what a model has learned goes by values, whatever way they are meant to be seen
+        inverted = volume.inverted and (window != AUTO or learned is None)
+        self._image = ShownImage(volume, shown, self._network, self._features, outside, inverted)
         self.reset()
         return volume
 
@@ -410,16 +412,17 @@ class InteractiveSession:
 
         Raises:
             UserError: the ending is none of these; the file cannot be written, or would lie beside one that programs
-                read for it (.nii, .nii.gz); or for DICOM SEG, the image is no DICOM series, or no voxel belongs
-                to an object, or ``highdicom`` is not installed.
+                read for it (.nii, .nii.gz); or no DICOM SEG could be written, because the image is no DICOM series, no
+                voxel belongs to an object, or for another reason. The objects are then in a ``.nii.gz`` beside it,
+                which the message names.
         """
         path = Path(path)
         check_no_twin(path)
         found = self.labels() if labels is None else labels
         if path.suffix.lower() == ".dcm":
-            from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg
+            from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg_or_nifti
 
-            write_dicom_seg(path, found, self.image)
+            write_dicom_seg_or_nifti(path, found, self.image)
         else:
             write_segmentation(path, found, self.image)
         return path

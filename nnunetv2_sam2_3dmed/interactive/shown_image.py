@@ -22,6 +22,7 @@ class ShownImage:
         network: encodes slices.
         cache: for their features, by axis and index in the array; emptied here.
         outside: voxels (z, y, x) that are black whatever the window, or None.
+        inverted: low intensities are bright.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class ShownImage:
         network: PromptedSAM2,
         cache: SliceFeatureCache[tuple[int, int]],
         outside: np.ndarray | None = None,
+        inverted: bool = False,
     ):
         self.volume = volume
         self.window = window
         self.outside = outside
+        self.inverted = inverted
         self._network = network
         self._cache = cache
         cache.clear()
@@ -43,6 +46,8 @@ class ShownImage:
         """Grey levels (rows, columns), uint8, of slice ``index`` of the array along ``axis``, in the view."""
         view, seen = self.volume.view(axis), self.seen_index(axis, index)
         grey = self.window.grey(view.of(self.volume.array)[seen])
+        if self.inverted:
+            grey = 255 - grey
         if self.outside is not None:
             grey[view.of(self.outside)[seen]] = 0
         return grey

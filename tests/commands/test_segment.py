@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -94,6 +96,49 @@ def test_a_dicom_series_to_a_dicom_seg(run, model, tmp_path):
     labels = expected(model, tmp_path / "ct", lambda s: s.add_box((3, 10, 12), (3, 30, 33)))
     segmentation = hd.seg.segread(tmp_path / "seg.dcm")
     assert int(segmentation.pixel_array.sum()) == int(labels.sum()) > 0
+
+
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", None], ids=["no reference", "no highdicom"])
+def test_a_dicom_seg_that_could_not_be_written_is_refused_before_the_model_is_loaded(
+    run, tmp_path, monkeypatch, capsys, keyword
+):
+    def change(data, z):
+        if keyword is not None:
+            delattr(data, keyword)
+
+    write_series(tmp_path / "ct", (phantom() - 400).astype(np.int16), change=change)
+    if keyword is None:
+        monkeypatch.setitem(sys.modules, "highdicom", None)
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.InteractiveSession", None)
+    assert run("ct", "-o", "seg.dcm", "--box", "3,10,12:3,30,33") == 2
+    assert ("no valid Series Instance UID" if keyword else "needs highdicom") in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["ct"]
+
+
+def test_a_slice_of_the_image_is_not_replaced(run, tmp_path, capsys):
+    pytest.importorskip("highdicom")
+    write_series(tmp_path / "ct", (phantom() - 400).astype(np.int16))
+    before = (tmp_path / "ct" / "IM0014.dcm").read_bytes()
+    assert run("ct", "-o", "ct/IM0014.dcm", "--box", "3,10,12:3,30,33") == 2
+    assert "IM0014.dcm is a DICOM file that the segmentation would replace" in capsys.readouterr().err
+    assert (tmp_path / "ct" / "IM0014.dcm").read_bytes() == before
+
+
+def test_what_a_series_lacks_is_told_of(run, tmp_path, capsys):
+    pytest.importorskip("highdicom")
+
+    def change(data, z):
+        data.ImagerPixelSpacing = data.PixelSpacing
+        del data.PixelSpacing, data.StudyInstanceUID, data.PatientID
+
+    write_series(tmp_path / "ct", (phantom() - 400).astype(np.int16), change=change)
+    assert run("ct", "-o", "seg.dcm", "--box", "3,10,12:3,30,33", "--no-preview") == 0
+    said = capsys.readouterr().err
+    assert "warning: ct: the pixel spacing is that at the detector" in said
+    assert (
+        "warning: ct: the series has no Study Instance UID (0020,000D): the DICOM SEG gets a study of its own" in said
+    )
+    assert (tmp_path / "seg.dcm").is_file()
 
 
 def test_a_table_of_images_goes_on_after_a_failure(run, model, image, tmp_path, capsys):

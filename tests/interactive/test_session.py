@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive import session as session_module
+from nnunetv2_sam2_3dmed.interactive.windows import Window
 from tests.interactive.reference import build, phantom
 
 SPACING = (3.0, 1.0, 1.0)
@@ -390,6 +395,38 @@ def test_an_itk_image_keeps_its_geometry(session, tmp_path):
     assert written.GetSpacing() == pytest.approx(image.GetSpacing())
     assert written.GetOrigin() == pytest.approx(image.GetOrigin())
     assert written.GetDirection() == pytest.approx(image.GetDirection())
+
+
+def test_monochrome1_is_shown_with_low_values_bright(session):
+    volume = volume_from_array(phantom(), SPACING)
+    session.set_image(volume, window=(40, 400))
+    usual = session.slice_as_seen(0, 3)
+    session.set_image(replace(volume, inverted=True), window=(40, 400))
+    np.testing.assert_array_equal(session.slice_as_seen(0, 3), 255 - usual)
+    np.testing.assert_array_equal(session.image.array, phantom())
+
+
+def test_a_model_that_has_learned_values_is_shown_them_as_it_learned_them(session, monkeypatch):
+    learned = SimpleNamespace(window=lambda array: Window(-160, 240), outside=lambda array: None)
+    monkeypatch.setattr(session._network.model, "shown_as", learned, raising=False)
+    volume = volume_from_array(phantom(), SPACING)
+    session.set_image(volume)
+    usual = session.slice_as_seen(0, 3)
+    session.set_image(replace(volume, inverted=True))
+    np.testing.assert_array_equal(session.slice_as_seen(0, 3), usual)
+    session.set_image(replace(volume, inverted=True), window=(40, 400))  # the user says what is shown
+    np.testing.assert_array_equal(session.slice_as_seen(0, 3), 255 - usual)
+
+
+def test_a_mask_that_no_dicom_seg_can_hold_is_saved_beside_it(ready, tmp_path):
+    ready.add_box(*BOX)
+    ready.propagate()
+    with pytest.raises(
+        UserError, match=r"mask.dcm could not be written .*is no DICOM series.*: the mask is in .*nii.gz"
+    ):
+        ready.save(tmp_path / "mask.dcm")
+    assert [file.name for file in tmp_path.iterdir()] == ["mask.nii.gz"]
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "mask.nii.gz"))), ready.labels())
 
 
 def test_bfloat16_gives_nearly_the_same(ready, model):
