@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
+
+_BESIDE = len(f".{'.'}{uuid.uuid4().hex}")  # by which the name of a file that is written beside is longer
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,6 +56,48 @@ def written_beside(path: Path, ending: str) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def check_writable_file(path: Path) -> None:
+    """Refuses a path that no file can be written to, before the work whose result it is for; leaves nothing there.
+
+    Raises:
+        UserError: it is a folder, its name is too long, or its folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise UserError(f"the output {path} is a folder, but must be a file: give it a name.")
+    _check_writable(path, path.parent)
+
+
+def check_writable_folder(path: Path) -> None:
+    """Refuses a path that is no folder and cannot become one, or that nothing can be written to.
+
+    Raises:
+        UserError: it is a file, its name is too long, or it cannot be made or written to.
+    """
+    _check_writable(path, path)
+
+
+def _check_writable(output: Path, folder: Path) -> None:
+    """Tries to write into the nearest folder there is: permission bits do not say it all, for example on network disks.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    try:
+        there = next(known for known in (folder, *folder.absolute().parents) if os.path.lexists(known))
+        if not there.is_dir():
+            raise UserError(f"the output {output} cannot be written, since {there} is not a folder: give another.")
+        longest = os.pathconf(there, "PC_NAME_MAX")
+        for part in output.parts:
+            if len(os.fsencode(part)) > longest - (_BESIDE if part == output.name and output != folder else 0):
+                raise UserError(
+                    f"the output {output} cannot be written, since its name is too long: give a shorter one."
+                )
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"the output {output} cannot be written ({error.strerror}): give another place.") from error
+
+
 def read_json(file: Path, remedy: str = "let nnU-Net write it again") -> Any:
     """The content of a JSON file.
 
@@ -64,6 +109,6 @@ def read_json(file: Path, remedy: str = "let nnU-Net write it again") -> Any:
         UserError: it is damaged.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_bytes())  # in UTF-8, -16 or -32, with or without a byte order mark
     except ValueError as error:
         raise UserError(f"{file} is no valid JSON ({error}): {remedy}.") from None

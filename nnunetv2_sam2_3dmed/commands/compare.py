@@ -7,6 +7,10 @@
 Only cases that every method has are compared. The paired tests are against the first method, or --reference. With
 several folds, or NAME=FOLDER several times with the same NAME, cases are pooled and the spread over folds is stated.
 
+Predictions of nnU-Net's own validation, and others on the grid of their image in nnUNet_raw, are compared voxel by
+voxel, with a warning where the header puts the truth elsewhere. Other predictions must lie within a voxel of the truth.
+A case that cannot be read is not left out: all such cases are named, and no table is written.
+
 The table is printed; comparison.md, .json and .tex (for booktabs), per_case.csv and summary.csv go to the output
 folder. Comparing the same files again into the same folder takes their scores from its folder .cache.
 """

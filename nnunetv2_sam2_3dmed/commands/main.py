@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_line
 
 # subcommand -> what it is for; the module of the same name is imported only when its subcommand runs,
 # so that `sam2_3dmed env`, which shells evaluate, does not wait for torch
@@ -56,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.run(args)
     except UserError as error:
-        print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
+        print(f"sam2_3dmed {args.command}: {in_one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written to
         if args.command in ("train", "predict") or getattr(args, "action", None) == "finetune":
             raise  # somewhere in hours of nnU-Net's code: where, matters
-        print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
+        print(f"sam2_3dmed {args.command}: {in_one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
