@@ -83,12 +83,14 @@ def load_dataset_json(dataset: str) -> dict[str, Any]:
 
 
 def _check_dataset_json(file: Path, content: Any) -> None:
-    """Checks what every command reads of it.
+    """Checks what commands read of it, where it is there.
 
     Raises:
-        UserError: labels or file ending are missing, or of another kind.
+        UserError: the file ending is missing, or it or the labels are of another kind.
     """
-    labels = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds a {type(content).__name__}, expected nnU-Net's description of a dataset.")
+    labels = content.get("labels", {"background": 0})
     if not isinstance(labels, dict) or "background" not in labels:
         raise UserError(
             f"{file} has no labels such as {{'background': 0, 'organ': 1}} (names first, as nnU-Net v2 has them): "

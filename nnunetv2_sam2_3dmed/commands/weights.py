@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import check_writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS, recorded_sha256, weights_folder
 
     folder = weights_folder()
+    check_writable_folder(folder)
     wanted = args.name_or_path
     if wanted in CHECKPOINTS and not Path(wanted).is_file():
         if args.name is not None:

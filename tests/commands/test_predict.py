@@ -70,4 +70,4 @@ def test_a_checkpoint_with_code_is_refused(model, images, tmp_path, capsys):
     torch.save({"network_weights": Payload()}, model / "fold_1" / "checkpoint_final.pth")
     assert main(["predict", "-m", str(model), "-i", str(images), "-o", str(tmp_path / "out"), "-device", "cpu"]) == 2
     printed = capsys.readouterr()
-    assert "hold code, which is not run" in printed.err and "this ran" not in printed.out
+    assert "needs builtins.print to be unpickled, which is refused" in printed.err and "this ran" not in printed.out
