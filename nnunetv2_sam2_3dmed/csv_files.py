@@ -28,10 +28,12 @@ class Row:
     Attributes:
         number: of the line in the file, from 1; of several lines the last.
         values: by column; empty where the line has none.
+        ends_early: the line has fewer values than the header has columns.
     """
 
     number: int
     values: dict[str, str]
+    ends_early: bool
 
     def __getitem__(self, column: str) -> str:
         return self.values[column]
@@ -79,7 +81,7 @@ def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = ()) 
                 f"that contains {separator!r} into double quotes."
             )
         values = dict(zip(header, line + [""] * len(header)))
-        rows.append(Row(number, {name: values.get(name, "") for name in known}))
+        rows.append(Row(number, {name: values.get(name, "") for name in known}, len(line) < len(header)))
     return rows
 
 

@@ -68,7 +68,7 @@ def read_record(dataset_folder: Path) -> dict[str, Annotation]:
     record: dict[str, Annotation] = {}
     for line in read_csv(file, Annotation._fields):
         row = Annotation(**line.values)
-        if not row.label_sha256:
+        if line.ends_early:
             raise UserError(f"{file} has a line of {row.case} that ends too early: mend it.")
         if not is_case_name(row.case):
             raise UserError(f"{file} has the case {row.case!r}, which is no name of a file: mend it.")
