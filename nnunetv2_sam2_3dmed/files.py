@@ -62,7 +62,7 @@ def check_writable_file(path: Path) -> None:
     Raises:
         UserError: it is a folder, its name is too long, or its folder cannot be made or written to.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # Path's raises where a name is too long
         raise UserError(f"the output {path} is a folder, but must be a file: give it a name.")
     _check_writable(path, path.parent)
 

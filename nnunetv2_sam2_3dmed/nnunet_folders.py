@@ -121,7 +121,12 @@ def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
             f"there is no {file}: run `nnUNetv2_plan_and_preprocess -d {dataset} -c 3d_fullres` first, or name other "
             "plans with -p."
         )
-    return file, read_json(file, "run `nnUNetv2_plan_experiment` again")
+    content = read_json(file, "run `nnUNetv2_plan_experiment` again")
+    if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
+        raise UserError(
+            f"{file} has no configurations, expected nnU-Net's plans: run `nnUNetv2_plan_experiment` again."
+        )
+    return file, content
 
 
 def truth_folder(dataset: str) -> Path:

@@ -89,12 +89,17 @@ def prediction_folders(dataset: str, methods: Sequence[str] | None, folds: Seque
         validation_folders,
     )
 
+    twice = [fold for fold in folds if folds.count(fold) > 1]
+    if twice:
+        raise UserError(f"fold {twice[0]} was given twice, expected each once.")
     if methods is None:
         return {f.name: validation_folders(f, folds) for f in validated_results_folders(dataset, folds)}
     found: dict[str, list[Path]] = {}
     results_folders = [method for method in methods if "=" not in method]
     for method in methods:
         name, is_folder, folder = method.partition("=")
+        if not name or (is_folder and not folder):
+            raise UserError(f"the method is {method!r}, expected TRAINER__PLANS__CONFIG or NAME=FOLDER.")
         if name in found and name in results_folders:
             raise UserError(f"method {name} was given twice, expected different names: use NAME=FOLDER to rename one.")
         if is_folder:

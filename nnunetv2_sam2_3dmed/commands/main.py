@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_line
 
@@ -28,9 +29,16 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, as commands do, instead of all options first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} -h).\n")
+
+
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser, with the arguments of the subcommand named in ``argv`` (the others keep only their names)."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sam2_3dmed",
         description="SAM2-3dMed inside nnU-Net v2. Training and prediction use nnU-Net's own commands "
         "(nnUNetv2_train ... 3d FOLD -tr SAM2_3dMedTrainer, nnUNetv2_predict); this command does the rest.",

@@ -149,12 +149,21 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _splits(dataset: str) -> list[dict[str, list[str]]] | None:
-    """nnU-Net's folds of a dataset; None where it has none here."""
+    """nnU-Net's folds of a dataset; None where it has none here.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     from nnunetv2_sam2_3dmed.files import read_json
 
     folder = os.environ.get("nnUNet_preprocessed")
     file = Path(folder or ".") / dataset / "splits_final.json"
-    return read_json(file) if folder and file.is_file() else None
+    if not folder or not file.is_file():
+        return None
+    folds = read_json(file)
+    if not isinstance(folds, list) or not all(isinstance(f, dict) and isinstance(f.get("val"), list) for f in folds):
+        raise UserError(f"{file} is no list of folds with 'train' and 'val': let nnU-Net write it again.")
+    return folds
 
 
 def _case_names(
@@ -186,4 +195,6 @@ def _case_names(
     strange = sorted(set(wanted or ()) - names)
     if strange:
         raise UserError(f"{strange[0]} is none of the {len(names)} cases of fold {', '.join(folds)}: give others.")
+    if not names:
+        raise UserError(f"fold {', '.join(folds)} has no cases: give another.")
     return sorted(names if wanted is None else wanted)

@@ -221,9 +221,12 @@ def _check_outputs(cases: list[Case], previews: bool) -> None:
         assert case.output is not None
         if not case.output.name.endswith((*WRITABLE, ".dcm")):
             raise UserError(f"the output is {case.output}, but must end in {', '.join(WRITABLE)} or .dcm.")
+        outputs = (case.output, *([_preview_file(case.output)] if previews else []))
+        for file in outputs:
+            check_writable_file(file)
         if case.output.resolve() == case.image.resolve():
             raise UserError(f"the output {case.output} is the image itself: give another name.")
-        for file in (case.output, *([_preview_file(case.output)] if previews else [])):
+        for file in outputs:
             if file.resolve() in read:
                 raise UserError(f"the output {file} would replace an image or mask that is read: give another name.")
             if file.resolve() in seen:
@@ -231,7 +234,6 @@ def _check_outputs(cases: list[Case], previews: bool) -> None:
                     f"two images would be written to {file}: name their outputs in the CSV's column `output`."
                 )
             seen.add(file.resolve())
-            check_writable_file(file)
 
 
 def _segment(

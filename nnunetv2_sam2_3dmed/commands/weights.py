@@ -132,8 +132,9 @@ def _check(path: Path, expected: str | None) -> str:
     """Returns the file's backbone after all checks."""
     from nnunetv2_sam2_3dmed.network.checkpoints import check_archive, identify_backbone, read_checkpoint
 
-    backbone = identify_backbone(read_checkpoint(path))
+    weights = read_checkpoint(path)
     check_archive(path)
+    backbone = identify_backbone(weights, path)
     if expected not in (None, backbone):
         raise UserError(f"{path} holds {backbone}, but {expected} was expected: take another file or another name.")
     return backbone

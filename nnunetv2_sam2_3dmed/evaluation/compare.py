@@ -77,7 +77,7 @@ def compare(
         processes: number of worker processes; 1 works in this process; None takes
             :func:`default_processes`.
         seconds: a time per method to show beside its scores.
-        progress: whether to show a progress bar on stderr.
+        progress: whether to show a progress bar on stderr where that is a terminal.
         dataset_name: the dataset's name in the report, and of its folder in nnUNet_raw, whose images are looked at
             where a prediction lies off its truth; default: the ``name`` in ``dataset_json``, and no images.
         reference: the method that the paired tests are against; default: the first.
@@ -108,7 +108,7 @@ def compare(
     off_grid: dict[str, dict[str, GridDifference]] = {method: {} for method in methods}
     evaluated = _evaluate(CachedEvaluator(evaluator, output_folder / FOLDER), cases, processes)
     failed: dict[str, UserError] = {}
-    bar = tqdm(evaluated, desc="cases", total=len(cases), disable=not progress)
+    bar = tqdm(evaluated, desc="cases", total=len(cases), disable=None if progress else True)
     for case, result in zip(cases, bar, strict=True):
         if isinstance(result, UserError):
             failed[case.name] = result

@@ -179,8 +179,12 @@ def _what(content: Any, weights: dict[str, torch.Tensor]) -> str:
     return f"it has {', '.join(map(repr, list(content)[:3])) or 'nothing'}"
 
 
-def identify_backbone(weights: dict[str, torch.Tensor]) -> str:
+def identify_backbone(weights: dict[str, torch.Tensor], path: Path | None = None) -> str:
     """The backbone that a checkpoint belongs to, from its width, its depth and SAM 2.1's extra tensors.
+
+    Args:
+        weights: the state dict.
+        path: its file, for the message.
 
     Raises:
         UserError: it is none of the official ones.
@@ -190,7 +194,7 @@ def identify_backbone(weights: dict[str, torch.Tensor]) -> str:
     sizes = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
     if (width, depth) not in sizes:
         raise UserError(
-            f"the checkpoint's trunk has width {width} and {depth} blocks, expected one of "
+            f"the trunk of {path or 'the checkpoint'} has width {width} and {depth} blocks, expected one of "
             f"{', '.join(f'{name} {size}' for size, name in sizes.items())}: take an official SAM 2 checkpoint."
         )
     version = "2.1" if "obj_ptr_tpos_proj.weight" in weights else "2"
