@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     check_nnunet_version()
     if not re.fullmatch(r"\w[\w.-]*", args.name, re.ASCII) or "__" in args.name:
         raise UserError(
-            f"--name is {args.name!r}, but must be letters, digits, '.', '-' and single '_', which folders are named by."
+            f"--name is {args.name!r}, but must be letters, digits, '.', '-' and single '_', for folders have it too."
         )
     from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations, number_of_masks, planned_step
 
