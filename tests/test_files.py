@@ -1,6 +1,7 @@
 """What is left of a copy that is killed is no case for nnU-Net, and the file that was there stays."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +36,54 @@ def test_damaged_json_comes_with_what_to_do(tmp_path):
         files.read_json(tmp_path / "a.json")
     with pytest.raises(UserError, match="a.json is no valid JSON .*: mend it"):
         files.read_json(tmp_path / "a.json", "mend it")
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("file/a.nii.gz", "since .*file is not a folder"),
+        ("file/new/folder/a.nii.gz", "since .*file is not a folder"),
+        ("folder", "is a folder, but must be a file"),
+        (f"{LONG}.nii.gz", "its name is too long"),
+        (f"{'n' * 240}.nii.gz", "its name is too long"),  # but with what is written beside it
+        (f"{LONG}/a.nii.gz", "its name is too long"),
+        ("/proc/a.nii.gz", "cannot be written"),
+        ("/dev/null/a.nii.gz", "/dev/null is not a folder"),
+    ],
+)
+def test_files_that_cannot_be_written_are_told_before(tmp_path, path, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"the output .*{reason}"):
+        files.check_writable_file(tmp_path / path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("path", ["a.nii.gz", "new/folder/a.nii.gz", "folder/a.nii.gz", "file", f"{'n' * 200}.nii"])
+def test_files_that_can_be_written(tmp_path, monkeypatch, path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    files.check_writable_file(tmp_path / path)
+    monkeypatch.chdir(tmp_path)
+    files.check_writable_file(Path(path))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+    files.write_text(tmp_path / path, "it can")
+
+
+def test_folders(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "new" / "folder", tmp_path / ("n" * 255)):
+        files.check_writable_folder(path)
+    for path in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / ("n" * 256), Path("/proc/x")):
+        with pytest.raises(UserError, match="cannot be written"):
+            files.check_writable_folder(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_json_in_the_encodings_of_editors(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes('{"name": "Größe"}'.encode(encoding))
+    assert files.read_json(tmp_path / "a.json") == {"name": "Größe"}
