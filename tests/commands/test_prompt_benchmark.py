@@ -131,7 +131,7 @@ def test_a_case_that_fails_is_left_out_whole_and_the_others_go_on(run, dataset, 
 
     def failing(self, case, truth, found):
         calls.append(case.case.name)
-        if calls.count("b") == 2:
+        if case.case.name == "b" and calls.count("b") == 2:
             raise FloatingPointError("underflow")
         return scored(self, case, truth, found)
 
@@ -140,9 +140,8 @@ def test_a_case_that_fails_is_left_out_whole_and_the_others_go_on(run, dataset, 
     status, said = run(*words)
     assert status == 2
     assert "2/3 b: left out, FloatingPointError: underflow (not foreseen" in said
-    assert said.splitlines()[-1].endswith(
-        "1 of 3 cases were left out, for the reasons above: b; the same command tries them again."
-    )
+    last = "1 of 3 cases were left out, for the reasons above: b; the same command tries them again."
+    assert said.splitlines()[-1].endswith(last)
     out = folders / "out"
     for name in ("per_case.csv", "interactions.csv"):
         rows = list(csv.DictReader((out / name).read_text().splitlines()))
