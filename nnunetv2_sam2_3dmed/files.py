@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +17,8 @@ from nnunetv2_sam2_3dmed.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_BESIDE = len(f".{'.'}{uuid.uuid4().hex}")  # by which the name of a file that is written beside is longer
 
 
 def write_text(path: Path, text: str) -> None:
@@ -104,28 +106,6 @@ def written_beside(
                 hidden.rmdir()
 
 
-def check_writable(path: Path) -> None:
-    """Looks whether a file could be written, before anything takes long; makes nothing.
-
-    Raises:
-        UserError: it could not, and why.
-    """
-    folder = path.parent
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if len(os.fsencode(path.name)) > os.pathconf(folder, "PC_NAME_MAX"):
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
-
-
 def _check_size(file: Path, size: int) -> None:
     there = file.stat().st_size
     if there != size:
@@ -171,6 +151,48 @@ def _reason(error: Exception, beside: Path) -> str:
     return (lines[-1] if lines else type(error).__name__).rstrip(".")
 
 
+def check_writable_file(path: Path) -> None:
+    """Refuses a path that no file can be written to, before the work whose result it is for; leaves nothing there.
+
+    Raises:
+        UserError: it is a folder, its name is too long, or its folder cannot be made or written to.
+    """
+    if os.path.isdir(path):  # Path's raises where a name is too long
+        raise UserError(f"the output {path} is a folder, but must be a file: give it a name.")
+    _check_writable(path, path.parent)
+
+
+def check_writable_folder(path: Path) -> None:
+    """Refuses a path that is no folder and cannot become one, or that nothing can be written to.
+
+    Raises:
+        UserError: it is a file, its name is too long, or it cannot be made or written to.
+    """
+    _check_writable(path, path)
+
+
+def _check_writable(output: Path, folder: Path) -> None:
+    """Tries to write into the nearest folder there is: permission bits do not say it all, for example on network disks.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    try:
+        there = next(known for known in (folder, *folder.absolute().parents) if os.path.lexists(known))
+        if not there.is_dir():
+            raise UserError(f"the output {output} cannot be written, since {there} is not a folder: give another.")
+        longest = os.pathconf(there, "PC_NAME_MAX")
+        for part in output.parts:
+            if len(os.fsencode(part)) > longest - (_BESIDE if part == output.name and output != folder else 0):
+                raise UserError(
+                    f"the output {output} cannot be written, since its name is too long: give a shorter one."
+                )
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"the output {output} cannot be written ({error.strerror}): give another place.") from error
+
+
 def read_json(file: Path, remedy: str = "let nnU-Net write it again") -> Any:
     """The content of a JSON file.
 
@@ -182,6 +204,6 @@ def read_json(file: Path, remedy: str = "let nnU-Net write it again") -> Any:
         UserError: it is damaged.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_bytes())  # in UTF-8, -16 or -32, with or without a byte order mark
     except ValueError as error:
         raise UserError(f"{file} is no valid JSON ({error}): {remedy}.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import read_json
 
 OLDEST_NNUNET = (2, 8)  # the first with nnUNet_extTrainer
 
@@ -67,17 +67,42 @@ def load_dataset_json(dataset: str) -> dict[str, Any]:
     """The dataset's ``dataset.json``, preprocessed or raw.
 
     Raises:
-        UserError: if neither folder has one.
+        UserError: if neither folder has one, or it is damaged.
     """
     variables = [v for v in ("nnUNet_preprocessed", "nnUNet_raw") if os.environ.get(v)]
     files = [nnunet_folder(v) / dataset / "dataset.json" for v in variables or ["nnUNet_preprocessed"]]
     for file in files:
         if file.is_file():
-            return json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file, "correct it")
+            _check_dataset_json(file, content)
+            return content
     raise UserError(
         f"dataset {dataset} has no dataset.json (looked for {', '.join(map(str, files))}): check -d and "
         "nnU-Net's environment variables."
     )
+
+
+def _check_dataset_json(file: Path, content: Any) -> None:
+    """Checks what commands read of it, where it is there.
+
+    Raises:
+        UserError: the file ending is missing, or it or the labels are of another kind.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds a {type(content).__name__}, expected nnU-Net's description of a dataset.")
+    labels = content.get("labels", {"background": 0})
+    if not isinstance(labels, dict) or "background" not in labels:
+        raise UserError(
+            f"{file} has no labels such as {{'background': 0, 'organ': 1}} (names first, as nnU-Net v2 has them): "
+            "correct it."
+        )
+    ending = content.get("file_ending")
+    if not isinstance(ending, str) or not ending.startswith("."):
+        raise UserError(f"{file} has the file_ending {ending!r}, but it must be one such as '.nii.gz': correct it.")
+    for name, value in labels.items():
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(v, (int, float)) and v == int(v) >= 0 for v in values):
+            raise UserError(f"{file} has the label {name!r}: {value!r}, but labels are whole numbers: correct it.")
 
 
 def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
@@ -96,10 +121,12 @@ def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
             f"there is no {file}: run `nnUNetv2_plan_and_preprocess -d {dataset} -c 3d_fullres` first, or name other "
             "plans with -p."
         )
-    try:
-        return file, json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is no valid JSON ({error}): run `nnUNetv2_plan_experiment` again.") from error
+    content = read_json(file, "run `nnUNetv2_plan_experiment` again")
+    if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
+        raise UserError(
+            f"{file} has no configurations, expected nnU-Net's plans: run `nnUNetv2_plan_experiment` again."
+        )
+    return file, content
 
 
 def truth_folder(dataset: str) -> Path:

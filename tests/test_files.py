@@ -1,6 +1,7 @@
 """What is left of a copy that is killed is no case for nnU-Net, and the file that was there stays."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -43,16 +44,6 @@ def test_what_is_wrong_with_the_source_of_a_copy_is_not_said_of_the_target(tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_is_looked_at_without_writing_there(tmp_path):
-    files.check_writable(tmp_path / "new" / "newer" / "a.txt")
-    (tmp_path / "file").write_text("a")
-    files.check_writable(tmp_path / "file")
-    for path, why in ((tmp_path / "file" / "a.txt", "is no folder"), (tmp_path, "Is a directory")):
-        with pytest.raises(UserError, match=why):
-            files.check_writable(path)
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
-
-
 def test_errors_of_the_caller_pass_and_leave_nothing(tmp_path):
     for error in (UserError("of the caller"), RuntimeError("of the caller"), KeyboardInterrupt("of the caller")):
         with pytest.raises(type(error), match="of the caller"), files.written_beside(tmp_path / "a") as beside:
@@ -69,3 +60,54 @@ def test_what_is_half_written_is_no_file_of_the_folder_that_ends_so(tmp_path, en
         assert len(there) == 1 and there[0].startswith(".") and not there[0].endswith(".nii.gz")
         assert beside.name.endswith(ending)
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.nii.gz"]
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("file/a.nii.gz", "since .*file is not a folder"),
+        ("file/new/folder/a.nii.gz", "since .*file is not a folder"),
+        ("folder", "is a folder, but must be a file"),
+        (f"{LONG}.nii.gz", "its name is too long"),
+        (f"{'n' * 240}.nii.gz", "its name is too long"),  # but with what is written beside it
+        (f"{LONG}/a.nii.gz", "its name is too long"),
+        ("/proc/a.nii.gz", "cannot be written"),
+        ("/dev/null/a.nii.gz", "/dev/null is not a folder"),
+    ],
+)
+def test_files_that_cannot_be_written_are_told_before(tmp_path, path, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"the output .*{reason}"):
+        files.check_writable_file(tmp_path / path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("path", ["a.nii.gz", "new/folder/a.nii.gz", "folder/a.nii.gz", "file", f"{'n' * 200}.nii"])
+def test_files_that_can_be_written(tmp_path, monkeypatch, path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    files.check_writable_file(tmp_path / path)
+    monkeypatch.chdir(tmp_path)
+    files.check_writable_file(Path(path))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+    files.write_text(tmp_path / path, "it can")
+
+
+def test_folders(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "new" / "folder", tmp_path / ("n" * 255)):
+        files.check_writable_folder(path)
+    for path in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / ("n" * 256), Path("/proc/x")):
+        with pytest.raises(UserError, match="cannot be written"):
+            files.check_writable_folder(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_json_in_the_encodings_of_editors(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes('{"name": "Größe"}'.encode(encoding))
+    assert files.read_json(tmp_path / "a.json") == {"name": "Größe"}

@@ -83,11 +83,11 @@ def read_specification(file: Path) -> Specification:
         UserError: there is no such file, it is no YAML, or what it says is incomplete, unknown or there twice.
     """
     try:
-        # a SafeLoader, which makes nothing but plain values
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {file}: give the path of a benchmark's YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # a SafeLoader, which makes nothing but plain values; of bytes, it knows UTF-16 by its byte order mark
+        content = yaml.load(file.read_bytes(), Loader=_Loader)
+    except OSError as error:
+        raise UserError(f"there is no file {file} ({error.strerror}): give a benchmark's YAML file.") from None
+    except (yaml.YAMLError, ValueError) as error:  # also of dates that are none
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from None
     _check_keys(content, KEYS, REQUIRED, str(file))
     name = content["name"]

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
     )
     from nnunetv2_sam2_3dmed.benchmark.specification import read_specification
     from nnunetv2_sam2_3dmed.errors import UserError
+    from nnunetv2_sam2_3dmed.files import check_writable_folder
     from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version
 
     check_nnunet_version()
@@ -107,6 +108,7 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         print(benchmark.plan(device), end="")
         return
+    check_writable_folder(benchmark.output)
     with only_one(benchmark.output):
         write_trainers(benchmark)
         if not args.compare_only:

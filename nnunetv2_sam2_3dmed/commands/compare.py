@@ -7,6 +7,10 @@
 Only cases that every method has are compared. The paired tests are against the first method, or --reference. With
 several folds, or NAME=FOLDER several times with the same NAME, cases are pooled and the spread over folds is stated.
 
+Predictions of nnU-Net's own validation, and others on the grid of their image in nnUNet_raw, are compared voxel by
+voxel, with a warning where the header puts the truth elsewhere. Other predictions must lie within a voxel of the truth.
+A case that cannot be read is not left out: all such cases are named, and no table is written.
+
 The table is printed; comparison.md, .json and .tex (for booktabs), per_case.csv and summary.csv go to the output
 folder. Comparing the same files again into the same folder takes their scores from its folder .cache.
 """
@@ -85,12 +89,17 @@ def prediction_folders(dataset: str, methods: Sequence[str] | None, folds: Seque
         validation_folders,
     )
 
+    twice = [fold for fold in folds if folds.count(fold) > 1]
+    if twice:
+        raise UserError(f"fold {twice[0]} was given twice, expected each once.")
     if methods is None:
         return {f.name: validation_folders(f, folds) for f in validated_results_folders(dataset, folds)}
     found: dict[str, list[Path]] = {}
     results_folders = [method for method in methods if "=" not in method]
     for method in methods:
         name, is_folder, folder = method.partition("=")
+        if not name or (is_folder and not folder):
+            raise UserError(f"the method is {method!r}, expected TRAINER__PLANS__CONFIG or NAME=FOLDER.")
         if name in found and name in results_folders:
             raise UserError(f"method {name} was given twice, expected different names: use NAME=FOLDER to rename one.")
         if is_folder:

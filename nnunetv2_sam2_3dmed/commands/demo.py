@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nnunetv2_sam2_3dmed.files import check_writable_folder
+
 # minutes that both methods have a trainer for
 MINUTES = (2, 8, 45)
 
@@ -43,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    check_writable_folder(args.output)
+
     import torch
 
     from nnunetv2_sam2_3dmed.demo.run import DemoOptions, run_demo

@@ -8,14 +8,15 @@
 rank segments each case from its prompts and measures how much the model disagrees with itself about each object:
 1 - Dice between the masks from the prompt and from another kind of prompt on the same slice, made from the answer (a
 click for a box, a box for all else), and 1 - Dice between the way out from that slice and the way back from the last
-slices that the object reaches. The larger of both counts, and a case is as hard as its hardest object. The same command
-again goes on with the cases that are missing. The CSV is that of `sam2_3dmed segment --batch`; the object is the label.
+slices that the object reaches. The larger of both counts, and a case is as hard as its hardest object. A case that
+fails is named and does not stop the others; the same command again goes on with the cases that are missing. The CSV is
+that of `sam2_3dmed segment --batch`; the object is the label.
 
-take puts images and masks into imagesTr and labelsTr. A mask in the folder --corrected that differs from the machine's
-in any voxel is taken as corrected; one that does not only if its case is named with --confirmed, or if its disagreement
-is at most --accept-below, and with --partial if some labels had no prompt. annotations.csv in the dataset's folder says
-of each: machine, confirmed or corrected. A corrected label is replaced only with --replace; one that was edited in
-labelsTr is not.
+take puts images and masks into imagesTr and labelsTr, all of them or none. A mask in the folder --corrected that
+differs from the machine's in any voxel is taken as corrected; one that does not only if its case is named with
+--confirmed, or if its disagreement is at most --accept-below, and with --partial if some labels had no prompt.
+annotations.csv in the dataset's folder says of each: machine, confirmed or corrected. A corrected label is replaced
+only with --replace; one that was edited in labelsTr is not.
 
 finetune preprocesses what is new, trains on it beside the fold's training cases, never validates against it, and starts
 nnU-Net from the last checkpoint, at half the learning rate of the trainer that made it. splits_final.json stays as it
@@ -30,8 +31,9 @@ import sys
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.commands.env import environment
-from nnunetv2_sam2_3dmed.commands.segment import window_of
+from nnunetv2_sam2_3dmed.commands.segment import check_image_size, window_of
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import check_writable_folder
 
 EPOCHS = 6  # MedSAM2's second round
 
@@ -118,6 +120,8 @@ def _rank(args: argparse.Namespace) -> None:
     if (args.predictions is None) != (args.images is None):
         raise UserError("--predictions and -i, the folder of their images, belong together: give both or neither.")
     window = window_of(args.window)
+    check_image_size(args.image_size)
+    check_writable_folder(args.output)
 
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
     from nnunetv2_sam2_3dmed.interactive.model import model_file
@@ -153,7 +157,9 @@ def _rank(args: argparse.Namespace) -> None:
     if into.cases:
         print((args.output / RANKING).read_text(), end="")
     if failed:
-        raise UserError(f"{len(failed)} of {len(left)} cases were not segmented, for the reasons above.")
+        raise UserError(
+            f"{len(failed)} of {len(left)} cases were not segmented, for the reasons above: {', '.join(failed)}."
+        )
 
 
 def _take(args: argparse.Namespace) -> None:

@@ -6,8 +6,9 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_line
 
 # subcommand -> what it is for; the module of the same name is imported only when its subcommand runs,
 # so that `sam2_3dmed env`, which shells evaluate, does not wait for torch
@@ -28,9 +29,16 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, as commands do, instead of all options first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} -h).\n")
+
+
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser, with the arguments of the subcommand named in ``argv`` (the others keep only their names)."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sam2_3dmed",
         description="SAM2-3dMed inside nnU-Net v2. Training and prediction use nnU-Net's own commands "
         "(nnUNetv2_train ... 3d FOLD -tr SAM2_3dMedTrainer, nnUNetv2_predict); this command does the rest.",
@@ -56,12 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.run(args)
     except UserError as error:
-        print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
+        print(f"sam2_3dmed {args.command}: {in_one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written to
         if args.command in ("train", "predict") or getattr(args, "action", None) == "finetune":
             raise  # somewhere in hours of nnU-Net's code: where, matters
-        print(f"sam2_3dmed {args.command}: {error}", file=sys.stderr)
+        print(f"sam2_3dmed {args.command}: {in_one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -3,21 +3,24 @@
     sam2_3dmed predict -d 9 -c 3d -tr SAM2_3dMedTrainer -f 0 -i IN -o OUT
     sam2_3dmed predict -m FOLDER -i IN -o OUT            a results folder TRAINER__PLANS__CONFIG, wherever it lies
 
-Takes the options of nnUNetv2_predict, and predicts with nnU-Net's own models as well. A checkpoint that holds code
-instead of weights is refused; plans.json names the classes that are run, so that a model should still be one you trust.
-Images that are cut off are named first. One that is damaged is left out, and named when the others are done.
---continue_prediction makes segmentations again that are not whole.
+Takes the options of nnUNetv2_predict, and predicts with nnU-Net's own models as well. Images that are cut off are named
+first. A case that fails does not stop the others: where nnU-Net's own loop ends, the cases that are left are predicted
+one by one, and those that fail are named when the others are done, damaged images too. --continue_prediction makes
+segmentations again that are not whole. A checkpoint that holds code instead of weights is refused; plans.json names the
+classes that are run, so that a model should still be one you trust.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.commands.env import environment
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
+from nnunetv2_sam2_3dmed.files import check_writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     _check_numbers(args)
+    check_writable_folder(args.output)
     # before anything of nnU-Net's is imported
     os.environ["nnUNet_extTrainer"] = environment(Path())["nnUNet_extTrainer"]
     model = _model_folder(args)
     folds = _folds(model, args.folds, args.checkpoint)
-    _check_images(model, args.input)
+    ending, channels = _images(model, args.input)
 
     import torch
 
@@ -77,17 +81,51 @@ def run(args: argparse.Namespace) -> None:
     )
     predictor.initialize_from_trained_model_folder(str(model), folds, args.checkpoint)
     args.output.mkdir(parents=True, exist_ok=True)
-    predictor.predict_from_files(
-        str(args.input),
-        str(args.output),
-        save_probabilities=args.save_probabilities,
-        overwrite=not args.continue_prediction,
-        num_processes_preprocessing=args.npp,
-        num_processes_segmentation_export=args.nps,
-        folder_with_segs_from_prev_stage=args.prev_stage_predictions and str(args.prev_stage_predictions),
-        num_parts=args.num_parts,
-        part_id=args.part_id,
+    previous = args.prev_stage_predictions and str(args.prev_stage_predictions)
+    outputs = {case: args.output / f"{case}{ending}" for case in list(channels)[args.part_id :: args.num_parts]}
+    before = {case: _written(file) for case, file in outputs.items()}
+    try:
+        predictor.predict_from_files(
+            str(args.input),
+            str(args.output),
+            save_probabilities=args.save_probabilities,
+            overwrite=not args.continue_prediction,
+            num_processes_preprocessing=args.npp,
+            num_processes_segmentation_export=args.nps,
+            folder_with_segs_from_prev_stage=previous,
+            num_parts=args.num_parts,
+            part_id=args.part_id,
+        )
+        return
+    except UserError:  # names the cases that were left out, or what is to be mended before anything is predicted
+        raise
+    except Exception as error:
+        reason = in_one_sentence(error)
+    left = [
+        case
+        for case, file in outputs.items()
+        if _written(file) == before[case] and not (args.continue_prediction and before[case])
+    ]
+    print(
+        f"sam2_3dmed predict: nnU-Net's loop ended ({reason.rstrip('.')}); predicting {len(left)} of {len(outputs)} "
+        "cases one by one.",
+        file=sys.stderr,
     )
+    failed = []
+    for case in left:
+        try:
+            predictor.predict_from_files_sequential(
+                [[str(file) for file in channels[case]]],
+                [str(args.output / case)],
+                save_probabilities=args.save_probabilities,
+                overwrite=True,
+                folder_with_segs_from_prev_stage=previous,
+            )
+        except Exception as error:
+            failed.append(case)
+            print(f"sam2_3dmed predict: {case}: {in_one_sentence(error)}", file=sys.stderr)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(outputs)} cases failed, for the reasons above: {', '.join(failed)}.")
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -142,14 +180,38 @@ def _folds(model: Path, wanted: Sequence[str] | None, checkpoint: str) -> list[s
     return folds
 
 
-def _check_images(model: Path, folder: Path) -> None:
+def _images(model: Path, folder: Path) -> tuple[str, dict[str, list[Path]]]:
+    """The ending of the images, and the files of each case's channels, in nnU-Net's order.
+
+    Raises:
+        UserError: there are none, or a case has other channels than the model was trained with.
+    """
     from nnunetv2_sam2_3dmed.files import read_json
 
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder, expected one with the images to predict (-i).")
-    ending = read_json(model / "dataset.json")["file_ending"]
-    if not any(folder.glob(f"[!.]*_0000{ending}")):
+    dataset_json = read_json(model / "dataset.json", "take it from the model that was trained")
+    ending = dataset_json["file_ending"]
+    cases: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob(f"[!.]*_[0-9][0-9][0-9][0-9]{ending}")):
+        cases.setdefault(file.name.removesuffix(ending)[:-5], []).append(file)
+    if not any(files[0].name.endswith(f"_0000{ending}") for files in cases.values()):
         raise UserError(
             f"{folder} holds no image CASE_0000{ending}, expected the file format and the names that the model was "
             "trained with: one file per channel, numbered _0000, _0001, and so on."
         )
+    names = dataset_json.get("channel_names") or dataset_json.get("modality")
+    if names:
+        numbers = [f"_{number:04d}" for number in range(len(names))]
+        for case, files in cases.items():
+            if [file.name.removesuffix(ending)[-5:] for file in files] != numbers:
+                raise UserError(
+                    f"the case {case} in {folder} has the files {', '.join(file.name for file in files)}, but the "
+                    f"model was trained with {len(names)} channels: expected {', '.join(numbers)}."
+                )
+    return ending, dict(sorted(cases.items()))
+
+
+def _written(file: Path) -> int | None:
+    """When a file was written; None where there is none."""
+    return file.stat().st_mtime_ns if file.is_file() else None

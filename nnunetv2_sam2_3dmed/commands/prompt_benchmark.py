@@ -11,7 +11,8 @@ on every slice, nothing carried). The middle slice is the middle one of those th
 
 OUT gets a folder of masks per protocol, per_case.csv, interactions.csv, prompt_benchmark.json and prompt_benchmark.md,
 which sets published figures beside the results. Rows and masks are written after each case: the same command goes on
-where it was ended. To compare protocols with each other or with other models:
+where it was ended. A case that fails is left out and named in these files, and the exit status is 2. To compare
+protocols with each other or with other models:
 
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres box=OUT/box
 """
@@ -25,7 +26,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_sam2_3dmed.commands.segment import check_image_size
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import check_writable_folder
 
 NAMES = ("clicks", "1_mask", "box", "boxes")
 
@@ -63,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.clicks < 1:
         raise UserError(f"--clicks is {args.clicks}, but must be at least 1.")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}, but must be 0 or more.")
+    check_image_size(args.image_size)
+    check_writable_folder(args.output)
+
     from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
     from nnunetv2_sam2_3dmed.evaluation.prompted import check_same_run
     from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
@@ -133,15 +141,29 @@ def run(args: argparse.Namespace) -> None:
     write_text(args.output / "prompt_benchmark.md", text)
     print(text)
     print(f"written to {args.output}", file=sys.stderr)
+    if measured.failed:
+        raise UserError(
+            f"{len(measured.failed)} of {len(cases)} cases were left out, for the reasons above: "
+            f"{', '.join(measured.failed)}; the same command tries them again."
+        )
 
 
 def _splits(dataset: str) -> list[dict[str, list[str]]] | None:
-    """nnU-Net's folds of a dataset; None where it has none here."""
+    """nnU-Net's folds of a dataset; None where it has none here.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     from nnunetv2_sam2_3dmed.files import read_json
 
     folder = os.environ.get("nnUNet_preprocessed")
     file = Path(folder or ".") / dataset / "splits_final.json"
-    return read_json(file) if folder and file.is_file() else None
+    if not folder or not file.is_file():
+        return None
+    folds = read_json(file)
+    if not isinstance(folds, list) or not all(isinstance(f, dict) and isinstance(f.get("val"), list) for f in folds):
+        raise UserError(f"{file} is no list of folds with 'train' and 'val': let nnU-Net write it again.")
+    return folds
 
 
 def _case_names(
@@ -174,4 +196,6 @@ def _case_names(
     strange = sorted(set(wanted or ()) - names)
     if strange:
         raise UserError(f"{strange[0]} is none of the {len(names)} cases of fold {', '.join(folds)}: give others.")
+    if not names:
+        raise UserError(f"fold {', '.join(folds)} has no cases: give another.")
     return sorted(names if wanted is None else wanted)

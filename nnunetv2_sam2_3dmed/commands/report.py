@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.report.build import build_report
 
     comparison, output = compare_command.compared(args)
+    for warning in comparison.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     file = build_report(
         comparison,
         output,

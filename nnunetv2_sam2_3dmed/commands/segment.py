@@ -17,23 +17,29 @@ The CSV of --batch has a line per prompt, with the columns image, prompt (point,
 negative_scribble, mask) and where, and if needed object (a number from 1), axis, unit and output. Lines of one image
 belong together; paths start at the CSV's folder. A mask is a file on the image's grid, such as a prediction of nnU-Net
 whose label is the object's number; FILE@SLICE names the slice, otherwise it is the one where the object is largest.
-A case that fails is reported, and does not stop the others.
+Whatever goes wrong with a case is reported with its name and does not stop the others; the exit status is then 2. With
+SAM2_3dMed_debug=1 in the environment, what nobody foresaw comes with its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
+from nnunetv2_sam2_3dmed.files import check_writable_file, check_writable_folder
 
 if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.images.volumes import Volume
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine
 
+# those of interactive.windows, which imports torch
+WINDOWS = ("auto", "brain", "abdomen", "bone", "lung", "mediastinum", "percentile")
 _KINDS = ("point", "negative_point", "box", "scribble", "negative_scribble", "mask")
 
 
@@ -100,25 +106,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     cases = _cases(args)
     window = window_of(args.window)
-    _check_outputs(cases)
+    check_image_size(args.image_size)
+    _check_slices(args.slices)
+    _check_outputs(cases, previews=not args.no_preview)
     _check_dicom_segs(cases)
 
+    from nnunetv2_sam2_3dmed.images.volumes import read_volume
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+    from nnunetv2_sam2_3dmed.interactive.model import choose_device, model_file
 
+    choose_device(args.device)
+    model_file(args.model)
+    if args.batch is None:
+        # all that can be known of a single case before the model is loaded
+        for prompt in cases[0].prompts:
+            prompt.check()
+        image = read_volume(cases[0].image)
+        session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
+        _segment(session, cases[0], image, window, args)
+        return
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
-    failed = 0
+    failed = []
     for number, case in enumerate(cases, start=1):
-        if len(cases) > 1:
-            print(f"{number}/{len(cases)} {case.image}")
+        print(f"{number}/{len(cases)} {case.image}")
         try:
-            _segment(session, case, window, args)
-        except UserError as error:
-            if args.batch is None:
-                raise
-            failed += 1
-            print(f"sam2_3dmed segment: {case.image}: {error}", file=sys.stderr)
+            _segment(session, case, case.image, window, args)
+            continue
+        except Exception as error:
+            failed.append(case.image.name)
+            print(f"sam2_3dmed segment: {case.image}: {in_one_sentence(error)}", file=sys.stderr)
+        session.clear()  # outside of the handler, whose traceback holds what is to be freed
     if failed:
-        raise UserError(f"{failed} of {len(cases)} images were not segmented, for the reasons above.")
+        raise UserError(f"{len(failed)} of {len(cases)} images failed, for the reasons above: {', '.join(failed)}.")
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
@@ -137,6 +156,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         if args.image is not None or prompts:
             raise UserError("with --batch, images and prompts come from the CSV: leave the others out.")
         cases = read_cases(args.batch)
+        check_writable_folder(args.output)
         return [
             Case(case.image, case.prompts, case.output or args.output / f"{stem(case.image)}{args.format}")
             for case in cases
@@ -154,37 +174,72 @@ def window_of(words: list[str]) -> str | tuple[float, float]:
     Raises:
         UserError: it says neither.
     """
-    if len(words) == 1:
+    if len(words) == 1 and words[0] in WINDOWS:
         return words[0]
     try:
         level, width = (float(word) for word in words)
     except ValueError as error:
-        raise UserError(f"--window is {' '.join(words)}, but must be a name, or a level and a width.") from error
+        raise UserError(
+            f"--window is {' '.join(words)}, but must be one of {', '.join(WINDOWS)}, or a level and a width."
+        ) from error
+    if not (math.isfinite(level) and math.isfinite(width) and width > 0):
+        raise UserError(f"--window is {level:g} {width:g}, but the level must be finite and the width above 0.")
     return level, width
 
 
-def _check_outputs(cases: list[Case]) -> None:
+def check_image_size(image_size: int | None) -> None:
+    """Checks ``--image-size`` before a model is loaded.
+
+    Raises:
+        UserError: it is no multiple of 32.
+    """
+    if image_size is not None and (image_size < 32 or image_size % 32):
+        raise UserError(f"--image-size is {image_size}, but must be a multiple of 32, such as 512 or 1024.")
+
+
+def _check_slices(slices: list[int] | None) -> None:
+    """Checks ``--slices`` as far as that is possible without an image.
+
+    Raises:
+        UserError: the last comes before the first, or the first is negative.
+    """
+    if slices is not None and not 0 <= slices[0] <= slices[1]:
+        raise UserError(f"--slices is {slices[0]} {slices[1]}, but must be the first and the last slice, from 0.")
+
+
+def _check_outputs(cases: list[Case], previews: bool) -> None:
     """Before anything takes long.
 
     Raises:
-        UserError: a file could not be written, or two cases would write the same.
+        UserError: a file could not be written, would replace one that is read, or two cases would write the same.
     """
-    from nnunetv2_sam2_3dmed.files import check_writable
+
     from nnunetv2_sam2_3dmed.images.exact_paths import check_no_twin, twin
     from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 
+    read = {case.image.resolve() for case in cases}
+    read |= {line.mask_file[0].resolve() for case in cases for line in case.prompts if line.kind == "mask"}
     seen: set[Path] = set()
     for case in cases:
         assert case.output is not None
         if not case.output.name.endswith((*WRITABLE, ".dcm")):
             raise UserError(f"the output is {case.output}, but must end in {', '.join(WRITABLE)} or .dcm.")
+        outputs = (case.output, *([_preview_file(case.output)] if previews else []))
+        for file in outputs:
+            check_writable_file(file)
         if case.output.resolve() == case.image.resolve():
             raise UserError(f"the output {case.output} is the image itself: give another name.")
-        if case.output in seen or twin(case.output) in seen:
+        if twin(case.output).resolve() in seen:
             raise UserError(f"two images would be written to {case.output}: name their outputs in the CSV.")
         check_no_twin(case.output)
-        check_writable(case.output)
-        seen.add(case.output)
+        for file in outputs:
+            if file.resolve() in read:
+                raise UserError(f"the output {file} would replace an image or mask that is read: give another name.")
+            if file.resolve() in seen:
+                raise UserError(
+                    f"two images would be written to {file}: name their outputs in the CSV's column `output`."
+                )
+            seen.add(file.resolve())
 
 
 def _check_dicom_segs(cases: list[Case]) -> None:
@@ -206,16 +261,20 @@ def _check_dicom_segs(cases: list[Case]) -> None:
 
 
 def _segment(
-    session: InteractiveSession, case: Case, window: str | tuple[float, float], args: argparse.Namespace
+    session: InteractiveSession,
+    case: Case,
+    image: Path | Volume,
+    window: str | tuple[float, float],
+    args: argparse.Namespace,
 ) -> None:
     from nnunetv2_sam2_3dmed.interactive.preview import write_preview
 
     start = time.perf_counter()
-    image = session.set_image(case.image, window=window)
+    shown = session.set_image(image, window=window)
     low, high = session.window
     print(
-        f"{image.name}: {' x '.join(map(str, image.shape))} voxels of "
-        f"{' x '.join(f'{length:.3g}' for length in image.spacing)} mm (z, y, x), shown from {low:g} to {high:g}"
+        f"{shown.name}: {' x '.join(map(str, shown.shape))} voxels of "
+        f"{' x '.join(f'{length:.3g}' for length in shown.spacing)} mm (z, y, x), shown from {low:g} to {high:g}"
     )
     assert case.output is not None
     notes = list(image.notes)
@@ -228,17 +287,22 @@ def _segment(
     for prompt in case.prompts:
         prompt.add_to(session)
     progress = _ProgressLine()
-    session.propagate(slices=tuple(args.slices) if args.slices else None, progress=progress.show)
-    progress.end()
+    try:
+        session.propagate(slices=tuple(args.slices) if args.slices else None, progress=progress.show)
+    finally:
+        progress.end()
     labels = session.labels()
     session.save(case.output, labels)
-    if not args.no_preview:
-        write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis)
-    millilitres = labels[labels > 0].size * float(image.spacing[0] * image.spacing[1] * image.spacing[2]) / 1000
+    millilitres = labels[labels > 0].size * float(shown.spacing[0] * shown.spacing[1] * shown.spacing[2]) / 1000
     print(
         f"wrote {case.output}: {len(session.object_ids)} objects, {millilitres:.1f} ml, "
         f"{time.perf_counter() - start:.1f} s"
     )
+    if not args.no_preview:
+        try:
+            write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis)
+        except Exception as error:
+            raise UserError(f"the mask was written, but not its picture: {in_one_sentence(error)}") from error
 
 
 def _preview_file(output: Path) -> Path:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.files import copy_file
+from nnunetv2_sam2_3dmed.files import check_writable_folder, copy_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS, recorded_sha256, weights_folder
 
     folder = weights_folder()
+    check_writable_folder(folder)
     wanted = args.name_or_path
     if wanted in CHECKPOINTS and not Path(wanted).is_file():
         if args.name is not None:
@@ -132,8 +133,9 @@ def _check(path: Path, expected: str | None) -> str:
     """Returns the file's backbone after all checks."""
     from nnunetv2_sam2_3dmed.network.checkpoints import check_archive, identify_backbone, read_checkpoint
 
-    backbone = identify_backbone(read_checkpoint(path))
+    weights = read_checkpoint(path)
     check_archive(path)
+    backbone = identify_backbone(weights, path)
     if expected not in (None, backbone):
         raise UserError(f"{path} holds {backbone}, but {expected} was expected: take another file or another name.")
     return backbone

@@ -134,7 +134,8 @@ class StepRunner:
             write_json(marker, {**record, "done": done, "seconds": round(seconds, 2)})
         if not done:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-            raise UserError(f"step {step.name} failed with exit status {status}; the end of its log {log}:\n{tail}")
+            print(tail, file=sys.stderr)
+            raise UserError(f"step {step.name} failed with exit status {status}; above is the end of its log {log}.")
         return seconds
 
     def _forget_from(self, number: int) -> None:

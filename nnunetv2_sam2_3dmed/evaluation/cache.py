@@ -11,23 +11,26 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator, CaseScores
+from nnunetv2_sam2_3dmed.evaluation.grids import GridDifference
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
 from nnunetv2_sam2_3dmed.files import write_text
 
 FOLDER = ".cache"
 
 # our modules that the scores come from: when one of them changes, all is computed again
-_CODE = ("cases.py", "metrics.py", "segmentations.py", "surfaces.py")
+_CODE = ("cases.py", "grids.py", "metrics.py", "segmentations.py", "surfaces.py")
 _PACKAGES = ("surface-distance", "nnunetv2", "simpleitk", "nibabel", "numpy", "scipy")
 # what some formats keep beside the file: TIFF its spacing, MetaImage, NRRD and Analyze their voxels
 _COMPANIONS = (".json", ".raw", ".zraw", ".img")
+
+_Entry = tuple[dict[str, MaskMetrics], GridDifference | None]
 
 
 @dataclass(frozen=True)
@@ -45,24 +48,34 @@ class CachedEvaluator:
     evaluator: CaseEvaluator
     folder: Path
 
-    def __call__(self, case: Case) -> dict[str, dict[str, MaskMetrics]]:
-        """The scores of ``case``, by method and class.
+    def __call__(self, case: Case) -> CaseScores:
+        """The scores of ``case``, and how its predictions lie.
 
         Raises:
-            UserError: if a file cannot be read, or a prediction lies on another voxel grid than the truth.
+            UserError: if a file cannot be read, or a prediction lies elsewhere than the truth.
         """
         truth = _digest(case.truth)
         entries = {method: self._entry(truth, _digest(file)) for method, file in case.predictions.items()}
         known = {method: self._load(entry) for method, entry in entries.items()}
-        unknown = {method: case.predictions[method] for method, scores in known.items() if scores is None}
+        unknown = {method: case.predictions[method] for method, entry in known.items() if entry is None}
+        scores: dict[str, Mapping[str, MaskMetrics]] = {}
+        off_grid: dict[str, GridDifference] = {}
+        for method, entry in known.items():
+            if entry is not None:
+                scores[method], difference = entry
+                if difference is not None:
+                    # what is allowed depends on folders and images, which the entry does not
+                    self.evaluator.check(case, method, difference)
+                    off_grid[method] = difference
         if unknown:
-            computed = self.evaluator(Case(case.name, case.truth, unknown))
-            for method, scores in computed.items():
+            computed = self.evaluator(replace(case, predictions=unknown))
+            for method, by_class in computed.scores.items():
                 # a file that was replaced meanwhile was perhaps not read as it was digested
                 if self._entry(_digest(case.truth), _digest(unknown[method])) == entries[method]:
-                    self._save(entries[method], scores)
-            known |= computed
-        return {method: scores for method, scores in known.items() if scores is not None}
+                    self._save(entries[method], by_class, computed.off_grid.get(method))
+            scores.update(computed.scores)
+            off_grid.update(computed.off_grid)
+        return CaseScores({method: scores[method] for method in case.predictions}, off_grid)
 
     def _entry(self, truth: str, prediction: str) -> Path:
         """The file of a prediction's scores, named by a digest of all that they depend on."""
@@ -78,16 +91,18 @@ class CachedEvaluator:
         }
         return self.folder / f"{hashlib.sha256(json.dumps(basis).encode()).hexdigest()}.json"
 
-    def _load(self, entry: Path) -> dict[str, MaskMetrics] | None:
+    def _load(self, entry: Path) -> _Entry | None:
         """What an entry holds; None if there is none, or it is damaged."""
         try:
-            return _scores(json.loads(entry.read_text(encoding="utf-8")), self.evaluator.classes)
+            content = json.loads(entry.read_text(encoding="utf-8"))
+            return _scores(content["scores"], self.evaluator.classes), _difference(content["off_grid"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def _save(self, entry: Path, scores: Mapping[str, MaskMetrics]) -> None:
+    def _save(self, entry: Path, scores: Mapping[str, MaskMetrics], difference: GridDifference | None) -> None:
         values = {name: [None if math.isnan(v) else v for v in astuple(metrics)] for name, metrics in scores.items()}
-        write_text(entry, json.dumps(values))
+        off_grid = None if difference is None else asdict(difference)
+        write_text(entry, json.dumps({"scores": values, "off_grid": off_grid}))
 
 
 def _scores(content: Any, classes: Mapping[str, Any]) -> dict[str, MaskMetrics]:
@@ -101,6 +116,19 @@ def _scores(content: Any, classes: Mapping[str, Any]) -> dict[str, MaskMetrics]:
         dice, iou, nsd, hd95_mm = content[name]
         scores[name] = MaskMetrics(float(dice), float(iou), float(nsd), math.nan if hd95_mm is None else float(hd95_mm))
     return scores
+
+
+def _difference(content: Any) -> GridDifference | None:
+    """The difference between two grids that an entry holds.
+
+    Raises:
+        ValueError, TypeError, KeyError: it does not hold one.
+    """
+    if content is None:
+        return None
+    truth, prediction = (tuple(map(float, content[name])) for name in ("truth", "prediction"))
+    apart = (float(content[name]) for name in ("apart_mm", "apart_voxels"))
+    return GridDifference(str(content["differs"]), truth, prediction, *apart)
 
 
 def _digest(file: Path) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from tqdm import tqdm
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.evaluation.cache import FOLDER, CachedEvaluator
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator, CaseScores
 from nnunetv2_sam2_3dmed.evaluation.folds import spread_over_folds
+from nnunetv2_sam2_3dmed.evaluation.grids import NAMED, GridDifference
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
 from nnunetv2_sam2_3dmed.evaluation.latex import as_latex
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
@@ -26,12 +26,13 @@ from nnunetv2_sam2_3dmed.evaluation.nnunet_summary import check_summaries
 from nnunetv2_sam2_3dmed.evaluation.prompted import prompts_of
 from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
-from nnunetv2_sam2_3dmed.evaluation.sources import share_cases
+from nnunetv2_sam2_3dmed.evaluation.sources import find_image, share_cases
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
 from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown, as_summary_csv
 from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
-from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.files import check_writable_folder, write_text
 from nnunetv2_sam2_3dmed.images.integrity import check_lengths
+from nnunetv2_sam2_3dmed.processes import spawned
 
 
 def default_processes() -> int:
@@ -60,6 +61,11 @@ def compare(
     :func:`~nnunetv2_sam2_3dmed.evaluation.tables.as_markdown` of the result. With more than one process,
     workers are spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
 
+    A case that cannot be scored is never left out: all others are scored, which keeps their scores, and then all such
+    cases are named and nothing is written. Predictions of nnU-Net's own validation, and others on the grid of their
+    image in nnUNet_raw, are compared voxel by voxel wherever the truth's header puts it, with a warning in all
+    outputs; other predictions are refused more than a voxel away from the truth.
+
     Args:
         methods: the folders of each method's predictions, by its name; several, such as one per fold, are
             pooled.
@@ -72,14 +78,15 @@ def compare(
         processes: number of worker processes; 1 works in this process; None takes
             :func:`default_processes`.
         seconds: a time per method to show beside its scores.
-        progress: whether to show a progress bar on stderr.
-        dataset_name: the dataset's name in the report; default: the ``name`` in ``dataset_json``.
+        progress: whether to show a progress bar on stderr where that is a terminal.
+        dataset_name: the dataset's name in the report, and of its folder in nnUNet_raw, whose images are looked at
+            where a prediction lies off its truth; default: the ``name`` in ``dataset_json``, and no images.
         reference: the method that the paired tests are against; default: the first.
         published: the network of nnU-Net's published per-case results to pair the methods with, if any; needs
             ``dataset_name``.
 
     Raises:
-        UserError: if predictions or truth are missing, unreadable, or not on the same voxel grid, or the output
+        UserError: if predictions or truth are missing, unreadable, of different shapes, or lie elsewhere, or the output
             folder cannot be made.
     """
     processes = default_processes() if processes is None else processes
@@ -87,22 +94,33 @@ def compare(
         raise UserError("no methods were given, expected at least one: name the predictions to compare.")
     if processes < 1:
         raise UserError(f"the number of processes is {processes}, expected 1 or more.")
+    check_writable_folder(output_folder)
     tolerance = nsd_tolerance(dataset_name, tolerance_mm)
     reference = next(iter(methods)) if reference is None else reference
     if reference not in methods:
         raise UserError(f"the reference is {reference!r}, expected one of the methods: {', '.join(methods)}.")
-    shared = share_cases(methods, truth_folder, dataset_json["file_ending"])
+    ending = dataset_json["file_ending"]
+    shared = share_cases(methods, truth_folder, ending)
+    cases = [_with_image(case, dataset_name, ending) for case in shared.cases]
     check_lengths(file for case in shared.cases for file in (case.truth, *case.predictions.values()))
     classes, ignored = foreground_classes(dataset_json), ignore_label(dataset_json)
     evaluator = CaseEvaluator(classes, ignored, _reader(dataset_json, shared.cases[0].truth), tolerance.mm)
-    _make(output_folder)
 
     scores: dict[str, dict[str, dict[str, MaskMetrics]]] = {method: {} for method in methods}
-    evaluated = _evaluate(CachedEvaluator(evaluator, output_folder / FOLDER), shared.cases, processes)
-    bar = tqdm(evaluated, desc="cases", total=len(shared.cases), disable=not progress)
-    for case, by_method in zip(shared.cases, bar, strict=True):
-        for method, by_class in by_method.items():
-            scores[method][case.name] = by_class
+    off_grid: dict[str, dict[str, GridDifference]] = {method: {} for method in methods}
+    evaluated = _evaluate(CachedEvaluator(evaluator, output_folder / FOLDER), cases, processes)
+    failed: dict[str, UserError] = {}
+    bar = tqdm(evaluated, desc="cases", total=len(cases), disable=None if progress else True)
+    for case, result in zip(cases, bar, strict=True):
+        if isinstance(result, UserError):
+            failed[case.name] = result
+            continue
+        for method in methods:
+            scores[method][case.name] = dict(result.scores[method])
+            if method in result.off_grid:
+                off_grid[method][case.name] = result.off_grid[method]
+    if failed:
+        raise _incomplete(failed, len(cases))
 
     comparison = Comparison(
         dataset_name=dataset_name or dataset_json.get("name", "an unnamed dataset"),
@@ -122,9 +140,17 @@ def compare(
         nnunet_checks=check_summaries(shared.cases, scores, classes),
         prompted={method: told for method, folders in methods.items() if (told := prompts_of(folders))},
         chosen_by_scored_cases=chosen_by_scored_cases(methods),
+        off_grid=off_grid,
     )
     write(comparison, output_folder)
     return comparison
+
+
+def _with_image(case: Case, dataset: str | None, ending: str) -> Case:
+    """The case with the file of its image, if that is in nnUNet_raw."""
+    raw = os.environ.get("nnUNet_raw")
+    channels = find_image(Path(raw) / dataset, case.name, ending) if raw and dataset else []
+    return replace(case, image=channels[0]) if channels else case
 
 
 def _reader(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
@@ -138,31 +164,42 @@ def _reader(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
         ) from error
 
 
-def _evaluate(
-    evaluator: CachedEvaluator, cases: Sequence[Case], processes: int
-) -> Iterator[dict[str, dict[str, MaskMetrics]]]:
-    """The scores of ``cases`` in their order."""
+def _evaluate(evaluator: CachedEvaluator, cases: Sequence[Case], processes: int) -> Iterator[CaseScores | UserError]:
+    """The scores of ``cases`` in their order, or why there are none."""
     processes = min(processes, len(cases))
-    if processes == 1:
-        yield from map(evaluator, cases)
-        return
-    # spawned, not forked: the caller may hold CUDA or threads
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield from pool.map(evaluator, cases)
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"one of {processes} worker processes was killed, probably for want of memory: use fewer."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ExitStack() as stack:
+        if processes == 1:
+            results: Iterator[CaseScores | UserError] = map(_Attempt(evaluator), cases)
+        else:
+            results = stack.enter_context(spawned(processes, "--processes")).map(_Attempt(evaluator), cases)
+        yield from results
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the output folder {folder} cannot be made ({error}): give another with -o.") from error
+@dataclass(frozen=True)
+class _Attempt:
+    """Scores a case, and gives back what was raised instead of ending the others."""
+
+    evaluator: CachedEvaluator
+
+    def __call__(self, case: Case) -> CaseScores | UserError:
+        try:
+            return self.evaluator(case)
+        except UserError as error:
+            return UserError(in_one_sentence(error))  # without its cause, which perhaps cannot go to another process
+        except Exception as error:
+            return UserError(f"{case.name}: {in_one_sentence(error)}")
+
+
+def _incomplete(failed: Mapping[str, UserError], total: int) -> UserError:
+    """The refusal of a comparison of which some cases cannot be scored."""
+    reasons = [str(error) for error in failed.values()]
+    if len(failed) == 1:
+        return UserError(reasons[0])
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return UserError(
+        f"{len(failed)} of {total} cases cannot be compared, and none is left out: "
+        f"{'; '.join(reason.rstrip('.') for reason in reasons[:NAMED])}{more}."
+    )
 
 
 def write(comparison: Comparison, output_folder: Path) -> None:

@@ -41,6 +41,7 @@ def as_latex(comparison: Comparison) -> str:
         "The best mean of each class is in bold."
     )
     lines = [
+        *(f"% Warning: {warning}" for warning in comparison.warnings),
         r"\begin{table}",
         r"  \centering",
         f"  \\caption{{{caption}}}",

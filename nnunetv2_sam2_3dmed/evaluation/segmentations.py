@@ -1,4 +1,4 @@
-"""Segmentation files, read with nnU-Net's readers, and whether two of them lie on the same voxel grid."""
+"""Segmentation files, read with nnU-Net's readers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-
-SPACING_TOLERANCE = 1e-3  # relative
-DIRECTION_TOLERANCE = 1e-3  # of direction cosines
-ORIGIN_TOLERANCE = 1e-2  # voxels; headers in float32 and re-saved files differ by less
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def read_segmentation(file: Path, reader: BaseReaderWriter) -> Segmentation:
         # nnU-Net marks a 2D image by a made-up spacing of 999 along an axis of length 1; as a volume, all of
         # a mask's inside would be surface
         labels, spacing = labels[0], spacing[1:]
-    return Segmentation(labels, spacing, *_position(properties))
+    return Segmentation(labels, spacing, *position_of(properties))
 
 
 def as_integers(values: np.ndarray, file: Path) -> np.ndarray:
@@ -77,7 +73,7 @@ def as_integers(values: np.ndarray, file: Path) -> np.ndarray:
     return labels
 
 
-def _position(properties: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
+def position_of(properties: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Origin and direction from the properties of any of nnU-Net's readers."""
     if "sitk_stuff" in properties:
         image = properties["sitk_stuff"]
@@ -88,32 +84,3 @@ def _position(properties: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndar
         columns = affine[:3, :3]
         return affine[:3, 3], (columns / np.linalg.norm(columns, axis=0)).ravel()
     return None, None
-
-
-def check_same_grid(truth: Segmentation, truth_file: Path, prediction: Segmentation, prediction_file: Path) -> None:
-    """Checks that voxel i of one segmentation is voxel i of the other.
-
-    Raises:
-        UserError: if shape, spacing, origin or direction differ.
-    """
-    difference = _difference(truth, prediction)
-    if difference:
-        name, true_value, predicted_value = difference
-        raise UserError(
-            f"{prediction_file} has {name} {predicted_value}, but its truth {truth_file} has {true_value}: "
-            "both must lie on the same voxel grid, so predict from the image of this truth, or resample."
-        )
-
-
-def _difference(truth: Segmentation, prediction: Segmentation) -> tuple[str, object, object] | None:
-    """The first property that differs, with the true and the predicted value."""
-    if truth.labels.shape != prediction.labels.shape:
-        return "shape", truth.labels.shape, prediction.labels.shape
-    if not np.allclose(prediction.spacing_mm, truth.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
-        return "spacing", truth.spacing_mm, prediction.spacing_mm
-    allowed = {"origin": ORIGIN_TOLERANCE * min(truth.spacing_mm), "direction": DIRECTION_TOLERANCE}
-    for name, tolerance in allowed.items():
-        true_value, predicted_value = getattr(truth, name), getattr(prediction, name)
-        if true_value is not None and not np.allclose(predicted_value, true_value, rtol=0, atol=tolerance):
-            return name, tuple(true_value.tolist()), tuple(predicted_value.tolist())
-    return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.cases import Case
+
+RAW_FOLDERS = ("imagesTr", "imagesTs")
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,12 @@ def share_cases(methods: Mapping[str, Sequence[Path]], truth_folder: Path, file_
             raise UserError(f"{truth} does not exist, but case {name} was predicted: give the truth's folder.")
         cases.append(Case(name, truth, {method: p[name] for method, p in predictions.items()}))
     return SharedCases(cases, {method: sorted(every - set(p)) for method, p in predictions.items()})
+
+
+def find_image(dataset_folder: Path, case: str, file_ending: str) -> list[Path]:
+    """The files of a case's channels in a raw dataset of nnU-Net, in their order; empty if there are none."""
+    for folder in RAW_FOLDERS:
+        channels = sorted((dataset_folder / folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9]{file_ending}"))
+        if channels:
+            return channels
+    return []

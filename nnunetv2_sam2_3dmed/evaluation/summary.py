@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnunetv2_sam2_3dmed.evaluation.bootstrap import mean_interval
+from nnunetv2_sam2_3dmed.evaluation.grids import GridDifference, offset_warning
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average
 from nnunetv2_sam2_3dmed.evaluation.model_selection import selection_note
 from nnunetv2_sam2_3dmed.evaluation.published import PublishedPair
@@ -105,6 +106,7 @@ class Comparison:
         prompted: of the methods that were told where to look, with which prompts.
         chosen_by_scored_cases: the methods whose training was stopped, or whose best checkpoint is chosen, by the cases
             that are scored.
+        off_grid: by method and case, how predictions lie that do not lie on the grid of their truth.
     """
 
     dataset_name: str
@@ -124,6 +126,7 @@ class Comparison:
     nnunet_checks: Sequence[SummaryCheck] = ()
     prompted: Mapping[str, str] = field(default_factory=dict)
     chosen_by_scored_cases: Sequence[str] = ()
+    off_grid: Mapping[str, Mapping[str, GridDifference]] = field(default_factory=dict)
 
     @property
     def cases(self) -> list[str]:
@@ -137,7 +140,12 @@ class Comparison:
             f"{method} was prompted from the truth ({prompts}), which methods without prompts were not."
             for method, prompts in self.prompted.items()
         ]
-        return [*(check.warning for check in self.nnunet_checks if check.warning), *told]
+        offset = offset_warning(self.off_grid)
+        return [
+            *([offset] if offset else []),
+            *(check.warning for check in self.nnunet_checks if check.warning),
+            *told,
+        ]
 
     @property
     def notes(self) -> list[str]:

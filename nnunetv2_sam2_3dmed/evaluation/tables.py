@@ -160,14 +160,19 @@ def _p(value: float | None, n: int) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """The scores of every method, case and class, one line each; a missing HD95 is empty."""
+    """The scores of every method, case and class, one line each; a missing HD95 is empty.
+
+    ``off_grid_mm`` is how far the prediction lies from its truth by their headers; empty where it does not.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "case", "class", "dice", "iou", "nsd", "hd95_mm"])
+    writer.writerow(["method", "case", "class", "dice", "iou", "nsd", "hd95_mm", "off_grid_mm"])
     for method, by_case in comparison.scores.items():
         for case, by_class in by_case.items():
+            difference = comparison.off_grid.get(method, {}).get(case)
+            apart = "" if difference is None else difference.apart_mm
             for name, m in by_class.items():
-                writer.writerow([method, case, name, m.dice, m.iou, m.nsd, "" if m.failed else m.hd95_mm])
+                writer.writerow([method, case, name, m.dice, m.iou, m.nsd, "" if m.failed else m.hd95_mm, apart])
     return text.getvalue()
 
 
@@ -209,6 +214,11 @@ def as_json(comparison: Comparison, used: Mapping[str, Any]) -> str:
         "nsd_tolerance_source": comparison.tolerance_source,
         "warnings": comparison.warnings,
         "notes": comparison.notes,
+        "off_grid": {
+            method: {case: asdict(difference) for case, difference in by_case.items()}
+            for method, by_case in comparison.off_grid.items()
+            if by_case
+        },
         "nnunet_summary_checks": [
             {**asdict(c), "unreadable": list(map(str, c.unreadable))} for c in comparison.nnunet_checks
         ],

@@ -44,7 +44,7 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int | None 
     weights = read_checkpoint(path)
     size = DEFAULT_IMAGE_SIZE if image_size is None else image_size
     try:
-        model: SAM2Base = build_sam2_base(identify_backbone(weights), size)
+        model: SAM2Base = build_sam2_base(identify_backbone(weights, path), size)
     except ValueError as error:  # the image size
         raise UserError(str(error)) from error
     fill(model, weights, path)
@@ -130,8 +130,10 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise UserError(f"device is {str(device)!r}, but must be auto, cpu, cuda or cuda:N.") from error
-    if chosen.type != "cuda":
+    if chosen.type == "cpu":
         return chosen
+    if chosen.type != "cuda":  # others lack kernels or autocast
+        raise UserError(f"device is {str(device)!r}, but must be auto, cpu, cuda or cuda:N.")
     if not torch.cuda.is_available():
         raise UserError(f"device is {str(device)!r}, but torch finds no CUDA device here: take cpu.")
     index = torch.cuda.current_device() if chosen.index is None else chosen.index

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from nnunetv2_sam2_3dmed.csv_files import Row, read_csv
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import check_same_grid, read_volume
-from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_object
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_axis, check_object
 from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
 
 VOXELS, MILLIMETRES = UNITS = ("voxel", "mm")
@@ -43,16 +44,32 @@ class PromptLine:
     def __str__(self) -> str:
         return f"{self.kind} {self.where}"
 
+    def check(self) -> None:
+        """Checks what needs no image.
+
+        Raises:
+            UserError: it does not make sense, whatever the image.
+        """
+        if self.kind not in KINDS:
+            raise PromptError(f"the prompt is {self.kind!r}, but must be one of {', '.join(KINDS)}.")
+        if self.unit not in UNITS:
+            raise PromptError(f"the unit is {self.unit!r}, but must be voxel (z, y, x) or mm (x, y, z in LPS).")
+        if self.kind == "mask":
+            file, _ = self.mask_file
+            if not file.exists():
+                raise PromptError(f"there is no mask {file}: give a segmentation on the image's grid.")
+        elif self.kind == "box" and len(self._points()) != 2:
+            raise PromptError(f"a box needs two corners, z,y,x:z,y,x, but got {self.where!r}.")
+        else:
+            self._points()
+
     def add_to(self, session: InteractiveSession) -> None:
         """Adds it to ``session``.
 
         Raises:
             UserError: it does not make sense, or not for this image.
         """
-        if self.kind not in KINDS:
-            raise PromptError(f"the prompt is {self.kind!r}, but must be one of {', '.join(KINDS)}.")
-        if self.unit not in UNITS:
-            raise PromptError(f"the unit is {self.unit!r}, but must be voxel (z, y, x) or mm (x, y, z in LPS).")
+        self.check()
         if self.kind == "mask":
             self._add_mask(session)
             return
@@ -61,8 +78,6 @@ class PromptLine:
             session.add_points(voxels.tolist(), POINTS[self.kind], self.object_id, self.axis)
         elif self.kind in SCRIBBLES:
             session.add_scribble(voxels.tolist(), SCRIBBLES[self.kind], self.object_id, self.axis)
-        elif len(voxels) != 2:
-            raise PromptError(f"a box needs two corners, z,y,x:z,y,x, but got {self.where!r}.")
         else:
             session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, self.axis)
 
@@ -72,15 +87,27 @@ class PromptLine:
         name, _, named = self.where.rpartition("@")
         return (Path(name), int(named)) if name and named.isdecimal() else (Path(self.where), None)
 
-    def _voxels(self, session: InteractiveSession) -> np.ndarray:
-        """(N, 3), z, y, x."""
+    def _points(self) -> np.ndarray:
+        """(N, 3), as they are written.
+
+        Raises:
+            PromptError: they are not written so.
+        """
         try:
             points = np.array([[float(value) for value in point.split(",")] for point in self.where.split(":")])
         except ValueError:
             points = np.zeros(0)
-        if points.ndim != 2 or points.shape[1] != 3:
+        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             order = "z,y,x" if self.unit == VOXELS else "x,y,z"
-            raise PromptError(f"a {self.kind} is written {order}, with colons between several, but got {self.where!r}.")
+            raise PromptError(
+                f"a {self.kind} is written {order} with decimal points, and colons between several, but got "
+                f"{self.where!r}."
+            )
+        return points
+
+    def _voxels(self, session: InteractiveSession) -> np.ndarray:
+        """(N, 3), z, y, x."""
+        points = self._points()
         if self.unit == VOXELS:
             return points
         voxels = session.image.to_voxels(points)
@@ -94,13 +121,17 @@ class PromptLine:
         name, named = self.mask_file
         segmentation = read_volume(name)
         check_same_grid(segmentation, session.image)
-        values = [int(value) for value in np.unique(segmentation.array) if value]
+        labels = label_map(segmentation.array, name)
+        values = np.unique(labels)
+        values = values[values != 0].tolist()
+        if not values:
+            raise PromptError(f"{name} is empty: give a mask with voxels of the object.")
         if len(values) > 1 and self.object_id not in values:
             raise PromptError(
                 f"{name} has the labels {', '.join(map(str, values))}, but none for object {self.object_id}: give the "
                 "object the number of its label."
             )
-        inside = segmentation.array == self.object_id if self.object_id in values else segmentation.array != 0
+        inside = labels == self.object_id if self.object_id in values else labels != 0
         others = tuple(k for k in range(3) if k != self.axis)
         index = int(inside.sum(axis=others).argmax()) if named is None else named
         if index >= inside.shape[self.axis]:
@@ -127,47 +158,46 @@ def read_cases(file: Path) -> list[Case]:
     """Reads a CSV file with a line per prompt; lines of one image make a case. Paths start at the file's folder.
 
     Raises:
-        UserError: it cannot be read, lacks a column, or a line lacks a value.
+        UserError: it cannot be read, lacks a column or has an unknown one, or a line lacks a value.
     """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = reader.fieldnames or []
-            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read as CSV ({error}): give a table of prompts.") from error
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
-        raise UserError(
-            f"{file} lacks the column {', '.join(missing)}: it needs {', '.join(REQUIRED)}, and can have "
-            f"{', '.join(OPTIONAL)}."
-        )
     prompts: dict[Path, list[PromptLine]] = {}
     outputs: dict[Path, Path] = {}
-    for number, row in enumerate(rows, start=2):
-        if not any(row.values()):
-            continue
+    for row in read_csv(file, REQUIRED, OPTIONAL):
         empty = [name for name in REQUIRED if not row[name]]
         if empty:
-            raise UserError(f"line {number} of {file} has nothing in the column {empty[0]}.")
+            raise UserError(f"line {row.number} of {file} has nothing in the column {empty[0]}.")
         image = file.parent / row["image"]
-        prompts.setdefault(image, []).append(_prompt_of(row, file, number))
-        if row.get("output"):
+        prompts.setdefault(image, []).append(_prompt_of(row, file))
+        if row["output"]:
             output = file.parent / row["output"]
             if outputs.setdefault(image, output) != output:
-                raise UserError(f"line {number} of {file} names another output for {row['image']} than a line before.")
+                raise UserError(
+                    f"line {row.number} of {file} names another output for {row['image']} than a line before."
+                )
     if not prompts:
         raise UserError(f"{file} has no prompts.")
     return [Case(image, tuple(lines), outputs.get(image)) for image, lines in prompts.items()]
 
 
-def _prompt_of(row: dict[str, str], file: Path, number: int) -> PromptLine:
-    where = row["where"]
-    if row["prompt"] == "mask":
+def _prompt_of(row: Row, file: Path) -> PromptLine:
+    kind, where = row["prompt"].lower(), row["where"]
+    if kind == "mask":
         where = str(file.parent / where)
     try:
-        object_id, axis = check_object(int(row.get("object") or 1)), int(row.get("axis") or 0)
+        object_id, axis = check_object(_whole(row["object"] or "1")), check_axis(_whole(row["axis"] or "0"))
     except ValueError as error:
         said = str(error) if isinstance(error, PromptError) else "object and axis must be whole numbers."
-        raise UserError(f"line {number} of {file}: {said}") from error
-    return PromptLine(row["prompt"], where, object_id, axis, row.get("unit") or VOXELS)
+        raise UserError(f"line {row.number} of {file}: {said}") from error
+    return PromptLine(kind, where, object_id, axis, row["unit"].lower() or VOXELS)
+
+
+def _whole(text: str) -> int:
+    """A whole number, which spreadsheets may write as 2.0 or 2,0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = float(text.replace(",", "."))
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)

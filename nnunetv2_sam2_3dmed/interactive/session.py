@@ -134,6 +134,14 @@ class InteractiveSession:
         self.reset()
         return volume
 
+    def clear(self) -> None:
+        """Forgets image, objects and features, and gives their memory on the device back; the model stays."""
+        self._image = None
+        self._objects = Objects()
+        self._features.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     @property
     def image(self) -> Volume:
         """The image.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import READABLE, check_same_grid, read_volume
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
 from nnunetv2_sam2_3dmed.loop.record import (
@@ -161,11 +162,11 @@ def labels_of(file: Path, dataset: RawDataset) -> np.ndarray:
     Raises:
         UserError: it has values that are no labels of the dataset.
     """
-    array = read_volume(file).array
+    array = label_map(read_volume(file).array, file)
     strange = [value for value in np.unique(array).tolist() if value not in dataset.labels]
     if strange:
         raise UserError(
-            f"{file} has voxels of {strange[0]:g}, but the labels of {dataset.name} are "
+            f"{file} has voxels of {strange[0]}, but the labels of {dataset.name} are "
             f"{', '.join(map(str, sorted(dataset.labels)))}: correct the mask."
         )
     return array.astype(np.uint8 if max(dataset.labels) < 256 else np.uint16)

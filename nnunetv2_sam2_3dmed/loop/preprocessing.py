@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import copy_file, read_json, write_text
 from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset
+from nnunetv2_sam2_3dmed.processes import spawned
 from nnunetv2_sam2_3dmed.raw_files import check_files
 
 FILES = (".b2nd", "_seg.b2nd", ".pkl")  # that nnU-Net makes of a case, in the order in which they are put in place
@@ -123,12 +122,9 @@ def _done(jobs: Sequence[tuple], processes: int) -> Iterator[str]:
         for job in jobs:
             yield _preprocess(*job)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(_preprocess, *job) for job in jobs]):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise UserError("a process that preprocessed was killed, perhaps for memory: use fewer (-np).") from error
+    with spawned(processes, "-np") as pool:
+        for future in as_completed([pool.submit(_preprocess, *job) for job in jobs]):
+            yield future.result()
 
 
 def _preprocess(

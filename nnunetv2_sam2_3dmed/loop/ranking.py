@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive.preview import write_preview
@@ -41,16 +41,19 @@ class Ranking:
         """Ranks the cases that ``into`` lacks; each is there as soon as it is done.
 
         Returns:
-            Why cases could not be segmented, by their names; these do not stop the others.
+            Why cases could not be segmented, by their names; these do not stop the others, whatever they raised.
         """
         failed = {}
         left = [case for case in cases if not is_done(case, into, self.axis)]
         for number, case in enumerate(left, start=1):
+            ranked = None
             try:
                 ranked = self.rank(case, into)
-            except UserError as error:
-                failed[case.name] = str(error)
-                progress(f"{number}/{len(left)} {case.name}: {error}")
+            except Exception as error:
+                failed[case.name] = in_one_sentence(error)
+            if ranked is None:
+                self.session.clear()  # outside of the handler, whose traceback holds what is to be freed
+                progress(f"{number}/{len(left)} {case.name}: {failed[case.name]}")
                 continue
             into.cases[case.name] = ranked
             into.save()

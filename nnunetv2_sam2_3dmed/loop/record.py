@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnunetv2_sam2_3dmed.benchmark.locks import held
+from nnunetv2_sam2_3dmed.csv_files import read_csv
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.images.volumes import read_volume
@@ -64,14 +65,10 @@ def read_record(dataset_folder: Path) -> dict[str, Annotation]:
     file = dataset_folder / FILE
     if not file.is_file():
         return {}
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            rows = [Annotation(**row) for row in csv.DictReader(stream)]
-    except (TypeError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} must have the columns {', '.join(Annotation._fields)}: mend it ({error}).") from error
     record: dict[str, Annotation] = {}
-    for row in rows:
-        if None in row:
+    for line in read_csv(file, Annotation._fields):
+        row = Annotation(**line.values)
+        if line.ends_early:
             raise UserError(f"{file} has a line of {row.case} that ends too early: mend it.")
         if not is_case_name(row.case):
             raise UserError(f"{file} has the case {row.case!r}, which is no name of a file: mend it.")

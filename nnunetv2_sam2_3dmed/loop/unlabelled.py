@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid, read_volume
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import VOXELS, Case, PromptLine, read_cases
 from nnunetv2_sam2_3dmed.loop.disagreement import box_corners
@@ -150,7 +151,8 @@ def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int)
     """
     segmentation = read_volume(prediction)
     check_same_grid(segmentation, image)
-    found = [int(value) for value in np.unique(segmentation.array) if value]
+    labels = label_map(segmentation.array, prediction)
+    found = [int(value) for value in np.unique(labels) if value]
     strange = [value for value in found if value not in objects]
     if strange or not found:
         what = f"has the label {strange[0]}" if strange else "is empty"
@@ -158,7 +160,7 @@ def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int)
     view = image.view(axis)
     lines = []
     for value in found:
-        seen = view.of(segmentation.array == value)
+        seen = view.of(labels == value)
         index = middle_slice(seen)
         corners = view.points_back(box_corners(seen[index], index), image.shape)
         where = ":".join(",".join(f"{place:g}" for place in corner) for corner in corners)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.safe_loading import load_safely
 
 WEIGHTS_VARIABLE = "SAM2_3dMed_weights"
 MEDSAM2 = "MedSAM2_latest"
@@ -62,6 +62,9 @@ _SIGNATURE = (
     "memory_encoder.pix_feat_proj.weight",
     "sam_mask_decoder.mask_tokens.weight",
 )
+
+_WRAPPINGS = ("model", "state_dict", "model_state_dict")
+_PREFIXES = ("module", "_orig_mod", "model")
 
 
 def weights_folder() -> Path:
@@ -124,32 +127,64 @@ def check_archive(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a checkpoint in SAM 2's official format, without running code from it.
+    """Reads the state dict of SAM 2, in the official format or as trainings wrap it, without running code from it.
+
+    Besides the official key "model", the state dict may stand alone, or under "state_dict" or "model_state_dict", and
+    its names may have the prefixes of data parallel, compiled and Lightning modules.
 
     Raises:
         UserError: the file is missing, truncated, or holds something else.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}: give the path of a SAM 2 checkpoint (.pt).")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    content = load_safely(path, "a file of tensors in SAM 2's official format (`sam2_3dmed weights` installs one)")
+    wrapped = next((content[key] for key in _WRAPPINGS if key in content), content) if _is_dict(content) else {}
+    named = {name: value for name, value in wrapped.items() if isinstance(value, torch.Tensor)} if wrapped else {}
+    weights = _without_prefixes(named)
+    if not set(_SIGNATURE) <= set(weights):
         raise UserError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint, it may be truncated: "
-            f"expected a file of tensors in SAM 2's official format; install it again with `sam2_3dmed weights` "
-            f"({type(error).__name__})."
-        ) from error
-    weights = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not set(_SIGNATURE) <= set(weights):
-        raise UserError(
-            f"{path} is not a SAM 2 checkpoint: expected a dictionary with the key 'model' that holds a SAM 2 "
-            f"state dict (image_encoder.trunk...); known ones are {', '.join(CHECKPOINTS)}."
+            f"{path} is not a SAM 2 checkpoint: {_what(content, weights)}, but a dictionary with the key 'model' that "
+            f"holds a SAM 2 state dict (image_encoder.trunk...) is needed; known ones are {', '.join(CHECKPOINTS)}."
         )
     return weights
 
 
-def identify_backbone(weights: dict[str, torch.Tensor]) -> str:
+def _is_dict(content: Any) -> bool:
+    return isinstance(content, dict) and all(isinstance(content.get(key, {}), dict) for key in _WRAPPINGS)
+
+
+def _without_prefixes(named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of SAM 2 under their own names; others that a training keeps beside them are left out."""
+    first = _SIGNATURE[0]
+    prefix = next((name.removesuffix(first) for name in named if str(name).endswith(f".{first}")), "")
+    parts = prefix.split(".")[:-1]
+    if not prefix or first in named or not set(parts) <= set(_PREFIXES):
+        return named
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+
+
+def _what(content: Any, weights: dict[str, torch.Tensor]) -> str:
+    """What a file holds that is no checkpoint of SAM 2."""
+    if not isinstance(content, dict):
+        return f"it holds a {type(content).__name__}"
+    if "network_weights" in content:
+        return f"it is one of nnU-Net, trained by {content.get('trainer_name', 'an unknown trainer')}"
+    if "image_encoder.patch_embed.proj.weight" in weights:
+        return "it is one of the first Segment Anything (SAM or MedSAM), another network"
+    if any(str(name).startswith("vision_encoder.") for name in weights):
+        return "it is one of Hugging Face's transformers, with other names"
+    missing = [name.partition(".")[0] for name in _SIGNATURE if name not in weights]
+    if 0 < len(missing) < len(_SIGNATURE):
+        return f"it lacks the part {missing[0]}"
+    return f"it has {', '.join(map(repr, list(content)[:3])) or 'nothing'}"
+
+
+def identify_backbone(weights: dict[str, torch.Tensor], path: Path | None = None) -> str:
     """The backbone that a checkpoint belongs to, from its width, its depth and SAM 2.1's extra tensors.
+
+    Args:
+        weights: the state dict.
+        path: its file, for the message.
 
     Raises:
         UserError: it is none of the official ones.
@@ -159,7 +194,7 @@ def identify_backbone(weights: dict[str, torch.Tensor]) -> str:
     sizes = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
     if (width, depth) not in sizes:
         raise UserError(
-            f"the checkpoint's trunk has width {width} and {depth} blocks, expected one of "
+            f"the trunk of {path or 'the checkpoint'} has width {width} and {depth} blocks, expected one of "
             f"{', '.join(f'{name} {size}' for size, name in sizes.items())}: take an official SAM 2 checkpoint."
         )
     version = "2.1" if "obj_ptr_tpos_proj.weight" in weights else "2"

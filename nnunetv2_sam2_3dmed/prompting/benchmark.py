@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
@@ -63,7 +63,7 @@ class PromptBenchmark:
     ) -> Measured:
         """Prompts all objects of all cases; writes masks as ``folder/PROTOCOL/CASE`` with the file ending.
 
-        A case whose files turn out to be unreadable is left out, and told in ``failed``.
+        A case that fails, whatever it raised, is left out with all its rows, and told in ``failed``.
 
         Args:
             cases: to be prompted.
@@ -88,12 +88,19 @@ class PromptBenchmark:
                 continue
             progress(counted)
             try:
-                case = PromptedCase(self.session, raw, self.classes, self.ignore_label, self.axis)
-            except UserError as error:
-                measured.failed[raw.name] = str(error)
-                progress(f"{counted}: left out, {error}")
+                self._measure(
+                    PromptedCase(self.session, raw, self.classes, self.ignore_label, self.axis),
+                    protocols,
+                    folder,
+                    measured,
+                )
+            except Exception as error:
+                measured.failed[raw.name] = in_one_sentence(error)
+            if raw.name in measured.failed:
+                self.session.clear()  # outside of the handler, whose traceback holds what is to be freed
+                measured.leave_out(raw.name)
+                progress(f"{counted}: left out, {measured.failed[raw.name]}")
                 continue
-            self._measure(case, protocols, folder, measured)
             keep(measured)
         if not measured.encoding_seconds:
             raise UserError(f"no case can be prompted: {next(iter(measured.failed.values()))}")

@@ -12,6 +12,7 @@ import numpy as np
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import Volume, read_volume
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.prompting.headers import check_same_voxels
@@ -79,7 +80,7 @@ class PromptedCase:
         axis: of the array along which the slices lie.
 
     Raises:
-        UserError: a file cannot be read, or image and truth have other voxels.
+        UserError: a file cannot be read, image and truth have other voxels, or the truth is no label map.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class PromptedCase:
         self.axis = axis
         image, truth = read_volume(case.image), read_volume(case.truth)
         check_same_voxels(truth, image)
+        self.labels = label_map(truth.array, case.truth)
         self.image: Volume = session.set_image(image)
-        self.labels = np.rint(truth.array).astype(np.int64)
         self.counted = None if ignore_label is None else self.labels != ignore_label
         self.view = image.view(axis)
         self.truths: dict[int, np.ndarray] = {}

@@ -78,7 +78,7 @@ class Measured:
         interactions: of all rounds.
         encoding_seconds: of the slices of each case, before any prompt; these cases are finished.
         absent: classes that a case does not have, and that nothing could be prompted of.
-        failed: cases whose files turned out to be unreadable, and why.
+        failed: cases that are left out, and why.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -86,6 +86,12 @@ class Measured:
     encoding_seconds: dict[str, float] = field(default_factory=dict)
     absent: dict[str, list[str]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, case: str) -> None:
+        """Takes the rows of a case out that was not finished."""
+        self.scores = [score for score in self.scores if score.case != case]
+        self.interactions = [turn for turn in self.interactions if turn.case != case]
+        self.absent.pop(case, None)
 
 
 def as_csv(measured: Measured) -> str:

@@ -199,7 +199,7 @@ def as_markdown(
         f"{cases} case{'s' * (cases != 1)}; model {used['model']}, images of {used['image_size']} pixels, "
         f"{used['device']}, seed {used['seed']}. Prompts are made from the truth.",
         *(f"**Warning:** {warning}" for warning in used["warnings"]),
-        *([f"**Left out**, since they cannot be read: {_failed(measured)}."] if measured.failed else []),
+        *([f"**Left out**, for they failed: {_failed(measured)}."] if measured.failed else []),
         f"Mean ± sample standard deviation over cases. NSD at {tolerance}. Salient: only slices with more than "
         f"{SALIENT_VOXELS} voxels of the object, and only objects that have such slices. {FOREGROUND.capitalize()}: "
         "the mean over the classes that a case has. Each object is scored alone, as in publications, whatever other "

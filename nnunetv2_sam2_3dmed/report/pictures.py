@@ -21,12 +21,12 @@ from nnunetv2_sam2_3dmed.demo.overlays import (
     draw_overlay,
     intensity_window,
 )
-from nnunetv2_sam2_3dmed.evaluation.sources import find_predictions
+from nnunetv2_sam2_3dmed.evaluation.sources import find_image, find_predictions
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
 from nnunetv2_sam2_3dmed.report.methods import Method
 from nnunetv2_sam2_3dmed.report.scores import METRICS, case_scores
 from nnunetv2_sam2_3dmed.report.surfaces import draw_surfaces
-from nnunetv2_sam2_3dmed.report.volumes import any_of, find_image, read_image, read_labels
+from nnunetv2_sam2_3dmed.report.volumes import View, any_of, read_image, read_labels
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -80,11 +80,11 @@ class CaseFiles:
         """The files of the case's channels; empty if there are none."""
         return find_image(self.raw_folder, case, self.file_ending) if self.raw_folder is not None else []
 
-    def labels(self, case: str) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[float, float, float]]:
-        """Truth, predictions by method, and spacing in mm of a case, turned as :class:`View` says."""
+    def labels(self, case: str) -> tuple[np.ndarray, dict[str, np.ndarray], View]:
+        """Truth and predictions by method of a case, all turned by the truth's view: they were compared by voxels."""
         truth, view = read_labels(self.truth_folder / f"{case}{self.file_ending}", self.reader)
-        found = {name: read_labels(files[case], self.reader)[0] for name, files in self.predictions.items()}
-        return truth, found, view.spacing_mm
+        found = {name: read_labels(files[case], self.reader, view)[0] for name, files in self.predictions.items()}
+        return truth, found, view
 
 
 def label_names(classes: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
@@ -121,8 +121,8 @@ def overlay_picture(comparison: Comparison, methods: Sequence[Method], case: str
     channels = files.image(case)
     if not channels:
         return None
-    image, view = read_image(channels[0], files.reader)
-    truth, predictions, _ = files.labels(case)
+    truth, predictions, view = files.labels(case)
+    image, _ = read_image(channels[0], files.reader, view)
     if image.shape != truth.shape:
         return None
     window = intensity_window(image, files.is_ct)
@@ -171,11 +171,11 @@ def crop_to(mask: np.ndarray) -> tuple[slice, slice, slice]:
 
 def surface_pictures(methods: Sequence[Method], case: str, files: CaseFiles) -> list[tuple[str, str]] | None:
     """A picture of the truth's surface and of each method's, with their names; None for a 2D image."""
-    truth, predictions, spacing = files.labels(case)
+    truth, predictions, view = files.labels(case)
     if truth.shape[0] < 2:
         return None
     values = list(files.label_names)
     colours = {value: class_colour(value, values) for value in values}
     volumes = [truth, *(predictions[method.name] for method in methods)]
-    figures = draw_surfaces(volumes, spacing, colours)
+    figures = draw_surfaces(volumes, view.spacing_mm, colours)
     return [(name, png(f, transparent=True)) for name, f in zip(["truth", *(m.label for m in methods)], figures)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-
-RAW_FOLDERS = ("imagesTr", "imagesTs")
 
 
 @dataclass(frozen=True)
@@ -84,17 +81,13 @@ def _directions(properties: Mapping[str, Any]) -> np.ndarray | None:
     return None
 
 
-def find_image(dataset_folder: Path, case: str, file_ending: str) -> list[Path]:
-    """The files of a case's channels in a raw dataset of nnU-Net, in their order; empty if there are none."""
-    for folder in RAW_FOLDERS:
-        channels = sorted((dataset_folder / folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9]{file_ending}"))
-        if channels:
-            return channels
-    return []
-
-
-def read_image(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]:
+def read_image(file: Path, reader: BaseReaderWriter, view: View | None = None) -> tuple[np.ndarray, View]:
     """The first channel of an image as (slices, rows, columns), and the view that made it so.
+
+    Args:
+        file: to read.
+        reader: nnU-Net's.
+        view: of a file with the same voxels, whose header counts; default: by the file's own header.
 
     Raises:
         UserError: the file cannot be read.
@@ -106,12 +99,17 @@ def read_image(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]:
         raise
     except Exception as error:  # every reader raises exceptions of its own
         raise UserError(f"{file} cannot be read as an image ({error}): replace it.") from error
-    view = view_of(properties)
+    view = view or view_of(properties)
     return view(channels[0]), view
 
 
-def read_labels(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]:
+def read_labels(file: Path, reader: BaseReaderWriter, view: View | None = None) -> tuple[np.ndarray, View]:
     """A segmentation as (slices, rows, columns), in the smallest integer type, and the view that made it so.
+
+    Args:
+        file: to read.
+        reader: nnU-Net's.
+        view: of a file with the same voxels, whose header counts; default: by the file's own header.
 
     Raises:
         UserError: the file cannot be read, or holds values that are no labels.
@@ -123,7 +121,7 @@ def read_labels(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, View]
         raise
     except Exception as error:  # every reader raises exceptions of its own
         raise UserError(f"{file} cannot be read as a segmentation ({error}): replace it.") from error
-    view = view_of(properties)
+    view = view or view_of(properties)
     return view(as_integers(channels[0], file)), view
 
 

@@ -70,4 +70,55 @@ def test_a_checkpoint_with_code_is_refused(model, images, tmp_path, capsys):
     torch.save({"network_weights": Payload()}, model / "fold_1" / "checkpoint_final.pth")
     assert main(["predict", "-m", str(model), "-i", str(images), "-o", str(tmp_path / "out"), "-device", "cpu"]) == 2
     printed = capsys.readouterr()
-    assert "hold code, which is not run" in printed.err and "this ran" not in printed.out
+    assert "print to be unpickled, which is refused" in printed.err and "this ran" not in printed.out
+
+
+class EndingPredictor:
+    """Stands for a predictor: its loop ends after the first case, and alone, the case named bad fails."""
+
+    alone: list[str] = []
+
+    def __init__(self, **options):
+        pass
+
+    def initialize_from_trained_model_folder(self, *arguments):
+        pass
+
+    def predict_from_files(self, images, output, **options):
+        Path(output, "a.nii.gz").write_text("new")
+        raise RuntimeError("Background workers died.")
+
+    def predict_from_files_sequential(self, images, outputs, **options):
+        self.alone.append((Path(images[0][0]).name, Path(outputs[0]).name))
+        if outputs[0].endswith("bad"):
+            raise ValueError("no voxels")
+        Path(f"{outputs[0]}.nii.gz").write_text("new")
+
+
+@pytest.mark.parametrize(("again", "alone"), [([], ["bad", "c"]), (["--c"], ["bad"])])
+def test_where_nnunet_s_loop_ends_the_others_go_on_one_by_one(
+    model, images, tmp_path, capsys, monkeypatch, again, alone
+):
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.inference.predictor.SAM2_3dMedPredictor", EndingPredictor)
+    monkeypatch.setattr(EndingPredictor, "alone", [])
+    (images / "case_0000.nii.gz").unlink()
+    for name in ("a", "bad", "c"):
+        (images / f"{name}_0000.nii.gz").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "c.nii.gz").write_text("of an earlier run")
+    where = ("-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert main(["predict", *map(str, where), *again]) == 2
+    assert EndingPredictor.alone == [(f"{name}_0000.nii.gz", name) for name in alone]
+    told = capsys.readouterr().err.splitlines()
+    assert "nnU-Net's loop ended (RuntimeError: Background workers died" in told[0]
+    assert f"predicting {len(alone)} of 3 cases one by one" in told[0]
+    assert told[1].startswith("sam2_3dmed predict: bad: ValueError: no voxels (not foreseen")
+    assert told[2] == "sam2_3dmed predict: 1 of 3 cases failed, for the reasons above: bad."
+    assert (tmp_path / "out" / "c.nii.gz").read_text() == ("of an earlier run" if again else "new")
+
+
+def test_a_case_that_lacks_a_channel_is_named(model, images, tmp_path, capsys):
+    content = {"file_ending": ".nii.gz", "channel_names": {"0": "T1", "1": "T2"}}
+    (model / "dataset.json").write_text(json.dumps(content))
+    error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert "the case case in" in error and "has the files case_0000.nii.gz, but the model was trained with 2" in error

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.prompting.benchmark import PromptBenchmark
 from nnunetv2_sam2_3dmed.prompting.intensities import CT, ShownAs
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import build_promptable_sam2
 from nnunetv2_sam2_3dmed.prompting.trained_model import PROMPTED
@@ -122,3 +123,31 @@ def test_cases_of_the_training_are_told_and_runs_are_not_mixed(run, dataset, che
         status, said = run(*box, *words)
         assert status == 2 and differs in said
     assert (out / "per_case.csv").read_text() == again
+
+
+def test_a_case_that_fails_is_left_out_whole_and_the_others_go_on(run, dataset, checkpoint, folders, monkeypatch):
+    """The second case fails in its second protocol, when it has rows of the first."""
+    scored, calls = PromptBenchmark._scored, []
+
+    def failing(self, case, truth, found):
+        calls.append(case.case.name)
+        if case.case.name == "b" and calls.count("b") == 2:
+            raise FloatingPointError("underflow")
+        return scored(self, case, truth, found)
+
+    monkeypatch.setattr(PromptBenchmark, "_scored", failing)
+    words = ("--model", checkpoint, "--protocols", "box", "1_mask", "-f", "all", "--precision", "float32")
+    status, said = run(*words)
+    assert status == 2
+    assert "2/3 b: left out, FloatingPointError: underflow (not foreseen" in said
+    last = "1 of 3 cases were left out, for the reasons above: b; the same command tries them again."
+    assert said.splitlines()[-1].endswith(last)
+    out = folders / "out"
+    for name in ("per_case.csv", "interactions.csv"):
+        rows = list(csv.DictReader((out / name).read_text().splitlines()))
+        assert {row["case"] for row in rows} == {"a", "c"}
+    content = json.loads((out / "prompt_benchmark.json").read_text())
+    assert list(content["failed_cases"]) == ["b"] and list(content["encoding_seconds"]) == ["a", "c"]
+    assert (
+        "**Left out**, for they failed: b (FloatingPointError: underflow" in (out / "prompt_benchmark.md").read_text()
+    )

@@ -14,6 +14,7 @@ from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import KINDS
+from nnunetv2_sam2_3dmed.interactive.windows import WINDOWS
 from tests.faults import file_size_limit
 from tests.images.dicom_files import write_series
 from tests.interactive.reference import SIZE, TINY, phantom, random_weights
@@ -58,6 +59,7 @@ def read(path):
 
 def test_there_is_an_option_for_every_kind_of_prompt():
     assert segment._KINDS == KINDS
+    assert segment.WINDOWS == WINDOWS
 
 
 def test_one_image(run, model, image, tmp_path, capsys):
@@ -151,7 +153,7 @@ def test_a_table_of_images_goes_on_after_a_failure(run, model, image, tmp_path, 
     assert run("--batch", "prompts.csv", "-o", "out") == 2
     captured = capsys.readouterr()
     assert "missing.nii.gz: there is no file or folder" in captured.err
-    assert "1 of 2 images were not segmented" in captured.err
+    assert "1 of 2 images failed" in captured.err
     np.testing.assert_array_equal(
         read(tmp_path / "out" / "a.nii.gz"),
         expected(
@@ -161,6 +163,67 @@ def test_a_table_of_images_goes_on_after_a_failure(run, model, image, tmp_path, 
             lambda s: s.add_points([(5, 20, 20)], object_id=7),
         ),
     )
+
+
+def test_whatever_a_case_raises_the_others_go_on(run, model, image, tmp_path, capsys, monkeypatch):
+    """The second of three images fails in the middle of its propagation, with an object of its own."""
+    for name in "bc":
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    (tmp_path / "prompts.csv").write_text(
+        'image,prompt,where,object\na.nii.gz,box,"3,10,12:3,30,33",1\nb.nii.gz,box,"3,10,12:3,30,33",5\n'
+        'c.nii.gz,box,"3,10,12:3,30,33",2\n'
+    )
+    propagate, left = InteractiveSession.propagate, []
+
+    def failing(session, *args, **kwargs):
+        if session.object_ids == [5]:
+            raise IndexError("list index\nout of range")
+        return propagate(session, *args, **kwargs)
+
+    clear = InteractiveSession.clear
+
+    def clearing(session):
+        clear(session)
+        left.append((session.object_ids, len(session._features), session._image))
+
+    monkeypatch.setattr(InteractiveSession, "propagate", failing)
+    monkeypatch.setattr(InteractiveSession, "clear", clearing)
+    assert run("--batch", "prompts.csv", "-o", "out", "--no-preview") == 2
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        "sam2_3dmed segment: b.nii.gz: IndexError: list index out of range (not foreseen; SAM2_3dMed_debug=1 in the "
+        "environment shows where).",
+        "sam2_3dmed segment: 1 of 3 images failed, for the reasons above: b.nii.gz.",
+    ]
+    assert left == [([], 0, None)]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz"]
+    labels = expected(model, tmp_path / "a.nii.gz", lambda s: s.add_box((3, 10, 12), (3, 30, 33)))
+    np.testing.assert_array_equal(read(tmp_path / "out" / "a.nii.gz"), labels)
+    np.testing.assert_array_equal(read(tmp_path / "out" / "c.nii.gz"), 2 * labels)
+    monkeypatch.setenv("SAM2_3dMed_debug", "1")
+    assert run("--batch", "prompts.csv", "-o", "out", "--no-preview") == 2
+    said = capsys.readouterr().err
+    assert 'raise IndexError("list index' in said and "Traceback" in said
+
+
+@pytest.mark.parametrize("output", ["file/mask.nii.gz", "folder.nii.gz", f"{'n' * 230}.nii.gz", "/proc/mask.nii.gz"])
+def test_an_output_that_cannot_be_written_is_noticed_before_the_model_is_loaded(
+    run, image, tmp_path, capsys, monkeypatch, output
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.nii.gz").mkdir()
+
+    def load(*args):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.session.load_model", load)
+    assert run("a.nii.gz", "-o", output, "--box", "3,10,12:3,30,33") == 2
+    assert f"the output {output} " in capsys.readouterr().err
+    (tmp_path / "prompts.csv").write_text(f'image,prompt,where,output\na.nii.gz,box,"3,10,12:3,30,33",{output}\n')
+    assert run("--batch", "prompts.csv", "-o", "out") == 2
+    assert output.rpartition("/")[2] in capsys.readouterr().err
+    assert run("--batch", "prompts.csv", "-o", "file") == 2
+    assert "the output file cannot be written, since file is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

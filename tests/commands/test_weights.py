@@ -88,7 +88,7 @@ def test_an_installed_one_is_replaced_only_by_force(folder, published, brought, 
 def test_a_broken_file_leaves_nothing_behind(folder, brought, capsys):
     brought.write_bytes(brought.read_bytes()[:1000])
     assert main(["weights", str(brought)]) == 2
-    assert f"{brought} (1000 bytes) cannot be read" in capsys.readouterr().err
+    assert f"{brought} (1000 bytes) is truncated" in capsys.readouterr().err
     assert not folder.exists() or list(folder.iterdir()) == []
 
 

@@ -71,14 +71,15 @@ def test_a_broken_marker_counts_as_none(runner):
     assert runs(runner) == ["first", "first"]
 
 
-def test_a_failure_stops_and_shows_the_end_of_the_log(runner):
+def test_a_failure_stops_and_shows_the_end_of_the_log(runner, capsys):
     code = "[print('line', k) for k in range(40)]; sys.exit('disk is full')"
     with pytest.raises(UserError) as caught:
         runner.run([note("write", code), note("never")])
     message = str(caught.value)
     assert "write failed with exit status 1" in message
     assert str(runner.folder / "logs" / "01_write.log") in message
-    assert "line 39" in message and "disk is full" in message and "line 2\n" not in message
+    shown = capsys.readouterr().err
+    assert "line 39" in shown and "disk is full" in shown and "line 2\n" not in shown
     assert runs(runner) == ["write"]
 
 

@@ -54,7 +54,7 @@ def computed(monkeypatch) -> list[Path]:
 
 def test_the_second_time_no_image_is_read_and_the_scores_are_the_same(case, evaluator, computed):
     first = evaluator(case)
-    assert first["b"]["vessel"].failed
+    assert first.scores["b"]["vessel"].failed
     assert computed == [case.truth, *case.predictions.values()]
     computed.clear()
     # NaN is not equal to itself, its text is
@@ -66,14 +66,14 @@ def test_only_what_is_new_is_computed(case, evaluator, computed, write_labels):
     only_a = Case(case.name, case.truth, {"a": case.predictions["a"]})
     evaluator(only_a)
     computed.clear()
-    scores = evaluator(case)
+    scores = evaluator(case).scores
     assert computed == [case.truth, case.predictions["b"]]
     assert list(scores) == ["a", "b"]
     # contents count, not names and dates
     computed.clear()
     renamed = case.predictions["a"].with_name("renamed.nii.gz")
     renamed.write_bytes(case.predictions["a"].read_bytes())
-    assert repr(evaluator(Case("other", case.truth, {"z": renamed}))["z"]) == repr(scores["a"])
+    assert repr(evaluator(Case("other", case.truth, {"z": renamed})).scores["z"]) == repr(scores["a"])
     assert computed == []
 
 
@@ -84,7 +84,7 @@ def test_a_replaced_file_is_scored_anew(case, evaluator, write_labels, changed):
     write_labels(file, np.ones((6, 8, 10)), (2.5, 0.7, 0.9))
     scores = evaluator(case)
     assert repr(scores) == repr(evaluator.evaluator(case))
-    assert scores["a"]["organ"].dice != 1
+    assert scores.scores["a"]["organ"].dice != 1
 
 
 @pytest.mark.parametrize(

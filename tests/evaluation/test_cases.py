@@ -21,7 +21,7 @@ def evaluate(truth: Path, prediction: Path, dataset_json: dict, reader: BaseRead
     evaluator = CaseEvaluator(
         foreground_classes(dataset_json), ignore_label(dataset_json), reader or SimpleITKIO(), tolerance_mm=1
     )
-    return evaluator(Case("case", truth, {"method": prediction}))["method"]
+    return evaluator(Case("case", truth, {"method": prediction})).scores["method"]
 
 
 ONE_CLASS = {"labels": {"background": 0, "organ": 1}}
@@ -101,7 +101,7 @@ def test_classes_keep_their_names():
     [
         ("shape", "(4, 6, 8)", {"labels": np.ones((4, 6, 7))}),
         ("spacing", "(5.0, 2.0, 1.0)", {"spacing": (1.0, 2.0, 5.0)}),
-        ("origin", "(0.0, 0.0, 0.0)", {"origin": (0.0, 0.0, 0.5)}),
+        ("origin", "(0.0, 0.0, 0.0)", {"origin": (0.0, 0.0, 5.5)}),  # z, of 5 mm
         ("direction", "(1.0, 0.0, 0.0", {"direction": (-1, 0, 0, 0, -1, 0, 0, 0, 1)}),
     ],
 )

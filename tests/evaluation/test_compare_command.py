@@ -232,7 +232,10 @@ def test_worker_processes_find_the_same(tree, tmp_path):
         (["-d", "42", "-m", "x=nowhere"], "nowhere holds no predictions"),
         (["-d", "42", "--tolerance", "-1"], "the NSD tolerance is -1.0 mm"),
         (["-d", "42", "-m", f"{UNET}=x", UNET], f"method {UNET} was given twice"),
-        (["-d", "42", "-o", "/dev/null/out"], "the output folder /dev/null/out cannot be made"),
+        (
+            ["-d", "42", "-o", "/dev/null/out"],
+            "the output /dev/null/out cannot be written, since /dev/null is not a folder",
+        ),
         (["-d", "42", "--processes", "0"], "the number of processes is 0"),
     ],
 )

@@ -50,7 +50,7 @@ def validated(tmp_path, write_labels):
             {"metric_per_case": metrics, "mean": {}, "foreground_mean": {}}, str(tmp_path / "x" / "summary.json")
         )
         evaluator = CaseEvaluator(classes, ignored, SimpleITKIO(), 1.0)
-        return cases, {"x": {case.name: evaluator(case)["x"] for case in cases}}, classes
+        return cases, {"x": {case.name: evaluator(case).scores["x"] for case in cases}}, classes
 
     return validate
 
@@ -71,7 +71,7 @@ def test_stale_predictions_are_named_in_one_sentence(validated, write_labels):
     cases, scores, classes = validated(REGIONS)
     file = cases[1].predictions["x"]
     write_labels(file, np.ones((5, 6, 7)))
-    scores["x"]["case_2"] = CaseEvaluator(classes, 3, SimpleITKIO(), 1.0)(cases[1])["x"]
+    scores["x"]["case_2"] = CaseEvaluator(classes, 3, SimpleITKIO(), 1.0)(cases[1]).scores["x"]
     (check,) = check_summaries(cases, scores, classes)
     assert list(check.differing) == ["case_2"]
     assert check.warning.startswith("Dice or IoU of 1 of 2 cases of x (such as case_2) differ by up to ")

@@ -38,7 +38,7 @@ def test_what_is_missing_is_null_in_json(failure):
 
 
 def test_what_is_missing_is_empty_in_csv(failure):
-    assert as_csv(failure).splitlines()[1] == "a|b,case,organ,0,0,0,"
+    assert as_csv(failure).splitlines()[1] == "a|b,case,organ,0,0,0,,"
 
 
 def test_the_summary_has_a_line_for_each_score_and_leaves_out_what_is_missing(failure):

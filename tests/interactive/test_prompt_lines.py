@@ -81,6 +81,9 @@ def test_a_mask_is_taken_from_the_slice_where_the_object_is_largest(ready, tmp_p
         (PromptLine("point", "1,2"), "written z,y,x"),
         (PromptLine("point", "1,2", unit="mm"), "written x,y,z"),
         (PromptLine("point", "a,b,c"), "written z,y,x"),
+        (PromptLine("point", "3,nan,20"), "written z,y,x"),
+        (PromptLine("point", "3,5,20,5,20"), "decimal points"),
+        (PromptLine("mask", "none.nii.gz"), "there is no mask none.nii.gz"),
         (PromptLine("box", "1,2,3"), "a box needs two corners"),
         (PromptLine("point", "1,2,3", unit="cm"), "the unit is 'cm'"),
         (PromptLine("point", "3,20,200"), "lies outside the image"),
@@ -126,3 +129,42 @@ def test_a_table_that_cannot_be_read_says_where(tmp_path, text, message):
         read_cases(table)
     with pytest.raises(UserError, match="cannot be read as CSV"):
         read_cases(tmp_path / "missing.csv")
+
+
+def test_a_table_from_a_spreadsheet_in_another_country(tmp_path):
+    table = tmp_path / "prompts.csv"
+    text = 'Image;Prompt;Where;Object;Axis;Unit\r\na.nii.gz;Point;"3,20,20";2,0;1.0;MM\r\n;;;;;\r\n'
+    table.write_bytes(text.encode("utf-16"))
+    (case,) = read_cases(table)
+    assert case.image == tmp_path / "a.nii.gz"
+    assert case.prompts == (PromptLine("point", "3,20,20", 2, 1, "mm"),)
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0, 0.5, 1 / 255])
+def test_float_and_scaled_masks_are_masks(ready, tmp_path, scale):
+    mask = np.zeros((7, 40, 48), dtype=np.float32)
+    mask[4, 5:20, 5:20] = scale
+    image = sitk.GetImageFromArray(mask)
+    image.SetSpacing(SPACING[::-1])
+    image.SetOrigin(ORIGIN)
+    sitk.WriteImage(image, str(tmp_path / "mask.nii.gz"))
+    PromptLine("mask", str(tmp_path / "mask.nii.gz")).add_to(ready)
+    np.testing.assert_array_equal(said(ready).prompt.mask, mask[4] > 0)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (phantom(), "looks like an image"),
+        (np.linspace(0, 1, 7 * 40 * 48).reshape(7, 40, 48), "holds probabilities between whole numbers"),
+        (np.zeros((7, 40, 48), dtype=np.uint8), "is empty"),
+    ],
+)
+def test_what_is_no_mask_is_said(ready, tmp_path, array, message):
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(SPACING[::-1])
+    image.SetOrigin(ORIGIN)
+    sitk.WriteImage(image, str(tmp_path / "mask.nrrd"))
+    with pytest.raises(UserError, match=message):
+        PromptLine("mask", str(tmp_path / "mask.nrrd")).add_to(ready)
+    assert not ready.prompts

@@ -170,3 +170,23 @@ def test_the_hardest_case_comes_first():
     assert [row["case_disagreement"] for row in rows] == ["0.7000", "0.7000", "0.2000", "0.2000"]
     assert [row["disagreement"] for row in rows] == ["0.0500", "0.7000", "0.2000", "0.2000"]
     assert rows[0]["between_directions"] == "" and rows[1]["between_prompts"] == "0.3000"
+
+
+def test_whatever_a_case_raises_the_others_are_ranked(ranking, images, folders, monkeypatch):
+    segment = Ranking._segment
+
+    def failing(self, prompts):
+        segment(self, prompts)
+        if prompts[0] == CLICK:
+            raise MemoryError
+
+    monkeypatch.setattr(Ranking, "_segment", failing)
+    cases = [
+        Unlabelled("bad", images / "new_1_0000.nii.gz", (CLICK,)),
+        Unlabelled("new_2", images / "new_2_0000.nii.gz", (BOX,)),
+    ]
+    made = Round.begin(folders / "round", MADE_BY)
+    failed = ranking.run(cases, made)
+    assert list(failed) == ["bad"] and failed["bad"].startswith("MemoryError (not foreseen")
+    assert list(made.cases) == ["new_2"] and [scored.label for scored in made.cases["new_2"].objects] == [1]
+    assert not made.mask("bad").exists()

@@ -23,7 +23,7 @@ def test_written_and_read(tmp_path):
         (lambda text: text.replace("corrected", "drawn"), "says 'drawn' of new_1"),
         (lambda text: text.replace(",0.9,def", ""), "ends too early"),
         (lambda text: text + text.splitlines()[1], "has two lines of new_1"),
-        (lambda text: text.replace("label_sha256", "sha"), "must have the columns"),
+        (lambda text: text.replace("label_sha256", "sha"), "has the column .sha., which is not known"),
     ],
 )
 def test_damaged_records(tmp_path, change, message):

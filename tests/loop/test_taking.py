@@ -322,7 +322,7 @@ def no_folder(corrected, dataset, done):
     ("spoil", "message"),
     [
         (other_labels, "has voxels of 2, but the labels of Dataset301_Tiny are 0, 1, 3, 4"),
-        (half_labels, "has voxels of 0.5"),
+        (half_labels, r"holds values between whole numbers \(0.5\)"),
         (other_size, "has 7 x 40 x 47 voxels, but"),
         (other_place, "lie 4.00 mm apart"),
         (of_no_case, "new_9.nii.gz is no mask of the round round_a"),

@@ -1,19 +1,24 @@
+import argparse
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.checkpoints import (
+    _SIGNATURE,
     CHECKPOINTS,
     MEDSAM2,
     WEIGHTS_VARIABLE,
     check_archive,
     identify_backbone,
     installed_checkpoint,
+    read_checkpoint,
     sha256_of,
 )
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES, build_sam2_base
+from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
 
 TINY = "sam2.1_hiera_tiny"
 
@@ -62,3 +67,105 @@ def test_a_changed_byte_in_a_tensor_is_noticed(tmp_path):
     assert torch.load(path, weights_only=True)["model"]["a"].shape == (1000,), "torch does not notice"
     with pytest.raises(UserError, match="is damaged"):
         check_archive(path)
+
+
+# ---- other files than the official ones
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return {name: torch.zeros(1) for name in _SIGNATURE} | {"image_encoder.neck.bias": torch.ones(2)}
+
+
+def saved(path, content):
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda w: {"model": w},
+        lambda w: w,
+        lambda w: {"state_dict": w, "epoch": 3},
+        lambda w: {"model_state_dict": w, "best": np.float64(0.5), "history": np.arange(3.0)},
+        lambda w: {"model": w, "losses": [np.float32(1), np.int64(2), np.bool_(True)], "type": np.dtype("float32")},
+        lambda w: {"model": {f"module.{name}": value for name, value in w.items()}},
+        lambda w: {f"module._orig_mod.{name}": value for name, value in w.items()},
+        lambda w: {"state_dict": {f"model.{n}": v for n, v in w.items()} | {"loss.weight": torch.ones(1)}},
+    ],
+    ids=["official", "alone", "state_dict", "model_state_dict", "numpy scalars", "module", "compiled", "lightning"],
+)
+def test_state_dicts_as_trainings_wrap_them(tmp_path, weights, wrap):
+    read = read_checkpoint(saved(tmp_path / "a.pt", wrap(weights)))
+    assert set(read) == set(weights)
+    assert torch.equal(read["image_encoder.neck.bias"], torch.ones(2))
+
+
+SAM1 = {"image_encoder.patch_embed.proj.weight": torch.zeros(1), "prompt_encoder.not_a_point_embed.weight": 0}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (SAM1, "the first Segment Anything"),
+        ({"model": {"vision_encoder.backbone.a": torch.zeros(1)}}, "Hugging Face's transformers"),
+        ({"network_weights": {}, "trainer_name": "nnUNetTrainer"}, "one of nnU-Net, trained by nnUNetTrainer"),
+        ({name: torch.zeros(1) for name in _SIGNATURE[:1]}, "lacks the part memory_attention"),
+        ([torch.zeros(1)], "it holds a list"),
+        ({"model": 3}, "it has 'model'"),
+        ({}, "it has nothing"),
+    ],
+)
+def test_other_models_are_named(tmp_path, content, message):
+    with pytest.raises(UserError, match=f"is not a SAM 2 checkpoint: .*{message}"):
+        read_checkpoint(saved(tmp_path / "a.pt", content))
+
+
+@pytest.mark.parametrize("load", [read_checkpoint, load_checkpoint])
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({"model": {}, "args": argparse.Namespace(lr=1)}, "argparse.Namespace"),
+        (torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
+    ],
+)
+def test_the_class_that_is_refused_is_named(tmp_path, load, content, named):
+    with pytest.raises(UserError, match=f"needs {named} to be unpickled, which is refused") as error:
+        load(saved(tmp_path / "a.pt", content))
+    assert "truncated" not in str(error.value)
+
+
+@pytest.mark.parametrize("load", [read_checkpoint, load_checkpoint])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "is truncated"),
+        (lambda whole: whole[:-1], "is truncated"),
+        (lambda whole: b"", "is empty"),
+        (lambda whole: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of git LFS"),
+        (lambda whole: b"\n<!DOCTYPE html><html>sign in", "a web page"),
+        (lambda whole: (9).to_bytes(8, "little") + b'{"a": {} }' + bytes(8), "a safetensors file"),
+        (lambda whole: bytes(1000), "cannot be read as a checkpoint"),
+    ],
+)
+def test_files_that_are_no_checkpoints(tmp_path, weights, load, spoil, message):
+    path = saved(tmp_path / "a.pt", {"model": weights})
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(UserError, match=f"a.pt .*{message}.*; expected") as error:
+        load(path)
+    assert str(error.value).count("\n") == 0
+
+
+def test_archives_that_are_no_checkpoints(tmp_path, weights):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("Dataset/plans.json", "{}")
+    with pytest.raises(UserError, match="is a zip archive without weights"):
+        read_checkpoint(tmp_path / "a.pt")
+    torch.save({"model": weights}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert set(read_checkpoint(tmp_path / "old.pt")) == set(weights)
+    assert set(load_checkpoint(tmp_path / "old.pt")) == {"model"}
+    old = (tmp_path / "old.pt").read_bytes()
+    (tmp_path / "old.pt").write_bytes(old[: len(old) // 2])
+    with pytest.raises(UserError, match="old.pt .*(is truncated|may be damaged)"):
+        read_checkpoint(tmp_path / "old.pt")

@@ -80,3 +80,19 @@ def test_each_method_is_drawn_in_the_column_that_names_it(drawn):
 def test_of_an_empty_truth_the_slices_are_those_of_the_predictions(drawn):
     overlay, _ = drawn(labels(), first=labels(0), second=labels(6, 7))
     assert overlay.slices == [0, 6, 7]  # not 4, the middle
+
+
+def test_files_that_lie_elsewhere_are_shown_voxel_by_voxel(tmp_path):
+    """The header of the truth says that x and y run the other way, as that of a prediction on its image does not."""
+    labels = np.zeros((4, 6, 8), np.uint8)
+    labels[1:3, 1:3, 1:4] = 1
+    for folder, direction in (("truth", (-1, 0, 0, 0, -1, 0, 0, 0, 1)), ("ours", (1, 0, 0, 0, 1, 0, 0, 0, 1))):
+        (tmp_path / folder).mkdir()
+        image = SimpleITK.GetImageFromArray(labels)
+        image.SetDirection(direction)
+        SimpleITK.WriteImage(image, str(tmp_path / folder / "case.nii.gz"))
+    predictions = {"ours": {"case": tmp_path / "ours" / "case.nii.gz"}}
+    files = CaseFiles(SimpleITKIO(), ".nii.gz", None, tmp_path / "truth", predictions, {1: "organ"}, True)
+    truth, found, _ = files.labels("case")
+    assert truth.any()
+    np.testing.assert_array_equal(found["ours"], truth)

@@ -6,7 +6,8 @@ import SimpleITK
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.report.volumes import any_of, find_image, read_labels, view_of
+from nnunetv2_sam2_3dmed.evaluation.sources import find_image
+from nnunetv2_sam2_3dmed.report.volumes import any_of, read_labels, view_of
 
 
 def properties_of(image: SimpleITK.Image) -> dict:

@@ -1,0 +1,132 @@
+"""CSV files as spreadsheets of all countries save them: other separators, encodings and spellings of the header."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+SEPARATORS = (",", ";", "\t", "|")
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        number: of the line in the file, from 1; of several lines the last.
+        values: by column; empty where the line has none.
+        ends_early: the line has fewer values than the header has columns.
+    """
+
+    number: int
+    values: dict[str, str]
+    ends_early: bool
+
+    def __getitem__(self, column: str) -> str:
+        return self.values[column]
+
+
+def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+    """The lines of a table that have any value.
+
+    Columns are known whatever their case and the spaces around them, and may come in any order. The separator is the
+    one with which the header has most of the known columns.
+
+    Args:
+        file: to read.
+        required: columns that must be there.
+        optional: columns that may be there.
+
+    Raises:
+        UserError: the file is not there or no text; the header lacks a column, has one twice or one that is not known;
+            or a line has more values than the header has columns.
+    """
+    known = (*required, *optional)
+    text = _text(file)
+    first, _, rest = text.partition("\n")
+    skipped = 0
+    if first.strip().lower().startswith("sep=") and len(first.strip()) <= len("sep=;"):  # a spreadsheet's own line
+        text, skipped = rest, 1
+    separator = _separator(text, known)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        lines = [(reader.line_num + skipped, [value.strip() for value in line]) for line in reader]
+    except csv.Error as error:
+        raise UserError(
+            f"line {reader.line_num + skipped} of {file} cannot be read as CSV ({error}): mend it."
+        ) from error
+    filled = [(number, line) for number, line in lines if any(line)]
+    header = [name.lower() for name in filled[0][1]] if filled else []
+    while header and not header[-1]:
+        header.pop()
+    _check_header(file, header, required, known)
+    rows = []
+    for number, line in filled[1:]:
+        if any(line[len(header) :]):
+            raise UserError(
+                f"line {number} of {file} has {len(line)} values, but there are {len(header)} columns: put a value "
+                f"that contains {separator!r} into double quotes."
+            )
+        values = dict(zip(header, line + [""] * len(header)))
+        rows.append(Row(number, {name: values.get(name, "") for name in known}, len(line) < len(header)))
+    return rows
+
+
+def _text(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read as CSV ({error.strerror}): give a table.") from error
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content[:4]:  # UTF-16 of plain letters, without a mark
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")  # what older spreadsheets save; every byte is a letter
+    if content.startswith(b"PK") or "\0" in text:
+        raise UserError(f"{file} cannot be read as CSV, since it is no text: save the spreadsheet as CSV.")
+    return text
+
+
+def _separator(text: str, known: Sequence[str]) -> str:
+    header = next((line for line in text.splitlines() if line.strip()), "")
+
+    def found(separator: str) -> int:
+        names = next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
+        return len({name.strip().lower() for name in names} & set(known))
+
+    return max(SEPARATORS, key=found)
+
+
+def _check_header(file: Path, header: Sequence[str], required: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses a header that says less or more than is known.
+
+    Raises:
+        UserError: see :func:`read_csv`.
+    """
+    optional = [name for name in known if name not in required]
+    can = f"it needs {', '.join(required)}" + (f", and can have {', '.join(optional)}." if optional else ".")
+    for name in header:
+        if header.count(name) > 1:
+            raise UserError(f"{file} has the column {name!r} twice: take one out.")
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"take it out; {can}"
+            raise UserError(f"{file} has the column {name!r}, which is not known: {hint}")
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise UserError(f"{file} lacks the column {', '.join(missing)}: {can}")

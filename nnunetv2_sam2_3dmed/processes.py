@@ -1,0 +1,46 @@
+"""Worker processes that are spawned, and what to do where they end early."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+
+@contextmanager
+def spawned(processes: int, fewer: str) -> Iterator[ProcessPoolExecutor]:
+    """A pool of worker processes, which are spawned, not forked: the caller may hold CUDA or threads.
+
+    Each of them imports the caller's script. A script that starts processes while it is imported fails there, before
+    the worker has begun; one that was killed has begun.
+
+    Args:
+        processes: how many.
+        fewer: how the user asks for fewer, for the message.
+
+    Raises:
+        UserError: a worker could not begin, or was killed.
+        SystemExit: this is a worker that is still importing such a script.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(1)  # without a traceback: the process that started this one says why
+    context = multiprocessing.get_context("spawn")
+    begun = context.Event()
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=begun.set)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        if begun.is_set():
+            raise UserError(
+                f"one of {processes} worker processes was killed, probably for want of memory: use fewer ({fewer})."
+            ) from error
+        raise UserError(
+            f"none of {processes} worker processes could begin, since each imports the script that started it: put "
+            f'what it does under `if __name__ == "__main__":` in a file, or take a single process ({fewer}).'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
