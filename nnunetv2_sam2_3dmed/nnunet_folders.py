@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import read_json
 
 OLDEST_NNUNET = (2, 8)  # the first with nnUNet_extTrainer
 
@@ -67,13 +68,13 @@ def load_dataset_json(dataset: str) -> dict[str, Any]:
     """The dataset's ``dataset.json``, preprocessed or raw.
 
     Raises:
-        UserError: if neither folder has one.
+        UserError: if neither folder has one, or it is damaged.
     """
     variables = [v for v in ("nnUNet_preprocessed", "nnUNet_raw") if os.environ.get(v)]
     files = [nnunet_folder(v) / dataset / "dataset.json" for v in variables or ["nnUNet_preprocessed"]]
     for file in files:
         if file.is_file():
-            return json.loads(file.read_text(encoding="utf-8"))
+            return read_json(file, "correct it, or take that of nnUNet_raw")
     raise UserError(
         f"dataset {dataset} has no dataset.json (looked for {', '.join(map(str, files))}): check -d and "
         "nnU-Net's environment variables."

@@ -14,6 +14,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
 from nnunetv2_sam2_3dmed.training.checks import NETWORK_CLASS, check_architecture
+from nnunetv2_sam2_3dmed.training.dataset_labels import check_labels
 from nnunetv2_sam2_3dmed.training.memory import GIB, TrainingStep
 
 CONFIGURATION = "3d"
@@ -81,8 +82,9 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
         options: the user's choices.
 
     Raises:
-        UserError: there is no ``3d_fullres``, or an option cannot work.
+        UserError: there is no ``3d_fullres``, an option cannot work, or the labels cannot be trained.
     """
+    check_labels(plans["dataset_name"], dataset_json)
     if PARENT not in plans["configurations"]:
         raise UserError(
             f"{plans['plans_name']} of {plans['dataset_name']} has no configuration {PARENT!r} (there are "

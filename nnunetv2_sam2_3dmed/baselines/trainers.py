@@ -21,9 +21,10 @@ from nnunetv2_sam2_3dmed.baselines.networks import mednext, monai_nets, swin_une
 from nnunetv2_sam2_3dmed.baselines.padding import deep_supervision_size
 from nnunetv2_sam2_3dmed.baselines.schedule import WarmupCosineSchedule
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
 
 
-class MonaiTrainer(nnUNetTrainer):
+class MonaiTrainer(CheckedTraining, nnUNetTrainer):
     """nnU-Net's trainer around a network of MONAI, without deep supervision.
 
     Raises:

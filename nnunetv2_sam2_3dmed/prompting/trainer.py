@@ -219,27 +219,30 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return False
 
     def _optimize(self, batch: dict) -> dict:
-        objects = self._with_objects(
+        objects, batch = self._with_objects(
             batch, self.dataloader_train, lambda s: objects_to_train(s, self._image_size, self._mix, self.rng)
         )
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss(self.network(objects.prompts), objects)
         self._descend(terms.total)
-        return self.numbers_of(terms)
+        return self.with_finite_loss(self.numbers_of(terms), batch)
 
     def validation_step(self, batch: dict) -> dict:
         """The pseudo Dice is that of all objects of the stacks, each with the true box on its middle slice."""
         labels = self.label_manager
         count = len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
-        objects = self._with_objects(
+        objects, batch = self._with_objects(
             batch, self.dataloader_val, lambda s: objects_to_validate(s, self._image_size, self.rng)
         )
         answers = self.network(objects.prompts)
         hits = zip(("tp_hard", "fp_hard", "fn_hard"), hits_of(answers, objects, count), strict=True)
-        return {"loss": self.loss(answers, objects).total.cpu().numpy(), **dict(hits)}
+        outputs = {"loss": self.loss(answers, objects).total.cpu().numpy(), **dict(hits)}
+        return self.with_finite_loss(outputs, batch, training=False)
 
-    def _with_objects(self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], Objects | None]) -> Objects:
-        """What is chosen of a batch, or of a later one: what is annotated can lie beside a patch.
+    def _with_objects(
+        self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], Objects | None]
+    ) -> tuple[Objects, dict]:
+        """What is chosen of a batch, or of a later one, and that batch: what is annotated can lie beside a patch.
 
         Raises:
             UserError: there is nothing in many batches.
@@ -247,7 +250,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         for _ in range(MOST_EMPTY_BATCHES):
             objects = choose(self._stacks(batch))
             if objects is not None:
-                return objects
+                return objects, batch
             batch = next(more)
         raise UserError(
             f"{MOST_EMPTY_BATCHES} batches of {self.plans_manager.dataset_name} showed no object to prompt: look "
