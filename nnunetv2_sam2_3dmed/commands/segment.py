@@ -62,7 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unit", choices=("voxel", "mm"), default="voxel", help="of coordinates (default: %(default)s)"
     )
     parser.add_argument(
-        "--axis", type=int, choices=(0, 1, 2), default=0, help="of the array along which the slices lie (default: 0, z)"
+        "--axis",
+        type=int,
+        choices=(0, 1, 2),
+        help="of the array along which the slices lie (default: as in the training of a model trained within nnU-Net, "
+        "else 0, z)",
     )
     parser.add_argument(
         "--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="segment only these (default: all)"
@@ -203,7 +207,7 @@ def _segment(
     assert case.output is not None
     session.save(case.output, labels)
     if not args.no_preview:
-        write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis)
+        write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis_in(session))
     millilitres = labels[labels > 0].size * float(image.spacing[0] * image.spacing[1] * image.spacing[2]) / 1000
     print(
         f"wrote {case.output}: {len(session.object_ids)} objects, {millilitres:.1f} ml, "
