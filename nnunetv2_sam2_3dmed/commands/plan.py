@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_cases(dataset: str, dataset_json: dict, folder: Path, plans: dict) -> None:
-    """Looks at the labels of the cases that are preprocessed already.
+    """Check the labels of the cases that are preprocessed already.
 
     Raises:
         UserError: a case holds undeclared labels or cannot be read, or none holds any foreground.

@@ -13,7 +13,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 
 
 def is_finite(image: torch.Tensor | np.ndarray) -> bool:
-    """Asks whether all voxels of (C, D, H, W) are numbers; a channel at a time, to need little memory."""
+    """Ask whether all voxels of (C, D, H, W) are finite; a channel at a time, to need little memory."""
     finite = torch.isfinite if isinstance(image, torch.Tensor) else np.isfinite
     return all(bool(finite(channel).all()) for channel in image)
 
@@ -55,7 +55,7 @@ class FiniteImages:
 
 
 def check_image(image: torch.Tensor) -> None:
-    """Refuses an image of which nobody knows the name.
+    """Refuse an image whose name is not known here.
 
     Raises:
         UserError: it has NaN or infinite voxels.

@@ -1,4 +1,4 @@
-"""How a model trained in nnU-Net saw images, black, white and slices: the same for training and for prompting.
+"""The way a model trained in nnU-Net saw images, their intensities and slices: alike in training and in prompting.
 
 nnU-Net's trainings see normalised voxels, a user's image is not normalised. Every normalisation that nnU-Net has is
 linear in the intensities between two bounds, so that black and white can be stated for either, and a grey level means

@@ -64,7 +64,7 @@ def trained_model(checkpoint: dict[str, Any], path: Path, image_size: int | None
 
 
 def _shown_as(described: dict[str, Any], plans: dict[str, Any]) -> ShownAs:
-    """How images were shown; of models that did not note along which axis of the patient, as far as the plan tells."""
+    """The way images were shown; where it lacks the axis of the patient, as far as the plan tells it."""
     shown = ShownAs(**described)
     if not shown.normals and plans.get("image_reader_writer") in TURNING_READERS:
         return replace(shown, normals=learned_normals([np.eye(3)], shown.axis))

@@ -194,7 +194,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         self._note_normals(train)
 
     def _note_normals(self, train: Sequence[str]) -> None:
-        """Notes for whoever prompts the model along which axes of the patient it has seen slices."""
+        """Note, in the checkpoints, along which axes of the patient the slices of the training cases lie."""
         normals = learned_normals((self._direction(case) for case in train), self.shown_as.axis)
         self.shown_as = replace(self.shown_as, normals=normals)
         self._described["shown_as"] = self.shown_as.for_checkpoint()

@@ -41,7 +41,7 @@ class BudgetSchedule:
 
 
 class TimeLimit:
-    """Tells after an iteration of an epoch whether the time is over.
+    """Answer to the question, after an iteration of an epoch, whether the time is over.
 
     In a group of processes the first one's clock decides for all. They ask it after the first iteration, then about
     every :attr:`seconds_between`, and after :attr:`most_between` iterations at the latest, since an iteration may

@@ -1,4 +1,4 @@
-"""What a training asks of its data before it begins, and of its losses in each step."""
+"""Checks of a training's data before it begins, and of its losses in each step."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class CheckedTraining(_Trainer):
         super().on_train_start()
 
     def check_data(self, train: Sequence[str], val: Sequence[str]) -> None:
-        """Looks at what is to be trained with, before anything is built.
+        """Check the data of a training before anything is built.
 
         Args:
             train: cases to train on.
             val: cases of the validation.
 
         Raises:
-            UserError: it cannot be.
+            UserError: the labels cannot be trained, or a case is missing or damaged.
         """
         dataset = self.plans_manager.dataset_name
         check_labels(dataset, self.dataset_json)
@@ -62,7 +62,7 @@ class CheckedTraining(_Trainer):
         return LossGuard(self.plans_manager.dataset_name, self.grad_scaler is not None)
 
     def with_finite_loss(self, outputs: dict, batch: dict, training: bool = True) -> dict:
-        """The outputs of a step, if its loss is a number.
+        """Return the outputs of a step if its loss is a number.
 
         Raises:
             UserError: it is not.

@@ -96,7 +96,7 @@ def check_architecture(patch_size: list[int], architecture: dict) -> None:
 
 
 def check_shares(batch_size: int, processes: int, trainer: str, over_the_batch: bool) -> None:
-    """Refuses a batch that cannot be shared by the processes of a group.
+    """Refuse a batch that cannot be shared by the processes of a group.
 
     Args:
         batch_size: of the plan, over all processes.

@@ -12,7 +12,7 @@ NONZERO_OUTSIDE = -1  # nnU-Net's mark, in preprocessed segmentations, for voxel
 
 
 def check_labels(dataset: str, dataset_json: Mapping[str, Any]) -> None:
-    """Refuses labels that nnU-Net cannot train: it demands 0 to K without a gap, but asks only when told to verify.
+    """Refuse labels that nnU-Net cannot train: it demands 0 to K without a gap, but asks only when told to verify.
 
     Args:
         dataset: its name, for messages.
@@ -67,7 +67,7 @@ def _check_value(where: str, name: str, value: Any) -> None:
 
 
 def _check_numbers(where: str, labels: Mapping[str, Any], has_regions: bool) -> None:
-    """That the numbers are 0 to K, the ignore label is the highest, and without regions each has one name."""
+    """Check that the numbers are 0 to K, the ignore label is the highest, and without regions each has one name."""
     named = {name: _numbers(value) for name, value in labels.items() if name != IGNORE}
     declared = sorted({number for numbers in named.values() for number in numbers})
     if declared == [0]:

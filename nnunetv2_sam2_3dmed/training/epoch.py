@@ -17,7 +17,7 @@ def never() -> bool:
 def run_epoch(
     trainer: nnUNetTrainer, training_is_over: Callable[[], bool] = never, validation_is_over: Callable[[], bool] = never
 ) -> None:
-    """What ``nnUNetTrainer.run_training`` does in each epoch; adds 1 to ``current_epoch``.
+    """Run an epoch as ``nnUNetTrainer.run_training`` does; adds 1 to ``current_epoch``.
 
     Args:
         trainer: with its data loaders.
@@ -41,7 +41,7 @@ def run_epoch(
 def _outputs(
     step: Callable[[dict], dict], batches: Iterator[dict], most: int, is_over: Callable[[], bool]
 ) -> Iterator[dict]:
-    """What the iterations give: at least one, so that there is something to log."""
+    """Outputs of the iterations: of at least one, so that there is something to log."""
     for number in count(1):
         yield step(next(batches))
         if number >= most or is_over():

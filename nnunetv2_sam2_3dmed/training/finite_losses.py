@@ -1,4 +1,4 @@
-"""Losses that are no number: a training ends before its checkpoint is replaced."""
+"""Losses that are NaN or infinite: a training ends before its checkpoint is replaced."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MORE = "the checkpoints that were written before are whole"
 
 
 class LossGuard:
-    """Looks at the loss of each step, which is on the host anyway, and at the batch only if it is no number.
+    """Check of the loss of each step, which is on the host anyway; the batch is looked at only if it is not finite.
 
     By then the optimizer has made its step, and the weights in memory may be worth nothing. No checkpoint is made of
     them: nnU-Net writes one only after all steps of an epoch.
 
     Args:
         dataset: its name, for messages.
-        scaled: losses are scaled for float16: a step whose gradients are no numbers is then left out by
+        scaled: losses are scaled for float16: a step whose gradients are not finite is then left out by
             ``torch.amp.GradScaler``, and the weights stay as they were.
     """
 
@@ -33,7 +33,7 @@ class LossGuard:
         self._in_a_row = 0
 
     def check(self, outputs: Mapping[str, Any], batch: Mapping[str, Any], training: bool) -> None:
-        """Goes on where the loss is finite.
+        """Refuse to go on from a loss that is not finite.
 
         Args:
             outputs: of a step, with its ``loss`` on the host.

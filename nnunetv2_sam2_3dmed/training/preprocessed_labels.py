@@ -62,7 +62,7 @@ def labels_of_cases(folder: Path, cases: Iterable[str]) -> dict[str, list[int]]:
 
 
 def check_cases(dataset: str, dataset_json: Mapping[str, Any], labels: Mapping[str, Sequence[int]]) -> None:
-    """Refuses cases with values that dataset.json does not declare: our losses would take them for background.
+    """Refuse cases with values that dataset.json does not declare: our losses would take them for background.
 
     Args:
         dataset: its name, for messages.
@@ -151,7 +151,7 @@ def _values(folder: Path, case: str) -> list[int]:
 
 
 def _read_note(note: Path) -> dict[str, dict[str, Any]]:
-    """What was noted; nothing where that is damaged or of another kind."""
+    """The content of a note; nothing where that is damaged or of another kind."""
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
         return {case: {"file": list(said["file"]), "labels": list(said["labels"])} for case, said in content.items()}

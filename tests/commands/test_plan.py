@@ -1,4 +1,4 @@
-"""What `sam2_3dmed plan` says of labels, before it writes anything."""
+"""Labels that `sam2_3dmed plan` refuses, before it writes anything."""
 
 import argparse
 import json
