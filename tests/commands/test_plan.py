@@ -28,10 +28,10 @@ def folder(tmp_path, monkeypatch):
     return folder
 
 
-def run() -> None:
+def run(*options: str) -> None:
     parser = argparse.ArgumentParser()
     plan.add_arguments(parser)
-    plan.run(parser.parse_args(["-d", NAME, "--image-size", "64"]))
+    plan.run(parser.parse_args(["-d", NAME, "--image-size", "64", *options]))
 
 
 def test_labels_as_declared_are_planned_and_noted(folder, capsys):
@@ -77,3 +77,49 @@ def test_before_preprocessing_there_is_nothing_to_look_at(folder):
         file.unlink()
     run()
     assert not (folder / "nnUNetPlans_3d_fullres.labels.json").exists()
+
+
+def damaged(**changes) -> dict:
+    """Plans whose 3d_fullres has other values; what is None is missing."""
+    plans = make_plans()
+    fullres = plans["configurations"]["3d_fullres"]
+    fullres.update(changes)
+    for key in [key for key, value in changes.items() if value is None]:
+        del fullres[key]
+    return plans
+
+
+@pytest.mark.parametrize(
+    "plans, said",
+    [
+        ([], r"the plans are \[\]"),
+        (None, "the plans are None"),
+        ({}, "'dataset_name' is None"),
+        ({**make_plans(), "dataset_name": 9}, "'dataset_name' is 9"),
+        ({**make_plans(), "configurations": []}, r"'configurations' is \[\]"),
+        ({**make_plans(), "label_manager": "Nobody"}, "the label manager 'Nobody'"),
+        ({**make_plans(), "configurations": {"3d_fullres": [1]}}, "'3d_fullres' .* is damaged"),
+        (damaged(inherits_from="3d_fullres"), "'3d_fullres' .* is damaged .*Circular"),
+        (damaged(inherits_from="nothing"), "'3d_fullres' .* is damaged .*nothing does not exist"),
+        (damaged(median_image_size_in_voxels=None), "is damaged .*median_image_size_in_voxels"),
+        (damaged(median_image_size_in_voxels=[512, 512]), r"'median_image_size_in_voxels' .* is \[512, 512\]"),
+        (damaged(median_image_size_in_voxels=[90, float("nan"), 512]), "'median_image_size_in_voxels' .* nan"),
+        (damaged(median_image_size_in_voxels=[90, "512", 512]), "'median_image_size_in_voxels' .* '512'"),
+        (damaged(normalization_schemes="CTNormalization"), "'normalization_schemes' .* is 'CTNormalization'"),
+        (damaged(data_identifier=None), "is damaged .*data_identifier"),
+        (damaged(data_identifier=""), "'data_identifier' .* is ''"),
+    ],
+)
+def test_plans_that_are_none_are_refused_and_left_alone(folder, plans, said):
+    file = folder / "nnUNetPlans.json"
+    file.write_text(json.dumps(plans))
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=said) as refused:
+        run()
+    assert "write it again" in str(refused.value) and file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a__b", "a b", "../3d"])
+def test_names_that_no_folder_of_nnunet_can_have_are_refused(folder, name):
+    with pytest.raises(UserError, match="the name is .* letters, digits and single underscores"):
+        run("--name", name)
