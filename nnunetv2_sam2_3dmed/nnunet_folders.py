@@ -73,7 +73,7 @@ def load_dataset_json(dataset: str) -> dict[str, Any]:
     files = [nnunet_folder(v) / dataset / "dataset.json" for v in variables or ["nnUNet_preprocessed"]]
     for file in files:
         if file.is_file():
-            content = read_json(file, "correct it")
+            content = read_json(file, "correct it, or take that of nnUNet_raw")
             _check_dataset_json(file, content)
             return content
     raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,9 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
 from nnunetv2_sam2_3dmed.training.checks import NETWORK_CLASS, check_architecture
+from nnunetv2_sam2_3dmed.training.dataset_labels import check_labels
 from nnunetv2_sam2_3dmed.training.memory import GIB, TrainingStep
+from nnunetv2_sam2_3dmed.training.plan_checks import check_plans
 
 CONFIGURATION = "3d"
 PARENT = "3d_fullres"
@@ -81,8 +84,15 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
         options: the user's choices.
 
     Raises:
-        UserError: there is no ``3d_fullres``, or an option cannot work.
+        UserError: there is no ``3d_fullres``, an option cannot work, or the labels cannot be trained.
     """
+    check_labels(_name_in(plans), dataset_json)
+    check_plans(plans, dataset_json, PARENT)
+    if not re.fullmatch(r"[\w.-]+", options.name) or "__" in options.name:
+        raise UserError(
+            f"the name is {options.name!r}, but must be letters, digits and single underscores: nnU-Net makes a folder "
+            "of it, and sets it apart with two."
+        )
     if PARENT not in plans["configurations"]:
         raise UserError(
             f"{plans['plans_name']} of {plans['dataset_name']} has no configuration {PARENT!r} (there are "
@@ -227,3 +237,8 @@ def intensity_range(normalization_schemes: Sequence[str]) -> list[float]:
     if all(scheme in ("RGBTo01Normalization", "RescaleTo01Normalization") for scheme in normalization_schemes):
         return [0.0, 1.0]
     return [-3.0, 3.0]
+
+
+def _name_in(plans: Any) -> str:
+    """The dataset's name for messages, before anything of the plans is known to be there."""
+    return str(plans.get("dataset_name")) if isinstance(plans, dict) else "the dataset"

@@ -20,10 +20,11 @@ from nnunetv2_sam2_3dmed.baselines.networks import mednext, monai_nets, swin_une
 from nnunetv2_sam2_3dmed.baselines.padding import deep_supervision_size
 from nnunetv2_sam2_3dmed.baselines.schedule import WarmupCosineSchedule
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
 from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
 
-class MonaiTrainer(WholeFilesTrainer):
+class MonaiTrainer(CheckedTraining, WholeFilesTrainer):
     """nnU-Net's trainer around a network of MONAI, without deep supervision.
 
     Raises:

@@ -138,7 +138,6 @@ def _rank(args: argparse.Namespace) -> None:
         cases = cases_of_predictions(args.predictions, args.images, dataset)
     check_new(cases, dataset, Round.read(args.output).cases if (args.output / FILE).is_file() else ())
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
-    axis = session.learned_axis if args.axis is None else args.axis
     model = model_file(args.model).resolve()
     made_by = {
         "dataset": dataset.name,
@@ -149,10 +148,10 @@ def _rank(args: argparse.Namespace) -> None:
         "window": args.window,
     }
     into = Round.begin(args.output, made_by)
-    left = [case for case in cases if not is_done(case, into, axis)]
+    left = [case for case in cases if not is_done(case, into, args.axis)]
     if len(left) < len(cases):
         print(f"{len(cases) - len(left)} of {len(cases)} cases are done already", file=sys.stderr)
-    ranking = Ranking(session, dataset.objects, axis, window, not args.no_preview)
+    ranking = Ranking(session, dataset.objects, args.axis, window, not args.no_preview)
     failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
     if into.cases:
         print((args.output / RANKING).read_text(), end="")

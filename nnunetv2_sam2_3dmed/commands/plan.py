@@ -3,6 +3,9 @@ folds it shares. Run nnU-Net's own `nnUNetv2_plan_and_preprocess -d ID -c 3d_ful
 replaces the configurations that it adds and leaves everything else alone. For the paper's Table 7, the same with 3 and
 with 6 slices is added too, as `3d_slices3` and `3d_slices6`, and for training with prompts that with 8, `3d_slices8`.
 Raw images and labels, where nnUNet_raw has them, are looked at: nnU-Net fills what a file lacks with zeros.
+
+What the preprocessed segmentations hold is compared with the labels of dataset.json before anything is written. The
+labels that were found are noted beside the preprocessed cases, so that trainings read only those that are new.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -92,6 +96,7 @@ def run(args: argparse.Namespace) -> None:
     )
     dataset_json = load_dataset_json(dataset)
     configurations = add_configurations(plans, dataset_json, options)
+    _check_cases(dataset, dataset_json, plans_file.parent, plans)
     write_json(plans_file, plans)
     for name, configuration in configurations.items():
         architecture = configuration["architecture"]["arch_kwargs"]
@@ -106,6 +111,33 @@ def run(args: argparse.Namespace) -> None:
         f"Next: nnUNetv2_train {args.dataset} {args.name} 0 -tr SAM2_3dMedTrainer"
         + (f" -p {args.plans}" if args.plans != "nnUNetPlans" else "")
     )
+
+
+def _check_cases(dataset: str, dataset_json: dict, folder: Path, plans: dict) -> None:
+    """Check the labels of the cases that are preprocessed already.
+
+    Raises:
+        UserError: a case holds undeclared labels or cannot be read, or none holds any foreground.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunetv2_sam2_3dmed.plans.planner import PARENT
+    from nnunetv2_sam2_3dmed.training.preprocessed_labels import (
+        check_cases,
+        labels_of_cases,
+        preprocessed_cases,
+        warning_of_absent_classes,
+    )
+
+    cases_folder = folder / PlansManager(plans).get_configuration(PARENT).data_identifier
+    cases = preprocessed_cases(cases_folder)
+    if not cases:
+        return
+    labels = labels_of_cases(cases_folder, cases)
+    check_cases(dataset, dataset_json, labels)
+    warning = warning_of_absent_classes(dataset, dataset_json, labels, "preprocessed cases")
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def memory_sentence(step: TrainingStep, gpu_memory: float) -> str:

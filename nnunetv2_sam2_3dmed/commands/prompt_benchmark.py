@@ -57,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--channel", type=int, default=0, help="of images with several, which is shown (default: %(default)s)"
     )
     parser.add_argument(
-        "--axis", type=int, choices=(0, 1, 2), help="along which slices lie (default: that of the training, else 0)"
+        "--axis",
+        type=int,
+        choices=(0, 1, 2),
+        help="of each image's array along which slices lie (default: as in the training, else 0)",
     )
     parser.add_argument("--tolerance", type=float, metavar="MM", help="of NSD (default: as for sam2_3dmed compare)")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
@@ -110,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
         "device": str(session.device),
         "precision": args.precision,
         "seed": args.seed,
-        "axis": session.learned_axis if args.axis is None else args.axis,
+        "axis": "learned" if args.axis is None else args.axis,
         "channel": args.channel,
         "tolerance_mm": tolerance.mm,
     }
@@ -125,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
         written_values(dataset_json),
         ignore_label(dataset_json),
         tolerance.mm,
-        described["axis"],
+        args.axis,
         args.seed,
         dataset_json["file_ending"],
         described,

@@ -68,7 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unit", choices=("voxel", "mm"), default="voxel", help="of coordinates (default: %(default)s)"
     )
     parser.add_argument(
-        "--axis", type=int, choices=(0, 1, 2), default=0, help="of the array along which the slices lie (default: 0, z)"
+        "--axis",
+        type=int,
+        choices=(0, 1, 2),
+        help="of the array along which the slices lie (default: as in the training of a model trained within nnU-Net, "
+        "else 0, z)",
     )
     parser.add_argument(
         "--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="segment only these (default: all)"
@@ -277,13 +281,13 @@ def _segment(
         f"{' x '.join(f'{length:.3g}' for length in shown.spacing)} mm (z, y, x), shown from {low:g} to {high:g}"
     )
     assert case.output is not None
-    notes = list(image.notes)
+    notes = list(shown.notes)
     if case.output.suffix == ".dcm":
         from nnunetv2_sam2_3dmed.images.dicom_seg import check_dicom_seg
 
-        notes += check_dicom_seg(image)
+        notes += check_dicom_seg(shown)
     for note in notes:
-        print(f"warning: {image.name}: {note}", file=sys.stderr)
+        print(f"warning: {shown.name}: {note}", file=sys.stderr)
     for prompt in case.prompts:
         prompt.add_to(session)
     progress = _ProgressLine()
@@ -300,7 +304,7 @@ def _segment(
     )
     if not args.no_preview:
         try:
-            write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis)
+            write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis_in(session))
         except Exception as error:
             raise UserError(f"the mask was written, but not its picture: {in_one_sentence(error)}") from error
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.orientations import io_orientation
+from scipy.optimize import linear_sum_assignment
 
 LEFT, POSTERIOR, SUPERIOR = range(3)  # the axes of the patient, as ITK and DICOM count them
+AXES_OF_PATIENT = ("left-right", "anterior-posterior", "inferior-superior")  # in words
 
 # Normal of the slices -> what rows and columns run along, and whether rows run against it: views as radiologists
 # know them, with anterior or superior at the top.
@@ -70,19 +71,46 @@ class View(NamedTuple):
         return turned if self.order[1] < self.order[2] else turned.T
 
 
+def patient_axes(direction: np.ndarray) -> tuple[tuple[int, bool], ...]:
+    """For each axis of an array (z, y, x) the nearest axis of the patient, and whether it runs against that.
+
+    Each gets its own, so that all three together are nearest: which axis of the array is which does not depend on the
+    order in which they are stored.
+
+    Args:
+        direction: (3, 3), the unit vectors of the index axes x, y, z in its columns, in LPS.
+    """
+    columns = np.asarray(direction, dtype=float)[:, ::-1]  # z, y, x
+    patient, array = linear_sum_assignment(np.abs(columns), maximize=True)
+    nearest = dict(zip(array.tolist(), patient.tolist(), strict=True))
+    return tuple((nearest[axis], bool(columns[nearest[axis], axis] < 0)) for axis in range(3))
+
+
+def normal_along(direction: np.ndarray, axis: int) -> int:
+    """The axis of the patient (:data:`LEFT`, :data:`POSTERIOR`, :data:`SUPERIOR`) nearest to an array's axis.
+
+    Args:
+        direction: as for :func:`patient_axes`.
+        axis: of the array (z, y, x).
+    """
+    return patient_axes(direction)[axis][0]
+
+
+def axis_along(direction: np.ndarray, normal: int) -> int:
+    """The inverse of :func:`normal_along`: the axis of the array nearest to an axis of the patient."""
+    return [patient for patient, _ in patient_axes(direction)].index(normal)
+
+
 def view_along(direction: np.ndarray, axis: int) -> View:
     """The view whose slices are those along ``axis`` of an array (z, y, x).
 
     Args:
-        direction: (3, 3), the unit vectors of the index axes x, y, z in its columns, in LPS. Oblique axes count as
-            the axis of the patient that they are closest to.
+        direction: as for :func:`patient_axes`. Oblique axes count as the axis of the patient that they are closest to.
         axis: 0, 1 or 2.
     """
-    affine = np.eye(4)
-    affine[:3, :3] = direction
-    nearest = io_orientation(affine)[::-1]  # rows now in the order of the array: z, y, x
-    patient = [int(axis_of_patient) for axis_of_patient, _ in nearest]
-    against = [bool(sign < 0) for _, sign in nearest]
+    nearest = patient_axes(direction)
+    patient = [of_patient for of_patient, _ in nearest]
+    against = [runs_against for _, runs_against in nearest]
     normal = patient[axis]
     wanted = ((normal, False), *_PLANES[normal])
     order = [patient.index(target) for target, _ in wanted]

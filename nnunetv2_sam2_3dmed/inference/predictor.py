@@ -8,11 +8,13 @@ from math import prod
 from pathlib import Path
 
 import torch
+from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.utilities.helpers import empty_cache
 from tqdm import tqdm
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.inference.finite_images import FiniteImages, check_image
 from nnunetv2_sam2_3dmed.inference.whole_files import WholeFilesPredictor
 from nnunetv2_sam2_3dmed.inference.windows_at_once import WindowsAtOnce
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
@@ -89,6 +91,28 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
         return network if isinstance(network, SAM2_3dMed) else None
 
     # ------------------------------------------------ nnU-Net's hooks
+
+    def predict_from_data_iterator(self, data_iterator, *args, **kwargs):
+        """As nnU-Net's, but for images with voxels that are no numbers: they are left out, and told in the end.
+
+        Raises:
+            UserError: there were such images; all others are predicted.
+        """
+        images = FiniteImages(data_iterator)
+        predicted = super().predict_from_data_iterator(images, *args, **kwargs)
+        if isinstance(data_iterator, MultiThreadedAugmenter):
+            data_iterator._finish()  # which nnU-Net does where it sees one
+        images.check()
+        return predicted
+
+    def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
+        """As nnU-Net's.
+
+        Raises:
+            UserError: the image has voxels that are no numbers.
+        """
+        check_image(data)
+        return super().predict_logits_from_preprocessed_data(data)
 
     def _internal_get_sliding_window_slicers(self, image_size: tuple[int, ...]) -> list[Slicer]:
         if not self.streaming:

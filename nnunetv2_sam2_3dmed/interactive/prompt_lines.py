@@ -31,14 +31,14 @@ class PromptLine:
         where: "z,y,x", for boxes and scribbles several of these with colons between; for a mask its file, or
             "FILE@SLICE".
         object_id: that it is for.
-        axis: along which the slices lie.
+        axis: along which the slices lie; None for that which the model has learned.
         unit: "voxel" (order z, y, x) or "mm" (order x, y, z, LPS).
     """
 
     kind: str
     where: str
     object_id: int = 1
-    axis: int = 0
+    axis: int | None = None
     unit: str = VOXELS
 
     def __str__(self) -> str:
@@ -73,13 +73,17 @@ class PromptLine:
         if self.kind == "mask":
             self._add_mask(session)
             return
-        voxels = self._voxels(session)
+        voxels, axis = self._voxels(session), self.axis_in(session)
         if self.kind in POINTS:
-            session.add_points(voxels.tolist(), POINTS[self.kind], self.object_id, self.axis)
+            session.add_points(voxels.tolist(), POINTS[self.kind], self.object_id, axis)
         elif self.kind in SCRIBBLES:
-            session.add_scribble(voxels.tolist(), SCRIBBLES[self.kind], self.object_id, self.axis)
+            session.add_scribble(voxels.tolist(), SCRIBBLES[self.kind], self.object_id, axis)
         else:
-            session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, self.axis)
+            session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, axis)
+
+    def axis_in(self, session: InteractiveSession) -> int:
+        """The axis of the session's image along which the slices lie."""
+        return session.learned_axis if self.axis is None else self.axis
 
     @property
     def mask_file(self) -> tuple[Path, int | None]:
@@ -112,7 +116,7 @@ class PromptLine:
             return points
         voxels = session.image.to_voxels(points)
         # a plane in mm rarely meets the middle of a slice to the last digit; the first point decides which it is
-        places = voxels[:, self.axis]
+        places = voxels[:, self.axis_in(session)]
         places[np.abs(places - places[0]) < 0.5] = places[0]
         return voxels
 
@@ -132,11 +136,12 @@ class PromptLine:
                 "object the number of its label."
             )
         inside = labels == self.object_id if self.object_id in values else labels != 0
-        others = tuple(k for k in range(3) if k != self.axis)
+        axis = self.axis_in(session)
+        others = tuple(k for k in range(3) if k != axis)
         index = int(inside.sum(axis=others).argmax()) if named is None else named
-        if index >= inside.shape[self.axis]:
-            raise PromptError(f"slice {index} of {name} does not exist: there are 0 to {inside.shape[self.axis] - 1}.")
-        session.add_mask(np.take(inside, index, axis=self.axis), index, self.object_id, self.axis)
+        if index >= inside.shape[axis]:
+            raise PromptError(f"slice {index} of {name} does not exist: there are 0 to {inside.shape[axis] - 1}.")
+        session.add_mask(np.take(inside, index, axis=axis), index, self.object_id, axis)
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,8 @@ def _prompt_of(row: Row, file: Path) -> PromptLine:
     if kind == "mask":
         where = str(file.parent / where)
     try:
-        object_id, axis = check_object(_whole(row["object"] or "1")), check_axis(_whole(row["axis"] or "0"))
+        object_id = check_object(_whole(row["object"] or "1"))
+        axis = check_axis(_whole(row["axis"])) if row["axis"] else None
     except ValueError as error:
         said = str(error) if isinstance(error, PromptError) else "object and axis must be whole numbers."
         raise UserError(f"line {row.number} of {file}: {said}") from error

@@ -163,9 +163,14 @@ class InteractiveSession:
 
     @property
     def learned_axis(self) -> int:
-        """The axis of the array along which the slices lay that a model trained within nnU-Net has learned; else 0."""
+        """The axis of the image's array along which its slices lie as a model has learned within nnU-Net; else 0.
+
+        Raises:
+            PromptError: there is no image.
+        """
         learned = getattr(self._network.model, "shown_as", None)
-        return 0 if learned is None else learned.axis
+        direction = self.image.direction
+        return 0 if learned is None else learned.axis_of(direction)
 
     @property
     def window(self) -> Window:

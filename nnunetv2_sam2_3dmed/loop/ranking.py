@@ -24,14 +24,14 @@ class Ranking:
     Attributes:
         session: with the model.
         objects: names of the objects by label.
-        axis: along which slices of predictions are prompted.
+        axis: along which slices of predictions are prompted; None for that which the model has learned.
         window: what is black and white, as for ``InteractiveSession.set_image``.
         previews: whether there is a picture of each mask.
     """
 
     session: InteractiveSession
     objects: Mapping[int, str]
-    axis: int = 0
+    axis: int | None = None
     window: str | tuple[float, float] = "auto"
     previews: bool = True
 
@@ -68,13 +68,14 @@ class Ranking:
         """
         image = self.session.set_image(case.image, window=self.window)
         image_sha256, source = sha256_of(case.image), case.source(self.axis)
-        prompts = case.prompts(image, list(self.objects), self.axis)
+        axis = self.session.learned_axis if self.axis is None else self.axis
+        prompts = case.prompts(image, list(self.objects), axis)
         self._segment(prompts)
         labels = self.session.labels()
         file = into.mask(case.name)
         write_segmentation(file, labels, image)
         if self.previews:
-            write_preview(into.preview(case.name), self.session, labels, prompts[0].axis)
+            write_preview(into.preview(case.name), self.session, labels, prompts[0].axis_in(self.session))
         scores = {}
         for answer in answers(self.session):
             scores[answer.object_id] = ObjectScore(
@@ -109,7 +110,7 @@ class Ranking:
             self.session.propagate()
 
 
-def is_done(case: Unlabelled, into: Round, axis: int) -> bool:
+def is_done(case: Unlabelled, into: Round, axis: int | None) -> bool:
     """Whether a round has a case.
 
     Args:

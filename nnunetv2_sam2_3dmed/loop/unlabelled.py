@@ -52,21 +52,25 @@ class Unlabelled:
             return self.given
         return boxes_of(self.prediction, image, objects, axis)
 
-    def source(self, axis: int) -> list[str]:
+    def source(self, axis: int | None) -> list[str]:
         """What its prompts come from, in words and checksums: the same words, the same prompts.
 
         Args:
-            axis: as for :meth:`prompts`.
+            axis: as for :meth:`prompts`; None for that which the model has learned.
         """
         if self.prediction is not None:
-            return [f"boxes of {self.prediction}, {_checksum(self.prediction)}, axis {axis}"]
+            return [f"boxes of {self.prediction}, {_checksum(self.prediction)}, {_in_words(axis)}"]
         return [in_words(line) for line in self.given]
 
 
 def in_words(line: PromptLine) -> str:
     """A prompt with its object, axis and unit, and of a mask the checksum of its file."""
     where = _checksum(line.mask_file[0]) if line.kind == "mask" else line.unit
-    return f"object {line.object_id}: {line}, axis {line.axis}, {where}"
+    return f"object {line.object_id}: {line}, {_in_words(line.axis)}, {where}"
+
+
+def _in_words(axis: int | None) -> str:
+    return "learned axis" if axis is None else f"axis {axis}"
 
 
 def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
@@ -186,15 +190,21 @@ def _check_boxes(file: Path, case: Case) -> None:
 
 
 def _slice_of(line: PromptLine) -> tuple[int, int, str, float] | None:
-    """Object, axis, unit and place of a box's slice; None for other prompts, and for what is no box."""
+    """Object, axis, unit and place of a box's slice; None for other prompts, and for what is no box.
+
+    Where the axis is the learned one, which only the image tells, it is that along which the corners do not differ.
+    """
     if line.kind != "box":
         return None
     try:
-        corner = [float(value) for value in line.where.split(":")[0].split(",")]
-        place = corner[line.axis] if line.unit == VOXELS else corner[::-1][line.axis]
+        corners = [[float(value) for value in corner.split(",")] for corner in line.where.split(":")]
+        corner, opposite = corners if line.unit == VOXELS else [places[::-1] for places in corners]
+        flat = [axis for axis in range(3) if corner[axis] == opposite[axis]]
+        axis = line.axis if line.axis is not None else flat[0] if flat else 0
+        place = corner[axis]
     except (ValueError, IndexError):  # which the session will say
         return None
-    return line.object_id, line.axis, line.unit, np.floor(place + 0.5) if line.unit == VOXELS else place
+    return line.object_id, axis, line.unit, np.floor(place + 0.5) if line.unit == VOXELS else place
 
 
 def _checksum(file: Path) -> str:

@@ -36,7 +36,7 @@ class PromptBenchmark:
         values: what each class is written as.
         ignore_label: that nothing is known of, or None.
         tolerance_mm: of NSD.
-        axis: of the array along which the slices lie.
+        axis: of the array along which the slices lie; None for that which the model has learned.
         seed: of all that is drawn; each object of a case draws its own, whatever else is run.
         file_ending: of the masks.
         described: the model and all options, which is noted beside the masks.
@@ -47,7 +47,7 @@ class PromptBenchmark:
     values: Sequence[int]
     ignore_label: int | None
     tolerance_mm: float
-    axis: int = 0
+    axis: int | None = None
     seed: int = 0
     file_ending: str = ".nii.gz"
     described: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class PromptBenchmark:
 
     def _measure(self, case: PromptedCase, protocols: Sequence[Protocol], folder: Path, measured: Measured) -> None:
         start = time.perf_counter()
-        self.session.prepare(self.axis)
+        self.session.prepare(case.axis)
         if self.session.device.type == "cuda":
             torch.cuda.synchronize(self.session.device)  # the device may still be at it
         seconds = time.perf_counter() - start

@@ -77,25 +77,30 @@ class PromptedCase:
         case: the files.
         classes: label values of each class or region.
         ignore_label: that nothing is known of, or None.
-        axis: of the array along which the slices lie.
+        axis: of the array along which the slices lie; None for that which the model has learned.
 
     Raises:
         UserError: a file cannot be read, image and truth have other voxels, or the truth is no label map.
     """
 
     def __init__(
-        self, session: InteractiveSession, case: RawCase, classes: Classes, ignore_label: int | None, axis: int
+        self,
+        session: InteractiveSession,
+        case: RawCase,
+        classes: Classes,
+        ignore_label: int | None,
+        axis: int | None = None,
     ):
         self.session = session
         self.case = case
         self.classes = classes
-        self.axis = axis
         image, truth = read_volume(case.image), read_volume(case.truth)
         check_same_voxels(truth, image)
         self.labels = label_map(truth.array, case.truth)
         self.image: Volume = session.set_image(image)
+        self.axis = session.learned_axis if axis is None else axis
         self.counted = None if ignore_label is None else self.labels != ignore_label
-        self.view = image.view(axis)
+        self.view = image.view(self.axis)
         self.truths: dict[int, np.ndarray] = {}
         for number, values in enumerate(classes.values(), start=1):
             mask = np.isin(self.labels, values)

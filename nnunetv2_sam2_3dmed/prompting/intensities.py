@@ -1,4 +1,4 @@
-"""Which intensities a model trained in nnU-Net saw as black and white: the same for training and for prompting.
+"""The way a model trained in nnU-Net saw images, their intensities and slices: alike in training and in prompting.
 
 nnU-Net's trainings see normalised voxels, a user's image is not normalised. Every normalisation that nnU-Net has is
 linear in the intensities between two bounds, so that black and white can be stated for either, and a grey level means
@@ -7,7 +7,8 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.orientation import axis_along, normal_along
 from nnunetv2_sam2_3dmed.interactive.windows import Window
 
 CT, Z_SCORE, NONE, TO_01, RGB = (
@@ -25,6 +27,8 @@ CT, Z_SCORE, NONE, TO_01, RGB = (
     "RescaleTo01Normalization",
     "RGBTo01Normalization",
 )
+
+LEARNED_SHARE = 0.1  # of the training cases: what fewer show is not learned
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class ShownAs:
         mean: of the training data's foreground, by which a CT is normalised.
         std: of the same.
         masked: z-scores are those of the voxels that are not 0 outside the body.
-        axis: of the array (z, y, x) along which the slices lie.
+        axis: of the array (z, y, x) that nnU-Net's reader gives, along which the slices of training cases lay.
+        normals: the axes of the patient that this was in training cases, the most frequent first; see ``orientation``.
+            Empty where that is not known.
     """
 
     scheme: str
@@ -48,6 +54,22 @@ class ShownAs:
     std: float = 1.0
     masked: bool = False
     axis: int = 0
+    normals: tuple[int, ...] = ()
+
+    def axis_of(self, direction: np.ndarray) -> int:
+        """The axis of an array (z, y, x) along which the slices of an image lie as in training.
+
+        That is the one nearest to the axis of the patient that the slices of training cases ran along, however the
+        image is stored. Only if they ran along several, which they do where cases are stored in several orientations
+        and nnU-Net's reader leaves them so, it is the one that training would have taken of this image, provided that
+        slices that way were learned.
+
+        Args:
+            direction: of the image, (3, 3), as ITK has it.
+        """
+        if not self.normals or normal_along(direction, self.axis) in self.normals:
+            return self.axis
+        return axis_along(direction, self.normals[0])
 
     def outside(self, array: np.ndarray) -> np.ndarray | None:
         """Voxels of an image (z, y, x) that are black whatever the window, as nnU-Net marks them; None where none is.
@@ -97,6 +119,18 @@ def _body(array: np.ndarray) -> _Body:
     occupied = [np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
     box = tuple(slice(int(places[0]), int(places[-1]) + 1) for places in occupied)
     return _Body(array[box], mask[box])
+
+
+def learned_normals(directions: Iterable[np.ndarray], axis: int) -> tuple[int, ...]:
+    """The axes of the patient along which the slices of training cases lie, the most frequent first.
+
+    Args:
+        directions: of the cases as nnU-Net's reader gives them, (3, 3) as ITK has them.
+        axis: of the array, which becomes nnU-Net's first.
+    """
+    counts = Counter(normal_along(direction, axis) for direction in directions)
+    enough = LEARNED_SHARE * counts.total()
+    return tuple(sorted((n for n in counts if counts[n] >= enough), key=lambda n: (-counts[n], n)))
 
 
 def shown_as(

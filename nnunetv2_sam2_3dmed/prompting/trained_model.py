@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs
+from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs, learned_normals
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import PromptableSAM2, build_promptable_sam2
 
 PROMPTED = "prompted"  # the key in a checkpoint's ``init_args``
+# nnU-Net's, which turn every image until x, y and z run along the axes of the patient
+TURNING_READERS = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")
 NETWORK_ARGUMENTS = (
     "backbone",
     "image_size",
@@ -54,5 +59,13 @@ def trained_model(checkpoint: dict[str, Any], path: Path, image_size: int | None
         raise UserError(
             f"{path} does not hold the weights of the network that it describes ({arguments}): train again."
         ) from error
-    network.shown_as = ShownAs(**described["shown_as"])
+    network.shown_as = _shown_as(described["shown_as"], checkpoint["init_args"].get("plans", {}))
     return network.eval()
+
+
+def _shown_as(described: dict[str, Any], plans: dict[str, Any]) -> ShownAs:
+    """The way images were shown; where it lacks the axis of the patient, as far as the plan tells it."""
+    shown = ShownAs(**described)
+    if not shown.normals and plans.get("image_reader_writer") in TURNING_READERS:
+        return replace(shown, normals=learned_normals([np.eye(3)], shown.axis))
+    return shown

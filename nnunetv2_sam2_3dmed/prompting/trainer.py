@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os.path import join
 from pathlib import Path
@@ -19,14 +20,14 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.orientation import View, view_along
+from nnunetv2_sam2_3dmed.images.orientation import AXES_OF_PATIENT, View, view_along
 from nnunetv2_sam2_3dmed.interactive.model import fill
 from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
 from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint
 from nnunetv2_sam2_3dmed.prompting.cases import RawCase, raw_cases
 from nnunetv2_sam2_3dmed.prompting.framing import FramedAffineTransform
 from nnunetv2_sam2_3dmed.prompting.headers import check_headers
-from nnunetv2_sam2_3dmed.prompting.intensities import shown_as
+from nnunetv2_sam2_3dmed.prompting.intensities import learned_normals, shown_as
 from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import Answer, PromptableSAM2, build_promptable_sam2, copy_to
 from nnunetv2_sam2_3dmed.prompting.stacks import (
@@ -109,7 +110,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         self._described = {"network": _network_arguments(architecture), "shown_as": self.shown_as.for_checkpoint()}
         self.my_init_kwargs[PROMPTED] = self._described
         self._mix = self.mix_at(0.0)
-        self._views: dict[str, View] = {}
+        self._directions: dict[str, np.ndarray] = {}
 
     # ---------------------------------------------------------------- network
 
@@ -176,26 +177,38 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     def _view(self, case: str) -> View:
         """How the slices of a case are turned when a user prompts them."""
-        if case not in self._views:
+        return view_along(self._direction(case), self.shown_as.axis)
+
+    def _direction(self, case: str) -> np.ndarray:
+        """The direction of a case as nnU-Net's reader gave it, which may have turned it."""
+        if case not in self._directions:
             properties = load_pickle(join(self.preprocessed_dataset_folder, f"{case}.pkl"))
-            self._views[case] = view_along(direction_of(properties), self.shown_as.axis)
-        return self._views[case]
+            self._directions[case] = direction_of(properties)
+        return self._directions[case]
 
-    def on_train_start(self) -> None:
+    def check_data(self, train: Sequence[str], val: Sequence[str]) -> None:
+        super().check_data(train, val)
         # what the final validation will need is there, or training does not begin
-        for warning in check_headers(self._validation_cases()):
+        for warning in check_headers(self._validation_cases(val)):
             self.print_to_log_file(warning)
-        super().on_train_start()
+        self._note_normals(train)
 
-    def _validation_cases(self) -> list[RawCase]:
-        """The raw images and labels of this fold's validation cases.
+    def _note_normals(self, train: Sequence[str]) -> None:
+        """Note, in the checkpoints, along which axes of the patient the slices of the training cases lie."""
+        normals = learned_normals((self._direction(case) for case in train), self.shown_as.axis)
+        self.shown_as = replace(self.shown_as, normals=normals)
+        self._described["shown_as"] = self.shown_as.for_checkpoint()
+        named = " and ".join(AXES_OF_PATIENT[normal] for normal in normals)
+        self.print_to_log_file(f"Slices of the training cases lie along the patient's axis {named}.")
+
+    def _validation_cases(self, names: Sequence[str]) -> list[RawCase]:
+        """The raw images and labels of these cases.
 
         Raises:
             UserError: nnUNet_raw is not set, or a file is missing.
         """
         if not nnUNet_raw.is_set():
             raise UserError("nnUNet_raw is not set, but the validation prompts the raw images: set it.")
-        _, names = self.do_split()
         folder = Path(str(nnUNet_raw)) / self.plans_manager.dataset_name
         return raw_cases(folder, self.dataset_json, sorted(names))
 
@@ -219,27 +232,30 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return False
 
     def _optimize(self, batch: dict) -> dict:
-        objects = self._with_objects(
+        objects, batch = self._with_objects(
             batch, self.dataloader_train, lambda s: objects_to_train(s, self._image_size, self._mix, self.rng)
         )
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss(self.network(objects.prompts), objects)
         self._descend(terms.total)
-        return self.numbers_of(terms)
+        return self.with_finite_loss(self.numbers_of(terms), batch)
 
     def validation_step(self, batch: dict) -> dict:
         """The pseudo Dice is that of all objects of the stacks, each with the true box on its middle slice."""
         labels = self.label_manager
         count = len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
-        objects = self._with_objects(
+        objects, batch = self._with_objects(
             batch, self.dataloader_val, lambda s: objects_to_validate(s, self._image_size, self.rng)
         )
         answers = self.network(objects.prompts)
         hits = zip(("tp_hard", "fp_hard", "fn_hard"), hits_of(answers, objects, count), strict=True)
-        return {"loss": self.loss(answers, objects).total.cpu().numpy(), **dict(hits)}
+        outputs = {"loss": self.loss(answers, objects).total.cpu().numpy(), **dict(hits)}
+        return self.with_finite_loss(outputs, batch, training=False)
 
-    def _with_objects(self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], Objects | None]) -> Objects:
-        """What is chosen of a batch, or of a later one: what is annotated can lie beside a patch.
+    def _with_objects(
+        self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], Objects | None]
+    ) -> tuple[Objects, dict]:
+        """What is chosen of a batch, or of a later one, and that batch: what is annotated can lie beside a patch.
 
         Raises:
             UserError: there is nothing in many batches.
@@ -247,7 +263,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         for _ in range(MOST_EMPTY_BATCHES):
             objects = choose(self._stacks(batch))
             if objects is not None:
-                return objects
+                return objects, batch
             batch = next(more)
         raise UserError(
             f"{MOST_EMPTY_BATCHES} batches of {self.plans_manager.dataset_name} showed no object to prompt: look "
@@ -270,7 +286,9 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
         if save_probabilities:
             self.print_to_log_file("There are no probabilities to save (--npz): masks come from prompts.")
-        validate_with_boxes(self, self._validation_cases())
+        train, val = self.do_split()
+        self._note_normals(train)  # with --val, nothing was trained before
+        validate_with_boxes(self, self._validation_cases(val))
 
 
 def _network_arguments(architecture: dict[str, Any]) -> dict[str, Any]:

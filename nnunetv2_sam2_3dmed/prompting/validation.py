@@ -44,7 +44,7 @@ def validate_with_boxes(trainer: SAM2_PromptTrainer, cases: Sequence[RawCase]) -
         note_prompts(folder, "box on the middle slice of each object")
     for done, case in enumerate(cases[trainer.local_rank :: processes], start=1):
         trainer.print_to_log_file(f"prompting {case.name}")
-        prompted = PromptedCase(session, case, classes, labels.ignore_label, trainer.shown_as.axis)
+        prompted = PromptedCase(session, case, classes, labels.ignore_label)
         for number, truth in prompted.truths.items():
             index = middle_slice(truth)
             if not prompted.box(number, index, bounding_box(truth[index])):

@@ -40,16 +40,58 @@ class BudgetSchedule:
         self.schedule.step(min(self.trainer.share_done() * self.trainer.num_epochs, self.trainer.num_epochs - 1))
 
 
+class TimeLimit:
+    """Answer to the question, after an iteration of an epoch, whether the time is over.
+
+    In a group of processes the first one's clock decides for all. They ask it after the first iteration, then about
+    every :attr:`seconds_between`, and after :attr:`most_between` iterations at the latest, since an iteration may
+    suddenly take long.
+
+    Args:
+        trainer: whose budget it is.
+        end: in seconds of the budget.
+    """
+
+    seconds_between = 5.0
+    most_between = 10
+
+    def __init__(self, trainer: WallClockBudget, end: float):
+        self.trainer = trainer
+        self.end = end
+        self._asked_at = trainer.seconds_used()
+        self._since = 0  # iterations since then
+        self._wait = 1  # iterations from then to the next time, the same in all processes
+
+    def __call__(self) -> bool:
+        self._since += 1
+        if self._since < self._wait:
+            return False
+        now = self.trainer.seconds_used()
+        # one message says both: how many iterations to wait, none because the time is over
+        self._wait = int(self.trainer.agreed(0 if now >= self.end else self._iterations_to_wait(now)))
+        self._asked_at, self._since = now, 0
+        return self._wait == 0
+
+    def _iterations_to_wait(self, now: float) -> int:
+        if not self.trainer.is_ddp:
+            return 1  # nobody is asked
+        each = max((now - self._asked_at) / self._since, 1e-3)
+        return max(1, int(min(self.seconds_between / each, (self.end - now) / each, self.most_between)))
+
+
 class WallClockBudget(_Trainer):
     """Mixin in front of an nnU-Net trainer: trains for :attr:`minutes` and then stops.
 
     The time counted is the wall clock from the start of the first epoch, with everything that a trainer does
     between epochs. What an interrupted training used is read from its log, so that ``--c`` gets the rest.
     Start-up, compilation and the final validation are not counted. Epochs are short, so that the last one ends near the
-    budget: training stops when another epoch, as long as the last, would end more than half an epoch late.
+    budget: training stops when another epoch, as long as the last, would end more than half an epoch late. An epoch
+    that takes longer than expected ends when the budget does: its iterations stop, at least one having been done, and
+    those of its validation within another tenth of the budget.
     """
 
     minutes: float
+    grace = 0.1  # of the budget: how late the validation of the last epoch may end
     iterations_per_epoch = 25
     val_iterations_per_epoch = 5
 
@@ -108,10 +150,11 @@ class WallClockBudget(_Trainer):
         epoch_seconds = logged[-1] if logged else 0.0
         if self._do_i_compile() and not self.budget_is_used_up(epoch_seconds):
             compile_now(self)
+        budget = 60 * self.minutes
         self._started = time()
         while not self.budget_is_used_up(epoch_seconds):
             before = self.seconds_used()
-            run_epoch(self)
+            run_epoch(self, TimeLimit(self, budget), TimeLimit(self, budget * (1 + self.grace)))
             epoch_seconds = self.seconds_used() - before
         self.print_to_log_file(
             f"Stopped after {self.seconds_used() / 60:.1f} minutes of training "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.training.dataset_labels import check_labels
 
 NETWORK_CLASS = "nnunetv2_sam2_3dmed.network.sam2_3dmed.SAM2_3dMed"
 
@@ -19,9 +20,10 @@ def check_configuration(plans: dict, configuration: str, dataset_json: dict) -> 
 
     Raises:
         UserError: the configuration is missing, 2d, part of a cascade, planned for another network, or its
-            patch does not fit the network.
+            patch does not fit the network; or the labels cannot be trained.
     """
     dataset = plans["dataset_name"]
+    check_labels(dataset, dataset_json)
     if configuration not in plans["configurations"]:
         raise UserError(
             f"the configuration {configuration!r} is not in {plans['plans_name']} of {dataset} "
@@ -90,4 +92,29 @@ def check_architecture(patch_size: list[int], architecture: dict) -> None:
         raise UserError(
             f"the patch {list(patch_size)} is too small: it needs at least 2 slices of 8 x 8 voxels; plan again with "
             f"`sam2_3dmed plan`."
+        )
+
+
+def check_shares(batch_size: int, processes: int, trainer: str, over_the_batch: bool) -> None:
+    """Refuse a batch that cannot be shared by the processes of a group.
+
+    Args:
+        batch_size: of the plan, over all processes.
+        processes: in the group.
+        trainer: its name, for messages.
+        over_the_batch: its loss is over the whole batch, to which all must contribute alike.
+
+    Raises:
+        UserError: a process would have no stack, or another number than the others where that matters.
+    """
+    if batch_size < processes:
+        raise UserError(
+            f"the batch size in the plan is {batch_size}, but {processes} processes need at least one stack each: "
+            f"plan again with `sam2_3dmed plan --batch-size {processes}` or more, or use fewer GPUs."
+        )
+    if batch_size % processes and over_the_batch:
+        raise UserError(
+            f"the batch of {batch_size} in the plan cannot be shared evenly by {processes} processes, but "
+            f"{trainer}'s Dice loss is over the whole batch: plan again with `sam2_3dmed plan "
+            f"--batch-size {processes * max(1, batch_size // processes)}`."
         )

@@ -29,7 +29,8 @@ from nnunetv2_sam2_3dmed.network.compilation import compiler_errors, give_up, ha
 from nnunetv2_sam2_3dmed.network.precision import dtype_for
 from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, paper_transforms, patch_size_to_load
-from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
+from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
+from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_shares, check_slices
 from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
 from nnunetv2_sam2_3dmed.training.early_stopping import EarlyStopping
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
@@ -43,7 +44,7 @@ from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 LEFT_RIGHT = 2  # the last axis of a slice
 
 
-class SAM2_3dMedTrainer(WholeFilesTrainer):
+class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
     """SAM2-3dMed with pretrained weights, a frozen trunk, and the paper's recipe (appendix B).
 
     AdamW at 5e-5 with weight decay 0.1, cosine to one tenth over 500 epochs, early stopping, binary cross
@@ -197,18 +198,8 @@ class SAM2_3dMedTrainer(WholeFilesTrainer):
 
     def _distribute(self) -> None:
         """This process's share of the batch, the loss over all processes, and the wrapped network."""
-        batch_size, processes = self.configuration_manager.batch_size, dist.get_world_size()
-        if batch_size < processes:
-            raise UserError(
-                f"the batch size in the plan is {batch_size}, but {processes} processes need at least one stack each: "
-                f"plan again with `sam2_3dmed plan --batch-size {processes}` or more, or use fewer GPUs."
-            )
-        if batch_size % processes and isinstance(self.segmentation_loss(), DiceBCELoss):
-            raise UserError(
-                f"the batch of {batch_size} in the plan cannot be shared evenly by {processes} processes, but "
-                f"{type(self).__name__}'s Dice loss is over the whole batch: plan again with `sam2_3dmed plan "
-                f"--batch-size {processes * max(1, batch_size // processes)}`."
-            )
+        whole = isinstance(self.segmentation_loss(), DiceBCELoss)
+        check_shares(self.configuration_manager.batch_size, dist.get_world_size(), type(self).__name__, whole)
         self._set_batch_size_and_oversample()
         self.loss = self._build_loss()
         device_ids = [self.device.index] if self.device.type == "cuda" else None
@@ -273,7 +264,7 @@ class SAM2_3dMedTrainer(WholeFilesTrainer):
         """One step.
 
         Raises:
-            UserError: the GPU's memory is not enough.
+            UserError: the GPU's memory is not enough, or the loss is no number.
         """
         with out_of_memory_explained(self):
             try:
@@ -297,7 +288,7 @@ class SAM2_3dMedTrainer(WholeFilesTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss.terms(self.network(data), target)
         self._descend(terms.total)
-        return self.numbers_of(terms)
+        return self.with_finite_loss(self.numbers_of(terms), batch)
 
     def _descend(self, total: torch.Tensor) -> None:
         """The optimizer's step down the gradient of a loss, clipped; scaled in between where float16 needs it."""

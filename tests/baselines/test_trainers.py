@@ -84,7 +84,7 @@ def test_the_warm_up_rises_with_each_iteration(make_trainer, monkeypatch):
     trainer = make_trainer(nnUNetTrainer_UNETR)
     trainer.network = torch.nn.Linear(2, 2)
     trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
-    monkeypatch.setattr(nnUNetTrainer, "train_step", lambda self, batch: {})
+    monkeypatch.setattr(nnUNetTrainer, "train_step", lambda self, batch: {"loss": 0.0})
     trainer.current_epoch = 3
     trainer.on_train_epoch_start()
     rates = []

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from nnunetv2_sam2_3dmed.images.orientation import SUPERIOR
 from tests.end_to_end.conftest import DATASET, SHAPE, read_volume
 
 TRAINER = "SAM2_PromptTrainer_noPretrain_tuned"
@@ -32,6 +34,10 @@ def test_validation_is_nnunets_and_says_that_it_was_prompted(fold):
     log = "".join(path.read_text() for path in fold.glob("training_log*.txt"))
     assert "train_loss terms {'pixels':" in log and "Pseudo dice" in log
     assert "Validation with prompts: each object of a case is pointed at by the box around its truth" in log
+    # noted before the training, and again by --val
+    assert log.count("Slices of the training cases lie along the patient's axis inferior-superior.") >= 2
+    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    assert checkpoint["init_args"]["prompted"]["shown_as"]["normals"] == (SUPERIOR,)
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == 2 and set(summary["mean"]) == {"1", "2"}
     masks = [read_volume(path) for path in sorted((fold / "validation").glob("*.nii.gz"))]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.images.orientation import View
 from nnunetv2_sam2_3dmed.prompting import stacks as stacks_module
 from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks
 from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
@@ -31,8 +30,7 @@ COPIES = {
 
 def prepare(name: str, gpu: FakeGPU, mix: PromptMix = BOX, **architecture: Any) -> SAM2_PromptTrainer:
     trainer = build(EXPORTED[name], gpu, **architecture)
-    view = View((0, 1, 2), (False, False, False))
-    trainer._views = {"one": view, "two": view}  # nnU-Net has them in files
+    trainer._directions = {"one": np.eye(3), "two": np.eye(3)}  # nnU-Net has them in files
     trainer._mix, trainer.rng = mix, np.random.default_rng(0)
     return trainer
 

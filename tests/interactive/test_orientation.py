@@ -6,8 +6,17 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from nnunetv2_sam2_3dmed.images.orientation import view_along
+from nnunetv2_sam2_3dmed.images.orientation import (
+    LEFT,
+    POSTERIOR,
+    SUPERIOR,
+    axis_along,
+    normal_along,
+    patient_axes,
+    view_along,
+)
 from nnunetv2_sam2_3dmed.images.volumes import Volume, volume_from_array
 from tests.interactive.reference import phantom
 
@@ -113,3 +122,21 @@ def test_all_ways_of_storing_come_back():
                 plane = np.take(array, index, axis)
                 np.testing.assert_array_equal(view.plane(plane), seen[view.slice_index(index, array.shape)])
                 np.testing.assert_array_equal(view.plane_back(view.plane(plane)), plane)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_which_axis_is_which_does_not_depend_on_the_order_of_storage(seed):
+    """However oblique; nibabel's orientation, which takes axes one after another, depends on it."""
+    rng = np.random.default_rng(seed)
+    turned = Rotation.random(random_state=seed).as_matrix()
+    order, signs = rng.permutation(3), rng.choice([-1.0, 1.0], size=3)
+    again = turned[:, order] * signs
+    for normal in (LEFT, POSTERIOR, SUPERIOR):
+        first, second = (d[:, 2 - axis_along(d, normal)] for d in (turned, again))  # x, y, z in the columns
+        assert abs(first @ second) == pytest.approx(1.0)
+        assert normal_along(turned, axis_along(turned, normal)) == normal
+        for shown in ((view_along(d, axis_along(d, normal)), d) for d in (turned, again)):
+            view, d = shown
+            steps = [d[:, 2 - axis] * (-1 if flip else 1) for axis, flip in zip(view.order, view.flips, strict=True)]
+            assert steps[0][normal] > 0  # slices run towards left, posterior or superior
+    assert sorted(axis for axis, _ in patient_axes(turned)) == [LEFT, POSTERIOR, SUPERIOR]

@@ -3,7 +3,9 @@ import pytest
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.orientation import LEFT
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine, read_cases
+from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs
 from tests.interactive.reference import phantom
 
 SPACING = (3.0, 0.8, 0.5)
@@ -168,3 +170,14 @@ def test_what_is_no_mask_is_said(ready, tmp_path, array, message):
     with pytest.raises(UserError, match=message):
         PromptLine("mask", str(tmp_path / "mask.nrrd")).add_to(ready)
     assert not ready.prompts
+
+
+def test_without_an_axis_it_is_the_one_that_the_model_has_learned(ready, monkeypatch):
+    """Slices along left-right, which is x of the array; an axis that is given counts all the same."""
+    learned = ShownAs("NoNormalization", 0.0, 1.0, axis=0, normals=(LEFT,))
+    monkeypatch.setattr(ready._network.model, "shown_as", learned, raising=False)
+    line = PromptLine("box", "2,10,20:5,30,20")
+    line.add_to(ready)
+    assert line.axis_in(ready) == said(ready).axis == 2 and said(ready).index == 20
+    with pytest.raises(UserError, match="along axis 0"):
+        PromptLine("box", "2,10,20:5,30,20", axis=0).add_to(ready)

@@ -17,11 +17,12 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.loop import finetuning, preprocessing
 from nnunetv2_sam2_3dmed.loop.finetuning import FinetuningRun
 from nnunetv2_sam2_3dmed.loop.preprocessing import FILES
+from nnunetv2_sam2_3dmed.loop.raw_dataset import RawDataset, open_dataset
 from nnunetv2_sam2_3dmed.loop.record import LOCK, Annotation, locked, voxels_sha256, write_record
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.prompting.finetuning import Finetuning
 from tests.interactive.reference import phantom
-from tests.loop.conftest import DATASET, read, write
+from tests.loop.conftest import DATASET, change_dataset, read, write
 from tests.plans.test_planner import make_plans
 from tests.prompting.test_trained_model import promptable_checkpoint
 
@@ -31,6 +32,13 @@ RESAMPLING = {
     "data": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
     "seg": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
 }
+
+
+@pytest.fixture
+def dataset(folders) -> RawDataset:
+    """With labels that can be planned: none is left out."""
+    change_dataset(folders, {"labels": {"background": 0, "organ": 1, "lesion": 2, "ignore": 3}})
+    return open_dataset("301")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_a_table(dataset, images, folders):
     (case,) = cases_of_table(file, dataset)
     assert case.name == "new_1" and case.image == images / "new_1_0000.nii.gz"
     assert case.given == (PromptLine("box", "3,10,12:3,30,33", 1), PromptLine("point", "2,5,5", 3))
-    assert case.source(0)[1] == "object 3: point 2,5,5, axis 0, voxel"
+    assert case.source(0)[1] == "object 3: point 2,5,5, learned axis, voxel"
     check_new([case], dataset)
     file.write_text(f'{HEADER}images/new_1_0000.nii.gz,point,"2,5,5",2\n')
     with pytest.raises(UserError, match=r"must be one of the labels 1 \(organ\), 3 \(lesion\)"):

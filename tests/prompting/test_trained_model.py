@@ -1,10 +1,13 @@
 """A checkpoint of nnU-Net serves the engine."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.orientation import LEFT
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.model import load_model
@@ -60,6 +63,18 @@ def test_images_are_shown_as_in_training_unless_asked_otherwise(checkpoint):
     assert session.learned_axis == 2 and session.image_size == SIZE
     session.set_image(image, window=(10, 40))
     assert session.window == (-10, 30)
+
+
+@pytest.mark.parametrize(
+    "reader, normals",
+    [("NibabelIOWithReorient", (LEFT,)), ("SimpleITKIOWithReorient", (LEFT,)), ("SimpleITKIO", ()), ("NibabelIO", ())],
+)
+def test_of_models_that_did_not_note_an_axis_of_the_patient_the_reader_tells_it(checkpoint, reader, normals):
+    file, content = checkpoint
+    del content["init_args"][PROMPTED]["shown_as"]["normals"]
+    content["init_args"]["plans"]["image_reader_writer"] = reader
+    torch.save(content, file)
+    assert load_model(file).shown_as == replace(SHOWN, normals=normals)
 
 
 def test_weights_of_another_network_are_refused(checkpoint):

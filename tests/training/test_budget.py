@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.training import budget
-from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
+from nnunetv2_sam2_3dmed.training.budget import TimeLimit, WallClockBudget
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 
 
@@ -26,11 +26,12 @@ class PretendTrainer:
 
     is_ddp = False
     num_epochs = 500
+    seconds_of_a_step = 2
 
     def __init__(self, plans, configuration, fold, dataset_json, device):
         self.logger = Log(epoch_start_timestamps=[], epoch_end_timestamps=[])
         self.current_epoch = 0
-        self.iterations = 0
+        self.iterations = self.validated = 0
         self.rates: list[float] = []
         self.dataloader_train = self.dataloader_val = iter(lambda: 0, 1)
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
@@ -51,11 +52,12 @@ class PretendTrainer:
 
     def train_step(self, batch):
         self.iterations += 1
-        Clock.now += 2
+        Clock.now += self.seconds_of_a_step
         return {}
 
     def validation_step(self, batch):
-        Clock.now += 2
+        self.validated += 1
+        Clock.now += self.seconds_of_a_step
         return {}
 
     def on_epoch_end(self):
@@ -133,3 +135,81 @@ def test_nothing_is_compiled_where_nnunet_does_not(trainer, monkeypatch):
     monkeypatch.setattr(budget, "compile_now", lambda _: pytest.fail("compiled"))
     trainer.run_training()
     assert trainer.current_epoch == 9
+
+
+def test_an_epoch_that_takes_longer_than_the_budget_ends_with_it(trainer):
+    """Steps of 40 s: 25 of them would be 1000 s, and another 200 s of validation."""
+    trainer.seconds_of_a_step = 40
+    ended = []
+    trainer.on_train_epoch_end = lambda outputs: ended.append(len(outputs))
+    trainer.on_validation_epoch_end = lambda outputs: ended.append(len(outputs))
+    trainer.run_training()
+    # the 15th step ends at 600 s; validation may last to 660 s, which its second step is the first to reach
+    assert ended == [15, 2] and trainer.current_epoch == 1
+    assert trainer.seconds_used() == 600 + 80 + 6
+
+
+def test_the_last_of_several_epochs_ends_with_the_budget(trainer):
+    """Nine epochs of 66 s would leave 6 s. A machine that gets busy in the ninth has 72 s for it."""
+
+    def step(batch):
+        trainer.iterations += 1
+        Clock.now += 10 if trainer.iterations > 200 else 2
+
+    trainer.train_step = step
+    trainer.run_training()
+    assert trainer.current_epoch == 9 and trainer.iterations == 200 + 8  # 8 * 10 s are the first to reach 72 s
+    assert trainer.seconds_used() == 8 * 66 + 80 + 5 * 2 + 6
+
+
+def test_however_slow_one_step_of_each_is_done(trainer):
+    trainer.seconds_of_a_step = 1000
+    trainer.run_training()
+    assert (trainer.current_epoch, trainer.iterations, trainer.validated) == (1, 1, 1)
+
+
+def test_an_epoch_that_was_cut_short_is_not_continued(trainer):
+    trainer.seconds_of_a_step = 40
+    trainer.run_training()
+    continued = TenMinutes({}, "3d", 0, {}, torch.device("cpu"))
+    continued.logger, continued.current_epoch = trainer.logger, trainer.current_epoch
+    continued.run_training()
+    assert continued.current_epoch == 1 and continued.iterations == 0
+
+
+class OneOfTwo:
+    """The budget of one of two processes: its own clock, and what the first process says."""
+
+    is_ddp = True
+
+    def __init__(self, told=None):
+        self.now, self.told, self.said = 0.0, told, []
+
+    def seconds_used(self):
+        return self.now
+
+    def agreed(self, value):
+        self.said.append(value if self.told is None else self.told[len(self.said)])
+        return self.said[-1]
+
+
+@pytest.mark.parametrize(
+    "seconds, waits",
+    [
+        (0.125, [10] * 7 + [9, 0]),  # after iterations 1, 11, ... 71 and 80, the last
+        (1.0, [5, 4, 0]),  # after iterations 1, 6 and 10
+        (30.0, [0]),
+    ],
+)
+def test_all_processes_end_an_epoch_after_the_same_iteration(seconds, waits):
+    first, iterations = OneOfTwo(), 1
+    over = TimeLimit(first, 10.0)
+    first.now = seconds
+    while not over():
+        iterations += 1
+        first.now += seconds
+    assert first.said == waits
+    second = OneOfTwo(first.said)  # whose clock says that there is no end in sight
+    also_over = TimeLimit(second, 10.0)
+    assert [also_over() for _ in range(iterations)] == [False] * (iterations - 1) + [True]
+    assert second.said == waits  # they talked at the same iterations

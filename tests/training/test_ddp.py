@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.training import losses
-from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
+from nnunetv2_sam2_3dmed.training.distributed import asked_once, device_of_this_process
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_DiceBCE
@@ -48,6 +48,28 @@ def test_two_processes_train_in_step(tmp_path):
         results = manager.dict()
         mp.spawn(two_steps, args=(f"file://{tmp_path / 'rendezvous'}", results), nprocs=2)
         assert results[0] == results[1]
+
+
+def ask(rank: int, address: str, results) -> None:
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    results[rank] = asked_once(lambda: f"read by {rank}", is_ddp=True)
+
+    def refuse() -> None:
+        raise UserError(f"refused by {rank}")
+
+    try:
+        asked_once(refuse, is_ddp=True)
+    except UserError as error:
+        results[rank] += f", {error}"
+    dist.destroy_process_group()
+
+
+def test_one_process_reads_for_all_and_all_of_them_refuse(tmp_path):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(ask, args=(f"file://{tmp_path / 'rendezvous'}", results), nprocs=2)
+        assert dict(results) == dict.fromkeys((0, 1), "read by 0, refused by 0")
+    assert asked_once(lambda: 3, is_ddp=False) == 3
 
 
 class Sharing(SAM2_3dMedTrainer_DiceBCE):
