@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
+    from nnunetv2_sam2_3dmed.inference.whole_files import check_images
 
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UserError("-device is cuda, but torch finds no CUDA GPU here: add `-device cpu`.")
@@ -114,6 +115,7 @@ def run(args: argparse.Namespace) -> None:
     failed = []
     for case in left:
         try:
+            check_images(channels[case])
             predictor.predict_from_files_sequential(
                 [[str(file) for file in channels[case]]],
                 [str(args.output / case)],

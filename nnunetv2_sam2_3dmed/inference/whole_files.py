@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,21 +82,26 @@ class WholeFilesPredictor(nnUNetPredictor):
         Raises:
             UserError: a file that is read is not whole, or one that was written.
         """
-        self._outputs, self._unread = [], []
-        result = super().predict_from_files(
-            list_of_lists_or_source_folder,
-            output_folder_or_list_of_truncated_output_files,
-            save_probabilities,
-            overwrite,
-            num_processes_preprocessing,
-            num_processes_segmentation_export,
-            folder_with_segs_from_prev_stage,
-            num_parts,
-            part_id,
-        )
+        self._outputs, self._unread, result = [], [], None
+        try:
+            result = super().predict_from_files(
+                list_of_lists_or_source_folder,
+                output_folder_or_list_of_truncated_output_files,
+                save_probabilities,
+                overwrite,
+                num_processes_preprocessing,
+                num_processes_segmentation_export,
+                folder_with_segs_from_prev_stage,
+                num_parts,
+                part_id,
+            )
+        except UserError:  # told already; those cases are among the ones named below
+            if not self._unread:
+                raise
         broken = [output for output in self._outputs if not self._is_finished(output, probabilities=False)]
         if self._unread:
-            raise UserError(f"{self._unread[0].removesuffix('.')}; {len(broken)} cases were not segmented.")
+            cases = ", ".join(Path(output).name for output in broken)
+            raise UserError(f"{self._unread[0].removesuffix('.')}; {len(broken)} cases were not segmented: {cases}.")
         if broken:
             ending = self.dataset_json["file_ending"]
             names = ", ".join(Path(output).name + ending for output in broken[:5]) + (", ..." if broken[5:] else "")
@@ -136,12 +142,9 @@ class WholeFilesPredictor(nnUNetPredictor):
                     case = next(cases)
                 except StopIteration:
                     return
-                except RuntimeError:  # a process of nnU-Net's gave up: with a sentence, if a file is why
+                except RuntimeError as error:  # a process of nnU-Net's gave up, perhaps because of a file
                     problems = [_problem(own) for own in files[number : number + at_work]]
-                    self._unread += [problem for problem in problems if problem is not None]
-                    if not self._unread:
-                        raise
-                    return
+                    raise RuntimeError(next((problem for problem in problems if problem), str(error))) from error
                 problem = looked_at.pop(number).result()
                 if number + _AHEAD < len(files):
                     looked_at[number + _AHEAD] = thread.submit(_problem, files[number + _AHEAD])
@@ -149,6 +152,7 @@ class WholeFilesPredictor(nnUNetPredictor):
                     yield case
                 else:
                     self._unread.append(problem)
+                    print(f"WARNING: {problem}", file=sys.stderr)
 
     def _is_finished(self, output: str, probabilities: bool) -> bool:
         try:
@@ -156,6 +160,17 @@ class WholeFilesPredictor(nnUNetPredictor):
         except UserError:
             return False
         return not probabilities or zipfile.is_zipfile(f"{output}.npz")
+
+
+def check_images(files: Sequence[Path]) -> None:
+    """Reads the files of a case through.
+
+    Raises:
+        UserError: one is not whole.
+    """
+    problem = _problem(files)
+    if problem is not None:
+        raise UserError(problem)
 
 
 def _problem(files: Sequence[Path]) -> str | None:

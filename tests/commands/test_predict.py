@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
@@ -103,7 +104,7 @@ def test_where_nnunet_s_loop_ends_the_others_go_on_one_by_one(
     monkeypatch.setattr(EndingPredictor, "alone", [])
     (images / "case_0000.nii.gz").unlink()
     for name in ("a", "bad", "c"):
-        (images / f"{name}_0000.nii.gz").touch()
+        sitk.WriteImage(sitk.Image(5, 6, 7, sitk.sitkInt16), str(images / f"{name}_0000.nii.gz"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "c.nii.gz").write_text("of an earlier run")
     where = ("-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")

@@ -277,9 +277,9 @@ def test_outputs_that_would_be_taken_for_other_files(run, image, tmp_path, capsy
 def test_an_output_that_cannot_be_written_is_noticed_before_the_work(run, image, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.InteractiveSession", None)
     box = ("--box", "3,10,12:3,30,33")
-    for output, why in (("a.nii.gz/b.nii.gz", "is no folder"), (f"{'b' * 300}.nii.gz", "File name too long")):
+    for output, why in (("a.nii.gz/b.nii.gz", "is not a folder"), (f"{'b' * 300}.nii.gz", "name is too long")):
         assert run("a.nii.gz", "-o", output, *box) == 2
         assert why in capsys.readouterr().err
     (tmp_path / "c.nii.gz").mkdir()
     assert run("a.nii.gz", "-o", "c.nii.gz", *box) == 2
-    assert "c.nii.gz cannot be written: Is a directory" in capsys.readouterr().err
+    assert "the output c.nii.gz is a folder" in capsys.readouterr().err

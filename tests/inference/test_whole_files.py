@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from nnunetv2.inference import predict_from_raw_data
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -15,6 +16,7 @@ from tests.inference.test_predictor import Counting, predictor_for
 
 CASES = ("a", "b", "c", "d")
 IMAGE = np.random.default_rng(0).integers(0, 1000, (15, 16, 17)).astype(np.int16)
+VOXELS = torch.zeros(1, 1, 1, 1)  # that nnU-Net would have made of an image
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def predict(images, tmp_path, monkeypatch):
 
     def preprocess(lists, earlier, outputs, *_):
         for case, output in zip(lists, outputs, strict=True):
-            yield {"image": case[0], "output": output}
+            yield {"image": case[0], "output": output, "data": VOXELS, "ofile": output}
 
     def export(self, cases, *_):
         for case in cases:
@@ -73,7 +75,7 @@ def test_a_damaged_image_is_left_out_and_named(predict, images):
     content = bytearray((images / "b_0000.nii.gz").read_bytes())
     content[4000] ^= 16  # the length at the end is still right
     (images / "b_0000.nii.gz").write_bytes(content)
-    with pytest.raises(UserError, match="b_0000.nii.gz is damaged.*; 1 cases were not segmented"):
+    with pytest.raises(UserError, match="b_0000.nii.gz is damaged.*; 1 cases were not segmented: b"):
         predict()
     assert predict.done == ["a", "c", "d"]
 
@@ -115,7 +117,7 @@ def test_segmentations_that_the_disk_did_not_take(predict, images, tmp_path, mon
 
 def test_the_file_that_nnunets_process_died_of_is_named(predict, images, monkeypatch):
     def preprocess(lists, earlier, outputs, *_):
-        yield {"image": lists[0][0], "output": outputs[0]}
+        yield {"image": lists[0][0], "output": outputs[0], "data": VOXELS, "ofile": outputs[0]}
         raise RuntimeError("Background workers died. Look for the error message further up!")
 
     monkeypatch.setattr(predict_from_raw_data, "preprocessing_iterator_fromfiles", preprocess)
@@ -124,6 +126,6 @@ def test_the_file_that_nnunets_process_died_of_is_named(predict, images, monkeyp
     content = bytearray((images / "c_0000.nii.gz").read_bytes())
     content[4000] ^= 16
     (images / "c_0000.nii.gz").write_bytes(content)
-    with pytest.raises(UserError, match="c_0000.nii.gz is damaged.*; 3 cases were not segmented"):
+    with pytest.raises(RuntimeError, match="c_0000.nii.gz is damaged"):
         predict()
     assert predict.done == ["a"]
