@@ -55,7 +55,7 @@ def metaimage_voxels(file: Path) -> StoredVoxels | None:
         line, newline, _ = head[end:].partition(b"\n")
         key, equals, value = line.decode("latin-1").partition("=")
         if not equals or not newline and key.strip() != "ElementDataFile":
-            raise UserError(f"{file} cannot be read as an image: its MetaImage header is none.")
+            raise UserError(f"{file} has no MetaImage header: copy or download it again.")
         fields[key.strip()] = value.strip()
         end += len(line) + 1
     local = fields["ElementDataFile"].upper() == "LOCAL"
