@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
+
+# older versions of torch count this kernel as nothing
+_KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,11 @@ def count_operations(network: nn.Module, shape: Sequence[int]) -> Operations:
     remembers = isinstance(cache, SliceCache)
     # a network that remembers slices does so in inference mode only
     mode = torch.inference_mode() if remembers else torch.no_grad()
-    with FakeTensorMode(allow_non_fake_inputs=True), mode, FlopCounterMode(display=False) as counter:
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        mode,
+        FlopCounterMode(display=False, custom_mapping=_KERNELS) as counter,
+    ):
         encoding = _CountedEncoding(counter)
         try:
             if remembers:
