@@ -8,12 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
 
+
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
+    """Count from the shapes of queries, keys and values."""
+    return sdpa_flop_count(query, key, value)
+
+
 # older versions of torch count this kernel as nothing
-_KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+_KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 
 
 @dataclass(frozen=True)
