@@ -6,6 +6,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.inference.whole_files import WholeFilesPredictor
 
 
 @pytest.fixture
@@ -74,48 +75,55 @@ def test_a_checkpoint_with_code_is_refused(model, images, tmp_path, capsys):
     assert "print to be unpickled, which is refused" in printed.err and "this ran" not in printed.out
 
 
-class EndingPredictor:
-    """Stands for a predictor: its loop ends after the first case, and alone, the case named bad fails."""
+class EndingPredictor(WholeFilesPredictor):
+    """Stands for a predictor: its loop ends while it writes the case half, and alone, the case named bad fails."""
 
-    alone: list[str] = []
+    alone: list[tuple[str, str]] = []
 
     def __init__(self, **options):
-        pass
+        self.dataset_json = {"file_ending": ".nii.gz"}
 
     def initialize_from_trained_model_folder(self, *arguments):
         pass
 
     def predict_from_files(self, images, output, **options):
-        Path(output, "a.nii.gz").write_text("new")
+        write(Path(output, "a.nii.gz"), 2)
+        write(Path(output, "half.nii.gz"), 2)
+        Path(output, "half.nii.gz").write_bytes(Path(output, "half.nii.gz").read_bytes()[:-20])
         raise RuntimeError("Background workers died.")
 
     def predict_from_files_sequential(self, images, outputs, **options):
         self.alone.append((Path(images[0][0]).name, Path(outputs[0]).name))
         if outputs[0].endswith("bad"):
             raise ValueError("no voxels")
-        Path(f"{outputs[0]}.nii.gz").write_text("new")
+        write(Path(f"{outputs[0]}.nii.gz"), 2)
 
 
-@pytest.mark.parametrize(("again", "alone"), [([], ["bad", "c"]), (["--c"], ["bad"])])
+def write(file: Path, value: int) -> None:
+    sitk.WriteImage(sitk.Image(5, 6, 7, sitk.sitkUInt8) + value, str(file))
+
+
+@pytest.mark.parametrize(("again", "alone"), [([], ["bad", "c", "half"]), (["--c"], ["bad", "half"])])
 def test_where_nnunet_s_loop_ends_the_others_go_on_one_by_one(
     model, images, tmp_path, capsys, monkeypatch, again, alone
 ):
     monkeypatch.setattr("nnunetv2_sam2_3dmed.inference.predictor.SAM2_3dMedPredictor", EndingPredictor)
     monkeypatch.setattr(EndingPredictor, "alone", [])
     (images / "case_0000.nii.gz").unlink()
-    for name in ("a", "bad", "c"):
+    for name in ("a", "bad", "c", "half"):
         sitk.WriteImage(sitk.Image(5, 6, 7, sitk.sitkInt16), str(images / f"{name}_0000.nii.gz"))
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "c.nii.gz").write_text("of an earlier run")
+    write(tmp_path / "out" / "c.nii.gz", 1)
     where = ("-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
     assert main(["predict", *map(str, where), *again]) == 2
     assert EndingPredictor.alone == [(f"{name}_0000.nii.gz", name) for name in alone]
     told = capsys.readouterr().err.splitlines()
     assert "nnU-Net's loop ended (RuntimeError: Background workers died" in told[0]
-    assert f"predicting {len(alone)} of 3 cases one by one" in told[0]
+    assert f"predicting {len(alone)} of 4 cases one by one" in told[0]
     assert told[1].startswith("sam2_3dmed predict: bad: ValueError: no voxels (not foreseen")
-    assert told[2] == "sam2_3dmed predict: 1 of 3 cases failed, for the reasons above: bad."
-    assert (tmp_path / "out" / "c.nii.gz").read_text() == ("of an earlier run" if again else "new")
+    assert told[2] == "sam2_3dmed predict: 1 of 4 cases failed, for the reasons above: bad."
+    written = {n: sitk.ReadImage(str(tmp_path / "out" / f"{n}.nii.gz"))[0, 0, 0] for n in ("a", "c", "half")}
+    assert written == {"a": 2, "c": 1 if again else 2, "half": 2}
 
 
 def test_a_case_that_lacks_a_channel_is_named(model, images, tmp_path, capsys):
