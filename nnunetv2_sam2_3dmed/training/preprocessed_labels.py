@@ -56,7 +56,7 @@ def labels_of_cases(folder: Path, cases: Iterable[str]) -> dict[str, list[int]]:
     if new:
         try:
             write_text(note, json.dumps(dict(sorted(known.items()))))
-        except OSError:  # shared data that may only be read: next time they are read again
+        except UserError:  # shared data that may only be read: next time they are read again
             pass
     return {case: list(known[case]["labels"]) for case in wanted}
 

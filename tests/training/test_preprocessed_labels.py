@@ -1,5 +1,6 @@
 """Labels found in preprocessed segmentations, written by nnU-Net itself, and the note of them."""
 
+import errno
 import json
 import os
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
+from nnunetv2_sam2_3dmed import files
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.training import preprocessed_labels
 from nnunetv2_sam2_3dmed.training.preprocessed_labels import (
@@ -78,12 +80,13 @@ def test_a_damaged_note_is_made_anew(folder, content):
 
 
 def test_data_that_may_only_be_read_need_no_note(folder, monkeypatch):
-    def refuse(path, text):
-        raise PermissionError(path)
+    def refuse(beside, path):
+        raise PermissionError(errno.EROFS, "Read-only file system", path)
 
     write_case(folder, "a", [2])
-    monkeypatch.setattr(preprocessed_labels, "write_text", refuse)
+    monkeypatch.setattr(files.os, "replace", refuse)
     assert labels_of_cases(folder, ["a"]) == {"a": [0, 2]}
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize("ending", ["_seg.b2nd", ".b2nd", ".pkl"])
