@@ -119,11 +119,15 @@ def check_archive(path: Path) -> None:
     Raises:
         UserError: a part of the file is damaged.
     """
-    if zipfile.is_zipfile(path):
+    try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        if damaged is not None:
-            raise UserError(f"{path} is damaged (the checksum of {damaged} is wrong): fetch the file again.")
+    except Exception as error:  # zipfile raises whatever damaged bytes lead to
+        raise UserError(f"{path} is damaged ({type(error).__name__}): fetch the file again.") from error
+    if damaged is not None:
+        raise UserError(f"{path} is damaged (the checksum of {damaged} is wrong): fetch the file again.")
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
