@@ -12,6 +12,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json
 
 OLDEST_NNUNET = (2, 8)  # the first with nnUNet_extTrainer
+PLAN_AGAIN = "let `nnUNetv2_plan_and_preprocess` write it again"
 
 
 def check_nnunet_version() -> None:
@@ -121,11 +122,14 @@ def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
             f"there is no {file}: run `nnUNetv2_plan_and_preprocess -d {dataset} -c 3d_fullres` first, or name other "
             "plans with -p."
         )
-    content = read_json(file, "run `nnUNetv2_plan_experiment` again")
-    if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
-        raise UserError(
-            f"{file} has no configurations, expected nnU-Net's plans: run `nnUNetv2_plan_experiment` again."
-        )
+    content = read_json(file, PLAN_AGAIN)
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds a {type(content).__name__}, expected nnU-Net's plans: {PLAN_AGAIN}.")
+    for key, kind in (("dataset_name", str), ("plans_name", str), ("configurations", dict)):
+        if not isinstance(content.get(key), kind) or not content[key]:
+            raise UserError(
+                f"{key!r} is {content.get(key)!r} in {file}, expected a filled {kind.__name__}: {PLAN_AGAIN}."
+            )
     return file, content
 
 
