@@ -126,9 +126,10 @@ def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
     if not isinstance(content, dict):
         raise UserError(f"{file} holds a {type(content).__name__}, expected nnU-Net's plans: {PLAN_AGAIN}.")
     for key, kind in (("dataset_name", str), ("plans_name", str), ("configurations", dict)):
-        if not isinstance(content.get(key), kind) or not content[key]:
+        if not isinstance(content.get(key), kind) or content[key] == "":
             raise UserError(
-                f"{key!r} is {content.get(key)!r} in {file}, expected a filled {kind.__name__}: {PLAN_AGAIN}."
+                f"{key!r} is {content.get(key)!r} in {file}, expected {'configurations' if kind is dict else 'a name'}: "
+                f"{PLAN_AGAIN}."
             )
     return file, content
 

@@ -51,7 +51,7 @@ def figure() -> Figure:
 
 def write_scores(entry: Path) -> None:
     scores = {f"class {k}": MaskMetrics(0.1 * k, 0.1, 0.1, 1.0) for k in range(9)}
-    CachedEvaluator(None, entry.parent)._save(entry, scores)  # type: ignore[arg-type]
+    CachedEvaluator(None, entry.parent)._save(entry, scores, None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
