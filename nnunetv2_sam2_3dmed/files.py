@@ -127,7 +127,7 @@ def _sync(file: Path) -> None:
 
 
 def _is_of_another_file(error: Exception, path: Path, beside: Path) -> bool:
-    """Whether a file that was read, not the one that was written, made the trouble."""
+    """Tell if a file that was read, not the one that was written, made the trouble."""
     named = [getattr(error, name, None) for name in ("filename", "filename2")]
     files = {Path(os.fsdecode(name)) for name in named if name is not None}
     return bool(files) and files.isdisjoint({beside, path, *beside.parents})

@@ -125,12 +125,13 @@ def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
     content = read_json(file, PLAN_AGAIN)
     if not isinstance(content, dict):
         raise UserError(f"{file} holds a {type(content).__name__}, expected nnU-Net's plans: {PLAN_AGAIN}.")
-    for key, kind in (("dataset_name", str), ("plans_name", str), ("configurations", dict)):
+    for key, kind, expected in (
+        ("dataset_name", str, "a name"),
+        ("plans_name", str, "a name"),
+        ("configurations", dict, "configurations by their names"),
+    ):
         if not isinstance(content.get(key), kind) or content[key] == "":
-            raise UserError(
-                f"{key!r} is {content.get(key)!r} in {file}, expected {'configurations' if kind is dict else 'a name'}: "
-                f"{PLAN_AGAIN}."
-            )
+            raise UserError(f"{key!r} is {content.get(key)!r} in {file}, expected {expected}: {PLAN_AGAIN}.")
     return file, content
 
 

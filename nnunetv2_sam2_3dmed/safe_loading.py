@@ -30,7 +30,7 @@ def _allowed() -> list[Any]:
 
 
 def load_safely(file: Path, expected: str, mmap: bool = False) -> Any:
-    """What ``torch.save`` has written, on the CPU: tensors, plain values, and numbers of numpy.
+    """The content of a file of ``torch.save``, on the CPU: tensors, plain values, and numbers of numpy.
 
     Args:
         file: that is there.

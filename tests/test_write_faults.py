@@ -146,7 +146,7 @@ def test_a_synthetic_task(tmp_path):
 
 
 class Response:
-    """Of a server that can go on where a download stopped."""
+    """The answer of a server that can go on where a download stopped."""
 
     headers = {"Content-Length": "200000"}
     status_code = 200

@@ -168,7 +168,7 @@ def _without_prefixes(named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def _what(content: Any, weights: dict[str, torch.Tensor]) -> str:
-    """What a file holds that is no checkpoint of SAM 2."""
+    """The content of a file that is no checkpoint of SAM 2, in words."""
     if not isinstance(content, dict):
         return f"it holds a {type(content).__name__}"
     if "network_weights" in content:
