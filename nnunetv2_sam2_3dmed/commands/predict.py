@@ -81,7 +81,12 @@ def run(args: argparse.Namespace) -> None:
         streaming=args.streaming,
         windows_at_once=args.windows,
     )
-    predictor.initialize_from_trained_model_folder(str(model), folds, args.checkpoint)
+    try:
+        predictor.initialize_from_trained_model_folder(str(model), folds, args.checkpoint)
+    except UserError:
+        raise
+    except Exception as error:  # nnU-Net takes whatever its files lack for a mistake of its own
+        raise UserError(f"the model in {model} cannot be loaded: {in_one_sentence(error)}") from error
     args.output.mkdir(parents=True, exist_ok=True)
     previous = args.prev_stage_predictions and str(args.prev_stage_predictions)
     outputs = {case: args.output / f"{case}{ending}" for case in list(channels)[args.part_id :: args.num_parts]}
@@ -152,13 +157,13 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _model_folder(args: argparse.Namespace) -> Path:
+    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, nnunet_folder, read_plans_file
+
     if (args.model is None) == (args.dataset is None):
         raise UserError("expected either -d, the dataset that the model was trained on, or -m, its results folder.")
     if args.model is not None:
         folder = args.model
     else:
-        from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, nnunet_folder
-
         name = f"{args.trainer}__{args.plans}__{args.configuration}"
         folder = nnunet_folder("nnUNet_results") / dataset_name(args.dataset) / name
     missing = [file for file in ("plans.json", "dataset.json") if not (folder / file).is_file()]
@@ -167,6 +172,7 @@ def _model_folder(args: argparse.Namespace) -> Path:
             f"{folder} has no {missing[0]}, expected the results folder of a trained model: check -d, -c, -tr and -p, "
             "or -m."
         )
+    read_plans_file(folder / "plans.json", "take it from the model that was trained")
     return folder
 
 
@@ -192,12 +198,12 @@ def _images(model: Path, folder: Path) -> tuple[str, dict[str, list[Path]]]:
     Raises:
         UserError: there are none, or a case has other channels than the model was trained with.
     """
-    from nnunetv2_sam2_3dmed.files import read_json
+    from nnunetv2_sam2_3dmed.nnunet_folders import read_dataset_json
     from nnunetv2_sam2_3dmed.raw_files import cases_in
 
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder, expected one with the images to predict (-i).")
-    dataset_json = read_json(model / "dataset.json", "take it from the model that was trained")
+    dataset_json = read_dataset_json(model / "dataset.json", "take it from the model that was trained")
     ending = dataset_json["file_ending"]
     cases = cases_in(folder, ending)
     if not any(files[0].name.endswith(f"_0000{ending}") for files in cases.values()):

@@ -16,7 +16,7 @@ def model(tmp_path) -> Path:
     (folder / "fold_1").mkdir(parents=True)
     (folder / "fold_0_old").mkdir()
     (folder / "fold_0_old" / "checkpoint_final.pth").touch()  # a backup is no fold
-    (folder / "plans.json").write_text("{}")
+    (folder / "plans.json").write_text(json.dumps({"dataset_name": "D", "plans_name": "P", "configurations": {}}))
     (folder / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz"}))
     torch.save({"network_weights": {}}, folder / "fold_1" / "checkpoint_final.pth")
     return folder
@@ -131,3 +131,22 @@ def test_a_case_that_lacks_a_channel_is_named(model, images, tmp_path, capsys):
     (model / "dataset.json").write_text(json.dumps(content))
     error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
     assert "the case case in" in error and "has the files case_0000.nii.gz, but the model was trained with 2" in error
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"file_ending": 3}', "{"])
+def test_a_dataset_json_of_a_model_that_is_damaged(model, images, tmp_path, capsys, content):
+    (model / "dataset.json").write_text(content)
+    error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert error.startswith("sam2_3dmed predict: ") and "dataset.json" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", '{"dataset_name": "D", "plans_name": "P"}'])
+def test_plans_of_a_model_that_are_damaged(model, images, tmp_path, capsys, content):
+    (model / "plans.json").write_text(content)
+    error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert error.startswith("sam2_3dmed predict: ") and "plans.json" in error and error.count("\n") == 1
+
+
+def test_a_checkpoint_that_lacks_what_nnunet_reads_of_it(model, images, tmp_path, capsys):
+    error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert f"the model in {model} cannot be loaded: KeyError: 'trainer_name'" in error and error.count("\n") == 1
