@@ -261,7 +261,7 @@ def predict(dataset: Any, *images: str):
     """``predict`` with a model of which dataset.json and the images are looked at."""
 
     def make(place: Place):
-        place.write("model/plans.json", {})
+        place.write("model/plans.json", {"dataset_name": "D", "plans_name": "P", "configurations": {}})
         place.write("model/dataset.json", dataset)
         place.write("model/fold_0/checkpoint_final.pth", b"not looked at")
         for image in images:
