@@ -39,20 +39,22 @@ class Row:
         return self.values[column]
 
 
-def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = (), allow_others: bool = True) -> list[Row]:
     """The lines of a table that have any value.
 
     Columns are known whatever their case and the spaces around them, and may come in any order. The separator is the
-    one with which the header has most of the known columns.
+    one with which the header has most of the known columns. Others, such as a comment, are ignored, unless their names
+    resemble that of a known column that is not there.
 
     Args:
         file: to read.
         required: columns that must be there.
         optional: columns that may be there.
+        allow_others: whether other columns may be there; not in a file that is written again without them.
 
     Raises:
-        UserError: the file is not there or no text; the header lacks a column, has one twice or one that is not known;
-            or a line has more values than the header has columns.
+        UserError: the file is not there or no text; the header lacks a column, has a known one twice, or one that seems
+            to be misspelt; or a line has more values than the header has columns.
     """
     known = (*required, *optional)
     text = _text(file)
@@ -72,7 +74,7 @@ def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     header = [name.lower() for name in filled[0][1]] if filled else []
     while header and not header[-1]:
         header.pop()
-    _check_header(file, header, required, known)
+    _check_header(file, header, required, known, allow_others)
     rows = []
     for number, line in filled[1:]:
         if any(line[len(header) :]):
@@ -106,27 +108,36 @@ def _separator(text: str, known: Sequence[str]) -> str:
     header = next((line for line in text.splitlines() if line.strip()), "")
 
     def found(separator: str) -> int:
-        names = next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
+        try:
+            names = next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error:  # a name that is longer than the reader allows: the header is refused later
+            return 0
         return len({name.strip().lower() for name in names} & set(known))
 
     return max(SEPARATORS, key=found)
 
 
-def _check_header(file: Path, header: Sequence[str], required: Sequence[str], known: Sequence[str]) -> None:
-    """Refuses a header that says less or more than is known.
+def _check_header(
+    file: Path, header: Sequence[str], required: Sequence[str], known: Sequence[str], allow_others: bool
+) -> None:
+    """Refuses a header that lacks a column, or says more than is understood.
 
     Raises:
         UserError: see :func:`read_csv`.
     """
     optional = [name for name in known if name not in required]
     can = f"it needs {', '.join(required)}" + (f", and can have {', '.join(optional)}." if optional else ".")
+    absent = [name for name in known if name not in header]
     for name in header:
-        if header.count(name) > 1:
-            raise UserError(f"{file} has the column {name!r} twice: take one out.")
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"take it out; {can}"
-            raise UserError(f"{file} has the column {name!r}, which is not known: {hint}")
-    missing = [name for name in required if name not in header]
+        if name in known:
+            if header.count(name) > 1:
+                raise UserError(f"{file} has the column {name!r} twice: take one out.")
+            continue
+        near = get_close_matches(name, absent, n=1)
+        if near:
+            raise UserError(f"{file} has the column {name!r}, which is not known: did you mean {near[0]}?")
+        if not allow_others:
+            raise UserError(f"{file} has the column {name!r}, which is not known: take it out; {can}")
+    missing = [name for name in required if name in absent]
     if missing:
         raise UserError(f"{file} lacks the column {', '.join(missing)}: {can}")

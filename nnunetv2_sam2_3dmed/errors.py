@@ -34,5 +34,5 @@ def in_one_sentence(error: Exception) -> str:
 
 
 def in_one_line(error: Exception) -> str:
-    """What an exception says, whose text may quote libraries that use several lines."""
+    """The text of an exception, which may quote libraries that use several lines, in one."""
     return " ".join(str(error).split())

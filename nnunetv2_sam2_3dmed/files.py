@@ -18,8 +18,6 @@ from nnunetv2_sam2_3dmed.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BESIDE = len(f".{'.'}{uuid.uuid4().hex}")  # by which the name of a file that is written beside is longer
-
 
 def write_text(path: Path, text: str) -> None:
     """Writes beside and renames; makes the folder if there is none.
@@ -129,7 +127,7 @@ def _sync(file: Path) -> None:
 
 
 def _is_of_another_file(error: Exception, path: Path, beside: Path) -> bool:
-    """Whether a file that was read, not the one that was written, made the trouble."""
+    """Tell if a file that was read, not the one that was written, made the trouble."""
     named = [getattr(error, name, None) for name in ("filename", "filename2")]
     files = {Path(os.fsdecode(name)) for name in named if name is not None}
     return bool(files) and files.isdisjoint({beside, path, *beside.parents})
@@ -183,7 +181,7 @@ def _check_writable(output: Path, folder: Path) -> None:
             raise UserError(f"the output {output} cannot be written, since {there} is not a folder: give another.")
         longest = os.pathconf(there, "PC_NAME_MAX")
         for part in output.parts:
-            if len(os.fsencode(part)) > longest - (_BESIDE if part == output.name and output != folder else 0):
+            if len(os.fsencode(part)) > longest:
                 raise UserError(
                     f"the output {output} cannot be written, since its name is too long: give a shorter one."
                 )

@@ -12,6 +12,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json
 
 OLDEST_NNUNET = (2, 8)  # the first with nnUNet_extTrainer
+PLAN_AGAIN = "let `nnUNetv2_plan_and_preprocess` write it again"
 
 
 def check_nnunet_version() -> None:
@@ -73,21 +74,24 @@ def load_dataset_json(dataset: str) -> dict[str, Any]:
     files = [nnunet_folder(v) / dataset / "dataset.json" for v in variables or ["nnUNet_preprocessed"]]
     for file in files:
         if file.is_file():
-            content = read_json(file, "correct it, or take that of nnUNet_raw")
-            _check_dataset_json(file, content)
-            return content
+            return read_dataset_json(file, "correct it, or take that of nnUNet_raw")
     raise UserError(
         f"dataset {dataset} has no dataset.json (looked for {', '.join(map(str, files))}): check -d and "
         "nnU-Net's environment variables."
     )
 
 
-def _check_dataset_json(file: Path, content: Any) -> None:
-    """Checks what commands read of it, where it is there.
+def read_dataset_json(file: Path, remedy: str) -> dict[str, Any]:
+    """A ``dataset.json`` that has what commands read of it.
+
+    Args:
+        file: to read.
+        remedy: what to do about a damaged one.
 
     Raises:
-        UserError: the file ending is missing, or it or the labels are of another kind.
+        UserError: it is damaged, the file ending is missing, or it or the labels are of another kind.
     """
+    content = read_json(file, remedy)
     if not isinstance(content, dict):
         raise UserError(f"{file} holds a {type(content).__name__}, expected nnU-Net's description of a dataset.")
     labels = content.get("labels", {"background": 0})
@@ -101,8 +105,9 @@ def _check_dataset_json(file: Path, content: Any) -> None:
         raise UserError(f"{file} has the file_ending {ending!r}, but it must be one such as '.nii.gz': correct it.")
     for name, value in labels.items():
         values = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(v, (int, float)) and v == int(v) >= 0 for v in values):
+        if not values or not all(isinstance(v, (int, float)) and v >= 0 and float(v).is_integer() for v in values):
             raise UserError(f"{file} has the label {name!r}: {value!r}, but labels are whole numbers: correct it.")
+    return content
 
 
 def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
@@ -121,12 +126,30 @@ def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
             f"there is no {file}: run `nnUNetv2_plan_and_preprocess -d {dataset} -c 3d_fullres` first, or name other "
             "plans with -p."
         )
-    content = read_json(file, "run `nnUNetv2_plan_experiment` again")
-    if not isinstance(content, dict) or not isinstance(content.get("configurations"), dict):
-        raise UserError(
-            f"{file} has no configurations, expected nnU-Net's plans: run `nnUNetv2_plan_experiment` again."
-        )
-    return file, content
+    return file, read_plans_file(file, PLAN_AGAIN)
+
+
+def read_plans_file(file: Path, remedy: str) -> dict[str, Any]:
+    """Plans of nnU-Net that have their names and configurations.
+
+    Args:
+        file: to read.
+        remedy: what to do about a damaged one.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    content = read_json(file, remedy)
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds a {type(content).__name__}, expected nnU-Net's plans: {remedy}.")
+    for key, kind, expected in (
+        ("dataset_name", str, "a name"),
+        ("plans_name", str, "a name"),
+        ("configurations", dict, "configurations by their names"),
+    ):
+        if not isinstance(content.get(key), kind) or content[key] == "":
+            raise UserError(f"{key!r} is {content.get(key)!r} in {file}, expected {expected}: {remedy}.")
+    return content
 
 
 def truth_folder(dataset: str) -> Path:

@@ -55,11 +55,11 @@ def visible(folder: Path, ending: str) -> list[Path]:
     return sorted(folder.glob(f"[!.]*{ending}"))
 
 
-def cases_in(folder: Path, ending: str) -> list[list[str]]:
-    """The files of each case's channels, ``CASE_0000``, ``CASE_0001`` and so on, as nnU-Net sorts them."""
-    cases: dict[str, list[str]] = {}
+def cases_in(folder: Path, ending: str) -> dict[str, list[Path]]:
+    """The files of each case's channels, ``CASE_0000``, ``CASE_0001`` and so on, by case, as nnU-Net sorts them."""
+    cases: dict[str, list[Path]] = {}
     for file in visible(folder, ending):
         case, _, channel = file.name.removesuffix(ending).rpartition("_")
         if case and len(channel) == 4 and channel.isdecimal():
-            cases.setdefault(case, []).append(str(file))
-    return [cases[case] for case in sorted(cases)]
+            cases.setdefault(case, []).append(file)
+    return dict(sorted(cases.items()))

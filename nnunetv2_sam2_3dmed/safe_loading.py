@@ -30,7 +30,7 @@ def _allowed() -> list[Any]:
 
 
 def load_safely(file: Path, expected: str, mmap: bool = False) -> Any:
-    """What ``torch.save`` has written, on the CPU: tensors, plain values, and numbers of numpy.
+    """The content of a file of ``torch.save``, on the CPU: tensors, plain values, and numbers of numpy.
 
     Args:
         file: that is there.
@@ -67,10 +67,13 @@ def _reason(file: Path, error: Exception) -> str:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < file.stat().st_size:
         return "is a safetensors file, as Hugging Face distributes models: take the official .pt file"
     if head.startswith(b"PK"):
-        if not zipfile.is_zipfile(file):
-            return "is truncated: fetch or copy it again"
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
+        try:
+            if not zipfile.is_zipfile(file):
+                return "is truncated: fetch or copy it again"
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+        except Exception as damage:  # zipfile, too, raises whatever damaged bytes lead to
+            return f"is a damaged archive ({type(damage).__name__}): fetch or copy it again"
         if any(name.endswith("/constants.pkl") for name in names):
             return "is a TorchScript archive, which holds code: save the state dict with torch.save"
         if not any(name.endswith("data.pkl") for name in names):

@@ -86,13 +86,9 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
     Raises:
         UserError: there is no ``3d_fullres``, an option cannot work, or the labels cannot be trained.
     """
-    check_labels(_name_in(plans), dataset_json)
+    check_labels(plans["dataset_name"], dataset_json)
     check_plans(plans, dataset_json, PARENT)
-    if not re.fullmatch(r"[\w.-]+", options.name) or "__" in options.name:
-        raise UserError(
-            f"the name is {options.name!r}, but must be letters, digits and single underscores: nnU-Net makes a folder "
-            "of it, and sets it apart with two."
-        )
+    check_name(options.name)
     if PARENT not in plans["configurations"]:
         raise UserError(
             f"{plans['plans_name']} of {plans['dataset_name']} has no configuration {PARENT!r} (there are "
@@ -239,6 +235,14 @@ def intensity_range(normalization_schemes: Sequence[str]) -> list[float]:
     return [-3.0, 3.0]
 
 
-def _name_in(plans: Any) -> str:
-    """The dataset's name for messages, before anything of the plans is known to be there."""
-    return str(plans.get("dataset_name")) if isinstance(plans, dict) else "the dataset"
+def check_name(name: str) -> None:
+    """Refuse a name of a configuration that nnU-Net could make no folder of.
+
+    Raises:
+        UserError: it has other signs, or the two underscores by which nnU-Net sets names apart.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or "__" in name:
+        raise UserError(
+            f"the name of a configuration is {name!r}, but must be letters, digits, '.', '-' and single '_' (--name): "
+            "nnU-Net makes a folder of it, and sets it apart with two."
+        )

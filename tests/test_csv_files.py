@@ -59,7 +59,9 @@ def test_lines_are_counted_as_editors_count_them(tmp_path):
         (b"", "lacks the column image, where: it needs image, where, and can have object"),
         (b"image,object\na,1\n", "lacks the column where"),
         (b"imgae,where\na,1\n", "has the column 'imgae', which is not known: did you mean image?"),
-        (b"image,where,colour\na,1,x\n", "has the column 'colour', which is not known: take it out"),
+        (b"image,where,objects\na,1,x\n", "has the column 'objects', which is not known: did you mean object?"),
+        (b"image,,where2\na,1,x\n", "has the column 'where2', which is not known: did you mean where?"),
+        (b"x" * 200_000, "line 1 of .* cannot be read as CSV .field larger"),
         (b"image,where,Where\na,1,2\n", "has the column 'where' twice"),
         (b"image,where\na,3,20,20\n", "line 2 of .* has 4 values, but there are 2 columns: put a value that .* ','"),
         (b'image,where\na,"3,20\n', "line 2 of .* cannot be read as CSV"),
@@ -78,3 +80,11 @@ def test_what_is_not_there(tmp_path):
     for file in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(UserError, match="cannot be read as CSV"):
             rows(file)
+
+
+def test_columns_that_resemble_none_that_is_missing_are_ignored(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("patient;image;comment;where;;age;comment\nP1;a;x;1;y;60;z\n", encoding="utf-8")
+    assert rows(file) == [{"image": "a", "where": "1", "object": ""}]
+    with pytest.raises(UserError, match="has the column 'patient', which is not known: take it out; it needs image"):
+        read_csv(file, REQUIRED, OPTIONAL, allow_others=False)

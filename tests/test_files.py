@@ -72,7 +72,7 @@ LONG = "n" * 300
         ("file/new/folder/a.nii.gz", "since .*file is not a folder"),
         ("folder", "is a folder, but must be a file"),
         (f"{LONG}.nii.gz", "its name is too long"),
-        (f"{'n' * 240}.nii.gz", "its name is too long"),  # but with what is written beside it
+        (f"{'n' * 249}.nii.gz", "its name is too long"),  # by one
         (f"{LONG}/a.nii.gz", "its name is too long"),
         ("/proc/a.nii.gz", "cannot be written"),
         ("/dev/null/a.nii.gz", "/dev/null is not a folder"),
@@ -111,3 +111,10 @@ def test_folders(tmp_path):
 def test_json_in_the_encodings_of_editors(tmp_path, encoding):
     (tmp_path / "a.json").write_bytes('{"name": "Größe"}'.encode(encoding))
     assert files.read_json(tmp_path / "a.json") == {"name": "Größe"}
+
+
+def test_the_longest_name_that_there_is_can_be_written(tmp_path):
+    file = tmp_path / f"{'n' * 248}.nii.gz"
+    files.check_writable_file(file)
+    files.write_text(file, "new")
+    assert file.read_text() == "new"

@@ -49,7 +49,7 @@ def test_cases_are_those_of_nnunet(tmp_path):
     for name in ("b_1_0000", "b_1_0001", "a_0001", "a_0000", "a_b_0000", "B_0000", "10_0000", "9_0000"):
         (tmp_path / f"{name}.nii.gz").touch()
     theirs = [list(case) for case in create_lists_from_splitted_dataset_folder(str(tmp_path), ".nii.gz")]
-    assert cases_in(tmp_path, ".nii.gz") == theirs
+    assert [[str(file) for file in files] for files in cases_in(tmp_path, ".nii.gz").values()] == theirs
     for name in ("._a_0000.nii.gz", "a.nii.gz", "a_00000.nii.gz", "a_0000.nii", "_0000.nii.gz"):
         (tmp_path / name).touch()
-    assert cases_in(tmp_path, ".nii.gz") == theirs
+    assert [[str(file) for file in files] for files in cases_in(tmp_path, ".nii.gz").values()] == theirs

@@ -51,7 +51,7 @@ def figure() -> Figure:
 
 def write_scores(entry: Path) -> None:
     scores = {f"class {k}": MaskMetrics(0.1 * k, 0.1, 0.1, 1.0) for k in range(9)}
-    CachedEvaluator(None, entry.parent)._save(entry, scores)  # type: ignore[arg-type]
+    CachedEvaluator(None, entry.parent)._save(entry, scores, None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_synthetic_task(tmp_path):
 
 
 class Response:
-    """Of a server that can go on where a download stopped."""
+    """The answer of a server that can go on where a download stopped."""
 
     headers = {"Content-Length": "200000"}
     status_code = 200

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
 from nnunetv2_sam2_3dmed.raw_files import check_training_files
@@ -74,12 +72,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_nnunet_version()
-    if not re.fullmatch(r"\w[\w.-]*", args.name, re.ASCII) or "__" in args.name:
-        raise UserError(
-            f"--name is {args.name!r}, but must be letters, digits, '.', '-' and single '_', for folders have it too."
-        )
-    from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations, number_of_masks, planned_step
+    from nnunetv2_sam2_3dmed.plans.planner import (
+        PlanOptions,
+        add_configurations,
+        check_name,
+        number_of_masks,
+        planned_step,
+    )
 
+    check_name(args.name)
     dataset = dataset_name(args.dataset)
     plans_file, plans = read_plans(dataset, args.plans)
     check_training_files(dataset)

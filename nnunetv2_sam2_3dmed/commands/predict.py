@@ -4,8 +4,9 @@
     sam2_3dmed predict -m FOLDER -i IN -o OUT            a results folder TRAINER__PLANS__CONFIG, wherever it lies
 
 Takes the options of nnUNetv2_predict, and predicts with nnU-Net's own models as well. Images that are cut off are named
-first. A case that fails does not stop the others: where nnU-Net's own loop ends, the cases that are left are predicted
-one by one, and those that fail are named when the others are done, damaged images too. --continue_prediction makes
+first. A case that fails does not stop the others: images that are cut off, damaged, or have NaN or infinite voxels are
+left out; where nnU-Net's own loop ends, the cases that are left are predicted one by one; and those that fail are named
+again when the others are done. --continue_prediction makes
 segmentations again that are not whole. A checkpoint that holds code instead of weights is refused; plans.json names the
 classes that are run, so that a model should still be one you trust.
 """
@@ -80,7 +81,12 @@ def run(args: argparse.Namespace) -> None:
         streaming=args.streaming,
         windows_at_once=args.windows,
     )
-    predictor.initialize_from_trained_model_folder(str(model), folds, args.checkpoint)
+    try:
+        predictor.initialize_from_trained_model_folder(str(model), folds, args.checkpoint)
+    except UserError:
+        raise
+    except Exception as error:  # nnU-Net takes whatever its files lack for a mistake of its own
+        raise UserError(f"the model in {model} cannot be loaded: {in_one_sentence(error)}") from error
     args.output.mkdir(parents=True, exist_ok=True)
     previous = args.prev_stage_predictions and str(args.prev_stage_predictions)
     outputs = {case: args.output / f"{case}{ending}" for case in list(channels)[args.part_id :: args.num_parts]}
@@ -98,14 +104,16 @@ def run(args: argparse.Namespace) -> None:
             part_id=args.part_id,
         )
         return
-    except UserError:  # names the cases that were left out, or what is to be mended before anything is predicted
+    except UserError:  # names the cases that were left out
         raise
     except Exception as error:
         reason = in_one_sentence(error)
+    # processes that were ended while they wrote have left files that are new, but not whole
     left = [
         case
         for case, file in outputs.items()
-        if _written(file) == before[case] and not (args.continue_prediction and before[case])
+        if (_written(file) == before[case] and not args.continue_prediction)
+        or not predictor.is_finished(str(args.output / case), args.save_probabilities)
     ]
     print(
         f"sam2_3dmed predict: nnU-Net's loop ended ({reason.rstrip('.')}); predicting {len(left)} of {len(outputs)} "
@@ -115,7 +123,8 @@ def run(args: argparse.Namespace) -> None:
     failed = []
     for case in left:
         try:
-            check_images(channels[case])
+            earlier = [args.prev_stage_predictions / f"{case}{ending}"] if previous else []
+            check_images([*channels[case], *earlier])
             predictor.predict_from_files_sequential(
                 [[str(file) for file in channels[case]]],
                 [str(args.output / case)],
@@ -148,13 +157,13 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _model_folder(args: argparse.Namespace) -> Path:
+    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, nnunet_folder, read_plans_file
+
     if (args.model is None) == (args.dataset is None):
         raise UserError("expected either -d, the dataset that the model was trained on, or -m, its results folder.")
     if args.model is not None:
         folder = args.model
     else:
-        from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, nnunet_folder
-
         name = f"{args.trainer}__{args.plans}__{args.configuration}"
         folder = nnunet_folder("nnUNet_results") / dataset_name(args.dataset) / name
     missing = [file for file in ("plans.json", "dataset.json") if not (folder / file).is_file()]
@@ -163,6 +172,7 @@ def _model_folder(args: argparse.Namespace) -> Path:
             f"{folder} has no {missing[0]}, expected the results folder of a trained model: check -d, -c, -tr and -p, "
             "or -m."
         )
+    read_plans_file(folder / "plans.json", "take it from the model that was trained")
     return folder
 
 
@@ -188,15 +198,14 @@ def _images(model: Path, folder: Path) -> tuple[str, dict[str, list[Path]]]:
     Raises:
         UserError: there are none, or a case has other channels than the model was trained with.
     """
-    from nnunetv2_sam2_3dmed.files import read_json
+    from nnunetv2_sam2_3dmed.nnunet_folders import read_dataset_json
+    from nnunetv2_sam2_3dmed.raw_files import cases_in
 
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder, expected one with the images to predict (-i).")
-    dataset_json = read_json(model / "dataset.json", "take it from the model that was trained")
+    dataset_json = read_dataset_json(model / "dataset.json", "take it from the model that was trained")
     ending = dataset_json["file_ending"]
-    cases: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob(f"[!.]*_[0-9][0-9][0-9][0-9]{ending}")):
-        cases.setdefault(file.name.removesuffix(ending)[:-5], []).append(file)
+    cases = cases_in(folder, ending)
     if not any(files[0].name.endswith(f"_0000{ending}") for files in cases.values()):
         raise UserError(
             f"{folder} holds no image CASE_0000{ending}, expected the file format and the names that the model was "
@@ -211,9 +220,9 @@ def _images(model: Path, folder: Path) -> tuple[str, dict[str, list[Path]]]:
                     f"the case {case} in {folder} has the files {', '.join(file.name for file in files)}, but the "
                     f"model was trained with {len(names)} channels: expected {', '.join(numbers)}."
                 )
-    return ending, dict(sorted(cases.items()))
+    return ending, cases
 
 
 def _written(file: Path) -> int | None:
-    """When a file was written; None where there is none."""
+    """The time at which a file was written; None where there is none."""
     return file.stat().st_mtime_ns if file.is_file() else None

@@ -14,9 +14,10 @@ NIfTI, NRRD, MetaImage and DICOM series are read. The result lies on the image's
 or .dcm for DICOM SEG (pip install 'nnunetv2-sam2-3dmed[dicom]'). A picture of the result goes beside it (.png).
 
 The CSV of --batch has a line per prompt, with the columns image, prompt (point, negative_point, box, scribble,
-negative_scribble, mask) and where, and if needed object (a number from 1), axis, unit and output. Lines of one image
-belong together; paths start at the CSV's folder. A mask is a file on the image's grid, such as a prediction of nnU-Net
-whose label is the object's number; FILE@SLICE names the slice, otherwise it is the one where the object is largest.
+negative_scribble, mask) and where, and if needed object (a number from 1), axis, unit and output; others, such as a
+comment, are ignored. Lines of one image belong together; paths start at the CSV's folder. A mask is a file on the
+image's grid, such as a prediction of nnU-Net whose label is the object's number; FILE@SLICE names the slice, otherwise
+it is the one where the object is largest.
 Whatever goes wrong with a case is reported with its name and does not stop the others; the exit status is then 2. With
 SAM2_3dMed_debug=1 in the environment, what nobody foresaw comes with its traceback.
 """
@@ -145,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
-    """What is to be done.
+    """The images to segment, each with its prompts and output.
 
     Raises:
         UserError: the arguments do not say it.
@@ -173,7 +174,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
 
 
 def window_of(words: list[str]) -> str | tuple[float, float]:
-    """What ``--window`` says: a name, or a level and a width.
+    """The value of ``--window``: a name, or a level and a width.
 
     Raises:
         UserError: it says neither.
@@ -212,12 +213,11 @@ def _check_slices(slices: list[int] | None) -> None:
 
 
 def _check_outputs(cases: list[Case], previews: bool) -> None:
-    """Before anything takes long.
+    """Check the outputs before anything takes long.
 
     Raises:
         UserError: a file could not be written, would replace one that is read, or two cases would write the same.
     """
-
     from nnunetv2_sam2_3dmed.images.exact_paths import check_no_twin, twin
     from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 
@@ -247,7 +247,7 @@ def _check_outputs(cases: list[Case], previews: bool) -> None:
 
 
 def _check_dicom_segs(cases: list[Case]) -> None:
-    """Before the model is loaded; in a table of images, one that cannot be referred to is reported in its turn.
+    """Check, before the model is loaded, that DICOM SEGs can be written; of a table, an image is checked in its turn.
 
     Raises:
         UserError: a DICOM SEG could not be written.

@@ -28,7 +28,7 @@ NAMED = 5  # cases in a warning
 
 @dataclass(frozen=True)
 class GridDifference:
-    """How a prediction's grid differs from that of its ground truth, both of the same shape.
+    """Difference between the grids of a prediction and its ground truth, both of the same shape.
 
     Attributes:
         differs: the first of "spacing", "origin" and "direction" that does.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
@@ -79,7 +79,9 @@ def share_cases(methods: Mapping[str, Sequence[Path]], truth_folder: Path, file_
 def find_image(dataset_folder: Path, case: str, file_ending: str) -> list[Path]:
     """The files of a case's channels in a raw dataset of nnU-Net, in their order; empty if there are none."""
     for folder in RAW_FOLDERS:
-        channels = sorted((dataset_folder / folder).glob(f"{glob.escape(case)}_[0-9][0-9][0-9][0-9]{file_ending}"))
+        # by their names: to list the folder for each case would take long for many of them
+        named = (dataset_folder / folder / f"{case}_{channel:04d}{file_ending}" for channel in count())
+        channels = list(takewhile(Path.is_file, named))
         if channels:
             return channels
     return []

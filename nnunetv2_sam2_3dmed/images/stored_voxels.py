@@ -128,7 +128,7 @@ class StoredVoxels:
 
 
 def inflated(stream: BinaryIO, encoding: str, at_once: int = _DECODED_BLOCK) -> Iterator[bytes]:
-    """What a stream of zlib or gzip, with all its members, holds, in blocks of at most ``at_once`` bytes.
+    """The decoded content of a stream of zlib or gzip, with all its members, in blocks of at most ``at_once`` bytes.
 
     Raises:
         EOFError: it breaks off.

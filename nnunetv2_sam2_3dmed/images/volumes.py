@@ -58,7 +58,7 @@ class Volume:
         return z, y, x
 
     def view(self, axis: int) -> View:
-        """How slices along ``axis`` are shown to the network."""
+        """The view in which slices along ``axis`` are shown to the network."""
         return view_along(self.direction, axis)
 
     def to_physical(self, points: np.ndarray) -> np.ndarray:
@@ -208,7 +208,7 @@ def stem(path: Path) -> str:
 
 
 def check_same_grid(other: Volume, volume: Volume) -> None:
-    """That a segmentation lies on the grid of an image.
+    """Check that a segmentation lies on the grid of an image.
 
     Raises:
         UserError: its size or its place differ.

@@ -45,13 +45,13 @@ class FiniteImages:
             print(f"\n{_sentence(self.left_out[-1])}")
 
     def check(self) -> None:
-        """After the others are predicted.
+        """Tell, when the others are predicted, which were left out.
 
         Raises:
             UserError: some were left out.
         """
         if self.left_out:
-            raise UserError(_sentence(", ".join(self.left_out), "; all other cases are predicted"))
+            raise UserError(_sentence(", ".join(self.left_out)))
 
 
 def check_image(image: torch.Tensor) -> None:
@@ -64,8 +64,8 @@ def check_image(image: torch.Tensor) -> None:
         raise UserError(_sentence("the image"))
 
 
-def _sentence(what: str, more: str = "") -> str:
+def _sentence(what: str) -> str:
     return (
         f"{what} is not predicted, because it has NaN or infinite voxels, from which the network could only make an "
-        f"empty mask: correct them in the image{more}."
+        f"empty mask: correct them in the image."
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.integrity import check_content, count_not_finite
+from nnunetv2_sam2_3dmed.images.integrity import check_content
 from nnunetv2_sam2_3dmed.raw_files import cases_in, check_files
 
 _AHEAD = 2  # cases that are read through before it is their turn
@@ -26,8 +27,10 @@ class WholeFilesPredictor(nnUNetPredictor):
     case's turn, so that a thousand images need not be read twice before the first is segmented.
     """
 
-    _outputs: list[str]  # that are to be written, without their ending
-    _unread: list[str]  # what is wrong with images that could not be read
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._outputs: list[str] = []  # that are to be written, without their ending
+        self._left_out: dict[str, str] = {}  # what is wrong with the files of a case, by its name
 
     def _manage_input_and_output_lists(
         self,
@@ -41,12 +44,12 @@ class WholeFilesPredictor(nnUNetPredictor):
     ) -> tuple[list[list[str]], list[str] | None, list[str | None]]:
         """As nnU-Net's, but a broken segmentation is none that is finished, and hidden files are no images.
 
-        Raises:
-            UserError: an image or a segmentation of the previous stage is missing or incomplete.
+        A case of which an image or the segmentation of the previous stage is missing or incomplete is left out.
         """
         given = list_of_lists_or_source_folder
         if isinstance(given, str):
-            given = cases_in(Path(given), self.dataset_json["file_ending"])
+            found = cases_in(Path(given), self.dataset_json["file_ending"])
+            given = [[str(file) for file in files] for files in found.values()]
         cases, outputs, earlier = super()._manage_input_and_output_lists(
             given,
             output_folder_or_list_of_truncated_output_files,
@@ -56,11 +59,13 @@ class WholeFilesPredictor(nnUNetPredictor):
             num_parts,
             save_probabilities,
         )
+        self._outputs = []
+        left = list(range(len(cases)))
         if not overwrite and outputs is not None:
-            left = [i for i, output in enumerate(outputs) if not self._is_finished(output, save_probabilities)]
-            cases, outputs, earlier = ([kept[i] for i in left] for kept in (cases, outputs, earlier))
+            left = [i for i in left if not self.is_finished(outputs[i], save_probabilities)]
             print(f"{len(left)} cases have no whole segmentation yet.")
-        check_files(Path(file) for case, before in zip(cases, earlier) for file in (*case, *([before] * bool(before))))
+        left = [i for i in left if self._is_there(_name_of(cases[i], outputs, i), _files_of(cases[i], earlier[i]))]
+        cases, outputs, earlier = ([kept[i] for i in left] if kept else kept for kept in (cases, outputs, earlier))
         self._outputs = outputs or []
         return cases, outputs, earlier
 
@@ -82,9 +87,8 @@ class WholeFilesPredictor(nnUNetPredictor):
         Raises:
             UserError: a file that is read is not whole, or one that was written.
         """
-        self._outputs, self._unread, result = [], [], None
-        try:
-            result = super().predict_from_files(
+        with self._told_at_the_end():
+            return super().predict_from_files(
                 list_of_lists_or_source_folder,
                 output_folder_or_list_of_truncated_output_files,
                 save_probabilities,
@@ -95,21 +99,73 @@ class WholeFilesPredictor(nnUNetPredictor):
                 num_parts,
                 part_id,
             )
-        except UserError:  # told already; those cases are among the ones named below
-            if not self._unread:
-                raise
-        broken = [output for output in self._outputs if not self._is_finished(output, probabilities=False)]
-        if self._unread:
-            cases = ", ".join(Path(output).name for output in broken)
-            raise UserError(f"{self._unread[0].removesuffix('.')}; {len(broken)} cases were not segmented: {cases}.")
+
+    def predict_from_files_sequential(
+        self,
+        list_of_lists_or_source_folder: str | list[list[str]],
+        output_folder_or_list_of_truncated_output_files: str | list[str] | None,
+        save_probabilities: bool = False,
+        overwrite: bool = True,
+        folder_with_segs_from_prev_stage: str | None = None,
+    ) -> Any:
+        """As nnU-Net's; see :meth:`predict_from_files`.
+
+        Raises:
+            UserError: a file that is read is cut off, or one that was written is not whole.
+        """
+        with self._told_at_the_end():
+            return super().predict_from_files_sequential(
+                list_of_lists_or_source_folder,
+                output_folder_or_list_of_truncated_output_files,
+                save_probabilities,
+                overwrite,
+                folder_with_segs_from_prev_stage,
+            )
+
+    @contextmanager
+    def _told_at_the_end(self) -> Iterator[None]:
+        """Predict all that can be predicted, then name the cases of which there is no whole segmentation.
+
+        Raises:
+            UserError: there are such cases.
+        """
+        self._outputs, self._left_out, told = [], {}, []
+        try:
+            yield
+        except UserError as error:
+            told = [str(error)]
+        if self._left_out:
+            first = next(iter(self._left_out.values())).removesuffix(".")
+            told.insert(0, f"{first}; {len(self._left_out)} cases were not segmented: {', '.join(self._left_out)}")
+        broken = [
+            output
+            for output in self._outputs
+            if Path(output).name not in self._left_out
+            and not self.is_finished(output, probabilities=False)
+            # one that was left out for another reason has none
+            and (not told or Path(output + self.dataset_json["file_ending"]).exists())
+        ]
         if broken:
             ending = self.dataset_json["file_ending"]
             names = ", ".join(Path(output).name + ending for output in broken[:5]) + (", ..." if broken[5:] else "")
-            raise UserError(
+            told.append(
                 f"{len(broken)} segmentations in {Path(broken[0]).parent} are not whole ({names}), perhaps because the "
-                "disk is full: make room and go on with --continue_prediction."
+                "disk is full: make room and go on with --continue_prediction"
             )
-        return result
+        if told:
+            raise UserError(f"{'; '.join(sentence.removesuffix('.') for sentence in told)}.")
+
+    def _is_there(self, case: str, files: Sequence[Path]) -> bool:
+        try:
+            check_files(files)
+        except UserError as error:
+            self._leave_out(case, str(error))
+            return False
+        return True
+
+    def _leave_out(self, case: str, problem: str) -> None:
+        self._left_out[case] = problem
+        print(f"WARNING: {problem}", file=sys.stderr)
 
     def _internal_get_data_iterator_from_lists_of_filenames(
         self,
@@ -122,19 +178,23 @@ class WholeFilesPredictor(nnUNetPredictor):
             input_list_of_lists, seg_from_prev_stage_files, output_filenames_truncated, num_processes
         )
         earlier = seg_from_prev_stage_files or [None] * len(input_list_of_lists)
-        files = [[Path(f) for f in (*case, before) if f] for case, before in zip(input_list_of_lists, earlier)]
+        files = {
+            _name_of(case, output_filenames_truncated, i): _files_of(case, earlier[i])
+            for i, case in enumerate(input_list_of_lists)
+        }
         return self._whole(cases, files, 3 * num_processes)
 
     def _whole(
-        self, cases: Iterator[dict[str, Any]], files: Sequence[Sequence[Path]], at_work: int
+        self, cases: Iterator[dict[str, Any]], files_of: Mapping[str, Sequence[Path]], at_work: int
     ) -> Iterator[dict[str, Any]]:
         """The preprocessed cases whose files are whole; what is wrong with the others is kept.
 
         Args:
             cases: in the order of their files.
-            files: of each case.
+            files_of: by the name of each case.
             at_work: so many cases can be under way in nnU-Net's processes.
         """
+        names, files = list(files_of), list(files_of.values())
         with ThreadPoolExecutor(1) as thread:
             looked_at = {number: thread.submit(_problem, files[number]) for number in range(min(_AHEAD, len(files)))}
             for number in range(len(files)):
@@ -151,10 +211,15 @@ class WholeFilesPredictor(nnUNetPredictor):
                 if problem is None:
                     yield case
                 else:
-                    self._unread.append(problem)
-                    print(f"WARNING: {problem}", file=sys.stderr)
+                    self._leave_out(names[number], problem)
 
-    def _is_finished(self, output: str, probabilities: bool) -> bool:
+    def is_finished(self, output: str, probabilities: bool) -> bool:
+        """Ask whether a segmentation is there and whole.
+
+        Args:
+            output: its file without the ending.
+            probabilities: whether it needs the file of its probabilities.
+        """
         try:
             check_content(Path(output + self.dataset_json["file_ending"]))
         except UserError:
@@ -174,12 +239,19 @@ def check_images(files: Sequence[Path]) -> None:
 
 
 def _problem(files: Sequence[Path]) -> str | None:
-    """The sentence about the first file that is not whole; NaN, which nnU-Net takes, is only told."""
+    """The sentence about the first file that is not whole, or has voxels that are no numbers."""
     for file in files:
         try:
-            wrong = count_not_finite(file)
+            check_content(file)
         except UserError as error:
             return str(error)
-        if wrong:
-            print(f"WARNING: {file} holds {wrong} values that are NaN or infinite.")
     return None
+
+
+def _name_of(case: Sequence[str], outputs: Sequence[str] | None, index: int) -> str:
+    return Path(case[0] if outputs is None else outputs[index]).name
+
+
+def _files_of(case: Sequence[str], earlier: str | None) -> list[Path]:
+    """The files that are read for a case: its channels, and the segmentation of the previous stage if there is one."""
+    return [Path(file) for file in (*case, earlier) if file]

@@ -163,7 +163,7 @@ def read_cases(file: Path) -> list[Case]:
     """Reads a CSV file with a line per prompt; lines of one image make a case. Paths start at the file's folder.
 
     Raises:
-        UserError: it cannot be read, lacks a column or has an unknown one, or a line lacks a value.
+        UserError: it cannot be read, lacks a column or has a misspelt one, or a line lacks a value.
     """
     prompts: dict[Path, list[PromptLine]] = {}
     outputs: dict[Path, Path] = {}

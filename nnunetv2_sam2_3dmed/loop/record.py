@@ -66,7 +66,7 @@ def read_record(dataset_folder: Path) -> dict[str, Annotation]:
     if not file.is_file():
         return {}
     record: dict[str, Annotation] = {}
-    for line in read_csv(file, Annotation._fields):
+    for line in read_csv(file, Annotation._fields, allow_others=False):
         row = Annotation(**line.values)
         if line.ends_early:
             raise UserError(f"{file} has a line of {row.case} that ends too early: mend it.")

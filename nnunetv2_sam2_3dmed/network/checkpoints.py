@@ -119,11 +119,15 @@ def check_archive(path: Path) -> None:
     Raises:
         UserError: a part of the file is damaged.
     """
-    if zipfile.is_zipfile(path):
+    try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        if damaged is not None:
-            raise UserError(f"{path} is damaged (the checksum of {damaged} is wrong): fetch the file again.")
+    except Exception as error:  # zipfile raises whatever damaged bytes lead to
+        raise UserError(f"{path} is damaged ({type(error).__name__}): fetch the file again.") from error
+    if damaged is not None:
+        raise UserError(f"{path} is damaged (the checksum of {damaged} is wrong): fetch the file again.")
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
@@ -164,7 +168,7 @@ def _without_prefixes(named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def _what(content: Any, weights: dict[str, torch.Tensor]) -> str:
-    """What a file holds that is no checkpoint of SAM 2."""
+    """The content of a file that is no checkpoint of SAM 2, in words."""
     if not isinstance(content, dict):
         return f"it holds a {type(content).__name__}"
     if "network_weights" in content:

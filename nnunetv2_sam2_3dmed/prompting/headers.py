@@ -41,7 +41,7 @@ def check_headers(cases: Sequence[RawCase]) -> list[str]:
             elsewhere[case.name] = apart
     if problems:
         more = f" (so it is with {len(problems) - 1} more cases)" if len(problems) > 1 else ""
-        raise UserError(problems[0] + more)
+        raise UserError(f"{problems[0].removesuffix('.')}{more}.")
     if not elsewhere:
         return []
     return [

@@ -255,7 +255,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     def _with_objects(
         self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], Objects | None]
     ) -> tuple[Objects, dict]:
-        """What is chosen of a batch, or of a later one, and that batch: what is annotated can lie beside a patch.
+        """The objects chosen of a batch, or of a later one, and that batch: what is annotated can lie beside a patch.
 
         Raises:
             UserError: there is nothing in many batches.

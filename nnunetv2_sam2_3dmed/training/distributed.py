@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def asked_once(question: Callable[[], T], is_ddp: bool) -> T:
         is_ddp: as the trainer has it.
 
     Raises:
-        UserError: the question did so; in all processes, so that none waits for another.
+        UserError: the question raised something; in all processes, so that none waits for another.
     """
     if not is_ddp:
         return question()
@@ -41,8 +41,8 @@ def asked_once(question: Callable[[], T], is_ddp: bool) -> T:
     if dist.get_rank() == 0:
         try:
             said[0] = question()
-        except UserError as error:
-            said[1] = str(error)
+        except Exception as error:  # whatever it is, the others wait for an answer
+            said[1] = in_one_sentence(error)
     dist.broadcast_object_list(said, src=0)
     if said[1] is not None:
         raise UserError(said[1])

@@ -9,32 +9,26 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.nnunet_folders import PLAN_AGAIN
 
-AGAIN = "let `nnUNetv2_plan_and_preprocess` write it again"
 
-
-def check_plans(plans: Any, dataset_json: Mapping[str, Any], parent: str) -> None:
-    """Refuse plans that lack what is read of them.
+def check_plans(plans: dict[str, Any], dataset_json: Mapping[str, Any], parent: str) -> None:
+    """Refuse plans of which the label manager or the parent configuration is damaged.
 
     Args:
-        plans: the content of nnUNetPlans.json.
+        plans: the content of nnUNetPlans.json, as :func:`~nnunetv2_sam2_3dmed.nnunet_folders.read_plans` gives it.
         dataset_json: with labels that are checked.
         parent: the configuration that ours inherit from; whether there is one is not asked here.
 
     Raises:
         UserError: a value is missing or of another kind.
     """
-    if not isinstance(plans, dict):
-        raise UserError(f"the plans are {plans!r}, expected a file of nnU-Net's such as nnUNetPlans.json: {AGAIN}.")
-    for key, kind in (("dataset_name", str), ("plans_name", str), ("configurations", dict)):
-        if not isinstance(plans.get(key), kind) or not plans[key]:
-            raise UserError(f"{key!r} is {plans.get(key)!r} in the plans, expected a filled {kind.__name__}: {AGAIN}.")
     name = f"{plans['plans_name']} of {plans['dataset_name']}"
     try:
         PlansManager(plans).get_label_manager(dict(dataset_json))
     except Exception as error:  # nnU-Net looks for a class by the name that is there
         raise UserError(
-            f"the label manager {plans.get('label_manager')!r} in {name} cannot be used ({error}): {AGAIN}."
+            f"the label manager {plans.get('label_manager')!r} in {name} cannot be used ({error}): {PLAN_AGAIN}."
         ) from error
     if parent not in plans["configurations"]:
         return
@@ -47,7 +41,7 @@ def check_plans(plans: Any, dataset_json: Mapping[str, Any], parent: str) -> Non
         }
     except Exception as error:  # what is missing, or inherited from what does not exist or from itself
         raise UserError(
-            f"the configuration {parent!r} in {name} is damaged ({type(error).__name__}: {error}): {AGAIN}."
+            f"the configuration {parent!r} in {name} is damaged ({type(error).__name__}: {error}): {PLAN_AGAIN}."
         ) from error
     size, schemes, identifier = values.values()
     sound = {
@@ -59,7 +53,7 @@ def check_plans(plans: Any, dataset_json: Mapping[str, Any], parent: str) -> Non
     }
     for key, is_sound in sound.items():
         if not is_sound:
-            raise UserError(f"{key!r} of the configuration {parent!r} in {name} is {values[key]!r}: {AGAIN}.")
+            raise UserError(f"{key!r} of the configuration {parent!r} in {name} is {values[key]!r}: {PLAN_AGAIN}.")
 
 
 def _is_length(value: Any) -> bool:

@@ -139,6 +139,11 @@ ROWS = [
         compare(changed(labels={"0": "background", "1": "organ"})),
         said("has no labels such as"),
     ),  # fmt: skip
+    Row(
+        "dataset.json label nan",
+        compare(changed(labels={"background": 0, "a": float("nan")})),
+        said("the label 'a': nan", "whole numbers"),
+    ),
     Row("dataset.json labels a list", compare(changed(labels=["background"])), said("has no labels such as")),
     Row("dataset.json label of words", compare(changed(labels={"background": 0, "a": "one"})), said("'a': 'one'")),
     Row("dataset.json label negative", compare(changed(labels={"background": 0, "a": -1})), said("'a': -1")),
@@ -256,7 +261,7 @@ def predict(dataset: Any, *images: str):
     """``predict`` with a model of which dataset.json and the images are looked at."""
 
     def make(place: Place):
-        place.write("model/plans.json", {})
+        place.write("model/plans.json", {"dataset_name": "D", "plans_name": "P", "configurations": {}})
         place.write("model/dataset.json", dataset)
         place.write("model/fold_0/checkpoint_final.pth", b"not looked at")
         for image in images:

@@ -62,7 +62,7 @@ ROWS = [
     Row("segment into a file", segment("file/a.nii.gz"), INSIDE_FILE),
     Row("segment over a folder", segment("folder.nii.gz"), said("folder.nii.gz is a folder, but must be a file")),
     Row("segment too long a name", segment(f"{LONG}.nii.gz"), said("its name is too long")),
-    Row("segment a name too long to be renamed", segment(f"{'n' * 240}.nii.gz"), said("its name is too long")),
+    Row("segment a name too long by one", segment(f"{'n' * 249}.nii.gz"), said("its name is too long")),
     Row("segment into too long a folder", segment(f"{LONG}/a.nii.gz"), said("its name is too long")),
     Row("segment into proc", segment("/proc/a.nii.gz"), said("the output /proc/a.nii.gz cannot be written")),
     Row("segment into the device", segment("/dev/null/a.nii.gz"), said("/dev/null is not a folder")),

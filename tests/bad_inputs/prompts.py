@@ -125,9 +125,11 @@ ROWS = [
     Row("table empty", table(""), said("p.csv lacks the column image, prompt, where")),
     Row("table of a header", table("image,prompt,where\n"), said("p.csv has no prompts")),
     Row("table lacks a column", table(f"image,promt,where\n{GOOD}\n"), said("'promt'", "did you mean prompt?")),
-    Row("table without a header", table(f"{GOOD}\n"), said("p.csv", "which is not known")),
+    Row("table without a header", table(f"{GOOD}\n"), said("p.csv lacks the column image")),
     Row(
-        "table column unknown", table(f"image,prompt,where,colour\n{GOOD},red\n"), said("'colour', which is not known")
+        "table column misspelt",
+        table(f"image,prompt,where,objects\n{GOOD},2\n"),
+        said("'objects'", "did you mean object?"),
     ),
     Row("table column twice", table(f"image,prompt,where,where\n{GOOD},x\n"), said("'where' twice")),
     Row("table unquoted", table("image,prompt,where\na.nii.gz,point,3,20,20\n"), said("line 2", "double quotes")),

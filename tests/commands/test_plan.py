@@ -92,8 +92,8 @@ def damaged(**changes) -> dict:
 @pytest.mark.parametrize(
     "plans, said",
     [
-        ([], r"the plans are \[\]"),
-        (None, "the plans are None"),
+        ([], r"nnUNetPlans.json holds a list"),
+        (None, "nnUNetPlans.json holds a NoneType"),
         ({}, "'dataset_name' is None"),
         ({**make_plans(), "dataset_name": 9}, "'dataset_name' is 9"),
         ({**make_plans(), "configurations": []}, r"'configurations' is \[\]"),
@@ -121,5 +121,5 @@ def test_plans_that_are_none_are_refused_and_left_alone(folder, plans, said):
 
 @pytest.mark.parametrize("name", ["", "a/b", "a__b", "a b", "../3d"])
 def test_names_that_no_folder_of_nnunet_can_have_are_refused(folder, name):
-    with pytest.raises(UserError, match="the name is .* letters, digits and single underscores"):
+    with pytest.raises(UserError, match="name of a configuration is .* letters, digits, '.', '-' and single"):
         run("--name", name)

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.inference.whole_files import WholeFilesPredictor
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def model(tmp_path) -> Path:
     (folder / "fold_1").mkdir(parents=True)
     (folder / "fold_0_old").mkdir()
     (folder / "fold_0_old" / "checkpoint_final.pth").touch()  # a backup is no fold
-    (folder / "plans.json").write_text("{}")
+    (folder / "plans.json").write_text(json.dumps({"dataset_name": "D", "plans_name": "P", "configurations": {}}))
     (folder / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz"}))
     torch.save({"network_weights": {}}, folder / "fold_1" / "checkpoint_final.pth")
     return folder
@@ -74,48 +75,55 @@ def test_a_checkpoint_with_code_is_refused(model, images, tmp_path, capsys):
     assert "print to be unpickled, which is refused" in printed.err and "this ran" not in printed.out
 
 
-class EndingPredictor:
-    """Stands for a predictor: its loop ends after the first case, and alone, the case named bad fails."""
+class EndingPredictor(WholeFilesPredictor):
+    """Stands for a predictor: its loop ends while it writes the case half, and alone, the case named bad fails."""
 
-    alone: list[str] = []
+    alone: list[tuple[str, str]] = []
 
     def __init__(self, **options):
-        pass
+        self.dataset_json = {"file_ending": ".nii.gz"}
 
     def initialize_from_trained_model_folder(self, *arguments):
         pass
 
     def predict_from_files(self, images, output, **options):
-        Path(output, "a.nii.gz").write_text("new")
+        write(Path(output, "a.nii.gz"), 2)
+        write(Path(output, "half.nii.gz"), 2)
+        Path(output, "half.nii.gz").write_bytes(Path(output, "half.nii.gz").read_bytes()[:-20])
         raise RuntimeError("Background workers died.")
 
     def predict_from_files_sequential(self, images, outputs, **options):
         self.alone.append((Path(images[0][0]).name, Path(outputs[0]).name))
         if outputs[0].endswith("bad"):
             raise ValueError("no voxels")
-        Path(f"{outputs[0]}.nii.gz").write_text("new")
+        write(Path(f"{outputs[0]}.nii.gz"), 2)
 
 
-@pytest.mark.parametrize(("again", "alone"), [([], ["bad", "c"]), (["--c"], ["bad"])])
+def write(file: Path, value: int) -> None:
+    sitk.WriteImage(sitk.Image(5, 6, 7, sitk.sitkUInt8) + value, str(file))
+
+
+@pytest.mark.parametrize(("again", "alone"), [([], ["bad", "c", "half"]), (["--c"], ["bad", "half"])])
 def test_where_nnunet_s_loop_ends_the_others_go_on_one_by_one(
     model, images, tmp_path, capsys, monkeypatch, again, alone
 ):
     monkeypatch.setattr("nnunetv2_sam2_3dmed.inference.predictor.SAM2_3dMedPredictor", EndingPredictor)
     monkeypatch.setattr(EndingPredictor, "alone", [])
     (images / "case_0000.nii.gz").unlink()
-    for name in ("a", "bad", "c"):
+    for name in ("a", "bad", "c", "half"):
         sitk.WriteImage(sitk.Image(5, 6, 7, sitk.sitkInt16), str(images / f"{name}_0000.nii.gz"))
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "c.nii.gz").write_text("of an earlier run")
+    write(tmp_path / "out" / "c.nii.gz", 1)
     where = ("-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
     assert main(["predict", *map(str, where), *again]) == 2
     assert EndingPredictor.alone == [(f"{name}_0000.nii.gz", name) for name in alone]
     told = capsys.readouterr().err.splitlines()
     assert "nnU-Net's loop ended (RuntimeError: Background workers died" in told[0]
-    assert f"predicting {len(alone)} of 3 cases one by one" in told[0]
+    assert f"predicting {len(alone)} of 4 cases one by one" in told[0]
     assert told[1].startswith("sam2_3dmed predict: bad: ValueError: no voxels (not foreseen")
-    assert told[2] == "sam2_3dmed predict: 1 of 3 cases failed, for the reasons above: bad."
-    assert (tmp_path / "out" / "c.nii.gz").read_text() == ("of an earlier run" if again else "new")
+    assert told[2] == "sam2_3dmed predict: 1 of 4 cases failed, for the reasons above: bad."
+    written = {n: sitk.ReadImage(str(tmp_path / "out" / f"{n}.nii.gz"))[0, 0, 0] for n in ("a", "c", "half")}
+    assert written == {"a": 2, "c": 1 if again else 2, "half": 2}
 
 
 def test_a_case_that_lacks_a_channel_is_named(model, images, tmp_path, capsys):
@@ -123,3 +131,22 @@ def test_a_case_that_lacks_a_channel_is_named(model, images, tmp_path, capsys):
     (model / "dataset.json").write_text(json.dumps(content))
     error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
     assert "the case case in" in error and "has the files case_0000.nii.gz, but the model was trained with 2" in error
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"file_ending": 3}', "{"])
+def test_a_dataset_json_of_a_model_that_is_damaged(model, images, tmp_path, capsys, content):
+    (model / "dataset.json").write_text(content)
+    error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert error.startswith("sam2_3dmed predict: ") and "dataset.json" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", '{"dataset_name": "D", "plans_name": "P"}'])
+def test_plans_of_a_model_that_are_damaged(model, images, tmp_path, capsys, content):
+    (model / "plans.json").write_text(content)
+    error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert error.startswith("sam2_3dmed predict: ") and "plans.json" in error and error.count("\n") == 1
+
+
+def test_a_checkpoint_that_lacks_what_nnunet_reads_of_it(model, images, tmp_path, capsys):
+    error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
+    assert f"the model in {model} cannot be loaded: KeyError: 'trainer_name'" in error and error.count("\n") == 1

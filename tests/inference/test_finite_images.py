@@ -33,7 +33,7 @@ def test_others_are_predicted_and_the_names_come_last(tmp_path, capsys):
     assert [case["ofile"] for case in images] == ["out/a", "out/d"]
     assert not file.exists()
     assert "b is not predicted" in capsys.readouterr().out
-    with pytest.raises(UserError, match="^b, c is not predicted, because .*; all other cases are predicted"):
+    with pytest.raises(UserError, match="^b, c is not predicted, because it has NaN"):
         images.check()
 
 

@@ -63,12 +63,20 @@ def test_hidden_files_are_no_images(predict):
     assert predict() == list(CASES)
 
 
-def test_a_cut_image_is_noticed_before_anything_is_segmented(predict, images):
+def test_a_cut_image_is_noticed_before_anything_is_segmented_and_left_out(predict, images, monkeypatch, capsys):
     cut(images / "c_0000.nii.gz", -30)
-    with pytest.raises(UserError, match="c_0000.nii.gz is incomplete"):
+    export, said = nnUNetPredictor.predict_from_data_iterator, []
+
+    def export_later(self, cases, *options):
+        said.append(capsys.readouterr().err)
+        export(self, cases, *options)
+
+    monkeypatch.setattr(nnUNetPredictor, "predict_from_data_iterator", export_later)
+    with pytest.raises(UserError, match="c_0000.nii.gz is incomplete.*; 1 cases were not segmented: c.$"):
         predict()
-    assert predict.done == []
-    assert predict(num_parts=3, part_id=0) == ["a", "d"], "the others need not wait for a part that is not theirs"
+    assert predict.done == ["a", "b", "d"]
+    assert "c_0000.nii.gz is incomplete" in said[0]
+    assert predict(num_parts=3, part_id=0) == ["a", "d"], "nothing is said of a part that is not theirs"
 
 
 def test_a_damaged_image_is_left_out_and_named(predict, images):
@@ -76,6 +84,24 @@ def test_a_damaged_image_is_left_out_and_named(predict, images):
     content[4000] ^= 16  # the length at the end is still right
     (images / "b_0000.nii.gz").write_bytes(content)
     with pytest.raises(UserError, match="b_0000.nii.gz is damaged.*; 1 cases were not segmented: b"):
+        predict()
+    assert predict.done == ["a", "c", "d"]
+
+
+def test_a_case_that_is_left_out_is_named_though_an_older_segmentation_of_it_is_whole(predict, images):
+    predict()
+    content = bytearray((images / "b_0000.nii.gz").read_bytes())
+    content[4000] ^= 16
+    (images / "b_0000.nii.gz").write_bytes(content)
+    with pytest.raises(UserError, match="b_0000.nii.gz is damaged.*; 1 cases were not segmented: b.$"):
+        predict()
+
+
+def test_an_image_with_nan_which_itk_would_make_0_of_is_left_out(predict, images):
+    voxels = IMAGE.astype(np.float32)
+    voxels[1, 2, 3] = np.nan
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(images / "b_0000.nii.gz"))
+    with pytest.raises(UserError, match=r"b_0000.nii.gz holds 1 values that are not finite.* not segmented: b.$"):
         predict()
     assert predict.done == ["a", "c", "d"]
 
@@ -113,6 +139,25 @@ def test_segmentations_that_the_disk_did_not_take(predict, images, tmp_path, mon
     monkeypatch.setattr(nnUNetPredictor, "predict_from_data_iterator", export)
     with pytest.raises(UserError, match=r"2 segmentations in .*out are not whole \(a.nii.gz, c.nii.gz\)"):
         predict()
+    assert (tmp_path / "out" / "b.nii.gz").exists()
+    cut(images / "b_0000.nii.gz", -30)
+    with pytest.raises(UserError, match=r"b_0000.nii.gz is incomplete.*segmented: b; 2 segmentations .*a.nii.gz, c"):
+        predict()
+
+
+def test_one_by_one_too_the_disk_is_looked_at(images, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+
+    def half(self, lists, outputs, *_):
+        self._manage_input_and_output_lists(lists, outputs)
+        shutil.copy(images / "a_0000.nii.gz", f"{outputs[0]}.nii.gz")
+        cut(tmp_path / "out" / "a.nii.gz", 100)
+
+    monkeypatch.setattr(nnUNetPredictor, "predict_from_files_sequential", half)
+    with pytest.raises(UserError, match=r"1 segmentations in .*out are not whole \(a.nii.gz\)"):
+        predictor_for(Counting()).predict_from_files_sequential(
+            [[str(images / "a_0000.nii.gz")]], [str(tmp_path / "out" / "a")]
+        )
 
 
 def test_the_file_that_nnunets_process_died_of_is_named(predict, images, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a session keeps after many volumes, and after prompts that were undone."""
+"""Memory that a session keeps after many volumes, and after prompts that were undone."""
 
 from __future__ import annotations
 

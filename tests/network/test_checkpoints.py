@@ -169,3 +169,22 @@ def test_archives_that_are_no_checkpoints(tmp_path, weights):
     (tmp_path / "old.pt").write_bytes(old[: len(old) // 2])
     with pytest.raises(UserError, match="old.pt .*(is truncated|may be damaged)"):
         read_checkpoint(tmp_path / "old.pt")
+
+
+@pytest.mark.parametrize("read", [read_checkpoint, load_checkpoint, check_archive])
+def test_whatever_a_damaged_directory_makes_zipfile_raise_is_a_sentence(tmp_path, read):
+    file = tmp_path / "model.pt"
+    torch.save({"model": {f"w{i}": torch.zeros(5) for i in range(5)}}, file)
+    whole, random = file.read_bytes(), np.random.default_rng(0)
+    start = whole.index(b"PK\x01\x02")  # of the directory at the end
+    said = set()
+    for _ in range(200):
+        content = bytearray(whole)
+        for place in random.integers(start, len(whole), 3):
+            content[place] = random.integers(256)
+        file.write_bytes(content)
+        try:
+            read(file)
+        except UserError as error:
+            said.add(str(error).removeprefix(str(file)).partition(":")[0])
+    assert any("damaged" in one for one in said)

@@ -1,5 +1,6 @@
 """Two gloo processes: every trainable parameter takes part in the loss, and both processes stay alike."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -54,13 +55,14 @@ def ask(rank: int, address: str, results) -> None:
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     results[rank] = asked_once(lambda: f"read by {rank}", is_ddp=True)
 
-    def refuse() -> None:
-        raise UserError(f"refused by {rank}")
+    def refuse(kind: type[Exception]) -> None:
+        raise kind(f"refused by {rank}")
 
-    try:
-        asked_once(refuse, is_ddp=True)
-    except UserError as error:
-        results[rank] += f", {error}"
+    for kind in (UserError, OSError):
+        try:
+            asked_once(partial(refuse, kind), is_ddp=True)
+        except UserError as error:
+            results[rank] += f", {str(error).partition(' (not foreseen')[0]}"
     dist.destroy_process_group()
 
 
@@ -68,7 +70,7 @@ def test_one_process_reads_for_all_and_all_of_them_refuse(tmp_path):
     with mp.Manager() as manager:
         results = manager.dict()
         mp.spawn(ask, args=(f"file://{tmp_path / 'rendezvous'}", results), nprocs=2)
-        assert dict(results) == dict.fromkeys((0, 1), "read by 0, refused by 0")
+        assert dict(results) == dict.fromkeys((0, 1), "read by 0, refused by 0, OSError: refused by 0")
     assert asked_once(lambda: 3, is_ddp=False) == 3
 
 

@@ -1,5 +1,6 @@
 """Labels found in preprocessed segmentations, written by nnU-Net itself, and the note of them."""
 
+import errno
 import json
 import os
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
+from nnunetv2_sam2_3dmed import files
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.training import preprocessed_labels
 from nnunetv2_sam2_3dmed.training.preprocessed_labels import (
@@ -77,10 +79,14 @@ def test_a_damaged_note_is_made_anew(folder, content):
     assert json.loads(note.read_text())["a"]["labels"] == [0, 2]
 
 
-def test_data_that_may_only_be_read_need_no_note(folder):
-    write_case(folder, "a", [1])
-    (folder.parent / f"{folder.name}.labels.json" / "in the way").mkdir(parents=True)
-    assert labels_of_cases(folder, ["a"]) == {"a": [0, 1]}
+def test_data_that_may_only_be_read_need_no_note(folder, monkeypatch):
+    def refuse(beside, path):
+        raise PermissionError(errno.EROFS, "Read-only file system", path)
+
+    write_case(folder, "a", [2])
+    monkeypatch.setattr(files.os, "replace", refuse)
+    assert labels_of_cases(folder, ["a"]) == {"a": [0, 2]}
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize("ending", ["_seg.b2nd", ".b2nd", ".pkl"])
