@@ -111,3 +111,12 @@ def test_folders(tmp_path):
 def test_json_in_the_encodings_of_editors(tmp_path, encoding):
     (tmp_path / "a.json").write_bytes('{"name": "Größe"}'.encode(encoding))
     assert files.read_json(tmp_path / "a.json") == {"name": "Größe"}
+
+
+def test_a_file_that_is_protected_is_not_replaced(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    path.write_text("older")
+    files.check_writable_file(path)
+    path.chmod(0o444)
+    with pytest.raises(UserError, match="protected against writing"):
+        files.check_writable_file(path)
