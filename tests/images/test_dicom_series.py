@@ -67,6 +67,7 @@ def test_the_folder_that_one_is_in_has_a_name(tmp_path, monkeypatch):
     assert read_volume(".").name == "ct"
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
 @pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality"])
 def test_files_of_two_sources_under_one_series_are_refused(tmp_path, keyword):
     tag = {"Patient": "0010,0020", "StudyIn": "0020,000D", "FrameOf": "0020,0052", "Modalit": "0008,0060"}[keyword[:7]]
