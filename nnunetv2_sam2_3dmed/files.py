@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from nnunetv2_sam2_3dmed.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def write_text(path: Path, text: str) -> None:
@@ -158,6 +162,8 @@ def check_writable_file(path: Path) -> None:
     if os.path.isdir(path):  # Path's raises where a name is too long
         raise UserError(f"the output {path} is a folder, but must be a file: give it a name.")
     _check_writable(path, path.parent)
+    if path.is_file() and not path.is_symlink() and not path.stat().st_mode & _MAY_WRITE:
+        raise UserError(f"the output {path} is there and protected against writing: give another name.")
 
 
 def check_writable_folder(path: Path) -> None:

@@ -118,3 +118,12 @@ def test_the_longest_name_that_there_is_can_be_written(tmp_path):
     files.check_writable_file(file)
     files.write_text(file, "new")
     assert file.read_text() == "new"
+
+
+def test_a_file_that_is_protected_is_not_replaced(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    path.write_text("older")
+    files.check_writable_file(path)
+    path.chmod(0o444)
+    with pytest.raises(UserError, match="protected against writing"):
+        files.check_writable_file(path)

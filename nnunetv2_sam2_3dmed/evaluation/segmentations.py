@@ -16,6 +16,8 @@ from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+_LARGEST = 2**24  # from which on single precision, which nnU-Net's readers return, holds several labels as one
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -65,11 +67,15 @@ def as_integers(values: np.ndarray, file: Path) -> np.ndarray:
     low, high = float(values.min()), float(values.max())  # NaN if any value is
     if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError(f"{file} holds values that are not finite, expected label values: replace it.")
+    if values.dtype == np.float32 and max(-low, high) >= _LARGEST:
+        raise UserError(
+            f"{file} holds the label {max(-low, high):.0f}, but labels are below {_LARGEST}: renumber them."
+        )
     labels = values.astype(np.result_type(np.min_scalar_type(int(low)), np.min_scalar_type(int(high))))
     for some, integers in zip(values, labels, strict=True):  # by slices, to need no second volume
         if (some != integers).any():
             value = some[some != integers].flat[0]
-            raise UserError(f"{file} holds the value {value:g}, expected label values, which are whole: replace it.")
+            raise UserError(f"{file} holds the value {value:.9g}, expected label values, which are whole: replace it.")
     return labels
 
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
-from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import ExplicitVRBigEndian, MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_headers import PIXEL_DATA, printable, read_dataset, text
@@ -122,7 +122,22 @@ def stored_frames(file: Path) -> np.ndarray:
             decoded = _decoded_by_gdcm(dataset)
         except Exception as other:  # as above
             raise _unreadable(file, dataset, error if available else other) from other
+    if not syntax.is_encapsulated:
+        decoded = _aligned(dataset, decoded)
     return decoded if decoded.ndim == 3 else decoded[None]
+
+
+def _aligned(dataset: Dataset, decoded: np.ndarray) -> np.ndarray:
+    """Stored values of old files whose bits do not begin at the lowest: pydicom takes High Bit for Bits Stored - 1."""
+    if decoded.dtype.kind not in "ui" or not all(text(dataset, keyword) for keyword in ("HighBit", "BitsStored")):
+        return decoded
+    bits, lowest = int(dataset.BitsStored), int(dataset.HighBit) + 1 - int(dataset.BitsStored)
+    if lowest <= 0:
+        return decoded
+    kind = decoded.dtype.newbyteorder(">" if dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian else "<")
+    raw = np.frombuffer(dataset.PixelData, kind, decoded.size).reshape(decoded.shape).astype(kind.newbyteorder("="))
+    above = 8 * decoded.dtype.itemsize - bits - lowest
+    return (raw << above) >> (above + lowest)  # with the sign
 
 
 def _unreadable(file: Path, dataset: Dataset, error: Exception) -> UserError:

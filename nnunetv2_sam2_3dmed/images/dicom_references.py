@@ -87,6 +87,13 @@ def check_referable(name: str, header: Dataset, instances: Sequence[tuple[str, s
                 f"{file} of {name} has no valid {tag_name(keyword)}, so that a DICOM SEG could not refer to it: write "
                 ".nii.gz instead."
             )
+    named: dict[str, str] = {}
+    for file, uid in instances:
+        if named.setdefault(uid, file) != file:
+            raise UserError(
+                f"{named[uid]} and {file} of {name} have the same {tag_name('SOPInstanceUID')}, so that a DICOM SEG "
+                "could not refer to them: write .nii.gz instead."
+            )
 
 
 def instances_of(volume: Volume) -> list[tuple[str, str]]:

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_grid import grid_of
-from nnunetv2_sam2_3dmed.images.dicom_headers import series_headers, text
+from nnunetv2_sam2_3dmed.images.dicom_headers import number, series_headers, tag_name, text
 from nnunetv2_sam2_3dmed.images.dicom_pixels import check_grey, voxels
 from nnunetv2_sam2_3dmed.images.dicom_slices import DicomSlice, check_one_image, slices_of
 from nnunetv2_sam2_3dmed.images.volumes import Volume, volume_from_array
+
+# which all files of a series have in common
+_SAME = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality")
 
 
 def read_series(path: Path) -> Volume:
@@ -25,6 +30,7 @@ def read_series(path: Path) -> Volume:
     """
     title = str(path)
     found = series_headers(path)
+    _check_one_source(title, found)
     kinds = {check_grey(file, header): file for file, header in found}
     if len(kinds) > 1:
         names = " and ".join(file.name for file in kinds.values())
@@ -51,6 +57,38 @@ def read_series(path: Path) -> Volume:
         inverted="MONOCHROME1" in kinds,
         notes=tuple(dict.fromkeys(note for one in slices for note in one.notes)),
     )
+
+
+def _check_one_source(title: str, found: Sequence[tuple[Path, Dataset]]) -> None:
+    """Refuses files of several patients or frames of reference, to which one series was given when names were removed.
+
+    Raises:
+        UserError: they are, or a part of a file that was split is missing.
+    """
+    for keyword in _SAME:
+        values: dict[str, Path] = {}
+        for file, header in found:
+            values.setdefault(text(header, keyword), file)
+        values.pop("", None)
+        if len(values) > 1:
+            some = ", ".join(f"{file.name} {value}" for value, file in list(values.items())[:2])
+            raise UserError(
+                f"{title} has files of one series with several values of {tag_name(keyword)} ({some}): separate them "
+                "first."
+            )
+    parts: dict[str, set[int]] = {}
+    stated: dict[str, int] = {}
+    for file, header in found:
+        uid = text(header, "ConcatenationUID")
+        if uid:
+            parts.setdefault(uid, set()).add(int(number(header, "InConcatenationNumber", str(file)) or 0))
+            stated[uid] = max(stated.get(uid, 0), int(number(header, "InConcatenationTotalNumber", str(file)) or 0))
+    for uid, there in parts.items():
+        if len(there) < max(stated[uid], *there):
+            raise UserError(
+                f"{title} has {len(there)} of {max(stated[uid], *there)} files into which an image was split: fetch it "
+                "again."
+            )
 
 
 def _check_no_copies(title: str, slices: Sequence[DicomSlice], uids: dict[Path, str]) -> None:

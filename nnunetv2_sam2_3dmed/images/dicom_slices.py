@@ -29,7 +29,11 @@ _APART = {
     "stacks": ("StackID",),
     "time points": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
     "echoes": ("EffectiveEchoTime", "EchoNumbers"),
+    "b-values": ("DiffusionBValue",),
+    "complex components": ("ComplexImageComponent",),
 }
+# the third value of an MR's Image Type: magnitude, phase, real and imaginary part
+_COMPONENTS = ("M", "P", "R", "I")
 # functional groups that are read
 _MACROS = (
     "PlanePosition",
@@ -40,6 +44,8 @@ _MACROS = (
     "PixelValueTransformation",
     "FrameContent",
     "MREcho",
+    "MRDiffusion",
+    "MRImageFrameType",
 )
 # vectors of a nuclear medicine file that say by what else than slices its frames differ
 _NM_VECTORS = ("EnergyWindowVector", "DetectorVector", "RRIntervalVector", "TimeSlotVector", "PhaseVector")
@@ -264,6 +270,9 @@ def _slice(file: Path, index: int, count: int, sources: Sequence[Dataset], offse
         for kind, keywords in _APART.items()
         if (found := next((known for source in sources for key in keywords if (known := text(source, key))), ""))
     }
+    component = text(sources[-1], "ImageType").split("\\")[2:3]
+    if component and component[0].partition("_")[0] in _COMPONENTS:
+        apart.setdefault("complex components", component[0].partition("_")[0])
     lut = next((source for source in sources if items(source, "ModalityLUTSequence")), None)
     return DicomSlice(
         file,

@@ -18,6 +18,8 @@ from nnunetv2_sam2_3dmed.images.stored_voxels import GZIP, GZIP_MAGIC, RAW, Stor
 
 ENDINGS = (".nii", ".nii.gz")
 _LARGEST_HEADER = 540  # of NIfTI-2; of NIfTI-1: 348
+_MOST_DIMENSIONS = 7
+_ZIP_MAGIC = b"PK\x03\x04"
 _MAGIC = {348: (Nifti1Header, slice(344, 347)), 540: (Nifti2Header, slice(4, 7))}
 
 
@@ -37,7 +39,7 @@ def check_itk_reads(file: Path) -> None:
     Raises:
         UserError: the file is NIfTI-2.
     """
-    if is_nifti(file) and isinstance(_header(file), Nifti2Header):
+    if is_nifti(file) and isinstance(read_header(file), Nifti2Header):
         raise UserError(f"{file} is NIfTI-2, which cannot be read: save it as NIfTI-1, NRRD or MetaImage.")
 
 
@@ -47,27 +49,42 @@ def nifti_voxels(file: Path) -> StoredVoxels:
     Raises:
         UserError: the file is no NIfTI file, or its header is damaged.
     """
-    header = _header(file)
+    header = read_header(file)
     try:
         shape = [int(length) for length in header.get_data_shape()]
         dtype = header.get_data_dtype()
-        offset = max(int(header["vox_offset"]), int(header["sizeof_hdr"]))
+        offset = int(header["vox_offset"])
     except KeyError as error:
         raise UserError(
             f"{file} has a damaged NIfTI header, there is no type of voxels {error}: copy it again."
         ) from error
     except (HeaderDataError, ValueError, OverflowError) as error:
         raise UserError(f"{file} has a damaged NIfTI header ({error}): copy or download it again.") from error
-    if not shape or min(shape) < 1 or dtype.itemsize < 1:
+    if offset < int(header["sizeof_hdr"]):
+        raise UserError(
+            f"{file} has a damaged NIfTI header, its voxels are said to begin at byte {float(header['vox_offset']):g}, "
+            "within the header: copy it again."
+        )
+    if dtype.itemsize < 1:
+        raise UserError(f"{file} has voxels of a type that cannot be read ({header['datatype']}): save it as 8 bit.")
+    if not shape or min(shape) < 1:
         raise UserError(f"{file} has no voxels ({' x '.join(map(str, shape)) or 0}).")
     number = dtype if np.issubdtype(dtype, np.number) else None
     length = math.prod(shape) * dtype.itemsize
     return StoredVoxels(file, file, 0, offset, length, GZIP if is_gzip(file) else RAW, number)
 
 
-def _header(file: Path) -> Nifti1Header:
+def read_header(file: Path) -> Nifti1Header:
+    """The header of a NIfTI file, compressed or not; a Nifti2Header for NIfTI-2.
+
+    Raises:
+        UserError: the file is no NIfTI file, or its header is damaged.
+    """
     head = _head(file)
-    size = next((int.from_bytes(head[:4], order) for order in ("little", "big") if _known(head, order)), None)
+    sizes = {"<": int.from_bytes(head[:4], "little"), ">": int.from_bytes(head[:4], "big")}
+    order, size = next(((order, size) for order, size in sizes.items() if size in _MAGIC), ("<", None))
+    if size is None and head.startswith((GZIP_MAGIC, _ZIP_MAGIC)):
+        raise UserError(f"{file} is an archive, or was compressed twice: give the file that is in it.")
     if size is None:
         begins = repr(bytes(head[:16]))[1:]
         raise UserError(
@@ -81,13 +98,14 @@ def _header(file: Path) -> Nifti1Header:
     if head[magic][:2] != b"n+":
         raise UserError(f"{file} has no NIfTI header (but perhaps one of Analyze): convert it to NIfTI.")
     try:
-        return kind(head[:size], check=False)
+        header = kind(head[:size], order, check=False)
     except WrapStructError as error:
         raise UserError(f"{file} has a damaged NIfTI header ({error}): copy or download it again.") from error
-
-
-def _known(head: bytes, order: str) -> bool:
-    return int.from_bytes(head[:4], order) in _MAGIC  # type: ignore[arg-type]
+    if not 1 <= header["dim"][0] <= _MOST_DIMENSIONS:
+        raise UserError(
+            f"{file} has a damaged NIfTI header ({header['dim'][0]} dimensions): copy or download it again."
+        )
+    return header
 
 
 def _head(file: Path) -> bytes:

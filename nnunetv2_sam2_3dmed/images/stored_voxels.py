@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,6 +124,8 @@ class StoredVoxels:
                     yield block
             elif self.encoding == BZIP2:
                 yield from _unzipped_bzip2(stream)
+            elif self.compressed_length is not None:  # readers take no more than that
+                yield from inflated(io.BytesIO(stream.read(self.compressed_length)), self.encoding)
             else:
                 yield from inflated(stream, self.encoding)
 

@@ -48,6 +48,53 @@ def metaimage_voxels(file: Path) -> StoredVoxels | None:
     Raises:
         UserError: the file is empty or no MetaImage file.
     """
+    fields, end = metaimage_fields(file)
+    named = fields["ElementDataFile"]
+    if not named:
+        raise UserError(f"{file} does not say where its voxels are (ElementDataFile is empty): copy it again.")
+    local = named.upper() == "LOCAL"
+    try:
+        dtype = np.dtype(_META_TYPES[fields["ElementType"].removesuffix("_ARRAY")])
+        sizes = [int(n) for n in fields["DimSize"].split()]
+        channels = int(fields.get("ElementNumberOfChannels", 1))
+        header_size = int(fields.get("HeaderSize", 0))
+        compressed_length = int(fields.get("CompressedDataSize", 0))
+    except (KeyError, ValueError):
+        return None
+    if not sizes or min(sizes) < 1:
+        raise UserError(f"{file} has no voxels ({' x '.join(map(str, sizes)) or 0}).")
+    length = math.prod(sizes) * channels * dtype.itemsize
+    if not local and named.split()[0].upper() == "LIST":
+        _check_list(file, named, fields, end, length)
+        return None
+    if (not local and "%" in named) or not _true(fields, "BinaryData", True):
+        return None
+    if local and header_size:
+        raise UserError(
+            f"{file} has a HeaderSize of {header_size} although its voxels are in the same file, which readers take in "
+            "several ways: save it again."
+        )
+    if header_size == -1:
+        return None
+    big = _true(fields, "BinaryDataByteOrderMSB", _true(fields, "ElementByteOrderMSB", False))
+    dtype = dtype.newbyteorder(">" if big else "<")
+    start = end if local else max(0, header_size)
+    place = file if local else file.parent / named
+    if not _true(fields, "CompressedData", False):
+        return StoredVoxels(file, place, start, 0, length, RAW, dtype)
+    if compressed_length <= 0:  # ITK decodes something else, and returns what was in the memory
+        raise UserError(
+            f"{file} is compressed, but lacks a CompressedDataSize, so that ITK cannot read it: save it again."
+        )
+    return StoredVoxels(file, place, start, 0, length, ZLIB, dtype, compressed_length)
+
+
+def metaimage_fields(file: Path) -> tuple[dict[str, str], int]:
+    """The header of a MetaImage file up to ElementDataFile, and its length in bytes.
+
+    Raises:
+        UserError: the file is empty or no MetaImage file.
+    """
     head = _head(file)
     fields: dict[str, str] = {}
     end = 0
@@ -58,29 +105,32 @@ def metaimage_voxels(file: Path) -> StoredVoxels | None:
             raise UserError(f"{file} has no MetaImage header: copy or download it again.")
         fields[key.strip()] = value.strip()
         end += len(line) + 1
-    local = fields["ElementDataFile"].upper() == "LOCAL"
-    named = fields["ElementDataFile"]
-    if (not local and (named.split()[0].upper() == "LIST" or "%" in named)) or not _true(fields, "BinaryData", True):
-        return None
-    try:
-        dtype = np.dtype(_META_TYPES[fields["ElementType"].removesuffix("_ARRAY")])
-        values = math.prod(int(n) for n in fields["DimSize"].split())
-        values *= int(fields.get("ElementNumberOfChannels", 1))
-        header_size = int(fields.get("HeaderSize", 0))
-        compressed_length = int(fields["CompressedDataSize"]) if "CompressedDataSize" in fields else None
-    except (KeyError, ValueError):
-        return None
-    big = _true(fields, "BinaryDataByteOrderMSB", _true(fields, "ElementByteOrderMSB", False))
-    start = end if local else max(0, header_size)
-    if header_size == -1:
-        return None
-    length = values * dtype.itemsize
-    place = file if local else file.parent / named
-    if not _true(fields, "CompressedData", False):
-        return StoredVoxels(file, place, start, 0, length, RAW, dtype.newbyteorder(">" if big else "<"))
-    return StoredVoxels(
-        file, place, start, 0, length, ZLIB, dtype.newbyteorder(">" if big else "<"), compressed_length or None
-    )
+    return fields, end
+
+
+def _check_list(file: Path, named: str, fields: Mapping[str, str], end: int, length: int) -> None:
+    """Compares the files that a MetaImage header lists with its sizes.
+
+    In place of those that lack, ITK returns what was in memory.
+
+    Raises:
+        UserError: there are too few, or one is too short.
+    """
+    # ITK passes over a last name that no line break follows
+    lines = _head(file)[end:].decode("utf-8", "replace").split("\n")[:-1]
+    names = [line.strip() for line in lines if line.strip()]
+    words = named.split()
+    sizes = fields["DimSize"].split()
+    axes = int(words[1]) if len(words) > 1 and words[1].isdigit() else len(sizes) - 1  # of each file
+    expected = math.prod(int(n) for n in sizes[axes:])
+    if len(names) < expected:
+        raise UserError(
+            f"{file} lists {len(names)} of {expected} files of voxels, each with a line break behind it: save it again."
+        )
+    if _true(fields, "CompressedData", False) or not _true(fields, "BinaryData", True):
+        return
+    for name in names[:expected]:
+        StoredVoxels(file, file.parent / name, 0, 0, length // expected, RAW).check_length()
 
 
 def nrrd_voxels(file: Path) -> StoredVoxels | None:
@@ -89,19 +139,10 @@ def nrrd_voxels(file: Path) -> StoredVoxels | None:
     Raises:
         UserError: the file is empty or no NRRD file.
     """
-    head = _head(file)
-    if not head.startswith(b"NRRD000"):
-        raise UserError(f"{file} cannot be read as an image: it does not begin with NRRD; copy or download it again.")
-    ends = [(head.find(blank), len(blank)) for blank in (b"\n\n", b"\r\n\r\n") if blank in head]
-    end, blank = min(ends) if ends else (len(head), 0)
-    fields: dict[str, str] = {}
-    for line in head[:end].decode("latin-1").splitlines()[1:]:
-        key, colon, value = line.partition(": ")
-        if colon and not line.startswith("#"):
-            fields[key.strip().lower()] = value.strip()
+    fields, start = nrrd_fields(file)
     named = fields.get("data file", fields.get("datafile"))
-    if named is None and not ends:
-        raise UserError(f"{file} breaks off within its header: copy or download it again.")
+    if named == "":
+        raise UserError(f"{file} does not say where its voxels are (`data file` is empty): copy it again.")
     skips = [fields.get(key, "0") for key in ("line skip", "lineskip", "byte skip", "byteskip")]
     if (named is not None and (named.split()[0] == "LIST" or "%" in named)) or any(skip != "0" for skip in skips):
         return None
@@ -113,8 +154,29 @@ def nrrd_voxels(file: Path) -> StoredVoxels | None:
         return None
     dtype = dtype.newbyteorder(">" if fields.get("endian") == "big" else "<")
     if named is None:
-        return StoredVoxels(file, file, end + blank, 0, length, encoding, dtype)
+        return StoredVoxels(file, file, start, 0, length, encoding, dtype)
     return StoredVoxels(file, file.parent / named, 0, 0, length, encoding, dtype)
+
+
+def nrrd_fields(file: Path) -> tuple[dict[str, str], int]:
+    """The header of an NRRD file, keys in small letters, and where the data begin that follow it.
+
+    Raises:
+        UserError: the file is empty or no NRRD file.
+    """
+    head = _head(file)
+    if not head.startswith(b"NRRD000"):
+        raise UserError(f"{file} cannot be read as an image: it does not begin with NRRD; copy or download it again.")
+    ends = [(head.find(blank), len(blank)) for blank in (b"\n\n", b"\r\n\r\n") if blank in head]
+    end, blank = min(ends) if ends else (len(head), 0)
+    fields: dict[str, str] = {}
+    for line in head[:end].decode("latin-1").splitlines()[1:]:
+        key, colon, value = line.partition(":")
+        if colon and not line.startswith("#") and not value.startswith("="):
+            fields[key.strip().lower()] = value.strip()
+    if not ends and "data file" not in fields and "datafile" not in fields:
+        raise UserError(f"{file} breaks off within its header: copy or download it again.")
+    return fields, end + blank
 
 
 def _true(fields: Mapping[str, str], key: str, default: bool) -> bool:

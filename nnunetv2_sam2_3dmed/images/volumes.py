@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from nnunetv2_sam2_3dmed.files import written_beside
 from nnunetv2_sam2_3dmed.images import dicom_headers
 from nnunetv2_sam2_3dmed.images.exact_paths import exactly
 from nnunetv2_sam2_3dmed.images.integrity import check_content
-from nnunetv2_sam2_3dmed.images.nifti import check_itk_reads
+from nnunetv2_sam2_3dmed.images.nifti import check_itk_reads, is_nifti
 from nnunetv2_sam2_3dmed.images.orientation import View, view_along
+from nnunetv2_sam2_3dmed.images.stated_geometry import check_stated_geometry, nifti_choice
+from nnunetv2_sam2_3dmed.images.text_headers import METAIMAGE
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # of one file each, which can be renamed
@@ -171,12 +174,19 @@ def read_volume(path: str | Path) -> Volume:
         raise UserError(f"{path} is no kind of image that can be read: give {', '.join(READABLE)} or a DICOM folder.")
     check_content(path)
     check_itk_reads(path)
+    notes = check_stated_geometry(path)
     try:
         with exactly(path) as exact:
-            image = sitk.ReadImage(str(exact))
+            # by its name, ITK does not know a MetaImage whose ending has capitals
+            image = sitk.ReadImage(str(exact), imageIO="MetaImageIO" if path.name.lower().endswith(METAIMAGE) else "")
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read as an image: {_reason(error)}") from error
-    return volume_from_sitk(image, path.name)
+    volume = volume_from_sitk(image, path.name)
+    if is_nifti(path):
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = volume.direction @ np.diag(volume.spacing[::-1]), volume.origin
+        notes += nifti_choice(path, volume.shape[::-1], affine)
+    return replace(volume, notes=notes)
 
 
 def _check_no_unpacked(path: Path) -> None:
@@ -260,6 +270,10 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what ITK says, which has the cause; what it takes for the system's is left over from before."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".") + "."
+    """The last line of what ITK says, which has the cause; what it takes for the system's is left over from before.
+
+    What ITK refused to set, and the rows of a matrix, are no cause.
+    """
+    lines = [re.sub(r"\w+\(0x[0-9a-f]+\): ", "", line).strip() for line in str(error).splitlines()]
+    causes = [line for line in lines if re.search("[A-Za-z]{3}", line) and not line.startswith(("Reason:", "Refusing"))]
+    return (causes[-1] if causes else type(error).__name__).rstrip(".") + "."

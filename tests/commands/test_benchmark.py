@@ -45,7 +45,9 @@ def folders(tmp_path, monkeypatch) -> Path:
         (dataset / "gt_segmentations" / f"{case}.nii.gz").touch()
         (dataset / "nnUNetPlans_3d_fullres" / f"{case}.b2nd").touch()
         (dataset / "nnUNetPlans_3d_fullres" / f"{case}_seg.b2nd").touch()
-    (dataset / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz"}))
+    (dataset / "dataset.json").write_text(
+        json.dumps({"file_ending": ".nii.gz", "labels": {"background": 0, "organ": 1}})
+    )
     plans = {"plans_name": "nnUNetPlans", "dataset_name": DATASET, "configurations": {"3d_fullres": CONFIGURATION}}
     (dataset / "nnUNetPlans.json").write_text(json.dumps(plans))
     return tmp_path

@@ -176,11 +176,13 @@ def test_a_cached_score_is_no_permission(tree, capsys, write_labels):
 def test_all_cases_that_cannot_be_compared_are_named_and_nothing_is_written(tree, capsys):
     folder = tree / "nnUNet_results" / "Dataset042_Blocks" / FOLD
     for case in ("case_0", "case_2"):
-        (folder / f"{case}.nii.gz").write_bytes(b"no image")
+        content = bytearray((folder / f"{case}.nii.gz").read_bytes())
+        content[-8] ^= 1  # of gzip's checksum: found when the file is read, not by its length
+        (folder / f"{case}.nii.gz").write_bytes(content)
     assert main(["compare", "-d", "42", "-o", str(tree / "out"), "--processes", "1"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert "2 of 3 cases cannot be compared, and none is left out" in said
-    assert f"{folder / 'case_0.nii.gz'} cannot be read" in said and f"{folder / 'case_2.nii.gz'} cannot" in said
+    assert f"{folder / 'case_0.nii.gz'} is damaged" in said and f"{folder / 'case_2.nii.gz'} is damaged" in said
     assert [file.name for file in (tree / "out").iterdir()] == [".cache"]
     assert len(list((tree / "out" / ".cache").iterdir())) == 1  # the score of the third is kept
 

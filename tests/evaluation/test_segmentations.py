@@ -31,6 +31,12 @@ def test_negative_values_stay_what_they_are(tmp_path):
     np.testing.assert_array_equal(labels, values)
 
 
+def test_labels_that_single_precision_would_merge_are_refused(tmp_path):
+    file = write(tmp_path / "labels.nii.gz", np.array([[[0, 2**24, 2**24 + 1]]], np.int32))
+    with pytest.raises(UserError, match="labels.nii.gz holds the label 16777216, but labels are below 16777216"):
+        read_segmentation(file, SimpleITKIO())
+
+
 @pytest.mark.parametrize(("value", "message"), [(0.75, "holds the value 0.75"), (np.nan, "not finite")])
 def test_what_is_no_label_is_refused(tmp_path, value, message):
     values = np.ones((2, 3, 4), np.float32)

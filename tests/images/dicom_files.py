@@ -99,6 +99,12 @@ def write_multi_frame(
     data.save_as(path, enforce_file_format=True)
 
 
+def join_series(data: Dataset, series: str) -> None:
+    """Gives a file the identifiers that all files of a series have in common."""
+    data.SeriesInstanceUID = series
+    data.StudyInstanceUID, data.FrameOfReferenceUID = f"{series[:60]}.1", f"{series[:60]}.2"
+
+
 def image_dataset(name: Path, storage: str, pixels: np.ndarray) -> FileDataset:
     """An image without geometry, its series still to be named.
 

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGLSLossless, RLELossless
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_pixels import stored_frames
@@ -186,3 +186,28 @@ def test_damaged_fragments_are_refused(tmp_path):
     data.save_as(file)
     with pytest.raises(UserError, match="IM0000.dcm cannot be decoded .JPEG Lossless.*: copy it again, or decompress"):
         stored_frames(file)
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_bits_that_do_not_begin_at_the_lowest(tmp_path, signed, big_endian):
+    """Twelve bits in the upper ones of sixteen, the others not empty."""
+    values = HU if signed else HU + 1024
+
+    def change(data, z):
+        data.BitsStored, data.HighBit, data.PixelRepresentation = 12, 15, signed
+        data.RescaleIntercept = 0 if signed else -1024
+        words = (values[z].astype(np.int32) * 16 + 5).astype(np.uint16 if not signed else np.int16)
+        data.PixelData = words.astype(words.dtype.newbyteorder(">" if big_endian else "<")).tobytes()
+
+    write_series(tmp_path / "ct", HU, change=change)
+    if big_endian:
+        for file in (tmp_path / "ct").iterdir():
+            data = pydicom.dcmread(file)
+            plain = pydicom.Dataset()
+            plain.update(data)
+            plain.file_meta = data.file_meta
+            plain.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+            pydicom.dcmwrite(file, plain, little_endian=False, implicit_vr=False, enforce_file_format=True)
+
+    np.testing.assert_array_equal(read_volume(tmp_path / "ct").array, HU)

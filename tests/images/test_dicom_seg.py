@@ -12,7 +12,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images import dicom_seg
 from nnunetv2_sam2_3dmed.images.dicom_seg import check_dicom_seg, write_dicom_seg, write_dicom_seg_or_nifti
 from nnunetv2_sam2_3dmed.images.volumes import read_volume, volume_from_array
-from tests.images.dicom_files import write_multi_frame, write_series
+from tests.images.dicom_files import join_series, write_multi_frame, write_series
 
 hd = pytest.importorskip("highdicom")
 
@@ -209,11 +209,16 @@ def test_names_keep_their_character_set(tmp_path):
 def test_several_multi_frame_files_are_refused_before(tmp_path):
     series = hd.UID()
     for name, order in {"a": (0, 1, 2), "b": (3, 4, 5)}.items():
-        write_multi_frame(
-            tmp_path / "all" / name, HU, order=order, change=lambda data: setattr(data, "SeriesInstanceUID", series)
-        )
+        write_multi_frame(tmp_path / "all" / name, HU, order=order, change=lambda data: join_series(data, series))
     with pytest.raises(UserError, match="all is spread over 2 multi-frame files"):
         check_dicom_seg(read_volume(tmp_path / "all"))
+
+
+def test_slices_of_one_identifier_are_refused_before(tmp_path):
+    write_series(tmp_path / "ct", HU, change=lambda data, z: setattr(data, "SOPInstanceUID", "1.2.3"))
+    for image in (tmp_path / "ct", read_volume(tmp_path / "ct")):
+        with pytest.raises(UserError, match="IM0000.dcm and IM0007.dcm of ct have the same SOP Instance UID"):
+            check_dicom_seg(image)
 
 
 def test_other_formats_are_refused_before(tmp_path):

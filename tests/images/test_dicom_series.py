@@ -9,7 +9,7 @@ import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import read_volume
-from tests.images.dicom_files import write_multi_frame, write_series
+from tests.images.dicom_files import join_series, write_multi_frame, write_series
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 4)).astype(np.int16)
 
@@ -65,3 +65,30 @@ def test_the_folder_that_one_is_in_has_a_name(tmp_path, monkeypatch):
     write_series(tmp_path / "ct", HU)
     monkeypatch.chdir(tmp_path / "ct")
     assert read_volume(".").name == "ct"
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality"])
+def test_files_of_two_sources_under_one_series_are_refused(tmp_path, keyword):
+    tag = {"Patient": "0010,0020", "StudyIn": "0020,000D", "FrameOf": "0020,0052", "Modalit": "0008,0060"}[keyword[:7]]
+    write_series(tmp_path / "ct", HU, change=lambda data, z: setattr(data, keyword, "1.22" if z > 1 else "1.11"))
+    with pytest.raises(UserError, match=rf"several values of .*{tag}.*IM0000.dcm 1.11, IM0014.dcm 1.22"):
+        read_volume(tmp_path / "ct")
+
+
+def test_a_split_file_of_which_a_part_is_missing_is_refused(tmp_path):
+    def part(number):
+        def change(data):
+            join_series(data, "1.2.3")
+            data.ConcatenationUID, data.InConcatenationNumber, data.InConcatenationTotalNumber = "1.2", number, 2
+
+        return change
+
+    write_multi_frame(tmp_path / "all" / "a.dcm", HU, order=(0, 1), change=part(1))
+    write_multi_frame(tmp_path / "all" / "b.dcm", HU, order=(2, 3), change=part(2))
+    np.testing.assert_array_equal(read_volume(tmp_path / "all").array, HU)
+    for name in ("a.dcm", "b.dcm"):
+        (tmp_path / "all" / name).rename(tmp_path / "kept")
+        with pytest.raises(UserError, match="has 1 of 2 files into which an image was split"):
+            read_volume(tmp_path / "all")
+        (tmp_path / "kept").rename(tmp_path / "all" / name)

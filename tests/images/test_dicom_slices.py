@@ -9,7 +9,7 @@ from pydicom.uid import generate_uid
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import read_volume
-from tests.images.dicom_files import image_dataset, write_multi_frame, write_series
+from tests.images.dicom_files import image_dataset, join_series, write_multi_frame, write_series
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (6, 5, 4)).astype(np.int16)
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
@@ -212,18 +212,42 @@ def test_a_frame_without_a_position_is_named(tmp_path):
 def test_files_of_one_series_are_joined_where_they_make_a_grid(tmp_path):
     series = generate_uid()
     for name, order in {"a.dcm": (4, 0, 2), "b.dcm": (1, 5, 3)}.items():
-        write_multi_frame(
-            tmp_path / "all" / name, HU, order=order, change=lambda data: setattr(data, "SeriesInstanceUID", series)
-        )
+        write_multi_frame(tmp_path / "all" / name, HU, order=order, change=lambda data: join_series(data, series))
     volume = read_volume(tmp_path / "all")
     np.testing.assert_array_equal(volume.array, HU)
     check_place(volume)
     (tmp_path / "all" / "b.dcm").unlink()
-    write_multi_frame(
-        tmp_path / "all" / "b.dcm", HU, order=(2, 3), change=lambda data: setattr(data, "SeriesInstanceUID", series)
-    )
+    write_multi_frame(tmp_path / "all" / "b.dcm", HU, order=(2, 3), change=lambda data: join_series(data, series))
     with pytest.raises(UserError, match="frame 3 of a.dcm and frame 1 of b.dcm"):
         read_volume(tmp_path / "all")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("b-values", lambda z: {"DiffusionBValue": 1000.0 * (z > 2)}),
+        ("complex components", lambda z: {"ImageType": ["ORIGINAL", "PRIMARY", "P_FFE" if z > 2 else "M_FFE"]}),
+        ("complex components", lambda z: {"ComplexImageComponent": "PHASE" if z > 2 else "MAGNITUDE"}),
+    ],
+)
+def test_slices_of_two_images_that_would_make_a_grid_are_refused(tmp_path, kind, values):
+    def change(data, z):
+        for keyword, value in values(z).items():
+            setattr(data, keyword, value)
+
+    write_series(tmp_path / "mr", HU, change=change)
+    with pytest.raises(UserError, match=f"holds 2 {kind}"):
+        read_volume(tmp_path / "mr")
+
+
+def test_frames_of_two_b_values_are_refused(tmp_path):
+    def change(data):
+        for z, group in enumerate(data.PerFrameFunctionalGroupsSequence):
+            group.MRDiffusionSequence = [item(DiffusionBValue=1000.0 * (z % 2))]
+
+    write_multi_frame(tmp_path / "mr.dcm", HU, change=change)
+    with pytest.raises(UserError, match="holds 2 b-values .0.0, 1000.0."):
+        read_volume(tmp_path / "mr.dcm")
 
 
 # ---- frames without functional groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -196,3 +197,86 @@ def test_damaged_headers_end_in_a_volume_or_a_sentence(tmp_path, ending):
             assert file.name in str(error) and "\n" not in str(error)
             said += 1
     assert said
+
+
+def metaimage(path, fields, voxels=b""):
+    stated = {"ObjectType": "Image", "NDims": "3", "DimSize": "9 8 7", "ElementType": "MET_SHORT", **fields}
+    named = stated.pop("ElementDataFile", "LOCAL")
+    header = "".join(f"{key} = {value}\n" for key, value in stated.items()) + f"ElementDataFile = {named}\n"
+    path.write_bytes(header.encode() + voxels)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "lacks a CompressedDataSize"),
+        ({"CompressedDataSize": "100"}, "incomplete, it has .* bytes of voxels"),
+    ],
+)
+def test_compressed_metaimages_that_itk_reads_wrongly(tmp_path, fields, message):
+    stream = zlib.compress(ARRAY.tobytes())
+    path = tmp_path / "a.mha"
+    whole = {"CompressedData": "True", "CompressedDataSize": str(len(stream))}
+    np.testing.assert_array_equal(read_volume(metaimage(path, whole, stream)).array, ARRAY)
+
+    metaimage(path, {"CompressedData": "True", **fields}, stream)
+    with pytest.raises(UserError, match=message):
+        check_content(path)
+
+
+@pytest.mark.parametrize("axes", ["", " 2"])
+def test_files_that_a_metaimage_lists(tmp_path, axes):
+    names = [f"{z}.raw" for z in range(7)]
+    for name, plane in zip(names, ARRAY):
+        (tmp_path / name).write_bytes(plane.tobytes())
+    fields = {"ElementDataFile": f"LIST{axes}"}
+    listed = "".join(f"{name}\n" for name in names).encode()
+    path = metaimage(tmp_path / "a.mhd", fields, listed)
+    np.testing.assert_array_equal(read_volume(path).array, ARRAY)
+
+    for fewer in (listed[:-1], listed[: -len("6.raw\n")]):  # ITK does not read a name without a line break
+        metaimage(path, fields, fewer)
+        with pytest.raises(UserError, match="lists 6 of 7 files"):
+            check_length(path)
+
+    metaimage(path, fields, listed)
+    (tmp_path / "6.raw").write_bytes(ARRAY[6].tobytes()[:-1])
+    with pytest.raises(UserError, match="6.raw has 143 of 144 bytes"):
+        check_length(path)
+    (tmp_path / "6.raw").unlink()
+    with pytest.raises(UserError, match="voxels in 6.raw, which does not exist"):
+        check_length(path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "content", "message"),
+    [
+        (".mhd", "NDims = 3\nElementDataFile =\n", "ElementDataFile is empty"),
+        (".nhdr", "NRRD0004\ntype: short\ndata file: \n\n", "`data file` is empty"),
+    ],
+)
+def test_a_header_that_names_no_file(tmp_path, ending, content, message):
+    (tmp_path / f"a{ending}").write_text(content)
+    with pytest.raises(UserError, match=message):
+        check_length(tmp_path / f"a{ending}")
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_voxels_within_the_header_are_refused(tmp_path, offset):
+    """Where vox_offset is 0, ITK reads the header as voxels."""
+    write(tmp_path / "a.nii", False)
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[108:112] = np.float32(offset).tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(UserError, match=f"begin at byte {offset:g}, within the header"):
+        check_length(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("kind", ["twice", "zip"])
+def test_archives_are_called_by_their_name(tmp_path, kind):
+    write(tmp_path / "a.nii.gz", True)
+    content = (tmp_path / "a.nii.gz").read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content) if kind == "twice" else b"PK\x03\x04" + content)
+    with pytest.raises(UserError, match="an archive, or was compressed twice"):
+        check_length(tmp_path / "a.nii.gz")
