@@ -102,7 +102,9 @@ def metaimage_fields(file: Path) -> tuple[dict[str, str], int]:
         line, newline, _ = head[end:].partition(b"\n")
         key, equals, value = line.decode("latin-1").partition("=")
         if not equals or not newline and key.strip() != "ElementDataFile":
-            raise UserError(f"{file} has no MetaImage header: copy or download it again.")
+            raise UserError(
+                f"{file} cannot be read as an image: it has no MetaImage header; copy or download it again."
+            )
         fields[key.strip()] = value.strip()
         end += len(line) + 1
     return fields, end

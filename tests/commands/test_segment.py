@@ -206,7 +206,7 @@ def test_whatever_a_case_raises_the_others_go_on(run, model, image, tmp_path, ca
     assert 'raise IndexError("list index' in said and "Traceback" in said
 
 
-@pytest.mark.parametrize("output", ["file/mask.nii.gz", "folder.nii.gz", f"{'n' * 230}.nii.gz", "/proc/mask.nii.gz"])
+@pytest.mark.parametrize("output", ["file/mask.nii.gz", "folder.nii.gz", f"{'n' * 250}.nii.gz", "/proc/mask.nii.gz"])
 def test_an_output_that_cannot_be_written_is_noticed_before_the_model_is_loaded(
     run, image, tmp_path, capsys, monkeypatch, output
 ):
