@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.exact_paths import twin
-from nnunetv2_sam2_3dmed.images.integrity import check_lengths
+from nnunetv2_sam2_3dmed.images.integrity import check_lengths, count_not_finite, holds_floats
 from nnunetv2_sam2_3dmed.images.nifti import is_nifti
 from nnunetv2_sam2_3dmed.nnunet_folders import load_dataset_json
 
@@ -33,6 +34,28 @@ def check_training_files(dataset: str) -> None:
             f"{str(error).removesuffix('.')}; what nnU-Net preprocessed of it is wrong: when the files are whole, run "
             f"`nnUNetv2_plan_and_preprocess -d {dataset} -c 3d_fullres` again."
         ) from error
+
+
+def warning_of_not_finite(dataset: str) -> str | None:
+    """A sentence about raw images with NaN or infinite voxels, where nnUNet_raw has them; None where there are none.
+
+    SimpleITK makes such voxels of NIfTI files 0 before nnU-Net preprocesses them. Only floating-point files are read.
+    """
+    raw = os.environ.get("nnUNet_raw")
+    if not raw or not (Path(raw) / dataset).is_dir():
+        return None
+    images = visible(Path(raw) / dataset / "imagesTr", load_dataset_json(dataset)["file_ending"])
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decompressing releases Python's lock
+        floats = [file for file in images if is_nifti(file) and holds_floats(file)]
+        counts = pool.map(count_not_finite, floats)
+        wrong = [file.name for file, count in zip(floats, counts, strict=True) if count]
+    if not wrong:
+        return None
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return (
+        f"{', '.join(wrong[:3])}{more} in imagesTr of {dataset} hold NaN or infinite voxels, which are 0 where nnU-Net "
+        "preprocessed them with SimpleITK, while prediction leaves such images out: correct them and preprocess again."
+    )
 
 
 def check_files(files: Iterable[Path]) -> None:

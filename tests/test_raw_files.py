@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.raw_files import cases_in, check_training_files
+from nnunetv2_sam2_3dmed.raw_files import cases_in, check_training_files, warning_of_not_finite
 
 NAME = "Dataset001_A"
 
@@ -37,6 +37,18 @@ def test_a_twin_is_named(raw):
     sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5), np.int16)), str(raw / "labelsTr" / "b.nii"))
     with pytest.raises(UserError, match="labelsTr/b.nii.gz has b.nii beside it"):
         check_training_files(NAME)
+
+
+def test_images_whose_nan_itk_makes_0_are_named(raw, monkeypatch):
+    assert warning_of_not_finite(NAME) is None
+    values = np.ones((3, 4, 5), np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(raw / "imagesTr" / "a_0000.nii.gz"))
+    assert warning_of_not_finite(NAME) is None
+    values[1, 2, 3] = np.nan
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(raw / "imagesTr" / "b_0000.nii.gz"))
+    assert warning_of_not_finite(NAME).startswith(f"b_0000.nii.gz in imagesTr of {NAME} hold NaN")
+    monkeypatch.delenv("nnUNet_raw")
+    assert warning_of_not_finite(NAME) is None
 
 
 def test_without_raw_files_there_is_nothing_to_look_at(raw, monkeypatch):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
-from nnunetv2_sam2_3dmed.raw_files import check_training_files
+from nnunetv2_sam2_3dmed.raw_files import check_training_files, warning_of_not_finite
 
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.training.memory import TrainingStep
@@ -98,6 +98,9 @@ def run(args: argparse.Namespace) -> None:
     dataset_json = load_dataset_json(dataset)
     configurations = add_configurations(plans, dataset_json, options)
     _check_cases(dataset, dataset_json, plans_file.parent, plans)
+    warning = warning_of_not_finite(dataset)
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
     write_json(plans_file, plans)
     for name, configuration in configurations.items():
         architecture = configuration["architecture"]["arch_kwargs"]

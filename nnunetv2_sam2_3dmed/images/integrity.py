@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.nifti import is_nifti, nifti_voxels
 from nnunetv2_sam2_3dmed.images.stored_voxels import StoredVoxels
@@ -36,6 +38,16 @@ def count_not_finite(file: Path) -> int:
     """
     voxels = _voxels(file)
     return 0 if voxels is None else voxels.count_not_finite()
+
+
+def holds_floats(file: Path) -> bool:
+    """Asks the header whether voxels can be NaN or infinite at all; True where it is not known.
+
+    Raises:
+        UserError: the file is missing, or no image.
+    """
+    voxels = _voxels(file)
+    return voxels is None or voxels.dtype is None or bool(np.issubdtype(voxels.dtype, np.inexact))
 
 
 def check_content(file: Path) -> None:
