@@ -24,7 +24,7 @@ from statistics import mean, stdev
 from equal_time import DATASET, RESULTS, machine
 from trainers.benchmark_trainers import ABLATIONS, SEEDS, repetition_name
 
-from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
 TRAINERS = Path(__file__).parent / "trainers"
 

@@ -27,7 +27,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
 RESULTS = Path(__file__).parent / "results"
 DATASET = "Dataset004_Hippocampus"

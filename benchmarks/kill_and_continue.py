@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from equal_time import DATASET, RESULTS, machine
 
-from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
 FOLD = Path(DATASET) / "KilledTrainer__nnUNetPlans__3d" / "fold_0"
 EPOCH = re.compile(r"^\S+ \S+ Epoch (\d+)\s*$", re.MULTILINE)

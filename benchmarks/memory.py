@@ -28,9 +28,9 @@ from speed_parts.plans import dataset_json, make_plans
 from speed_parts.settings import setting_for
 from torch import nn
 
-from nnunetv2_sam2_3dmed.prompting.losses import PromptLoss
-from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import StackPrompts
-from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks, objects_to_train
+from nnunetv2_sam2_3dmed.network.promptable_sam2 import StackPrompts
+from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss
+from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix, Stacks, objects_to_train
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss, bce_loss
 from nnunetv2_sam2_3dmed.training.memory import GIB, TrainingStep, step_bytes
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker

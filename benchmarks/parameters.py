@@ -16,7 +16,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_sam2_3dmed.files import write_text
-from nnunetv2_sam2_3dmed.nnunet_folders import load_dataset_json, read_plans
+from nnunetv2_sam2_3dmed.nnunet.folders import load_dataset_json, read_plans
 
 MODELS = [
     ("SAM2_3dMedTrainer", "nnUNetPlans", "3d"),

@@ -25,10 +25,10 @@ import torch
 
 os.environ["nnUNet_n_proc_DA"] = "0"  # the order of cases is then the seed's
 
-from nnunetv2_sam2_3dmed.interactive.resizing import at_image_size, logits_at
-from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
-from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, objects_to_train, single_slices
-from nnunetv2_sam2_3dmed.prompting.variants import SAM2_PromptTrainer_noPretrain_tuned
+from nnunetv2_sam2_3dmed.network.resizing import at_image_size, logits_at
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
+from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix, objects_to_train, single_slices
+from nnunetv2_sam2_3dmed.prompt_training.variants import SAM2_PromptTrainer_noPretrain_tuned
 
 RESULTS = Path(__file__).parent / "results"
 DATASET, CONFIGURATION = "Dataset004_Hippocampus", "3d_slices8"

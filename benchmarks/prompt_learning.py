@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from nnunetv2_sam2_3dmed.network.fresh_attention import attend_to_places
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, build_sam2_base
-from nnunetv2_sam2_3dmed.prompting.fresh_attention import attend_to_places
 
 RESULTS = Path(__file__).parent / "results"
 SIZE, GRID, BATCH, IMAGES = 96, 6, 16, 64

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from equal_time import DATASET, RESULTS, Runner, machine, results_folder, training_facts
 
-from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
-from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
-from nnunetv2_sam2_3dmed.prompting.trained_model import PROMPTED
+from nnunetv2_sam2_3dmed.interactive.trained_model import PROMPTED
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
 CONFIGURATION = "3d_slices8"
 

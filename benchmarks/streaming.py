@@ -21,7 +21,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.files import read_json, write_text
-from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder
+from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, load_dataset_json, nnunet_folder
 from nnunetv2_sam2_3dmed.report.measure import cpu_name
 
 RESULTS = Path(__file__).parent / "results"

@@ -14,10 +14,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES
+from nnunetv2_sam2_3dmed.nnunet.dataset_labels import check_labels
+from nnunetv2_sam2_3dmed.nnunet.plan_checks import check_plans
 from nnunetv2_sam2_3dmed.training.checks import NETWORK_CLASS, check_architecture
-from nnunetv2_sam2_3dmed.training.dataset_labels import check_labels
 from nnunetv2_sam2_3dmed.training.memory import GIB, TrainingStep
-from nnunetv2_sam2_3dmed.training.plan_checks import check_plans
 
 CONFIGURATION = "3d"
 PARENT = "3d_fullres"

@@ -1,8 +1,8 @@
 """Trainers of models that take prompts (found by nnU-Net through ``nnUNet_extTrainer``)."""
 
-from nnunetv2_sam2_3dmed.prompting.finetuning import SAM2_PromptTrainer_finetune
-from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
-from nnunetv2_sam2_3dmed.prompting.variants import (
+from nnunetv2_sam2_3dmed.prompt_training.finetuning import SAM2_PromptTrainer_finetune
+from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
+from nnunetv2_sam2_3dmed.prompt_training.variants import (
     SAM2_PromptTrainer_noPretrain_tuned,
     SAM2_PromptTrainer_noPretrain_tuned_20minutes,
     SAM2_PromptTrainer_noPretrain_tuned_45minutes,

@@ -16,7 +16,7 @@ from unittest import mock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 
-from nnunetv2_sam2_3dmed.nnunet_folders import load_dataset_json, read_plans
+from nnunetv2_sam2_3dmed.nnunet.folders import load_dataset_json, read_plans
 from speed_parts.plans import FULLRES, OURS
 from speed_parts.record import Run
 from speed_parts.timing import synchronize

@@ -83,7 +83,7 @@ def prediction_folders(dataset: str, methods: Sequence[str] | None, folds: Seque
     Raises:
         UserError: if a folder is missing, or a name is given twice other than by several NAME=FOLDER.
     """
-    from nnunetv2_sam2_3dmed.nnunet_folders import (
+    from nnunetv2_sam2_3dmed.nnunet.folders import (
         nnunet_folder,
         validated_results_folders,
         validation_folders,
@@ -113,7 +113,7 @@ def compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
     """Runs the comparison that the arguments describe; with the folder it was written to."""
     # nnU-Net imports torch, which `sam2_3dmed compare --help` need not wait for
     from nnunetv2_sam2_3dmed.evaluation.compare import compare
-    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
+    from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
 
     dataset = dataset_name(args.dataset)
     dataset_json = load_dataset_json(dataset)

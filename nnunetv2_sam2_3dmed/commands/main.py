@@ -24,8 +24,8 @@ COMMANDS = {
     "report": "the comparison as one HTML file, with plots, overlays, surfaces and costs",
     "segment": "segment an image from prompts on a few slices: points, boxes, masks, scribbles",
     "prompt-benchmark": "measure prompted segmentation with simulated clicks, masks and boxes",
-    "loop": "annotate in rounds: rank unlabelled cases, take masks into the dataset, fine-tune",
-    "benchmark": "train, validate and compare a list of tasks, trainers and folds",
+    "annotate": "annotate in rounds: rank unlabelled cases, take masks into the dataset, fine-tune",
+    "experiment": "train, validate and compare a list of tasks, trainers and folds",
 }
 
 

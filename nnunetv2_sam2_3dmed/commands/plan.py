@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.files import write_text
-from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
-from nnunetv2_sam2_3dmed.raw_files import check_training_files, warning_of_not_finite
+from nnunetv2_sam2_3dmed.nnunet.folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
+from nnunetv2_sam2_3dmed.nnunet.raw_files import check_training_files, warning_of_not_finite
 
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.training.memory import TrainingStep
@@ -125,13 +125,13 @@ def _check_cases(dataset: str, dataset_json: dict, folder: Path, plans: dict) ->
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunetv2_sam2_3dmed.plans.planner import PARENT
-    from nnunetv2_sam2_3dmed.training.preprocessed_labels import (
+    from nnunetv2_sam2_3dmed.nnunet.preprocessed_labels import (
         check_cases,
         labels_of_cases,
         preprocessed_cases,
         warning_of_absent_classes,
     )
+    from nnunetv2_sam2_3dmed.plans.planner import PARENT
 
     cases_folder = folder / PlansManager(plans).get_configuration(PARENT).data_identifier
     cases = preprocessed_cases(cases_folder)

@@ -19,9 +19,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.commands.env import environment
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.files import check_writable_folder
+from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, search_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     _check_numbers(args)
     check_writable_folder(args.output)
     # before anything of nnU-Net's is imported
-    os.environ["nnUNet_extTrainer"] = environment(Path())["nnUNet_extTrainer"]
+    os.environ[EXT_TRAINER] = search_path()
     model = _model_folder(args)
     folds = _folds(model, args.folds, args.checkpoint)
     ending, channels = _images(model, args.input)
@@ -157,7 +157,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _model_folder(args: argparse.Namespace) -> Path:
-    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, nnunet_folder, read_plans_file
+    from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_plans_file
 
     if (args.model is None) == (args.dataset is None):
         raise UserError("expected either -d, the dataset that the model was trained on, or -m, its results folder.")
@@ -198,8 +198,8 @@ def _images(model: Path, folder: Path) -> tuple[str, dict[str, list[Path]]]:
     Raises:
         UserError: there are none, or a case has other channels than the model was trained with.
     """
-    from nnunetv2_sam2_3dmed.nnunet_folders import read_dataset_json
-    from nnunetv2_sam2_3dmed.raw_files import cases_in
+    from nnunetv2_sam2_3dmed.nnunet.folders import read_dataset_json
+    from nnunetv2_sam2_3dmed.nnunet.raw_files import cases_in
 
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder, expected one with the images to predict (-i).")

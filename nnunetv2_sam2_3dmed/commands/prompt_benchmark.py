@@ -82,15 +82,15 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
     from nnunetv2_sam2_3dmed.interactive.model import model_file
     from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
-    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder
-    from nnunetv2_sam2_3dmed.prompting import results
-    from nnunetv2_sam2_3dmed.prompting.benchmark import PromptBenchmark
-    from nnunetv2_sam2_3dmed.prompting.cases import raw_cases
-    from nnunetv2_sam2_3dmed.prompting.headers import check_headers
-    from nnunetv2_sam2_3dmed.prompting.measurements import Measured, read_rows, write_rows
-    from nnunetv2_sam2_3dmed.prompting.protocols import protocols
-    from nnunetv2_sam2_3dmed.prompting.training_cases import training_warnings
-    from nnunetv2_sam2_3dmed.prompting.validation import written_values
+    from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, load_dataset_json, nnunet_folder
+    from nnunetv2_sam2_3dmed.prompt_evaluation import results
+    from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import PromptBenchmark
+    from nnunetv2_sam2_3dmed.prompt_evaluation.cases import raw_cases
+    from nnunetv2_sam2_3dmed.prompt_evaluation.headers import check_headers
+    from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Measured, read_rows, write_rows
+    from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import protocols
+    from nnunetv2_sam2_3dmed.prompt_training.training_cases import training_warnings
+    from nnunetv2_sam2_3dmed.prompt_training.validation import written_values
 
     dataset = dataset_name(args.dataset)
     dataset_json = load_dataset_json(dataset)
@@ -179,7 +179,7 @@ def _case_names(
     """
     from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-    from nnunetv2_sam2_3dmed.nnunet_folders import nnunet_folder
+    from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
     if "all" in folds:
         if not raw_folder.is_dir():

@@ -7,8 +7,8 @@ nnU-Net's own folds are drawn over cases: if a subject has several, some are tra
 on, and the Dice is too good. Says how many subjects an existing file separates. An existing file is replaced only
 with --force, and kept beside as splits_final.before.json: models that were trained on its folds no longer match.
 
-Cases that `sam2_3dmed loop take` has put into the dataset are trained on in every fold that validates no other case of
-their subject, and never validated against: their masks began as a machine's.
+Cases that `sam2_3dmed annotate take` has put into the dataset are trained on in every fold that validates no other
+case of their subject, and never validated against: their masks began as a machine's.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from nnunetv2_sam2_3dmed.folds import group_cases, grouped_folds, separated
-    from nnunetv2_sam2_3dmed.nnunet_folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
+    from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
+    from nnunetv2_sam2_3dmed.nnunet.folds import group_cases, grouped_folds, separated
 
     dataset = dataset_name(args.dataset)
     ending = load_dataset_json(dataset)["file_ending"]
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _recorded(dataset: str, cases: Sequence[str]) -> set[str]:
     """Those of the preprocessed cases that came from rounds; says how many there are."""
-    from nnunetv2_sam2_3dmed.loop.record import FILE, read_record
+    from nnunetv2_sam2_3dmed.annotation.record import FILE, read_record
 
     raw = os.environ.get("nnUNet_raw")
     if not raw:

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from nnunetv2_sam2_3dmed.nnunet_folders import check_nnunet_version, dataset_name
+    from nnunetv2_sam2_3dmed.nnunet.folders import check_nnunet_version, dataset_name
 
     check_nnunet_version()
     if "WORLD_SIZE" not in os.environ:

@@ -14,9 +14,9 @@ import numpy as np
 import SimpleITK
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
-from nnunetv2_sam2_3dmed.demo.overlays import CaseOverlay, intensity_window, write_overlay
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
+from nnunetv2_sam2_3dmed.images.overlays import CaseOverlay, intensity_window, write_overlay
 
 
 def read_volume(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:

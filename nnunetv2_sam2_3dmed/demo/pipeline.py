@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.commands.env import NNUNET_FOLDERS, trainers_folder
 from nnunetv2_sam2_3dmed.demo.options import DemoOptions, Method
 from nnunetv2_sam2_3dmed.demo.progress import FileCount, TrainingTime
 from nnunetv2_sam2_3dmed.demo.steps import Step
+from nnunetv2_sam2_3dmed.nnunet.environment import NNUNET_FOLDERS, trainers_folder
 
 RANDOM_WEIGHTS_NOTE = (
     "(starts from random weights; with those of SAM 2, see `sam2_3dmed weights`, take -tr SAM2_3dMedTrainer)"

@@ -18,7 +18,7 @@ from nnunetv2_sam2_3dmed.inference.finite_images import FiniteImages, check_imag
 from nnunetv2_sam2_3dmed.inference.whole_files import WholeFilesPredictor
 from nnunetv2_sam2_3dmed.inference.windows_at_once import WindowsAtOnce
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
-from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
 
 Slicer = tuple[slice, ...]
 

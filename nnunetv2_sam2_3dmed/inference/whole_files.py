@@ -15,7 +15,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.integrity import check_content
-from nnunetv2_sam2_3dmed.raw_files import cases_in, check_files
+from nnunetv2_sam2_3dmed.nnunet.raw_files import cases_in, check_files
 
 _AHEAD = 2  # cases that are read through before it is their turn
 

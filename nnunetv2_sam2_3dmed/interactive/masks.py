@@ -8,7 +8,7 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.images.volumes import Volume
 from nnunetv2_sam2_3dmed.interactive.memory import Track
-from nnunetv2_sam2_3dmed.interactive.resizing import logits_at
+from nnunetv2_sam2_3dmed.network.resizing import logits_at
 
 # logits of a mask that was drawn, as SAM 2 has them
 DRAWN = 10.0

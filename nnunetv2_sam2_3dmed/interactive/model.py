@@ -15,7 +15,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import (
     read_checkpoint,
 )
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, build_sam2_base
-from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
 
 DEFAULT_MODEL = "MedSAM2_latest"
 DEFAULT_IMAGE_SIZE = 512  # what MedSAM2 was fine-tuned at
@@ -93,7 +93,7 @@ def _trained_within_nnunet(checkpoint: dict[str, Any], path: Path, image_size: i
         UserError: the model takes no prompts.
     """
     # nnU-Net takes a second to import, which sessions on SAM 2's own weights need not wait for
-    from nnunetv2_sam2_3dmed.prompting.trained_model import takes_prompts, trained_model
+    from nnunetv2_sam2_3dmed.interactive.trained_model import takes_prompts, trained_model
 
     if not takes_prompts(checkpoint):
         raise UserError(

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from nnunetv2_sam2_3dmed.demo.overlays import FILL_OPACITY, class_colour
 from nnunetv2_sam2_3dmed.files import write_png
+from nnunetv2_sam2_3dmed.images.overlays import FILL_OPACITY, class_colour
 from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
 
 PANELS = 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nnunetv2_sam2_3dmed.interactive.memory import HOST, SliceOutput, join
-from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
+from nnunetv2_sam2_3dmed.network.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
 # objects that share a batch; more take memory and save no time

@@ -12,11 +12,11 @@ from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.masks import volume_logits
 from nnunetv2_sam2_3dmed.interactive.memory import HOST
 from nnunetv2_sam2_3dmed.interactive.objects import Key, Objects, Place
-from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
 from nnunetv2_sam2_3dmed.interactive.propagation import Run, plan_runs, propagate
 from nnunetv2_sam2_3dmed.interactive.results import Progress
 from nnunetv2_sam2_3dmed.interactive.shown_image import ShownImage
+from nnunetv2_sam2_3dmed.network.prompted_sam2 import PromptedSAM2
 
 DIRECTIONS = ("both", "forward", "backward")
 

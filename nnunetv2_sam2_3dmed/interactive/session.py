@@ -19,17 +19,17 @@ from nnunetv2_sam2_3dmed.images.volumes import (
     volume_from_sitk,
     write_segmentation,
 )
+from nnunetv2_sam2_3dmed.images.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.masks import slice_logits
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
 from nnunetv2_sam2_3dmed.interactive.objects import Key, Objects, Place
-from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SliceMask
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
 from nnunetv2_sam2_3dmed.interactive.shown_image import ShownImage
 from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
-from nnunetv2_sam2_3dmed.interactive.windows import AUTO, Window, choose_window
+from nnunetv2_sam2_3dmed.network.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from nnunetv2_sam2_3dmed.images.volumes import Volume
-from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
+from nnunetv2_sam2_3dmed.images.windows import Window
 from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
-from nnunetv2_sam2_3dmed.interactive.windows import Window
+from nnunetv2_sam2_3dmed.network.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
 

@@ -12,7 +12,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
-from nnunetv2_sam2_3dmed.nnunet_folders import load_dataset_json
+from nnunetv2_sam2_3dmed.nnunet.folders import load_dataset_json
 from nnunetv2_sam2_3dmed.report import measurements
 from nnunetv2_sam2_3dmed.report.costs_section import costs_section
 from nnunetv2_sam2_3dmed.report.gallery import make_gallery

@@ -17,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
 from nnunetv2_sam2_3dmed.report.operations import count_operations
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nnunetv2_sam2_3dmed.demo.overlays import class_colour
 from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
+from nnunetv2_sam2_3dmed.images.overlays import class_colour
 from nnunetv2_sam2_3dmed.report.methods import Method
 from nnunetv2_sam2_3dmed.report.pictures import CaseFiles, overlay_picture, surface_pictures
 from nnunetv2_sam2_3dmed.report.scores import METRICS, case_scores, choose_cases

@@ -22,7 +22,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
-from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
 from nnunetv2_sam2_3dmed.report.costs import TILE_STEP, build_model
 
 Predictor = TypeVar("Predictor", bound=nnUNetPredictor)

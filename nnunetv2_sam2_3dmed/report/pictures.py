@@ -14,15 +14,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nnunetv2_sam2_3dmed.demo.overlays import (
+from nnunetv2_sam2_3dmed.evaluation.sources import find_image, find_predictions
+from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
+from nnunetv2_sam2_3dmed.images.overlays import (
     CaseOverlay,
     choose_slices,
     class_colour,
     draw_overlay,
     intensity_window,
 )
-from nnunetv2_sam2_3dmed.evaluation.sources import find_image, find_predictions
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
 from nnunetv2_sam2_3dmed.report.methods import Method
 from nnunetv2_sam2_3dmed.report.scores import METRICS, case_scores
 from nnunetv2_sam2_3dmed.report.surfaces import draw_surfaces

@@ -52,7 +52,7 @@ def read_training_curve(fold_folder: Path) -> TrainingCurve | None:
 def _from_checkpoint(file: Path, fold: str) -> TrainingCurve | None:
     if not file.is_file():
         return None
-    from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint  # imports torch
+    from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint  # imports torch
 
     try:
         return curve_of_logging(load_checkpoint(file).get("logging", {}), fold)

@@ -7,10 +7,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_sam2_3dmed.training.dataset_labels import check_labels
+from nnunetv2_sam2_3dmed.nnunet.dataset_labels import check_labels
+from nnunetv2_sam2_3dmed.nnunet.preprocessed_labels import check_cases, labels_of_cases, warning_of_absent_classes
 from nnunetv2_sam2_3dmed.training.distributed import asked_once
 from nnunetv2_sam2_3dmed.training.finite_losses import LossGuard
-from nnunetv2_sam2_3dmed.training.preprocessed_labels import check_cases, labels_of_cases, warning_of_absent_classes
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer

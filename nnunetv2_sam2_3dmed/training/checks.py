@@ -5,7 +5,7 @@ from __future__ import annotations
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.training.dataset_labels import check_labels
+from nnunetv2_sam2_3dmed.nnunet.dataset_labels import check_labels
 
 NETWORK_CLASS = "nnunetv2_sam2_3dmed.network.sam2_3dmed.SAM2_3dMed"
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from nnunetv2_sam2_3dmed.network.checkpoints import read_checkpoint
-from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
 from tests.bad_inputs.row import Place, Row, said
 
 SIGNATURE = {

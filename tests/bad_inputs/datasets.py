@@ -98,7 +98,7 @@ def rank(change: Callable[[Place], Any]):
         place.image("new_1_0000.nii.gz")
         place.write("p.csv", 'image,prompt,where\nnew_1_0000.nii.gz,box,"3,10,12:3,30,33"\n')
         change(place)
-        return ["loop", "rank", "-d", "301", "--prompts", "p.csv", "-o", "round", "--model", place.model]
+        return ["annotate", "rank", "-d", "301", "--prompts", "p.csv", "-o", "round", "--model", place.model]
 
     return make
 
@@ -295,7 +295,7 @@ def benchmark(text: str | bytes, *words: str):
             place.write(f"{PREPROCESSED}/nnUNetPlans_3d_fullres/{case}.b2nd", "not looked at")
             place.write(f"{PREPROCESSED}/nnUNetPlans_3d_fullres/{case}_seg.b2nd", "not looked at")
         place.write("table.yaml", text)
-        return ["benchmark", "table.yaml", "--devices", "cpu", "--dry-run", *words]
+        return ["experiment", "table.yaml", "--devices", "cpu", "--dry-run", *words]
 
     return make
 
@@ -313,8 +313,8 @@ def yaml(**changes: Any) -> str:
 
 METHOD = {"trainer": "nnUNetTrainer", "configuration": "3d_fullres"}
 ROWS += [
-    Row("yaml missing", lambda p: ["benchmark", "no.yaml"], said("there is no file no.yaml")),
-    Row("yaml is a folder", lambda p: ["benchmark", "."], said("there is no file .")),
+    Row("yaml missing", lambda p: ["experiment", "no.yaml"], said("there is no file no.yaml")),
+    Row("yaml is a folder", lambda p: ["experiment", "."], said("there is no file .")),
     Row("yaml empty", benchmark(""), said("table.yaml holds None")),
     Row("yaml open bracket", benchmark("name: [a"), said("table.yaml is not valid YAML")),
     Row("yaml tabs", benchmark("name:\n\t- a"), said("is not valid YAML")),

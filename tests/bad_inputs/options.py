@@ -62,7 +62,7 @@ def rank(*words: str):
         place.image("new_1_0000.nii.gz")
         place.write("p.csv", 'image,prompt,where\nnew_1_0000.nii.gz,box,"3,10,12:3,30,33"\n')
         model = ["--model", place.model, "--device", "cpu"]
-        return ["loop", "rank", "-d", "301", "--prompts", "p.csv", "-o", "round", *model, *words]
+        return ["annotate", "rank", "-d", "301", "--prompts", "p.csv", "-o", "round", *model, *words]
 
     return make
 
@@ -167,20 +167,22 @@ ROWS = [
     Row("rank image size", rank("--image-size", "33"), said("--image-size is 33")),
     Row("rank device", rank("--device", "gpu"), said("device is 'gpu'")),
     Row("rank images without predictions", rank("-i", "."), said("--predictions and -i")),
-    Row("loop without an action", plain("loop"), said("ACTION")),
-    Row("take accept below 2", lambda p: ["loop", "take", "-d", "301", "-o", "r", "--accept-below", "2"], said("2")),
+    Row("annotate without an action", plain("annotate"), said("ACTION")),
+    Row(
+        "take accept below 2", lambda p: ["annotate", "take", "-d", "301", "-o", "r", "--accept-below", "2"], said("2")
+    ),
     Row(
         "take accept below nan",
-        lambda p: ["loop", "take", "-d", "301", "-o", "r", "--accept-below", "nan"],
+        lambda p: ["annotate", "take", "-d", "301", "-o", "r", "--accept-below", "nan"],
         said("nan"),
     ),
     Row(
         "take without a round",
-        lambda p: [p.dataset(), "loop", "take", "-d", "301", "-o", "r"][1:],
+        lambda p: [p.dataset(), "annotate", "take", "-d", "301", "-o", "r"][1:],
         said("r/round.json"),
     ),
-    Row("finetune no processes", plain("loop", "finetune", "-d", "3", "-f", "0", "-np", "0"), said("-np is 0")),
-    Row("finetune fold of words", plain("loop", "finetune", "-d", "3", "-f", "all"), said("'all'")),
+    Row("finetune no processes", plain("annotate", "finetune", "-d", "3", "-f", "0", "-np", "0"), said("-np is 0")),
+    Row("finetune fold of words", plain("annotate", "finetune", "-d", "3", "-f", "all"), said("'all'")),
     # ---- predict
     Row("predict step size 0", predict("-step_size", "0"), said("-step_size is 0")),
     Row("predict step size nan", predict("-step_size", "nan"), said("-step_size is nan")),

@@ -78,7 +78,11 @@ ROWS = [
     Row("report into a file", folder_of("report", "-d", "301", "-o", "file"), INSIDE_FILE),
     Row("compare into proc", folder_of("compare", "-d", "301", "-o", "/proc/out"), said("/proc/out cannot be written")),
     Row("prompt-benchmark into a file", folder_of("prompt-benchmark", "-d", "301", "-o", "file"), INSIDE_FILE),
-    Row("rank into a file", folder_of("loop", "rank", "-d", "301", "--prompts", "p.csv", "-o", "file/r"), INSIDE_FILE),
+    Row(
+        "rank into a file",
+        folder_of("annotate", "rank", "-d", "301", "--prompts", "p.csv", "-o", "file/r"),
+        INSIDE_FILE,
+    ),
     Row("demo into a file", folder_of("demo", "-o", "file"), INSIDE_FILE),
     Row("predict into a file", folder_of("predict", "-d", "301", "-i", "images", "-o", "file"), INSIDE_FILE),
     Row(

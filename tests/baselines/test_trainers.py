@@ -16,8 +16,8 @@ from nnunetv2_sam2_3dmed.baselines.trainers import (
     nnUNetTrainer_SwinUNETR,
     nnUNetTrainer_UNETR,
 )
-from nnunetv2_sam2_3dmed.commands.env import trainers_folder
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.nnunet.environment import trainers_folder
 
 PATCH = [6, 20, 33]
 DATASET_JSON = {"labels": {"background": 0, "one": 1, "two": 2}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nnunetv2_sam2_3dmed import nnunet_folders
-from nnunetv2_sam2_3dmed.commands.env import environment, trainers_folder
+from nnunetv2_sam2_3dmed.commands.env import environment
 from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.nnunet import folders as nnunet_folders
+from nnunetv2_sam2_3dmed.nnunet.environment import trainers_folder
 
 
 def test_the_trainers_folder_holds_the_trainers():

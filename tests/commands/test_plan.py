@@ -7,8 +7,8 @@ import pytest
 
 from nnunetv2_sam2_3dmed.commands import plan
 from nnunetv2_sam2_3dmed.errors import UserError
+from tests.nnunet.test_preprocessed_labels import write_case
 from tests.plans.test_planner import DATASET, make_plans
-from tests.training.test_preprocessed_labels import write_case
 
 NAME = "Dataset009_Spleen"
 

@@ -11,10 +11,10 @@ import SimpleITK as sitk
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
-from nnunetv2_sam2_3dmed.prompting.benchmark import PromptBenchmark
-from nnunetv2_sam2_3dmed.prompting.intensities import CT, ShownAs
-from nnunetv2_sam2_3dmed.prompting.promptable_sam2 import build_promptable_sam2
-from nnunetv2_sam2_3dmed.prompting.trained_model import PROMPTED
+from nnunetv2_sam2_3dmed.interactive.intensities import CT, ShownAs
+from nnunetv2_sam2_3dmed.interactive.trained_model import PROMPTED
+from nnunetv2_sam2_3dmed.network.promptable_sam2 import build_promptable_sam2
+from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import PromptBenchmark
 from tests.interactive.reference import make_lively, phantom
 
 DATASET = "Dataset301_Tiny"
@@ -28,7 +28,7 @@ def folders(tmp_path, monkeypatch):
     for name in ("raw", "preprocessed", "results"):
         (tmp_path / name / DATASET).mkdir(parents=True)
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
-    monkeypatch.setattr("nnunetv2_sam2_3dmed.nnunet_folders.dataset_name", lambda _: DATASET)
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.nnunet.folders.dataset_name", lambda _: DATASET)
     dataset = {"labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz", "channel_names": {"0": "CT"}}
     (tmp_path / "raw" / DATASET / "dataset.json").write_text(json.dumps(dataset))
     return tmp_path

@@ -12,9 +12,9 @@ import torch
 from nnunetv2_sam2_3dmed.commands import segment
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.windows import WINDOWS
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import KINDS
-from nnunetv2_sam2_3dmed.interactive.windows import WINDOWS
 from tests.faults import file_size_limit
 from tests.images.dicom_files import write_series
 from tests.interactive.reference import SIZE, TINY, phantom, random_weights

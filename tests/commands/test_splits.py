@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from nnunetv2_sam2_3dmed.annotation.record import Annotation, write_record
 from nnunetv2_sam2_3dmed.commands.main import main
-from nnunetv2_sam2_3dmed.loop.record import Annotation, write_record
 from tests.faults import file_size_limit
 
 DATASET = "Dataset304_Pairs"
@@ -16,7 +16,7 @@ def folder(tmp_path, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
     # nnU-Net reads the variable once, when it is imported
-    monkeypatch.setattr("nnunetv2_sam2_3dmed.nnunet_folders.dataset_name", lambda name: DATASET)
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.nnunet.folders.dataset_name", lambda name: DATASET)
     folder = tmp_path / DATASET
     (folder / "gt_segmentations").mkdir(parents=True)
     for number in range(1, 11):

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from nnunetv2_sam2_3dmed.commands import demo
-from nnunetv2_sam2_3dmed.commands.env import trainers_folder
 from nnunetv2_sam2_3dmed.demo import run as demo_run
 from nnunetv2_sam2_3dmed.demo.options import DemoOptions, training_cases
 from nnunetv2_sam2_3dmed.demo.pipeline import child_environment, demo_steps
 from nnunetv2_sam2_3dmed.demo.run import claim_folder, method_timings, run_demo, timing_table
 from nnunetv2_sam2_3dmed.demo.steps import Step
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.nnunet.environment import trainers_folder
 
 
 def commands(options: DemoOptions) -> dict[str, str]:

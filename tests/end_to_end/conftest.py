@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunetv2_sam2_3dmed.commands.env import trainers_folder
+from nnunetv2_sam2_3dmed.nnunet.environment import trainers_folder
 
 SHAPE = (6, 34, 30)
 TEST_TRAINERS = Path(__file__).parents[1] / "trainers_for_tests"

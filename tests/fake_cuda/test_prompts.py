@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.prompting import stacks as stacks_module
-from nnunetv2_sam2_3dmed.prompting.stacks import PromptMix, Stacks
-from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
+from nnunetv2_sam2_3dmed.prompt_training import stacks as stacks_module
+from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix, Stacks
+from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
 from tests.fake_cuda.checks import check_operations, check_results
 from tests.fake_cuda.gpu import FakeGPU, Watch
 from tests.fake_cuda.trainers import EXPORTED, STEPS, batch_for, build

@@ -10,8 +10,8 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
-from nnunetv2_sam2_3dmed.prompting.finetuning import Finetuning, SAM2_PromptTrainer_finetune, fold_folder
-from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
+from nnunetv2_sam2_3dmed.prompt_training.finetuning import Finetuning, SAM2_PromptTrainer_finetune, fold_folder
+from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
 from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from tests.fake_cuda.gpu import FakeGPU

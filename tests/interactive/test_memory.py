@@ -12,9 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive import session as session_module
 from nnunetv2_sam2_3dmed.interactive.memory import HOST
-from nnunetv2_sam2_3dmed.interactive.prompted_sam2 import PromptedSAM2
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.propagation import plan_runs, propagate
+from nnunetv2_sam2_3dmed.network.prompted_sam2 import PromptedSAM2
 from tests.interactive.fake_gpu import GPU, fake_copy
 from tests.interactive.reference import SIZE, phantom
 

@@ -4,8 +4,8 @@ import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.orientation import LEFT
+from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine, read_cases
-from nnunetv2_sam2_3dmed.prompting.intensities import ShownAs
 from tests.interactive.reference import phantom
 
 SPACING = (3.0, 0.8, 0.5)

@@ -10,9 +10,9 @@ import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
+from nnunetv2_sam2_3dmed.images.windows import Window
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive import session as session_module
-from nnunetv2_sam2_3dmed.interactive.windows import Window
 from tests.interactive.reference import build, phantom
 
 SPACING = (3.0, 1.0, 1.0)

@@ -18,7 +18,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import (
     sha256_of,
 )
 from nnunetv2_sam2_3dmed.network.sam2_modules import BACKBONES, build_sam2_base
-from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
 
 TINY = "sam2.1_hiera_tiny"
 

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunetv2_sam2_3dmed.demo.overlays import CaseOverlay, draw_overlay
+from nnunetv2_sam2_3dmed.images.overlays import CaseOverlay, draw_overlay
 from nnunetv2_sam2_3dmed.report import pictures
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
 from nnunetv2_sam2_3dmed.report.pictures import CaseFiles, label_names, overlay_picture, wrapped

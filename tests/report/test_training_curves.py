@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.nnunet_checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
 from nnunetv2_sam2_3dmed.report.training_curves import curve_of_log, curve_of_logging, read_training_curve
 
 LOG = """

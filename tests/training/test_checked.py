@@ -9,12 +9,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_sam2_3dmed.baselines.trainers import MonaiTrainer
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.prompting.trainer import SAM2_PromptTrainer
+from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
 from nnunetv2_sam2_3dmed.training.baselines import nnUNetTrainer_2minutes
 from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain
-from tests.training.test_preprocessed_labels import write_case
+from tests.nnunet.test_preprocessed_labels import write_case
 
 
 @pytest.mark.parametrize("trainer", [SAM2_3dMedTrainer, SAM2_PromptTrainer, MonaiTrainer, nnUNetTrainer_2minutes])

@@ -1,0 +1,140 @@
+"""Segments unlabelled cases, and says of which the model is least sure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from nnunetv2_sam2_3dmed.annotation.disagreement import NOTHING_IN_COMMON, answers, between_directions, between_prompts
+from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
+from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, in_words
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
+from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
+from nnunetv2_sam2_3dmed.interactive.preview import write_preview
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
+from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How cases are segmented.
+
+    Attributes:
+        session: with the model.
+        objects: names of the objects by label.
+        axis: along which slices of predictions are prompted; None for that which the model has learned.
+        window: what is black and white, as for ``InteractiveSession.set_image``.
+        previews: whether there is a picture of each mask.
+    """
+
+    session: InteractiveSession
+    objects: Mapping[int, str]
+    axis: int | None = None
+    window: str | tuple[float, float] = "auto"
+    previews: bool = True
+
+    def run(
+        self, cases: Sequence[Unlabelled], into: Round, progress: Callable[[str], None] = lambda line: None
+    ) -> dict[str, str]:
+        """Ranks the cases that ``into`` lacks; each is there as soon as it is done.
+
+        Returns:
+            Why cases could not be segmented, by their names; these do not stop the others, whatever they raised.
+        """
+        failed = {}
+        left = [case for case in cases if not is_done(case, into, self.axis)]
+        for number, case in enumerate(left, start=1):
+            ranked = None
+            try:
+                ranked = self.rank(case, into)
+            except Exception as error:
+                failed[case.name] = in_one_sentence(error)
+            if ranked is None:
+                self.session.clear()  # outside of the handler, whose traceback holds what is to be freed
+                progress(f"{number}/{len(left)} {case.name}: {failed[case.name]}")
+                continue
+            into.cases[case.name] = ranked
+            into.save()
+            progress(f"{number}/{len(left)} {case.name}: disagreement {ranked.disagreement:.3f}")
+        return failed
+
+    def rank(self, case: Unlabelled, into: Round) -> RankedCase:
+        """Segments a case, writes its mask, and measures how much the model disagrees with itself.
+
+        Raises:
+            UserError: image, prediction or a prompt make no sense.
+        """
+        image = self.session.set_image(case.image, window=self.window)
+        image_sha256, source = sha256_of(case.image), case.source(self.axis)
+        axis = self.session.learned_axis if self.axis is None else self.axis
+        prompts = case.prompts(image, list(self.objects), axis)
+        self._segment(prompts)
+        labels = self.session.labels()
+        file = into.mask(case.name)
+        write_segmentation(file, labels, image)
+        if self.previews:
+            write_preview(into.preview(case.name), self.session, labels, prompts[0].axis_in(self.session))
+        scores = {}
+        for answer in answers(self.session):
+            scores[answer.object_id] = ObjectScore(
+                answer.object_id,
+                self.objects[answer.object_id],
+                between_prompts(self.session, answer),
+                between_directions(self.session, answer),
+                int((labels == answer.object_id).sum()),
+            )
+        for label in {line.object_id for line in prompts} - set(scores):
+            scores[label] = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0)
+        return RankedCase(
+            str(case.image),
+            image_sha256,
+            source,
+            [in_words(line) for line in prompts],
+            sha256_of(file),
+            date.today().isoformat(),
+            [scores[label] for label in sorted(scores)],
+        )
+
+    def _segment(self, prompts: Sequence[PromptLine]) -> None:
+        """Prompts all objects and carries them through; those that the model does not see are left out."""
+        for line in prompts:
+            line.add_to(self.session)
+        for prompted in self.session.prompts:
+            try:
+                self.session.predict_slice(prompted.object_id, prompted.axis, prompted.index)
+            except PromptError:  # it sees nothing; the session took the prompts back
+                continue
+        if self.session.object_ids:
+            self.session.propagate()
+
+
+def is_done(case: Unlabelled, into: Round, axis: int | None) -> bool:
+    """Whether a round has a case.
+
+    Args:
+        case: to rank.
+        into: the round.
+        axis: as :class:`Ranking` has it.
+
+    Raises:
+        UserError: it has the case with another image, or other prompts.
+    """
+    known = into.cases.get(case.name)
+    if known is None or not into.mask(case.name).is_file():
+        return False
+    for what, before, now in (
+        ("image", (known.image, known.image_sha256), (str(case.image), sha256_of(case.image))),
+        ("prompts", known.source, case.source(axis)),
+    ):
+        if before != now:
+            raise UserError(
+                f"{into.folder} has the case {case.name} with other {what} ({_words(before)}, now {_words(now)}): give "
+                "another folder."
+            )
+    return True
+
+
+def _words(parts: Sequence[str]) -> str:
+    return "; ".join(parts)

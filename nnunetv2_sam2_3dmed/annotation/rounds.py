@@ -1,0 +1,198 @@
+"""A round: machine masks of unlabelled cases, how far they can be trusted, and what made them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_sam2_3dmed.annotation.record import is_case_name
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import read_json, write_text
+from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
+
+FILE = "round.json"
+RANKING = "ranking.csv"
+COLUMNS = (
+    "case",
+    "case_disagreement",
+    "object",
+    "name",
+    "disagreement",
+    "between_prompts",
+    "between_directions",
+    "voxels",
+)
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """How much a model disagrees with itself about an object; each 1 - Dice, from 0 to 1.
+
+    Attributes:
+        label: of the object.
+        name: of the label.
+        between_prompts: the prompt that was given, and another kind.
+        between_directions: the way out and the way back; None where the object is on one slice alone.
+        voxels: of its mask; 0 where the model saw nothing at the prompt.
+    """
+
+    label: int
+    name: str
+    between_prompts: float
+    between_directions: float | None
+    voxels: int
+
+    @property
+    def disagreement(self) -> float:
+        """The larger of both."""
+        return max(self.between_prompts, self.between_directions or 0.0)
+
+
+@dataclass(frozen=True)
+class RankedCase:
+    """A case of a round.
+
+    Attributes:
+        image: its file.
+        image_sha256: of that file.
+        source: what its prompts come from, see ``Unlabelled.source``.
+        prompts: the prompts, in words.
+        mask_sha256: of the file of the machine's mask.
+        date: of the mask, ISO 8601.
+        objects: that were prompted.
+    """
+
+    image: str
+    image_sha256: str
+    source: list[str]
+    prompts: list[str]
+    mask_sha256: str
+    date: str
+    objects: list[ObjectScore]
+
+    @property
+    def disagreement(self) -> float:
+        """That of the object with the largest: a case is as hard as its hardest object."""
+        return max(scored.disagreement for scored in self.objects)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RankedCase:
+        """A case of ``round.json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what was written.
+        """
+        case = cls(**{**content, "objects": [ObjectScore(**scored) for scored in content["objects"]]})
+        if not math.isfinite(case.disagreement):
+            raise ValueError(f"disagreement {case.disagreement}")
+        for file in (case.image, case.image_sha256, case.mask_sha256):
+            if not isinstance(file, str):
+                raise TypeError(f"{file!r} is no text")
+        return case
+
+
+@dataclass
+class Round:
+    """A folder with its ``round.json``.
+
+    Attributes:
+        folder: of the round.
+        made_by: what all masks of the round have in common: dataset, model and its checksum, and settings.
+        cases: by name.
+        id: tells rounds apart whose folders have the same name.
+    """
+
+    folder: Path
+    made_by: dict[str, Any]
+    cases: dict[str, RankedCase] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    def mask(self, case: str) -> Path:
+        """The file of the machine's mask."""
+        return self.folder / "masks" / f"{case}{self.made_by['file_ending']}"
+
+    def preview(self, case: str) -> Path:
+        return self.folder / "previews" / f"{case}.png"
+
+    def save(self) -> None:
+        """Writes ``round.json`` and ``ranking.csv``."""
+        content = {"id": self.id, **self.made_by, "cases": {name: asdict(case) for name, case in self.cases.items()}}
+        write_text(self.folder / FILE, json.dumps(content, indent=2) + "\n")
+        write_text(self.folder / RANKING, as_csv(self.cases))
+
+    @classmethod
+    def begin(cls, folder: Path, made_by: Mapping[str, Any]) -> Round:
+        """A new round, or the one in ``folder`` to go on with; its model may lie elsewhere now.
+
+        Raises:
+            UserError: the one in ``folder`` was made by something else.
+        """
+        if not (folder / FILE).is_file():
+            return cls(folder, dict(made_by))
+        known = cls.read(folder)
+        different = [key for key, value in made_by.items() if key != "model" and known.made_by.get(key) != value]
+        if different:
+            key = different[0]
+            raise UserError(
+                f"{folder} holds a round with {key} {known.made_by.get(key)}, but now it is {made_by[key]}: give "
+                "another folder."
+            )
+        return known
+
+    @classmethod
+    def read(cls, folder: Path) -> Round:
+        """The round in a folder.
+
+        Raises:
+            UserError: there is none, or its ``round.json`` is damaged.
+        """
+        file = folder / FILE
+        if not file.is_file():
+            raise UserError(f"there is no {file}: give the folder of a round that `sam2_3dmed annotate rank` has made.")
+        content = read_json(file, "rank again, into another folder")
+        try:
+            cases = {name: RankedCase.from_json(case) for name, case in content.pop("cases").items()}
+            own = content.pop("id")
+            missing = [key for key in ("dataset", "file_ending", "model", "model_sha256") if key not in content]
+            strange = [name for name in cases if not is_case_name(name)]
+            if missing or strange or content["file_ending"] not in WRITABLE:
+                raise ValueError(f"{[*missing, *strange] or content['file_ending']}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{file} is not what `sam2_3dmed annotate rank` writes ({error!r}): rank again, into another folder."
+            ) from error
+        return cls(folder, content, cases, own)
+
+
+def as_csv(cases: Mapping[str, RankedCase]) -> str:
+    """A line for each object, those of the hardest case first."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for name, case in sorted(cases.items(), key=lambda item: (-item[1].disagreement, item[0])):
+        for scored in case.objects:
+            directions = "" if scored.between_directions is None else f"{scored.between_directions:.4f}"
+            writer.writerow(
+                [
+                    name,
+                    f"{case.disagreement:.4f}",
+                    scored.label,
+                    scored.name,
+                    f"{scored.disagreement:.4f}",
+                    f"{scored.between_prompts:.4f}",
+                    directions,
+                    scored.voxels,
+                ]
+            )
+    return stream.getvalue()

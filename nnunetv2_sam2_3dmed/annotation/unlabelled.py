@@ -1,0 +1,215 @@
+"""Cases to rank, and where their prompts come from: a table, or the predictions of an automatic model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.annotation.disagreement import box_corners
+from nnunetv2_sam2_3dmed.annotation.raw_dataset import RawDataset
+from nnunetv2_sam2_3dmed.annotation.record import is_case_name
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.label_maps import label_map
+from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid, read_volume
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import VOXELS, Case, PromptLine, read_cases
+from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import middle_slice
+
+CHANNEL = "_0000"
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A case without a label.
+
+    Attributes:
+        name: its identifier.
+        image: its file.
+        given: prompts of a table.
+        prediction: file of a segmentation that prompts are made of, in their place.
+    """
+
+    name: str
+    image: Path
+    given: tuple[PromptLine, ...] = ()
+    prediction: Path | None = None
+
+    def prompts(self, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:
+        """The prompts.
+
+        Args:
+            image: the case's, read.
+            objects: label values that a prediction may have.
+            axis: along which slices are prompted where that is not given.
+
+        Raises:
+            UserError: the prediction cannot be used.
+        """
+        if self.prediction is None:
+            return self.given
+        return boxes_of(self.prediction, image, objects, axis)
+
+    def source(self, axis: int | None) -> list[str]:
+        """What its prompts come from, in words and checksums: the same words, the same prompts.
+
+        Args:
+            axis: as for :meth:`prompts`; None for that which the model has learned.
+        """
+        if self.prediction is not None:
+            return [f"boxes of {self.prediction}, {_checksum(self.prediction)}, {_in_words(axis)}"]
+        return [in_words(line) for line in self.given]
+
+
+def in_words(line: PromptLine) -> str:
+    """A prompt with its object, axis and unit, and of a mask the checksum of its file."""
+    where = _checksum(line.mask_file[0]) if line.kind == "mask" else line.unit
+    return f"object {line.object_id}: {line}, {_in_words(line.axis)}, {where}"
+
+
+def _in_words(axis: int | None) -> str:
+    return "learned axis" if axis is None else f"axis {axis}"
+
+
+def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
+    """The cases of a CSV as ``sam2_3dmed segment --batch`` takes it; its column ``output`` is not used.
+
+    Raises:
+        UserError: it cannot be read, an object is no label of the dataset, or has two boxes on one slice.
+    """
+    cases = []
+    for case in read_cases(file):
+        strange = [line.object_id for line in case.prompts if line.object_id not in dataset.objects]
+        if strange:
+            known = ", ".join(f"{value} ({name})" for value, name in dataset.objects.items())
+            raise UserError(
+                f"{file} has a prompt for object {strange[0]} of {case.image.name}, but in {dataset.name} an object "
+                f"must be one of the labels {known}: give it in the column `object`."
+            )
+        _check_boxes(file, case)
+        # not resolved: a link has the name of the case, what it points to may have any
+        cases.append(Unlabelled(_name_of(case.image, dataset), case.image.absolute(), case.prompts))
+    return cases
+
+
+def cases_of_predictions(predictions: Path, images: Path, dataset: RawDataset) -> list[Unlabelled]:
+    """The cases of a folder as ``nnUNetv2_predict`` writes it.
+
+    Raises:
+        UserError: there are none, or one has no image.
+    """
+    for folder in (predictions, images):
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: give that of the predictions, and with -i that of the images.")
+    cases = []
+    for file in sorted(predictions.glob(f"[!.]*{dataset.ending}")):
+        name = file.name.removesuffix(dataset.ending)
+        image = images / f"{name}{CHANNEL}{dataset.ending}"
+        if not image.is_file():
+            raise UserError(f"the prediction {file} has no image {image}: put it there, or take the prediction away.")
+        cases.append(Unlabelled(name, image.absolute(), prediction=file.absolute()))
+    if not cases:
+        raise UserError(f"{predictions} holds no predictions *{dataset.ending}: run nnUNetv2_predict.")
+    return cases
+
+
+def check_new(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collection[str] = ()) -> None:
+    """That each case has an image of its own in the dataset's format, and a name that nothing else has.
+
+    Args:
+        cases: to rank.
+        dataset: that they are for.
+        ranked: those of the round already, which may have been taken since.
+
+    Raises:
+        UserError: one has not.
+    """
+    names: dict[str, Path] = {}
+    files: dict[Path, Path] = {}
+    for case in cases:
+        if not case.image.is_file():
+            raise UserError(f"there is no image {case.image}: correct its path; paths start at the CSV's folder.")
+        if not case.image.name.endswith(dataset.ending):
+            raise UserError(f"{case.image} must end in {dataset.ending}, as all images of {dataset.name}: convert it.")
+        file = case.image.resolve()
+        if file in files:
+            raise UserError(f"{case.image} and {files[file]} are the same image: give it once, by one path.")
+        if case.name in names:
+            raise UserError(f"{case.image} and {names[case.name]} would both be the case {case.name}: rename one.")
+        if not is_case_name(case.name):
+            raise UserError(f"{case.image} would be the case {case.name!r}, which is no name of a file: rename it.")
+        files[file] = names[case.name] = case.image
+        if case.name not in ranked and dataset.has(case.name):
+            raise UserError(
+                f"{dataset.name} has a training case {case.name} already: rename {case.image}, or leave it out."
+            )
+
+
+def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:
+    """A box around each object of a segmentation, on the object's middle slice along ``axis``.
+
+    Raises:
+        UserError: the segmentation is empty, has other labels, or lies on another grid.
+    """
+    segmentation = read_volume(prediction)
+    check_same_grid(segmentation, image)
+    labels = label_map(segmentation.array, prediction)
+    found = [int(value) for value in np.unique(labels) if value]
+    strange = [value for value in found if value not in objects]
+    if strange or not found:
+        what = f"has the label {strange[0]}" if strange else "is empty"
+        raise UserError(f"{prediction} {what}, but objects are labelled {', '.join(map(str, objects))}.")
+    view = image.view(axis)
+    lines = []
+    for value in found:
+        seen = view.of(labels == value)
+        index = middle_slice(seen)
+        corners = view.points_back(box_corners(seen[index], index), image.shape)
+        where = ":".join(",".join(f"{place:g}" for place in corner) for corner in corners)
+        lines.append(PromptLine("box", where, value, axis))
+    return tuple(lines)
+
+
+def _check_boxes(file: Path, case: Case) -> None:
+    """That no box replaces another: an object has one on a slice.
+
+    Raises:
+        UserError: two lines have a box for the same object on the same slice.
+    """
+    seen = set()
+    for line in case.prompts:
+        place = _slice_of(line)
+        if place is not None and place in seen:
+            raise UserError(
+                f"{file} has two boxes for object {line.object_id} on one slice of {case.image.name}, the second is "
+                f"{line.where}: leave one of them out."
+            )
+        seen.add(place)
+
+
+def _slice_of(line: PromptLine) -> tuple[int, int, str, float] | None:
+    """Object, axis, unit and place of a box's slice; None for other prompts, and for what is no box.
+
+    Where the axis is the learned one, which only the image tells, it is that along which the corners do not differ.
+    """
+    if line.kind != "box":
+        return None
+    try:
+        corners = [[float(value) for value in corner.split(",")] for corner in line.where.split(":")]
+        corner, opposite = corners if line.unit == VOXELS else [places[::-1] for places in corners]
+        flat = [axis for axis in range(3) if corner[axis] == opposite[axis]]
+        axis = line.axis if line.axis is not None else flat[0] if flat else 0
+        place = corner[axis]
+    except (ValueError, IndexError):  # which the session will say
+        return None
+    return line.object_id, axis, line.unit, np.floor(place + 0.5) if line.unit == VOXELS else place
+
+
+def _checksum(file: Path) -> str:
+    return f"SHA-256 {sha256_of(file)}" if file.is_file() else "not there"
+
+
+def _name_of(image: Path, dataset: RawDataset) -> str:
+    return image.name.removesuffix(dataset.ending).removesuffix(CHANNEL)

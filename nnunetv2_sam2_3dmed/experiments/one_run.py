@@ -1,0 +1,205 @@
+"""Takes one run to its end: the same here, in a task of a job array, and in a script.
+
+    python -m nnunetv2_sam2_3dmed.experiments.one_run OUTPUT RUN DEVICE
+
+RUN is DATASET/TRAINER__PLANS__CONFIG/fold_N, DEVICE is cuda or cpu, and nnU-Net's variables must be set. Started
+again after whatever ended it, it goes on where nnU-Net's files say that the run is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from select import select
+from time import monotonic, sleep
+
+from nnunetv2_sam2_3dmed.demo.steps import resolve_command
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.experiments.begun import note_held_out
+from nnunetv2_sam2_3dmed.experiments.records import ATTEMPT, log_file, read_record, write_record
+from nnunetv2_sam2_3dmed.experiments.runs import Run, State, set_torn_aside
+from nnunetv2_sam2_3dmed.locks import held
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
+
+POLL_SECONDS = 0.5
+SECONDS_TO_STOP = 10.0
+# on a cluster: for the end of an earlier job that was taken off its machine
+SECONDS_FOR_OTHERS = 600.0
+SECONDS_BETWEEN_LOOKS = 10.0
+
+
+class Outcome(IntEnum):
+    """How it went, as an exit status."""
+
+    DONE = 0
+    FAILED = 1
+    ELSEWHERE = 75  # another process is at it
+
+
+def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Trains and validates, from where it stands to its end.
+
+    If the block is left by an exception or ``stop`` becomes true, the command and its workers are stopped.
+
+    Args:
+        run: what.
+        output: the benchmark's folder, for log and record.
+        device: ``cuda`` or ``cpu``.
+        stop: asked twice a second.
+
+    Raises:
+        SystemExit: ``stop`` said so.
+    """
+    results = nnunet_folder("nnUNet_results")
+    with held(run.lock(results)) as lock:
+        if lock is None:
+            return Outcome.ELSEWHERE
+        state = run.state(results)
+        if state is State.DONE:
+            return Outcome.DONE
+        torn = set_torn_aside(run.folder(results))
+        if state is State.WAITING:
+            note_held_out(run, results)
+        argv = run.command(device, state)
+        log = log_file(output, run.path)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as printed:
+            stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
+            for name in torn:
+                printed.write(f"{name} was cut short: renamed to {name}.torn\n")
+            printed.write(f"{ATTEMPT}{shlex.join(argv)}    # {stamp}\n")
+            printed.flush()
+            start, status, failure = monotonic(), None, ""
+            try:
+                # its workers hold the lock too: none of them is still at it when somebody else takes it
+                with _ignored(signal.SIGUSR2):
+                    child = subprocess.Popen(
+                        [*resolve_command(argv[0]), *argv[1:]],
+                        stdin=subprocess.DEVNULL,
+                        stdout=printed,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                        pass_fds=(lock,),
+                    )
+                status = _wait(child, stop)
+                if status != 0:
+                    failure = f"exit status {status}"
+                elif run.state(results) is not State.DONE:
+                    failure = f"ended without a validation of {run.folder(results) / 'checkpoint_final.pth'}"
+            finally:
+                record = read_record(output, run.path)
+                write_record(output, run.path, record.after(monotonic() - start, status, failure, device))
+    return Outcome.FAILED if failure else Outcome.DONE
+
+
+def train_in_turn(run: Run, output: Path, device: str) -> Outcome:
+    """:func:`train_one`, which waits some minutes for another process that is at the run.
+
+    Args:
+        run: what.
+        output: the benchmark's folder.
+        device: ``cuda`` or ``cpu``.
+
+    Returns:
+        ``ELSEWHERE`` if the other process is still at it.
+    """
+    deadline = monotonic() + SECONDS_FOR_OTHERS
+    while (outcome := train_one(run, output, device)) is Outcome.ELSEWHERE and monotonic() < deadline:
+        sleep(SECONDS_BETWEEN_LOOKS)
+    return outcome
+
+
+def failure_of(path: str, output: Path, outcome: Outcome) -> str:
+    """Why a run is not done, in a sentence."""
+    if outcome is Outcome.ELSEWHERE:
+        return f"{path} is not done: another process has it in hand."
+    return f"{path} failed: {read_record(output, path).failure}, see {log_file(output, path)}."
+
+
+@contextmanager
+def _ignored(number: signal.Signals) -> Iterator[None]:
+    """Programs started in the block ignore a signal.
+
+    SLURM sends the one that is meant for submitit to all processes of a job.
+    """
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _wait(child: subprocess.Popen, stop: Callable[[], bool]) -> int:
+    """The child's exit status; whatever happens, nothing of its process group is left."""
+    try:
+        while not stop():
+            with suppress(subprocess.TimeoutExpired):
+                return child.wait(timeout=POLL_SECONDS)
+        raise SystemExit(128 + signal.SIGTERM)
+    finally:
+        if child.poll() is None:
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(child.pid, signal.SIGINT)
+                child.wait(timeout=SECONDS_TO_STOP)
+        # data loaders outlive a trainer that crashed
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def start(run: Run, output: Path, device: str, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Starts this module as a process, which stops what it runs as soon as the caller is gone, even by SIGKILL."""
+    log = log_file(output, run.path)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as printed:
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, "--while-stdin-is-open", str(output), run.path, device],
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the caller, which stops all of them in order
+        )
+
+
+def stdin_was_closed() -> bool:
+    """Whether the other end of standard input is closed."""
+    return bool(select([sys.stdin], [], [], 0)[0])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="one_run", description=__doc__)
+    parser.add_argument("output", type=Path, help="the benchmark's folder")
+    parser.add_argument("run", help="DATASET/TRAINER__PLANS__CONFIG/fold_N")
+    parser.add_argument("device", choices=("cuda", "cpu"))
+    parser.add_argument("--while-stdin-is-open", action="store_true", help="stop when standard input is closed")
+    args = parser.parse_args()
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        run = Run.from_path(args.run)
+        if args.while_stdin_is_open:
+            return train_one(run, args.output, args.device, stdin_was_closed)
+        outcome = train_in_turn(run, args.output, args.device)
+        if outcome is not Outcome.DONE:
+            print(failure_of(args.run, args.output, outcome), file=sys.stderr)
+        return outcome
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What a trainer for prompts leaves in nnU-Net's checkpoints, and the model made from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs, learned_normals
+from nnunetv2_sam2_3dmed.network.promptable_sam2 import PromptableSAM2, build_promptable_sam2
+
+PROMPTED = "prompted"  # the key in a checkpoint's ``init_args``
+# nnU-Net's, which turn every image until x, y and z run along the axes of the patient
+TURNING_READERS = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")
+NETWORK_ARGUMENTS = (
+    "backbone",
+    "image_size",
+    "num_memories",
+    "dropout",
+    "fitted_windows",
+    "precision",
+    "several_candidates",
+    "steady_features",
+    "activation_checkpointing",
+)
+
+
+def takes_prompts(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint of nnU-Net is of a trainer for prompts."""
+    return PROMPTED in checkpoint.get("init_args", {})
+
+
+def trained_model(checkpoint: dict[str, Any], path: Path, image_size: int | None = None) -> PromptableSAM2:
+    """The model of a checkpoint, in eval mode on the CPU, with how it expects images in ``shown_as``.
+
+    Args:
+        checkpoint: for which :func:`takes_prompts`.
+        path: of it, for messages.
+        image_size: None for that of the training.
+
+    Raises:
+        UserError: the weights are not those of the network that the checkpoint describes, or it cannot have this image
+            size.
+    """
+    described = checkpoint["init_args"][PROMPTED]
+    arguments = dict(described["network"])
+    if image_size is not None:
+        arguments["image_size"] = image_size
+    try:
+        network = build_promptable_sam2(**arguments)
+    except ValueError as error:  # the image size
+        raise UserError(str(error)) from error
+    try:
+        network.load_state_dict(checkpoint["network_weights"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} does not hold the weights of the network that it describes ({arguments}): train again."
+        ) from error
+    network.shown_as = _shown_as(described["shown_as"], checkpoint["init_args"].get("plans", {}))
+    return network.eval()
+
+
+def _shown_as(described: dict[str, Any], plans: dict[str, Any]) -> ShownAs:
+    """The way images were shown; where it lacks the axis of the patient, as far as the plan tells it."""
+    shown = ShownAs(**described)
+    if not shown.normals and plans.get("image_reader_writer") in TURNING_READERS:
+        return replace(shown, normals=learned_normals([np.eye(3)], shown.axis))
+    return shown

@@ -1,0 +1,425 @@
+"""SAM 2 as it is trained with prompts: an answer on one slice of a stack, carried both ways with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.attention import attention_kernels
+from nnunetv2_sam2_3dmed.network.checkpointing import recomputed, recomputed_parts
+from nnunetv2_sam2_3dmed.network.fresh_attention import attend_to_places
+from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions, keep_steady
+from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.network.resizing import LARGEST_LOGIT, logits_at
+from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
+
+ABSENT = -1024.0  # SAM 2's logits where it sees no object
+# SAM 2 scales the distances of object pointers by the number of slices, at most 16: a stack stands for a volume that
+# has as many
+_SLICES_OF_A_VOLUME = 16
+DRAWS = 2**62  # so many more than a slice has voxels that their remainders are equally likely
+
+
+class StackPrompts(NamedTuple):
+    """B stacks of D slices, N objects in them, and a prompt on one slice for each object.
+
+    Which slices follow which is decided on the host, and so ``real``, ``stacks`` and ``slices`` are NumPy's: to read
+    them off the device would wait for all that it has to do.
+
+    Attributes:
+        images: (B, D, 3, S, S), as the image encoder expects them.
+        real: (B, D), bool; False for slices that are padding.
+        truth: (N, D, H, W), bool, in voxels.
+        counted: (N, D, H, W), bool; False where nothing is known.
+        stacks: (N,), in which stack each object is.
+        slices: (N,), on which slice its prompt is.
+        points: (N, P, 2), x and y in pixels of the images; None where masks are given.
+        labels: (N, P), as SAM 2 numbers them: 1 inside, 0 outside, 2 and 3 the corners of a box; or None.
+        masks: (N, 1, S, S), float, 0 or 1; or None.
+        corrections: clicks on errors of the prompted slice, one after the other.
+        rng: places these clicks.
+    """
+
+    images: torch.Tensor
+    real: np.ndarray
+    truth: torch.Tensor
+    counted: torch.Tensor
+    stacks: np.ndarray
+    slices: np.ndarray
+    points: torch.Tensor | None
+    labels: torch.Tensor | None
+    masks: torch.Tensor | None
+    corrections: int
+    rng: np.random.Generator
+
+
+class Answer(NamedTuple):
+    """What the network says of n objects, each on one slice.
+
+    Attributes:
+        objects: (n,), which of the N objects.
+        slices: (n,), which of the D slices.
+        candidates: (n, M, S, S), float, logits of SAM 2's one or three masks; in training also where it sees nothing.
+        expected_iou: (n, M), what it expects of them.
+        presence: (n, 1), logits of the object being there.
+        logits: (n, 1, S/4, S/4), float, of the mask that counts.
+    """
+
+    objects: torch.Tensor
+    slices: torch.Tensor
+    candidates: torch.Tensor
+    expected_iou: torch.Tensor
+    presence: torch.Tensor
+    logits: torch.Tensor
+
+
+class _Encoded(NamedTuple):
+    """Three levels of features of B * D slices, and the places of the last one (h w, 1, C)."""
+
+    levels: list[torch.Tensor]
+    position: torch.Tensor
+
+
+class _Memory(NamedTuple):
+    """What later slices attend to, of m objects; as ``SliceOutput`` of the interactive engine."""
+
+    memory: torch.Tensor
+    places: torch.Tensor
+    pointer: torch.Tensor
+
+    def of(self, rows: Any) -> _Memory:
+        return _Memory(self.memory[rows], self.places[rows], self.pointer[rows])
+
+    def for_sam2(self) -> dict[str, Any]:
+        return {"maskmem_features": self.memory, "maskmem_pos_enc": [self.places], "obj_ptr": self.pointer}
+
+
+class _Turn(NamedTuple):
+    """Objects that are segmented at once, one slice each; all (n,), int64.
+
+    Attributes:
+        objects: which of the N objects.
+        slices: which of the D slices.
+        rows: which of the B * D slices.
+    """
+
+    objects: torch.Tensor
+    slices: torch.Tensor
+    rows: torch.Tensor
+
+
+def copy_to(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copy numbers of the host to ``device``, on a GPU without waiting for what it has to do."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def random_clicks(
+    truth: torch.Tensor, found: torch.Tensor, draws: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Clicks on errors as ``simulated.random_click`` draws them, but on the device, which is not waited for.
+
+    Args:
+        truth: (n, H, W), bool, none of them empty.
+        found: (n, H, W), bool.
+        draws: (n,), int64, random numbers below :data:`DRAWS`: of k places in the order of rows and columns, the one
+            of index draw modulo k is taken.
+
+    Returns:
+        Rows, columns and labels (1 inside the object, 0 outside), each (n,), int64.
+    """
+    errors = (truth ^ found).flatten(1)
+    inside = truth.flatten(1)
+    numbered = torch.where(errors.any(dim=1, keepdim=True), errors, inside).cumsum(dim=1)
+    wanted = draws % numbered[:, -1]
+    place = (numbered <= wanted[:, None]).sum(dim=1)
+    width = truth.shape[-1]
+    return place // width, place % width, inside.gather(1, place[:, None])[:, 0].long()
+
+
+class PromptableSAM2(SAM2Base):
+    """SAM 2, whose ``forward`` answers prompts on stacks. Its parameters are SAM 2's by name and shape.
+
+    In eval mode its steps are SAM 2's own. In training, masks have a gradient also where the object is wrongly taken
+    to be absent.
+
+    Attributes:
+        precision: see ``precision.autocast``.
+        steady_features: see :func:`build_promptable_sam2`.
+        activation_checkpointing: see :func:`build_promptable_sam2`.
+        shown_as: how a trained model expects images, where that is known (see ``intensities``).
+    """
+
+    precision: str = "auto"
+    steady_features: bool = False
+    activation_checkpointing: bool = False
+    shown_as: Any = None
+    pred_obj_scores: bool
+
+    def forward(self, prompts: StackPrompts) -> list[Answer]:  # type: ignore[override]
+        """All answers, in the order in which they were given: the prompted slices, corrections, and the others.
+
+        A mask that is given is no answer. From the prompted slice on, both ways are the same to SAM 2: the way back is
+        the way forward in the turned stack.
+
+        Raises:
+            UserError: there are no prompts, as in nnU-Net's own prediction.
+        """
+        if not isinstance(prompts, StackPrompts):
+            raise UserError(
+                "this model segments what a prompt points at, and nnUNetv2_predict has no prompts: use `sam2_3dmed "
+                "segment IMAGE -o OUTPUT --box ... --model FOLDER/fold_0/checkpoint_final.pth`."
+            )
+        device = prompts.images.device
+        with autocast(device, self.precision), attention_kernels(device, self._tokens):
+            encoded = self._encode(prompts.images)
+            answers, memory = self._answer(encoded, prompts)
+            return [*answers, *self._carry(encoded, prompts, memory)]
+
+    # ---- the prompted slices
+
+    def _answer(self, encoded: _Encoded, prompts: StackPrompts) -> tuple[list[Answer], _Memory]:
+        """The answers to the prompts and to the corrections, and what is remembered of the last one."""
+        (prompted,) = self._turns(prompts, [list(enumerate(prompts.slices.tolist()))])
+        points, labels, previous = prompts.points, prompts.labels, None
+        answers: list[Answer] = []
+        for turn in range(prompts.corrections + 1):
+            given = None
+            if points is not None and labels is not None:
+                given = {"point_coords": points, "point_labels": labels}
+            heads = self._heads(encoded, prompted.rows, 0, True, given, prompts.masks, {}, {}, previous)
+            if prompts.masks is None:
+                answers.append(self._as_answer(heads, prompted))
+            if turn < prompts.corrections:
+                previous = heads[3].detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+                points, labels = self._corrected(prompts, prompted, points, labels, previous)
+        return answers, self._remember(encoded, prompted.rows, heads, prompted=True)
+
+    def _corrected(
+        self, prompts: StackPrompts, prompted: _Turn, points: Any, labels: Any, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points with one more for each object, on an error of ``logits`` (N, 1, S/4, S/4)."""
+        truth = prompts.truth[prompted.objects, prompted.slices]
+        height, width = truth.shape[-2:]
+        found = (logits_at(logits, (height, width))[:, 0] > 0) & prompts.counted[prompted.objects, prompted.slices]
+        draws = copy_to(prompts.rng.integers(DRAWS, size=len(truth)), truth.device)
+        rows, columns, said = random_clicks(truth, found, draws)
+        more = torch.stack([columns / width, rows / height], dim=1)[:, None] * self.image_size
+        return torch.cat([points, more.to(points)], dim=1), torch.cat([labels, said[:, None].to(labels)], dim=1)
+
+    # ---- all other slices
+
+    def _carry(self, encoded: _Encoded, prompts: StackPrompts, memory: _Memory) -> list[Answer]:
+        """Both ways at once, as twice as many objects; the longest ways come first, so that those left are a prefix."""
+        ways = self._ways(prompts)
+        if not ways:
+            return []
+        longest = len(ways[0][1])
+        turns = self._turns(
+            prompts, [[(number, way[step]) for number, way in ways if step < len(way)] for step in range(longest)]
+        )
+        conditioning = memory.of(turns[0].objects)
+        others: dict[int, _Memory] = {}
+        answers = []
+        for step, turn in enumerate(turns, start=1):
+            carried = partial(self._carried, encoded, turn, step, conditioning, dict(others), step < longest)
+            if self._recomputes:
+                answer, known = recomputed(carried, encoded.levels[-1], self._tokens)
+            else:
+                answer, known = carried()
+            answers.append(answer)
+            if known is not None:
+                others[step] = known
+        return answers
+
+    def _carried(
+        self,
+        encoded: _Encoded,
+        turn: _Turn,
+        step: int,
+        conditioning: _Memory,
+        others: dict[int, _Memory],
+        remembered: bool,
+    ) -> tuple[Answer, _Memory | None]:
+        """The answer for slices ``step`` slices away from their prompts, and what is remembered of them."""
+        left = slice(len(turn.objects))
+        before = {k: known.of(left) for k, known in others.items()}
+        heads = self._heads(encoded, turn.rows, step, False, None, None, {0: conditioning.of(left)}, before, None)
+        memory = self._remember(encoded, turn.rows, heads, prompted=False) if remembered else None
+        return self._as_answer(heads, turn), memory
+
+    @staticmethod
+    def _ways(prompts: StackPrompts) -> list[tuple[int, list[int]]]:
+        """For each object, forward and backward from its prompt, the slices on the way; the longest first."""
+        ways = []
+        for number, (stack, start) in enumerate(zip(prompts.stacks.tolist(), prompts.slices.tolist())):
+            for way in (range(start + 1, prompts.real.shape[1]), range(start - 1, -1, -1)):
+                # padding lies at the ends of a stack
+                reached = [index for index in way if prompts.real[stack, index]]
+                if reached:
+                    ways.append((number, reached))
+        return sorted(ways, key=lambda way: -len(way[1]))
+
+    @staticmethod
+    def _turns(prompts: StackPrompts, turns: Sequence[Sequence[tuple[int, int]]]) -> list[_Turn]:
+        """Objects and their slices, turn by turn, on the device: all of them in one copy."""
+        objects, slices = np.array([one for turn in turns for one in turn]).T
+        rows = prompts.stacks[objects] * prompts.images.shape[1] + slices
+        table = copy_to(np.stack([objects, slices, rows]), prompts.images.device)
+        return [_Turn(*part) for part in table.split([len(turn) for turn in turns], dim=1)]
+
+    # ---- SAM 2's steps
+
+    def _encode(self, images: torch.Tensor) -> _Encoded:
+        images = images.flatten(0, 1)
+        if self._recomputes:
+            parts = [
+                recomputed(partial(self.forward_image, part), part, self._tokens) for part in recomputed_parts(images)
+            ]
+        else:
+            parts = [self.forward_image(images)]
+        levels = [torch.cat(same) for same in zip(*(part["backbone_fpn"] for part in parts), strict=True)]
+        if self.steady_features:
+            keep_steady(levels)
+        return _Encoded(levels, parts[0]["vision_pos_enc"][-1][:1].flatten(2).permute(2, 0, 1))
+
+    @property
+    def _recomputes(self) -> bool:
+        return self.activation_checkpointing and torch.is_grad_enabled()
+
+    @property
+    def _tokens(self) -> int:
+        """Stride-16 features of a slice."""
+        return (self.image_size // STRIDE) ** 2
+
+    @staticmethod
+    def _flat(encoded: _Encoded, rows: torch.Tensor) -> list[torch.Tensor]:
+        """Of n of the B * D slices, three levels (h w, n, C)."""
+        return [level[rows].flatten(2).permute(2, 0, 1) for level in encoded.levels]
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        grid = self.image_size // STRIDE
+        return [(grid * scale, grid * scale) for scale in (4, 2, 1)]
+
+    def _heads(
+        self,
+        encoded: _Encoded,
+        rows: torch.Tensor,
+        step: int,
+        first: bool,
+        points: dict[str, torch.Tensor] | None,
+        masks: torch.Tensor | None,
+        conditioning: dict[int, _Memory],
+        others: dict[int, _Memory],
+        previous: torch.Tensor | None,
+    ) -> Sequence[torch.Tensor]:
+        """What SAM 2's heads give for n objects ``step`` slices away from their prompts."""
+        _, heads, _, _ = self._track_step(
+            frame_idx=step,
+            is_init_cond_frame=first,
+            current_vision_feats=self._flat(encoded, rows),
+            current_vision_pos_embeds=[encoded.position.expand(-1, len(rows), -1)],
+            feat_sizes=self._sizes(),
+            point_inputs=points,
+            mask_inputs=masks,
+            output_dict={
+                "cond_frame_outputs": {k: known.for_sam2() for k, known in conditioning.items()},
+                "non_cond_frame_outputs": {k: known.for_sam2() for k, known in others.items()},
+            },
+            num_frames=_SLICES_OF_A_VOLUME,
+            track_in_reverse=False,
+            prev_sam_mask_logits=previous,
+        )
+        return heads
+
+    def _forward_sam_heads(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        """SAM 2's; in training, absence empties the masks that are remembered but not those that the loss sees.
+
+        SAM 2 replaces all masks by a constant where it believes the object to be absent: they then have no gradient,
+        and a loss of hundreds. That its belief is wrong is for the loss of the presence to say.
+        """
+        if not (self.training and self.pred_obj_scores):
+            return super()._forward_sam_heads(*args, **kwargs)
+        self.pred_obj_scores = False
+        try:
+            heads = super()._forward_sam_heads(*args, **kwargs)
+        finally:
+            self.pred_obj_scores = True
+        candidates, large_candidates, ious, logits, large, pointer, presence = heads
+        there = (presence > 0).to(pointer.dtype)
+        pointer = there * pointer + (1 - there) * self.no_obj_ptr
+        shown = there.bool()[..., None, None]
+        logits, large = torch.where(shown, logits, ABSENT), torch.where(shown, large, ABSENT)
+        return candidates, large_candidates, ious, logits, large, pointer, presence
+
+    def _remember(
+        self, encoded: _Encoded, rows: torch.Tensor, heads: Sequence[torch.Tensor], prompted: bool
+    ) -> _Memory:
+        size = (self.image_size, self.image_size)
+        memory, places = self._encode_new_memory(
+            current_vision_feats=self._flat(encoded, rows),
+            feat_sizes=self._sizes(),
+            pred_masks_high_res=logits_at(heads[3], size),
+            object_score_logits=heads[6],
+            is_mask_from_pts=prompted,
+        )
+        # bfloat16: what SAM 2 keeps, in training too
+        return _Memory(memory.to(torch.bfloat16), places[-1], heads[5])
+
+    def _as_answer(self, heads: Sequence[torch.Tensor], turn: _Turn) -> Answer:
+        _, candidates, ious, logits, _, _, presence = heads
+        if not self.training:
+            # the constant of an absent object would drown all else in a validation loss
+            candidates = candidates.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        return Answer(turn.objects, turn.slices, candidates.float(), ious.float(), presence.float(), logits.float())
+
+
+def build_promptable_sam2(
+    backbone: str,
+    image_size: int,
+    num_memories: int = 7,
+    dropout: float = 0.1,
+    fitted_windows: bool = False,
+    precision: str = "auto",
+    several_candidates: bool = True,
+    steady_features: bool = False,
+    activation_checkpointing: bool = False,
+) -> PromptableSAM2:
+    """Builds SAM 2 for prompts, with fresh weights.
+
+    Args:
+        backbone: one of ``sam2_modules.BACKBONES``.
+        image_size: S, a multiple of 32.
+        num_memories: how many slices a slice looks back to; 7 for SAM 2's weights.
+        dropout: in memory attention.
+        fitted_windows: the trunk's attention windows are never larger than the image (see ``fresh_trunk``).
+        precision: "auto", "bfloat16" or "float32".
+        several_candidates: as SAM 2's, it gives three masks for a single click and for slices without prompts, of which
+            the best is trained and the one with the largest expected IoU counts. With fresh weights, each of the three
+            settles on one of the objects, whatever the prompt.
+        steady_features: in training, the image encoder's features neither go constant nor grow (see ``fresh_trunk``),
+            as they do with fresh weights, where then neither prompts nor memories are followed.
+        activation_checkpointing: train in less memory and more time: of the slices that a mask is carried to, only
+            answers and memories are kept, of the image encoder only its result, and the rest is computed a second time
+            in backward.
+
+    Raises:
+        ValueError: an argument has a value that cannot work; the message names it.
+    """
+    network = build_sam2_base(backbone, image_size, num_memories, dropout, network=PromptableSAM2)
+    network.precision = precision
+    network.multimask_output_in_sam = several_candidates
+    network.steady_features = steady_features
+    network.activation_checkpointing = activation_checkpointing
+    initialise_positions(network.image_encoder.trunk)
+    attend_to_places(network)
+    if fitted_windows:
+        fit_windows(network.image_encoder.trunk, image_size)
+    # SAM 2 has this embedding, but no use for it where the first slice goes without memory attention
+    network.no_mem_pos_enc.requires_grad_(False)
+    return network

@@ -1,0 +1,299 @@
+"""What a benchmark of prompts found, as tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.evaluation.metrics import average
+from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND, Statistic
+from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import AREAS, SALIENT_VOXELS
+from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Interaction, Measured, Score, of_cases
+from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol
+
+REACHED = 0.9  # the Dice that clicks are counted to
+PUBLISHED_NOTE = (
+    "**Not comparable**: other cases, splits and tolerances, and for most rows other tasks. Dice and NSD in per cent. "
+    "SAM 2.0 large is `sam2_hiera_large` as published, which carries the annotation of one slice through the volume. "
+    "SAM 2.0 tiny is `sam2_hiera_tiny`, fine-tuned and used without memory: the box of the largest slice is put on the "
+    "middle one, other boxes come from the mask of the neighbouring slice, and the truth says where the object ends."
+)
+
+
+class ScoreRow(NamedTuple):
+    """One protocol on one class, over cases.
+
+    Attributes:
+        protocol: name of it.
+        class_name: of the objects.
+        area: "all" slices, or the "salient" ones.
+        dice: over cases.
+        nsd: over cases.
+        prompts: that were taken, mean over cases.
+        rejected: prompts that SAM 2 answered with nothing, in all cases.
+    """
+
+    protocol: str
+    class_name: str
+    area: str
+    dice: Statistic
+    nsd: Statistic
+    prompts: float
+    rejected: int
+
+
+class ClickRow(NamedTuple):
+    """A round of clicks, over objects; one that ended earlier, with nothing left to correct, keeps its last Dice.
+
+    Attributes:
+        number: of the round.
+        dice: of the volume, mean.
+        gain: of ``dice`` over the round before.
+        slice_dice: of the slice that is clicked on, mean.
+        rejected: objects whose click SAM 2 answered with nothing.
+        seconds: of the interaction, median.
+    """
+
+    number: int
+    dice: float
+    gain: float
+    slice_dice: float
+    rejected: int
+    seconds: float
+
+
+class ClicksNeeded(NamedTuple):
+    """Rounds of clicks until :data:`REACHED`; a click that was rejected is one.
+
+    Attributes:
+        reached: objects that got there.
+        objects: in all.
+        median: of the rounds of those that got there; None if none did.
+    """
+
+    reached: int
+    objects: int
+    median: float | None
+
+
+def score_rows(measured: Measured) -> list[ScoreRow]:
+    """By protocol and area each class, and the mean over the classes that a case has."""
+    groups: dict[tuple[str, str], dict[str, dict[str, Score]]] = defaultdict(lambda: defaultdict(dict))
+    for score in measured.scores:
+        groups[score.protocol, score.area][score.case][score.class_name] = score
+    rows = []
+    for (protocol, area), by_case in sorted(groups.items(), key=lambda item: AREAS.index(item[0][1])):
+        names = list(dict.fromkeys(name for by_class in by_case.values() for name in by_class))
+        for name in names:
+            known = [[by_class[name]] for by_class in by_case.values() if name in by_class]
+            rows.append(_row(protocol, name, area, known))
+        if len(names) > 1:
+            rows.append(_row(protocol, FOREGROUND, area, [list(by_class.values()) for by_class in by_case.values()]))
+    return rows
+
+
+def _row(protocol: str, name: str, area: str, cases: Sequence[Sequence[Score]]) -> ScoreRow:
+    """Over cases, each of which counts with the mean of its scores."""
+    means = [average([score.metrics for score in scores]) for scores in cases]
+    return ScoreRow(
+        protocol,
+        name,
+        area,
+        Statistic.of([metrics.dice for metrics in means]),
+        Statistic.of([metrics.nsd for metrics in means]),
+        float(np.mean([sum(score.prompts for score in scores) for scores in cases])),
+        sum(score.rejected for scores in cases for score in scores),
+    )
+
+
+def click_rows(measured: Measured, protocol: str) -> list[ClickRow]:
+    """The rounds of a protocol of clicks."""
+    objects = list(_by_object(measured, protocol).values())
+    rows: list[ClickRow] = []
+    before = 0.0
+    for number in range(1, max((len(turns) for turns in objects), default=0) + 1):
+        current = [turns[min(number, len(turns)) - 1] for turns in objects]
+        mean = float(np.mean([turn.dice for turn in current]))
+        seconds = [turns[number - 1].seconds for turns in objects if len(turns) >= number]
+        slice_dice = float(np.mean([turn.slice_dice for turn in current]))
+        rejected = sum(_rejected(turns, number) for turns in objects)
+        rows.append(ClickRow(number, mean, mean - before, slice_dice, rejected, float(np.median(seconds))))
+        before = mean
+    return rows
+
+
+def _rejected(turns: Sequence[Interaction], number: int) -> bool:
+    """Whether the click of a round was rejected."""
+    if len(turns) < number:
+        return False
+    return turns[number - 1].rejected > (turns[number - 2].rejected if number > 1 else 0)
+
+
+def clicks_needed(measured: Measured, protocol: str) -> ClicksNeeded:
+    """Rounds of clicks until the Dice of the volume is :data:`REACHED`."""
+    objects = list(_by_object(measured, protocol).values())
+    needed = [next((turn.number for turn in turns if turn.dice >= REACHED), None) for turns in objects]
+    got_there = [number for number in needed if number is not None]
+    return ClicksNeeded(len(got_there), len(objects), float(np.median(got_there)) if got_there else None)
+
+
+def _by_object(measured: Measured, protocol: str) -> dict[tuple[str, str], list[Interaction]]:
+    objects: dict[tuple[str, str], list[Interaction]] = defaultdict(list)
+    for turn in measured.interactions:
+        if turn.protocol == protocol:
+            objects[turn.case, turn.class_name].append(turn)
+    return objects
+
+
+# ---- texts
+
+
+def as_json(measured: Measured, protocols: Sequence[Protocol], used: Mapping[str, Any]) -> str:
+    """Means and what they were measured with."""
+    return json.dumps(
+        _without_nan(
+            {
+                **used,
+                **of_cases(measured),
+                "results": [
+                    {**row._asdict(), "dice": vars(row.dice), "nsd": vars(row.nsd)} for row in score_rows(measured)
+                ],
+                "clicks": {
+                    p.name: {
+                        "rounds": [row._asdict() for row in click_rows(measured, p.name)],
+                        f"until_{REACHED}": clicks_needed(measured, p.name)._asdict(),
+                    }
+                    for p in protocols
+                    if p.name.endswith("_clicks")
+                },
+                "median_seconds_per_interaction": {p.name: _seconds(measured, p.name) for p in protocols},
+            }
+        ),
+        indent=2,
+    )
+
+
+def _without_nan(content: Any) -> Any:
+    """With null, which JSON knows, for NaN."""
+    if isinstance(content, Mapping):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def as_markdown(
+    measured: Measured, protocols: Sequence[Protocol], dataset: str, used: Mapping[str, Any], tolerance: str
+) -> str:
+    """Everything, with what papers published beside it."""
+    cases = len(measured.encoding_seconds)
+    parts = [
+        f"# Prompts on {dataset}",
+        f"{cases} case{'s' * (cases != 1)}; model {used['model']}, images of {used['image_size']} pixels, "
+        f"{used['device']}, seed {used['seed']}. Prompts are made from the truth.",
+        *(f"**Warning:** {warning}" for warning in used["warnings"]),
+        *([f"**Left out**, for they failed: {_failed(measured)}."] if measured.failed else []),
+        f"Mean ± sample standard deviation over cases. NSD at {tolerance}. Salient: only slices with more than "
+        f"{SALIENT_VOXELS} voxels of the object, and only objects that have such slices. {FOREGROUND.capitalize()}: "
+        "the mean over the classes that a case has. Each object is scored alone, as in publications, whatever other "
+        "objects were found in its voxels. The masks that are written are label maps, in which of overlapping objects "
+        "one counts, so that `sam2_3dmed compare` may find other scores in them. Prompts: those that the model took; "
+        "rejected: those, in all cases, that it answered with nothing, which then count for nothing.",
+        _table(
+            ["class", "protocol", "slices", "cases", "Dice", "NSD", "prompts", "rejected"],
+            [
+                [r.class_name, r.protocol, r.area, str(r.dice.n), _spread(r.dice), _spread(r.nsd)]
+                + [f"{r.prompts:.1f}", str(r.rejected)]
+                for r in score_rows(measured)
+            ],
+        ),
+        "Protocols: " + "; ".join(f"`{p.name}`: {p.title} ({p.source})" for p in protocols) + ".",
+    ]
+    if measured.absent:
+        parts.append(
+            f"{sum(map(len, measured.absent.values()))} objects were left out because a case does not have the class."
+        )
+    for protocol in protocols:
+        if protocol.name.endswith("_clicks"):
+            parts += _clicks_part(measured, protocol)
+    parts += [
+        "Median seconds of an interaction (of one object: from its prompt until the masks of all slices are there; "
+        "with `boxes`, from its first one), once the slices are encoded, which takes "
+        f"{np.median(list(measured.encoding_seconds.values())):.2f} s per case:",
+        _table(["protocol", "seconds"], [[p.name, f"{_seconds(measured, p.name):.3f}"] for p in protocols]),
+        "## Published",
+        PUBLISHED_NOTE,
+        published_table(dataset),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _clicks_part(measured: Measured, protocol: Protocol) -> list[str]:
+    needed = clicks_needed(measured, protocol.name)
+    median = "" if needed.median is None else f", the median of these after {needed.median:g}"
+    return [
+        f"`{protocol.name}`, over all objects: what comes of that many clicks on the slice, given one after the "
+        "other, and then one propagation. Gain: of the Dice of the volume over one click less. Rejected: clicks that "
+        "the model answered with nothing; the next one is elsewhere.",
+        _table(
+            ["clicks", "Dice", "gain", "Dice of the slice", "rejected", "median seconds"],
+            [
+                [str(r.number), f"{r.dice:.3f}", f"{r.gain:+.3f}", f"{r.slice_dice:.3f}", str(r.rejected)]
+                + [f"{r.seconds:.3f}"]
+                for r in click_rows(measured, protocol.name)
+            ],
+        ),
+        f"Dice of {REACHED:g} in the volume was reached for {needed.reached} of {needed.objects} objects{median}.",
+    ]
+
+
+def published_table(dataset: str) -> str:
+    """Published results of prompted segmentation; those of the same task first."""
+    task = dataset.partition("_")[2].lower()
+    rows = sorted(published_rows(), key=lambda row: row[1].lower() != task)
+    return _table(["method and prompt", "task", "Dice", "NSD", "source"], rows)
+
+
+def published_rows() -> list[list[str]]:
+    """Method and prompt, task, Dice and NSD in per cent, source; empty where a figure was not published."""
+    rows = []
+    for row in _read("sam2_interactive_paper.csv"):
+        if row["method"].startswith("SAM 2"):
+            for task in ("brats", "spleen", "liver", "lung", "pancreas"):
+                name = "BraTS2020" if task == "brats" else task.capitalize()
+                nsd = row.get(f"{task}_nsd", "")
+                rows.append([row["method"], name, row[f"{task}_dice"], nsd, "arXiv 2408.02635, Tables 1 and 2"])
+    rows += [
+        [row["method"], row["task"], row["dice"], row["nsd"], row["source"]] for row in _read("prompted_papers.csv")
+    ]
+    return rows
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    text = (files("nnunetv2_sam2_3dmed") / "published" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _failed(measured: Measured) -> str:
+    return "; ".join(f"{name} ({reason.rstrip('.')})" for name, reason in measured.failed.items())
+
+
+def _seconds(measured: Measured, protocol: str) -> float:
+    return float(np.median([t.seconds for t in measured.interactions if t.protocol == protocol] or [np.nan]))
+
+
+def _spread(statistic: Statistic) -> str:
+    return f"{statistic.mean:.3f}" + ("" if np.isnan(statistic.std) else f" ± {statistic.std:.3f}")
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in (header, *body)]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])

@@ -1,0 +1,146 @@
+"""SAM2_PromptTrainer_finetune: goes on from a model that takes prompts, at lower learning rates."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import read_json, write_text
+from nnunetv2_sam2_3dmed.interactive.model import fill, nnunet_checkpoint
+from nnunetv2_sam2_3dmed.network.checkpoints import read_checkpoint, sha256_of
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
+from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
+
+FINETUNED = "finetuned"  # the key in a checkpoint's ``init_args``
+FILE = "finetune.json"  # beside the checkpoints
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What a fine-tuning starts from, and how it trains.
+
+    Attributes:
+        checkpoint: file of the weights.
+        sha256: of that file.
+        trained_by: the trainer that made it, or the name of the weights.
+        network: the network's arguments that go with the weights, over those of the plan.
+        peak_lr: learning rate.
+        trunk_lr: of the image encoder; None for the same.
+        epochs: of nnU-Net's 250 iterations.
+        cases: that are trained on beside the training cases of the fold.
+        seen_validation: why the weights may know the fold's validation cases; empty where they do not.
+    """
+
+    checkpoint: str
+    sha256: str
+    trained_by: str
+    network: dict[str, Any]
+    peak_lr: float
+    trunk_lr: float | None
+    epochs: int
+    cases: list[str] = field(default_factory=list)
+    seen_validation: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Puts it where the trainer looks for it: into the folder of the fold."""
+        write_text(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Finetuning:
+        """What was put there.
+
+        Raises:
+            UserError: nothing was, or the file holds something else.
+        """
+        file = folder / FILE
+        if not file.is_file():
+            raise UserError(
+                f"there is no {file}, which says what to fine-tune: start it with `sam2_3dmed annotate finetune`."
+            )
+        remedy = "delete its folder and begin again"
+        try:
+            return cls(**read_json(file, remedy))
+        except TypeError as error:
+            raise UserError(f"{file} is not what `sam2_3dmed annotate finetune` writes ({error}): {remedy}.") from error
+
+
+def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> Path:
+    """Where nnU-Net puts what a trainer makes of a fold."""
+    results = nnunet_folder("nnUNet_results") / plans["dataset_name"]
+    return results / f"{trainer}__{plans['plans_name']}__{configuration}" / f"fold_{fold}"
+
+
+def with_network(plans: dict[str, Any], configuration: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Plans whose configuration builds the network with other arguments."""
+    changed = deepcopy(plans)
+    architecture = deepcopy(PlansManager(plans).get_configuration(configuration).configuration["architecture"])
+    architecture["arch_kwargs"].update(arguments)
+    changed["configurations"][configuration]["architecture"] = architecture
+    return changed
+
+
+class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
+    """From the weights, on the cases, at the learning rates and for the epochs that ``finetune.json`` says.
+
+    ``sam2_3dmed annotate finetune`` writes that file into the fold's folder and starts nnU-Net. Its cases are added to
+    the training cases of this training alone: nnU-Net's ``splits_final.json`` is every trainer's and stays as it is.
+    The recipe is that of :class:`SAM2_PromptTrainer`.
+    """
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
+        wanted = Finetuning.read(fold_folder(type(self).__name__, plans, configuration, fold))
+        super().__init__(with_network(plans, configuration, wanted.network), configuration, fold, dataset_json, device)
+        self.wanted = wanted
+        self.initial_lr = wanted.peak_lr
+        self.trunk_lr = wanted.trunk_lr
+        self.num_epochs = wanted.epochs
+        self.save_every = 1  # there are few epochs
+        self.my_init_kwargs[FINETUNED] = asdict(wanted)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's training cases of the fold with those from rounds, and its validation cases.
+
+        Raises:
+            UserError: the fold validates against a case from a round now.
+        """
+        train, val = super().do_split()
+        both = sorted(set(self.wanted.cases) & set(val))
+        if both:
+            raise UserError(
+                f"fold {self.fold} validates against {both[0]}, which this fine-tuning trains on: put the "
+                "splits_final.json back with which it was begun, or begin again."
+            )
+        return [*train, *(case for case in self.wanted.cases if case not in train)], val
+
+    def _find_checkpoint(self) -> Path:
+        checkpoint = Path(self.wanted.checkpoint)
+        if not checkpoint.is_file() or sha256_of(checkpoint) != self.wanted.sha256:
+            raise UserError(
+                f"{checkpoint} is {'another file than' if checkpoint.is_file() else 'not there'} when the fine-tuning "
+                "was begun: put it back, or begin again."
+            )
+        return checkpoint
+
+    def _load_pretrained(self, checkpoint: Path) -> None:
+        trained = nnunet_checkpoint(checkpoint)
+        weights = read_checkpoint(checkpoint) if trained is None else trained["network_weights"]
+        fill(self.network, weights, checkpoint)
+        rates = f"{self.initial_lr:g}" if self.trunk_lr is None else f"{self.trunk_lr:g} and {self.initial_lr:g}"
+        self.print_to_log_file(
+            f"all weights from {checkpoint} ({self.wanted.trained_by}), SHA-256 {self.wanted.sha256}; learning rate "
+            f"{rates}, {self.num_epochs} epochs"
+        )

@@ -1,0 +1,225 @@
+"""From nnU-Net's batches to stacks with prompts: turned and grey as users' images are, one object per prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from nnunetv2_sam2_3dmed.images.orientation import View
+from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs
+from nnunetv2_sam2_3dmed.interactive.prompts import BOX_CORNERS
+from nnunetv2_sam2_3dmed.network.promptable_sam2 import StackPrompts, copy_to
+from nnunetv2_sam2_3dmed.network.resizing import as_images, at_image_size
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import bounding_box, loose_box, random_click
+from nnunetv2_sam2_3dmed.training.targets import TargetMaker
+
+BOX, CLICK, MASK = KINDS = ("box", "click", "mask")
+SHIFT = 10.0  # how far the edges of a box move outwards at most, in pixels of an image of 512 (MedSAM2: 0 to 10 pixels)
+_SHIFT_AT = 512
+
+
+class PromptMix(NamedTuple):
+    """What is drawn in training.
+
+    Attributes:
+        box: share of batches in which the prompt is a box.
+        click: in which it is a click; in the others it is the mask of the slice.
+        corrected: share of boxes and clicks that are followed by clicks on errors.
+        corrections: at most.
+        objects: of a stack at most, as SAM 2's of a video: what differs between them is the prompt alone.
+        images: share of batches in which every slice is a stack of its own. SAM 2 learned prompts on images before it
+            learned to carry masks on; in a stack of eight, one slice of eight is prompted.
+    """
+
+    box: float = 0.5
+    click: float = 0.25
+    corrected: float = 0.5
+    corrections: int = 3
+    objects: int = 3
+    images: float = 0.0
+
+
+class Stacks(NamedTuple):
+    """A batch as it is shown.
+
+    Attributes:
+        grey: (B, D, H, W), 0 to 1.
+        masks: (B, K, D, H, W), bool, the K classes or regions.
+        counted: (B, D, H, W), bool; False where the label is the ignore label.
+        real: (B, D), bool; False for slices that are padding.
+    """
+
+    grey: torch.Tensor
+    masks: torch.Tensor
+    counted: torch.Tensor
+    real: torch.Tensor
+
+
+class Objects(NamedTuple):
+    """Prompts, and what they are about.
+
+    Attributes:
+        prompts: for the network.
+        classes: (N,), which of the K classes each object is.
+    """
+
+    prompts: StackPrompts
+    classes: list[int]
+
+
+class StackMaker:
+    """Makes stacks of nnU-Net's batches.
+
+    Args:
+        targets: takes nnU-Net's target apart.
+        shown_as: black and white.
+        transpose_forward: nnU-Net's order of axes.
+    """
+
+    def __init__(self, targets: TargetMaker, shown_as: ShownAs, transpose_forward: Sequence[int]):
+        self.targets = targets
+        self.shown_as = shown_as
+        self.transpose_forward = [int(axis) for axis in transpose_forward]
+
+    def __call__(self, data: torch.Tensor, target: torch.Tensor, views: Sequence[View]) -> Stacks:
+        """Stacks as users' images are shown.
+
+        Args:
+            data: (B, 1, D, H, W), normalised.
+            target: nnU-Net's, with padding marked.
+            views: how slices of each case are turned.
+        """
+        low, high = self.shown_as.low, self.shown_as.high
+        grey = ((data.float() - low) / (high - low)).clamp(0, 1)
+        # outside the image and the body nnU-Net has the mean intensity, or that of 0; users see black
+        grey = grey.masked_fill(self.targets.padding(target), 0)
+        targets = self.targets(target)
+        slices = [torch.flip(s, [0]) if view.flips[0] else s for s, view in zip(targets.slices, views)]
+        return Stacks(
+            self._turned(grey, views)[:, 0],
+            self._turned(targets.masks > 0, views),
+            self._turned(targets.counted, views)[:, 0],
+            torch.stack(slices),
+        )
+
+    def _turned(self, stacks: torch.Tensor, views: Sequence[View]) -> torch.Tensor:
+        """(B, C, D, H, W) as nnU-Net has them -> each as its view shows it."""
+        turned = []
+        for stack, view in zip(stacks, views):
+            order = [self.transpose_forward.index(axis) + 1 for axis in view.order]
+            turned.append(stack.permute(0, *order).flip([k + 1 for k, flip in enumerate(view.flips) if flip]))
+        # stored the other way round, a case has rows for columns
+        height, width = (max(stack.shape[axis] for stack in turned) for axis in (-2, -1))
+        return torch.stack([F.pad(s, (0, width - s.shape[-1], 0, height - s.shape[-2])) for s in turned])
+
+
+def single_slices(stacks: Stacks) -> Stacks:
+    """Every slice that is not padding as a stack of its own."""
+    places = stacks.real.nonzero(as_tuple=True)  # one wait for the device, where a boolean index would be one each
+    grey, real = stacks.grey[places], stacks.real[places]
+    masks, counted = stacks.masks.transpose(1, 2)[places], stacks.counted[places]
+    return Stacks(grey[:, None], masks[:, :, None], counted[:, None], real[:, None])
+
+
+def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.random.Generator) -> Objects | None:
+    """Some objects of each stack, each prompted on a slice that is drawn; None where there are none.
+
+    The kind of prompt is drawn for the batch, because SAM 2 answers one click with three masks and all else with one.
+    """
+    if rng.uniform() < mix.images:
+        stacks = single_slices(stacks)
+    real, presence = _on_host(stacks)
+    chosen = []
+    for stack, present in enumerate(presence):
+        classes = np.flatnonzero(present.any(axis=1))
+        for number in rng.choice(classes, size=min(len(classes), mix.objects), replace=False).tolist():
+            chosen.append((stack, number, int(rng.choice(np.flatnonzero(present[number])))))
+    kind = str(rng.choice(KINDS, p=(mix.box, mix.click, 1 - mix.box - mix.click)))
+    if kind == MASK and not any(real[stack].sum() > 1 for stack, _, _ in chosen):
+        kind = BOX  # the mask of the only slice leaves nothing to ask
+    corrections = 0
+    if kind != MASK and rng.uniform() < mix.corrected:
+        corrections = int(rng.integers(1, mix.corrections + 1))
+    return _objects(stacks, real, chosen, image_size, kind, corrections, SHIFT, rng)
+
+
+def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generator) -> Objects | None:
+    """All objects, with the box around them on their middle slice."""
+    real, presence = _on_host(stacks)
+    chosen = []
+    for stack, present in enumerate(presence):
+        for number in np.flatnonzero(present.any(axis=1)).tolist():
+            slices = np.flatnonzero(present[number])
+            chosen.append((stack, number, int(slices[len(slices) // 2])))
+    return _objects(stacks, real, chosen, image_size, BOX, 0, 0.0, rng)
+
+
+def _on_host(stacks: Stacks) -> tuple[np.ndarray, np.ndarray]:
+    """Slices that are no padding (B, D), and presence of each class on them (B, K, D); one wait for the device."""
+    inside = (stacks.masks & stacks.counted[:, None]).flatten(3).any(dim=3)
+    real = stacks.real[:, None]
+    known = torch.cat([real, inside & real], dim=1).cpu().numpy()
+    return known[:, 0], known[:, 1:]
+
+
+def _objects(
+    stacks: Stacks,
+    real: np.ndarray,
+    chosen: Sequence[tuple[int, int, int]],
+    image_size: int,
+    kind: str,
+    corrections: int,
+    shift: float,
+    rng: np.random.Generator,
+) -> Objects | None:
+    """Objects by their stack, class and prompted slice.
+
+    Boxes and clicks are placed on the host: for the prompted slices they wait for the device, before the network has
+    anything to do.
+    """
+    if not chosen:
+        return None
+    device = stacks.grey.device
+    host = np.array(chosen).T  # stacks, classes and slices
+    stack, number, index = copy_to(host, device)
+    truth = stacks.masks[stack, number] & stacks.counted[stack]
+    prompted = truth[torch.arange(len(chosen), device=device), index]
+    points = labels = masks = None
+    if kind == MASK:
+        masks = at_image_size(prompted, image_size)
+    else:
+        height, width = prompted.shape[-2:]
+        places, said = _points(prompted.cpu().numpy(), kind, shift, rng)
+        scale = np.array([image_size / width, image_size / height])
+        points = copy_to((places * scale).astype(np.float32), device)
+        labels = copy_to(said.astype(np.int32), device)
+    prompts = StackPrompts(
+        as_images(stacks.grey, image_size),
+        real,
+        truth,
+        stacks.counted[stack],
+        host[0],
+        host[2],
+        points,
+        labels,
+        masks,
+        corrections,
+        rng,
+    )
+    return Objects(prompts, host[1].tolist())
+
+
+def _points(planes: np.ndarray, kind: str, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """x and y in voxels (N, P, 2) of boxes or clicks for masks (N, H, W), and SAM 2's labels (N, P)."""
+    height, width = planes.shape[1:]
+    if kind == CLICK:
+        clicks = [random_click(plane, None, rng) for plane in planes]
+        return np.array([[[c.column, c.row]] for c in clicks], dtype=float), np.array([[c.label] for c in clicks])
+    largest = (shift * height / _SHIFT_AT, shift * width / _SHIFT_AT)
+    boxes = [loose_box(bounding_box(plane), (height, width), largest, rng) for plane in planes]
+    corners = [[[left, top], [right, bottom]] for top, left, bottom, right in boxes]
+    return np.array(corners), np.tile(BOX_CORNERS, (len(planes), 1))

@@ -1,1 +1,0 @@
-"""Training and measuring models that take prompts, on nnU-Net's datasets."""

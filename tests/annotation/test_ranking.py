@@ -1,0 +1,192 @@
+"""Cases segmented by a network of random weights: masks, order, and going on."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from nnunetv2_sam2_3dmed.annotation.disagreement import Answer, between_directions, between_prompts
+from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
+from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round, as_csv
+from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
+from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from tests.annotation.conftest import SHAPE, read, write
+from tests.interactive.reference import build, random_weights
+
+MADE_BY = {"dataset": "Dataset301_Tiny", "file_ending": ".nii.gz", "model": "m", "model_sha256": "abc"}
+BOX = PromptLine("box", "3,10,12:3,30,33", 1)
+CLICK = PromptLine("point", "4,15,15", 3)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build(random_weights())
+
+
+@pytest.fixture
+def ranking(model, dataset) -> Ranking:
+    return Ranking(InteractiveSession(model, "cpu", "float32"), dataset.objects, previews=False)
+
+
+def test_a_case_as_a_user_would_have_measured_it(ranking, model, images, folders):
+    case = Unlabelled("new_1", images / "new_1_0000.nii.gz", (BOX, CLICK))
+    made = Round(folders / "round", MADE_BY)
+    with_preview = Ranking(ranking.session, ranking.objects)
+    assert with_preview.run([case], made) == {}
+    assert (folders / "round" / "previews" / "new_1.png").stat().st_size > 1000
+
+    session = InteractiveSession(model, "cpu", "float32")
+    session.set_image(case.image)
+    session.add_box((3, 10, 12), (3, 30, 33), 1)
+    session.add_points([(4, 15, 15)], 1, 3)
+    session.propagate()
+    labels, masks = session.labels(), {number: session.mask(number) for number in (1, 3)}
+    np.testing.assert_array_equal(read(made.mask("new_1")), labels)
+    assert made.cases["new_1"].mask_sha256 == sha256_of(made.mask("new_1"))
+    assert made.cases["new_1"].image_sha256 == sha256_of(case.image)
+    organ, lesion = made.cases["new_1"].objects
+    assert (organ.label, organ.name, lesion.label, lesion.name) == (1, "organ", 3, "lesion")
+    for scored, index, boxed in ((organ, 3, True), (lesion, 4, False)):
+        answer = Answer(scored.label, 0, index, boxed, masks[scored.label])
+        assert scored.between_prompts == between_prompts(session, answer)
+        assert scored.between_directions == between_directions(session, answer)
+        assert scored.voxels == (labels == scored.label).sum()
+    assert made.cases["new_1"].disagreement == max(organ.disagreement, lesion.disagreement)
+
+
+def test_what_is_done_is_not_done_again_and_what_fails_stops_nothing(ranking, images, folders):
+    cases = [
+        Unlabelled("bad", images / "new_1_0000.nii.gz", (PromptLine("point", "4,15,900", 1),)),
+        Unlabelled("new_1", images / "new_1_0000.nii.gz", (BOX,)),
+    ]
+    made = Round.begin(folders / "round", MADE_BY)
+    said = []
+    failed = ranking.run(cases, made, said.append)
+    assert list(failed) == ["bad"] and "lies outside the image" in failed["bad"] and len(said) == 2
+    mask, entry = made.mask("new_1"), made.cases["new_1"]
+    assert json.loads((folders / "round" / "round.json").read_text())["cases"]["new_1"]["image"] == entry.image
+
+    again = Round.begin(folders / "round", MADE_BY)
+    written = mask.stat().st_mtime_ns
+    assert again.cases == made.cases
+    assert ranking.run(cases[1:], again, said.append) == {} and len(said) == 2 and mask.stat().st_mtime_ns == written
+    mask.unlink()
+    ranking.run(cases[1:], again, said.append)
+    assert len(said) == 3 and sha256_of(mask) == entry.mask_sha256
+
+
+def test_another_model_or_other_prompts_need_another_folder(images, folders):
+    image = images / "new_1_0000.nii.gz"
+    case = Unlabelled("new_1", image, (BOX,))
+    made = Round(folders / "round", MADE_BY)
+    made.cases["new_1"] = RankedCase(
+        str(image), sha256_of(image), case.source(0), [], "", "", [ObjectScore(1, "organ", 0.1, None, 5)]
+    )
+    made.save()
+    made.mask("new_1").parent.mkdir()
+    made.mask("new_1").touch()
+    assert is_done(case, made, 0)
+    with pytest.raises(UserError, match="with other prompts"):
+        is_done(Unlabelled("new_1", image, (CLICK,)), made, 0)
+    assert Round.begin(folders / "round", {**MADE_BY, "model": "elsewhere"}).id == made.id
+    with pytest.raises(UserError, match="holds a round with model_sha256 abc, but now it is def"):
+        Round.begin(folders / "round", {**MADE_BY, "model_sha256": "def"})
+    write(image, np.zeros(SHAPE))
+    with pytest.raises(UserError, match="with other image"):
+        is_done(case, made, 0)
+
+
+def test_other_contents_and_another_axis_are_other_prompts(images, folders):
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    prediction = write(folders / "predictions" / "new_1.nii.gz", labels)
+    drawn = write(folders / "drawn.nii.gz", labels)
+    image = images / "new_1_0000.nii.gz"
+    for case, file in (
+        (Unlabelled("new_1", image, prediction=prediction), prediction),
+        (Unlabelled("new_1", image, (PromptLine("mask", f"{drawn}@2", 1),)), drawn),
+    ):
+        before = case.source(0)
+        assert case.source(0) == before and sha256_of(file) in before[0]
+        write(file, labels + 1)
+        assert case.source(0) != before
+    assert case.source(1) == case.source(0)  # the table says along which axis
+    predicted = Unlabelled("new_1", image, prediction=prediction)
+    assert predicted.source(1) != predicted.source(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:-40], "is no valid JSON .* rank again"),
+        (lambda text: "[]", "is not what `sam2_3dmed annotate rank` writes"),
+        (lambda text: '{"cases": {"a": {}}}', "is not what `sam2_3dmed annotate rank` writes"),
+        (lambda text: text.replace('"new_1"', '"../new_1"'), "../new_1"),
+        (lambda text: text.replace('"new_1"', '".new_1"'), ".new_1"),
+        (lambda text: text.replace('"model_sha256"', '"sha256"'), "model_sha256"),
+        (lambda text: text.replace('".nii.gz"', '"/../x"'), "/../x"),
+        (lambda text: text.replace("0.1", '"much"'), "is not what `sam2_3dmed annotate rank` writes"),
+    ],
+)
+def test_damaged_and_foreign_rounds(folders, change, message):
+    made = Round(folders / "round", MADE_BY)
+    made.cases["new_1"] = RankedCase("i", "", [], [], "", "", [ObjectScore(1, "organ", 0.1, None, 5)])
+    made.save()
+    assert Round.read(folders / "round") == made
+    file = folders / "round" / "round.json"
+    file.write_text(change(file.read_text()))
+    with pytest.raises(UserError, match=message):
+        Round.read(folders / "round")
+
+
+def test_an_object_that_is_not_seen_is_the_hardest(ranking, images, folders, monkeypatch):
+    def blind(*_):
+        from nnunetv2_sam2_3dmed.interactive import PromptError
+
+        ranking.session.reset()
+        raise PromptError("SAM 2 sees no object")
+
+    monkeypatch.setattr(ranking.session, "predict_slice", blind)
+    made = Round(folders / "round", MADE_BY)
+    assert ranking.run([Unlabelled("new_1", images / "new_1_0000.nii.gz", (BOX,))], made) == {}
+    assert made.cases["new_1"].objects == [ObjectScore(1, "organ", 1.0, None, 0)]
+    assert not read(made.mask("new_1")).any()
+
+
+def test_the_hardest_case_comes_first():
+    def ranked(*scores):
+        return RankedCase("", "", [], [], "", "", list(scores))
+
+    cases = {
+        "easy": ranked(ObjectScore(1, "organ", 0.1, 0.2, 9)),
+        "hard": ranked(ObjectScore(1, "organ", 0.05, None, 9), ObjectScore(3, "lesion", 0.3, 0.7, 2)),
+        "also": ranked(ObjectScore(1, "organ", 0.2, 0.0, 9)),
+    }
+    rows = list(csv.DictReader(as_csv(cases).splitlines()))
+    assert [row["case"] for row in rows] == ["hard", "hard", "also", "easy"]
+    assert [row["case_disagreement"] for row in rows] == ["0.7000", "0.7000", "0.2000", "0.2000"]
+    assert [row["disagreement"] for row in rows] == ["0.0500", "0.7000", "0.2000", "0.2000"]
+    assert rows[0]["between_directions"] == "" and rows[1]["between_prompts"] == "0.3000"
+
+
+def test_whatever_a_case_raises_the_others_are_ranked(ranking, images, folders, monkeypatch):
+    segment = Ranking._segment
+
+    def failing(self, prompts):
+        segment(self, prompts)
+        if prompts[0] == CLICK:
+            raise MemoryError
+
+    monkeypatch.setattr(Ranking, "_segment", failing)
+    cases = [
+        Unlabelled("bad", images / "new_1_0000.nii.gz", (CLICK,)),
+        Unlabelled("new_2", images / "new_2_0000.nii.gz", (BOX,)),
+    ]
+    made = Round.begin(folders / "round", MADE_BY)
+    failed = ranking.run(cases, made)
+    assert list(failed) == ["bad"] and failed["bad"].startswith("MemoryError (not foreseen")
+    assert list(made.cases) == ["new_2"] and [scored.label for scored in made.cases["new_2"].objects] == [1]
+    assert not made.mask("bad").exists()

@@ -1,0 +1,88 @@
+"""``sam2_3dmed annotate``, run as the command line does, with a checkpoint of random weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.annotation.raw_dataset import open_dataset
+from nnunetv2_sam2_3dmed.annotation.record import read_record, voxels_sha256
+from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from tests.annotation.conftest import make_folders, make_images, read, write
+from tests.interactive.reference import SIZE, random_weights
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", "")  # which the command sets
+    monkeypatch.chdir(tmp_path)
+    make_images(tmp_path)
+    return make_folders(tmp_path, monkeypatch)
+
+
+def loop(action, *words):
+    return main(["annotate", action, "-d", "301", *map(str, words)])
+
+
+def test_rank_and_take(folders, capsys):
+    torch.save({"model": random_weights()}, folders / "model.pt")
+    (folders / "prompts.csv").write_text(
+        'image,prompt,where,object\nimages/new_1_0000.nii.gz,box,"3,10,12:3,30,33",1\n'
+        'images/new_2_0000.nii.gz,point,"3,15,15",3\n'
+    )
+    rank = ("rank", "--prompts", "prompts.csv", "-o", "round_1", "--model", "model.pt", "--image-size", SIZE)
+    assert loop(*rank, "--device", "cpu", "--precision", "float32", "--no-preview") == 0
+    captured = capsys.readouterr()
+    assert captured.out == (folders / "round_1" / "ranking.csv").read_text() and len(captured.out.splitlines()) == 3
+    content = json.loads((folders / "round_1" / "round.json").read_text())
+    assert content["model_sha256"] == sha256_of(folders / "model.pt") and set(content["cases"]) == {"new_1", "new_2"}
+
+    corrected = read(folders / "round_1" / "masks" / "new_1.nii.gz")
+    corrected[0] = 3 - corrected[0]
+    corrected[corrected == 2] = 0
+    write(folders / "corrected" / "new_1.nii.gz", corrected)
+    assert loop("take", "-o", "round_1", "--corrected", "corrected", "--annotator", "Ada") == 0
+    assert "took 1 of 2 cases (0 machine, 0 confirmed, 1 corrected)" in capsys.readouterr().out
+    dataset = open_dataset("301")
+    np.testing.assert_array_equal(read(dataset.label("new_1")), corrected)
+    row = read_record(dataset.folder)["new_1"]
+    assert (row.source, row.round, row.annotator) == ("corrected", "round_1", "Ada")
+    assert (row.model, row.model_sha256) == (str(folders / "model.pt"), content["model_sha256"])
+
+    assert row.round_id == content["id"] and row.label_sha256 == voxels_sha256(corrected)
+    corrected[0] = 4
+    write(folders / "corrected" / "new_1.nii.gz", corrected)
+    again = ("take", "-o", "round_1", "--corrected", "corrected")
+    assert loop(*again) == 2 and "add --replace" in capsys.readouterr().err
+    assert loop(*again, "--replace") == 0 and (read(dataset.label("new_1"))[0] == 4).all()
+    partial = ("take", "-o", "round_1", "--confirmed", "new_2")
+    assert loop(*partial) == 2 and "new_2 had no prompt for organ" in capsys.readouterr().err
+    assert loop(*partial, "--partial") == 0 and dataset.has("new_2")
+
+    # the rest of the round can still be ranked and taken; another image size is another round
+    assert loop(*rank, "--device", "cpu", "--precision", "float32", "--no-preview") == 0
+    assert "2 of 2 cases are done already" in capsys.readouterr().err
+    assert loop(*rank[:-1], 96, "--device", "cpu") == 2
+    assert f"image_size {SIZE}, but now it is 96: give another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rank", "--predictions", "images", "-o", "r"], "--predictions and -i, the folder of their images, belong"),
+        (["rank", "--prompts", "none.csv", "-o", "r"], "none.csv cannot be read as CSV"),
+        (["rank", "--prompts", "p.csv", "-o", "r", "--window", "40", "wide"], "--window is 40 wide"),
+        (["take", "-o", "r"], "give the folder of a round"),
+        (["take", "-o", "r", "--accept-below", "5"], "--accept-below is 5, but a disagreement is 0 to 1"),
+        (["finetune", "-f", "0", "--epochs", "0"], "--epochs is 0, but must be at least 1"),
+        (["finetune", "-f", "0", "--continue", "--epochs", "3"], "leave --model and --epochs out"),
+        (["finetune", "-f", "0", "--device", "cpu"], "run `nnUNetv2_plan_and_preprocess"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(folders, capsys, words, message):
+    assert loop(*words) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("sam2_3dmed annotate: ") and "Traceback" not in said
+    assert not (folders / "r").exists()

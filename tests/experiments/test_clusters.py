@@ -1,0 +1,153 @@
+"""Job arrays: submitit on this machine, and the scripts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from nnunetv2_sam2_3dmed import locks
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.experiments import one_run, scripts, slurm
+from nnunetv2_sam2_3dmed.experiments.cluster_options import ClusterOptions, check_partition, parse_extra, parse_minutes
+from nnunetv2_sam2_3dmed.experiments.runs import Run, State
+from nnunetv2_sam2_3dmed.experiments.scripts import write_scripts
+from nnunetv2_sam2_3dmed.experiments.specification import Method
+from nnunetv2_sam2_3dmed.locks import held, is_held
+from tests.experiments.fake_task import FakeTask
+
+OPTIONS = ClusterOptions(partition="gpu", minutes=90, gpus=1, memory_gb=32, cpus=8)
+RUNS = [Run("Dataset001_X", Method(trainer, "3d"), fold) for fold in (0, 1) for trainer in ("A", "B")]
+
+
+def test_a_job_that_is_taken_off_its_machine_goes_on_in_the_queue(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "RunTask", FakeTask)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    options = ClusterOptions(partition="gpu", minutes=5, gpus=0, memory_gb=1, cpus=1)
+    environment = {"nnUNet_results": str(results), "FAKE_DATASETS": RUNS[0].dataset, "FAKE_TRAINING": "hangs"}
+    (job,) = slurm.submit("test", RUNS[:1], tmp_path / "out", environment, options, cluster="local")
+    history = RUNS[0].folder(results) / "history.txt"
+    deadline = monotonic() + 60
+    while not (history.exists() and "worker" in history.read_text()):
+        assert monotonic() < deadline and not job.done()
+        sleep(0.1)
+    # SLURM's signal before the time is up, to all processes
+    task, training = history.read_text().split()[1:3]
+    for process in (training, task):
+        os.kill(int(process), signal.SIGUSR2)
+        sleep(0.5)
+    assert job.result() == "DONE"
+    lines = history.read_text().splitlines()
+    assert [line for line in lines if line.startswith("epoch")] == [f"epoch {number}" for number in range(4)]
+    starts = [line for line in lines if line.startswith("start")]
+    assert len(starts) == 2 and starts[1].endswith("--c")
+    assert RUNS[0].state(results) is State.DONE
+
+
+@pytest.fixture
+def task(results, tmp_path, monkeypatch) -> FakeTask:
+    """A task in this process; its training fails."""
+    monkeypatch.setattr(one_run, "resolve_command", one_run.resolve_command)  # which it replaces
+    environment = {"nnUNet_results": str(results), "FAKE_DATASETS": RUNS[0].dataset, "FAKE_TRAINING": "fails"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)  # the task does the same, for good
+    return FakeTask(RUNS[0].path, tmp_path / "out", "cpu", environment)
+
+
+def test_a_run_that_fails_is_a_failed_job(task):
+    with pytest.raises(RuntimeError, match=rf"{RUNS[0].path} failed: exit status 1, see .*fold_0\.log"):
+        task()
+
+
+def test_a_task_waits_for_the_process_that_is_at_its_run(task, results, monkeypatch):
+    monkeypatch.setattr(locks, "SECONDS_TO_TRY", 0.1)
+    monkeypatch.setattr(one_run, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(one_run, "SECONDS_FOR_OTHERS", 0.5)
+    lock = RUNS[0].lock(results)
+    with held(lock), pytest.raises(RuntimeError, match="another process has it in hand"):
+        task()
+    monkeypatch.setattr(one_run, "SECONDS_FOR_OTHERS", 60.0)
+    task.environment["FAKE_TRAINING"] = ""
+    holder = "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); print(1, flush=True); "
+    holder += "import time; time.sleep(1)"
+    with subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert is_held(lock)
+        assert task() == "DONE"
+
+
+def test_the_training_gets_the_cores_that_were_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    for name, text in (("srun", ""), ("sbatch", f'cp "${{@: -1}}" {tmp_path}/submitted; echo Submitted batch job 12')):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    slurm.submit("test", RUNS, tmp_path / "out", {}, OPTIONS)
+    submitted = (tmp_path / "submitted").read_text()
+    assert re.search(r"^#SBATCH --cpus-per-task=8$", submitted, re.MULTILINE)
+    assert re.search(r"^srun .*--cpus-per-task=8 ", submitted, re.MULTILINE)
+
+
+def test_where_there_is_no_slurm(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="there is no SLURM here"):
+        slurm.submit("test", RUNS, tmp_path, {}, OPTIONS)
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match=r"nnunetv2-sam2-3dmed\[slurm\]"):
+        slurm.submit("test", RUNS, tmp_path, {}, OPTIONS)
+
+
+@pytest.mark.parametrize(("kind", "variable"), [("sbatch", "SLURM_ARRAY_TASK_ID"), ("lsf", "LSB_JOBINDEX")])
+def test_each_task_of_a_script_starts_its_own_run(kind, variable, tmp_path, monkeypatch):
+    python = tmp_path / "a python"  # says what it was asked for
+    python.write_text('#!/bin/bash\nprintf "%s\\n" "$nnUNet_results" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(scripts.sys, "executable", str(python))
+    output, folder = tmp_path / "out put", "/data/it's; here"
+    script, command = write_scripts(
+        kind, "name", [RUNS[0], RUNS[1], RUNS[3]], output, {"nnUNet_results": folder}, OPTIONS
+    )
+    assert shlex.quote(str(script)) in command
+    # clusters copy the script when it is submitted: what is written later is nothing to the jobs in the queue
+    script = script.rename(tmp_path / "submitted")
+    write_scripts(kind, "name", RUNS[2:], output, {"nnUNet_results": folder}, OPTIONS)
+    for index, run in enumerate([RUNS[0], RUNS[1], RUNS[3]], 1):
+        said = subprocess.run(
+            ["bash", str(script)], env={**os.environ, variable: str(index)}, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        assert said == [folder, "-m", "nnunetv2_sam2_3dmed.experiments.one_run", str(output), run.path, "cuda"]
+    header = [line for line in script.read_text().splitlines() if line.startswith(("#SBATCH", "#BSUB"))]
+    expected = {
+        "sbatch": ["#SBATCH --array=1-3", "#SBATCH --partition=gpu", "#SBATCH --time=90", "#SBATCH --mem=32G"],
+        "lsf": ['#BSUB -J "name[1-3]"', "#BSUB -q gpu", "#BSUB -W 1:30", "#BSUB -n 8"],
+    }
+    assert set(expected[kind]) <= set(header)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("90", 90), ("24:00:00", 1440), ("1-12", 2160), ("2-00:30:00", 2910), ("00:00:30", 1)]
+)
+def test_times(text, minutes):
+    assert parse_minutes(text) == minutes
+
+
+def test_options_that_do_not_fit(tmp_path):
+    assert parse_extra(["account=lab", "exclude=a,b"]) == {"account": "lab", "exclude": "a,b"}
+    for mistake in (
+        lambda: parse_minutes("a day"),
+        lambda: parse_minutes("0"),
+        lambda: parse_extra(["account"]),
+        lambda: parse_extra(["x=1\nrm -r /"]),
+        lambda: check_partition('gpu"; rm'),
+        lambda: write_scripts("lsf", "n", RUNS, tmp_path, {}, ClusterOptions(None, 1, 0, 1, 1, {"account": "x"})),
+        lambda: write_scripts("lsf", "n", RUNS, tmp_path, {"nnUNet_raw": "a\nb"}, OPTIONS),
+    ):
+        with pytest.raises(UserError):
+            mistake()

@@ -1,0 +1,44 @@
+import pytest
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.nnunet.folds import group_cases, grouped_folds, separated
+
+CASES = [f"hippocampus_{number:03d}" for number in (1, 2, 3, 4, 6, 7, 8, 11, 12, 13)]
+
+
+def test_consecutive_numbers_are_pairs():
+    groups = group_cases(CASES, "pairs")
+    numbers = [[int(case[-3:]) for case in cases] for cases in groups.values()]
+    assert numbers == [[1, 2], [3, 4], [6], [7, 8], [11, 12], [13]]
+
+
+def test_the_first_group_of_an_expression_is_the_subject():
+    groups = group_cases(["p1_left", "p2_left", "p1_right"], r"^(p\d+)_")
+    assert groups == {"p1": ["p1_left", "p1_right"], "p2": ["p2_left"]}
+
+
+@pytest.mark.parametrize(
+    "expression, message", [("(", "not a regular expression"), ("p", "no group"), ("(q)", "does not match the case")]
+)
+def test_expressions_that_cannot_work(expression, message):
+    with pytest.raises(UserError, match=message):
+        group_cases(["p1"], expression)
+
+
+def test_every_case_is_validated_once_and_no_subject_is_separated():
+    groups = group_cases(CASES, "pairs")
+    folds = grouped_folds(groups)
+    assert sorted(case for fold in folds for case in fold["val"]) == CASES
+    assert all(sorted(fold["train"] + fold["val"]) == CASES for fold in folds)
+    assert separated(folds, groups) == []
+    assert grouped_folds(groups) == folds, "seeded"
+
+
+def test_separated_subjects_are_found():
+    folds = [{"train": ["a_1", "a_2", "b_1"], "val": ["b_2", "c_1"]}]
+    assert separated(folds, group_cases(["a_1", "a_2", "b_1", "b_2", "c_1"], r"^(\w)_")) == ["b"]
+
+
+def test_more_folds_than_subjects():
+    with pytest.raises(UserError, match="7 folds cannot be made of 6 subjects"):
+        grouped_folds(group_cases(CASES, "pairs"), 7)

@@ -1,0 +1,262 @@
+"""Protocols on a real session: what is prompted, measured, and written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import PromptBenchmark
+from nnunetv2_sam2_3dmed.prompt_evaluation.cases import PromptedCase, RawCase, raw_cases
+from nnunetv2_sam2_3dmed.prompt_evaluation.headers import check_headers
+from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Measured
+from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import clicks_on_the_middle_slice, protocols
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import Click, error_click
+from tests.interactive.reference import phantom
+
+SHAPE = (5, 40, 48)
+CLASSES = {"large": (1,), "small": (3,), "absent": (4,)}
+
+
+def truth() -> np.ndarray:
+    """A box of 20 x 22 voxels on slices 1 to 3, and one of 4 x 5 on slice 2."""
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[1:4, 8:28, 10:32] = 1
+    labels[2, 30:34, 36:41] = 3
+    return labels
+
+
+@pytest.fixture
+def case(tmp_path) -> RawCase:
+    """Stored with rows running to the front and columns to the right, as NIfTI files usually are."""
+    files = []
+    for name, array in (("image", phantom(SHAPE)), ("label", truth())):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((1.0, 1.0, 2.0))
+        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+        files.append(tmp_path / f"{name}.nii.gz")
+        sitk.WriteImage(image, str(files[-1]))
+    return RawCase("case_01", *files)
+
+
+@pytest.fixture
+def session(lively_network) -> InteractiveSession:
+    return InteractiveSession(lively_network, "cpu", "float32")
+
+
+def test_prompts_reach_the_session_where_they_were_meant(session, case):
+    prompted = PromptedCase(session, case, CLASSES, None, axis=0)
+    assert sorted(prompted.truths) == [1, 2]
+    seen = prompted.truths[2]
+    assert seen[2, 40 - 34 : 40 - 30, 48 - 41 : 48 - 36].all() and seen.sum() == 20
+    prompted.box(2, 2, (6, 7, 10, 12))
+    prompted.box(1, 2, (12, 16, 32, 38))
+    by_object = {prompt.object_id: prompt for prompt in session.prompts}
+    if 2 in by_object:  # the network may see nothing in it, and then takes it back
+        assert by_object[2].prompt.box == (6, 7, 10, 12) and by_object[2].index == 2
+    assert by_object[1].prompt.box == (12, 16, 32, 38)
+
+
+def test_masks_scores_and_rounds(session, case, tmp_path):
+    known = protocols(2)
+    chosen = [known[name] for name in ("2_clicks", "1_mask", "box", "boxes")]
+    out = tmp_path / "out"
+    benchmark = PromptBenchmark(session, CLASSES, [1, 3, 4], None, tolerance_mm=2.0)
+    lines: list[str] = []
+    measured = benchmark.run([case], chosen, out, lines.append)
+
+    assert lines == ["1/1 case_01"] and measured.absent == {"case_01": ["absent"]}
+    scores = {(s.protocol, s.class_name, s.area): s for s in measured.scores}
+    # only the large object has slices of more than 256 voxels
+    assert {key[1:] for key in scores} == {("large", "all"), ("small", "all"), ("large", "salient")}
+    assert scores["boxes", "large", "all"].prompts == 3 and scores["box", "large", "all"].prompts == 1
+    for protocol in ("2_clicks", "1_mask", "box", "boxes"):
+        written = sitk.ReadImage(str(out / protocol / "case_01.nii.gz"))
+        assert written.GetDirection() == (-1, 0, 0, 0, -1, 0, 0, 0, 1) and written.GetSpacing() == (1.0, 1.0, 2.0)
+        assert set(np.unique(sitk.GetArrayFromImage(written))) <= {0, 1, 3}
+    # a mask that was drawn comes back as it was drawn, and what overlaps it is another object
+    drawn = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "1_mask" / "case_01.nii.gz")))[2]
+    assert (drawn[truth()[2] == 0] == 0).all()
+    turns = [t for t in measured.interactions if t.protocol == "1_mask"]
+    assert [t.slice_dice for t in turns] == [1.0, 1.0] and all(t.seconds > 0 for t in measured.interactions)
+    clicks = [t for t in measured.interactions if (t.protocol, t.class_name) == ("2_clicks", "large")]
+    assert [t.number for t in clicks] == [1, 2] and [t.prompts + t.rejected for t in clicks] == [1, 2]
+    # one Dice under one name: that of the last round's object alone
+    last = {(t.protocol, t.class_name): t.dice for t in measured.interactions}
+    for (protocol, name, area), score in scores.items():
+        if area == "all":
+            assert score.metrics.dice == pytest.approx(last[protocol, name])
+
+
+def test_rounds_of_clicks_annotate_the_slice_before_they_propagate(lively_network, session, case):
+    prompted = PromptedCase(session, case, CLASSES, None, axis=0)
+    rounds = list(clicks_on_the_middle_slice(3)(prompted, 1, np.random.default_rng(0)))
+    assert len(rounds) == 3
+    seen = prompted.truths[1]
+    for turns in (1, 2, 3):
+        # one who gives so many clicks in a session of his own, and then propagates once
+        alone = InteractiveSession(lively_network, "cpu", "float32")
+        other = PromptedCase(alone, case, CLASSES, None, axis=0)
+        rng = np.random.default_rng(0)
+        found, clicks = np.zeros(seen.shape[1:], dtype=bool), []
+        for _ in range(turns):
+            clicks.append(error_click(seen[2], found, rng, clicks))
+            other.click(1, 2, clicks[-1])
+            found = other.found(1)[2]
+        alone.propagate([1], 0)
+        np.testing.assert_array_equal(rounds[turns - 1].found, other.found(1))
+
+
+class Refusing(PromptedCase):
+    """A case with a SAM 2 that sees nothing at some clicks, and with a clock of its own."""
+
+    refused: tuple[Click, ...] = ()
+    blind = False
+    clock = 0.0
+
+    def click(self, number, index, click):
+        self.clicks.append(click)
+        self.clock += 1
+        self.blind = click in self.refused
+        return super().click(number, index, click)
+
+    def propagate(self, number):
+        self.clock += 10
+        super().propagate(number)
+
+    def found(self, number):
+        self.clock += 100
+        return super().found(number)
+
+
+@pytest.fixture
+def refusing(session, case, monkeypatch) -> Refusing:
+    made = Refusing(session, case, CLASSES, None, axis=0)
+    made.clicks = []
+    answer = session._network.answer
+
+    def nothing_where_blind(*args, **options):
+        output = answer(*args, **options)
+        return output._replace(logits=-output.logits.abs() - 1) if made.blind else output
+
+    monkeypatch.setattr(session._network, "answer", nothing_where_blind)
+    monkeypatch.setattr("time.perf_counter", lambda: made.clock)
+    return made
+
+
+def test_a_click_that_is_rejected_counts_for_nothing_and_the_next_one_is_elsewhere(refusing):
+    first = error_click(refusing.truths[1][2], None, np.random.default_rng(0))
+    refusing.refused = (first,)
+    rounds = list(clicks_on_the_middle_slice(3)(refusing, 1, np.random.default_rng(0)))
+    # in the second and third round, all that were tried are given again
+    assert [refusing.clicks.index(click) for click in refusing.clicks] == [0, 0, 2, 0, 2, 5]
+    assert [(turn.prompts, turn.rejected) for turn in rounds] == [(0, 1), (1, 1), (2, 1)]
+    assert not rounds[0].found.any() and rounds[1].found.any()
+    (prompted,) = refusing.session.prompts
+    assert len(prompted.prompt.points) == 2
+
+
+def test_seconds_end_when_the_masks_are_there(refusing):
+    # a click, a propagation and the masks; clicks that are given again are no part of a round
+    rounds = list(clicks_on_the_middle_slice(2)(refusing, 1, np.random.default_rng(0)))
+    assert [turn.seconds for turn in rounds] == [111, 111]
+    for name, seconds in (("1_mask", 110), ("box", 110), ("boxes", 100)):
+        (turn,) = protocols()[name].interact(refusing, 1, np.random.default_rng(0))
+        assert turn.seconds == seconds, name
+
+
+def test_nobody_clicks_on_errors_in_voxels_that_are_ignored(session, case):
+    labels = sitk.ReadImage(str(case.truth))
+    array = truth()
+    array[:, :, 34:] = 9
+    ignoring = sitk.GetImageFromArray(array)
+    ignoring.CopyInformation(labels)
+    sitk.WriteImage(ignoring, str(case.truth))
+    prompted = PromptedCase(session, case, CLASSES, 9, axis=0)
+    everywhere = np.ones(prompted.truths[1].shape[1:], dtype=bool)
+    prompted.mask(1, 2, everywhere)
+    found = prompted.found(1)[2]
+    np.testing.assert_array_equal(found, prompted.view.of(array)[2] != 9)
+    assert session.mask(1)[2].all()  # what is written holds ignored voxels too
+
+
+def test_the_same_seed_gives_the_same_masks_whatever_else_is_run(session, case, tmp_path):
+    clicks, box = protocols(1)["1_clicks"], protocols(1)["box"]
+    benchmark = PromptBenchmark(session, CLASSES, [1, 3, 4], None, tolerance_mm=2.0, seed=5)
+    first = benchmark.run([case], [clicks], tmp_path / "a")
+    second = benchmark.run([case], [box, clicks], tmp_path / "b")
+    dice = [
+        [s.metrics.dice for s in measured.scores if s.protocol == "1_clicks" and s.area == "all"]
+        for measured in (first, second)
+    ]
+    assert dice[0] == dice[1] and len(dice[0]) == 2
+
+
+def damaged(case: RawCase, tmp_path) -> RawCase:
+    """A case whose header is well, and whose image has a voxel that is NaN."""
+    image = sitk.ReadImage(str(case.image))
+    image[0, 0, 0] = float("nan")
+    sitk.WriteImage(image, str(tmp_path / "nan.mha"))  # ITK reads 0 for NaN in a NIfTI file
+    return RawCase("case_00", tmp_path / "nan.mha", case.truth)
+
+
+def test_a_run_goes_on_with_what_it_had_and_without_what_it_cannot_read(session, case, tmp_path):
+    box = [protocols()["box"]]
+    benchmark = PromptBenchmark(session, CLASSES, [1, 3, 4], None, tolerance_mm=2.0)
+    kept: list[list[str]] = []
+
+    def keep(measured):
+        kept.append(list(measured.encoding_seconds))
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+
+    second = RawCase("case_02", case.image, case.truth)
+    earlier = Measured()
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run([case, second], box, tmp_path / "out", earlier=earlier, keep=keep)
+    lines: list[str] = []
+    cases = [damaged(case, tmp_path), case, second]
+    measured = benchmark.run(cases, box, tmp_path / "out", lines.append, earlier, keep)
+    assert kept == [["case_01"], ["case_01", "case_02"]]
+    assert lines[2:] == ["2/3 case_01: measured before", "3/3 case_02"]
+    assert list(measured.failed) == ["case_00"] and "NaN" in measured.failed["case_00"]
+    assert [s.case for s in measured.scores if s.area == "all"] == ["case_01"] * 2 + ["case_02"] * 2
+    with pytest.raises(UserError, match="no case can be prompted: .*nan.mha holds 1 values that are not finite"):
+        benchmark.run(cases[:1], box, tmp_path / "none")
+
+
+def test_headers_are_checked(case, tmp_path):
+    assert check_headers([case]) == []
+    moved = sitk.ReadImage(str(case.truth))
+    moved.SetOrigin((30.0, 0.0, 0.0))
+    sitk.WriteImage(moved, str(tmp_path / "moved.nii.gz"))
+    (warning,) = check_headers([case, RawCase("case_02", case.image, tmp_path / "moved.nii.gz")])
+    assert warning.startswith("the truth of case_02 lies elsewhere than the image (up to 30.0 mm apart)")
+    coarse = sitk.ReadImage(str(case.truth))
+    coarse.SetSpacing((2.0, 1.0, 2.0))
+    sitk.WriteImage(coarse, str(tmp_path / "coarse.nii.gz"))
+    with pytest.raises(UserError, match="case_02 cannot be prompted: coarse.nii.gz has the spacing"):
+        check_headers([case, RawCase("case_02", case.image, tmp_path / "coarse.nii.gz")])
+    sitk.WriteImage(sitk.ReadImage(str(case.truth))[:-1], str(tmp_path / "short.nii.gz"))
+    (tmp_path / "text.nii.gz").write_text("no image")
+    short, text = (RawCase(name, case.image, tmp_path / f"{name}.nii.gz") for name in ("short", "text"))
+    with pytest.raises(UserError, match=r"short.nii.gz has \(5, 40, 47\) voxels .* \(so it is with 1 more cases\)"):
+        check_headers([case, short, text])
+    with pytest.raises(UserError, match="text.nii.gz cannot be read as an image"):
+        check_headers([text])
+
+
+def test_cases_that_are_not_there_are_named(tmp_path):
+    dataset = {"file_ending": ".nii.gz", "labels": {"background": 0, "a": 1}}
+    with pytest.raises(UserError, match="does not exist, but prompts are given on the raw images"):
+        raw_cases(tmp_path / "none", dataset, ["a"])
+    for name in ("imagesTr", "labelsTr"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "imagesTr" / "a_0000.nii.gz").touch()
+    assert raw_cases(tmp_path, dataset, ["a"])[0].truth == tmp_path / "labelsTr" / "a.nii.gz"
+    with pytest.raises(UserError, match="lacks the images of b"):
+        raw_cases(tmp_path, dataset, ["a", "b"])
+    with pytest.raises(UserError, match="the channel is 1, but a has 1"):
+        raw_cases(tmp_path, dataset, ["a"], channel=1)

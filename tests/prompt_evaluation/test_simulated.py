@@ -1,0 +1,102 @@
+"""Simulated prompts against what can be read off drawn masks."""
+
+import numpy as np
+import pytest
+
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import (
+    Click,
+    bounding_box,
+    error_click,
+    loose_box,
+    middle_slice,
+    random_click,
+)
+
+
+def drawn(*rows: str) -> np.ndarray:
+    return np.array([[letter == "#" for letter in row] for row in rows])
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_the_middle_slice_is_that_of_the_object():
+    mask = np.zeros((9, 2, 2), dtype=bool)
+    mask[3:8, 0, 0] = True
+    assert middle_slice(mask) == 5
+    with pytest.raises(ValueError, match="empty"):
+        middle_slice(np.zeros((2, 2, 2), dtype=bool))
+
+
+def test_a_box_ends_at_the_far_edge_of_the_last_voxel():
+    assert bounding_box(drawn("....", ".##.", "....", "....")) == (1, 1, 2, 3)
+    # coordinates end at the last voxel, and a box has a width
+    assert bounding_box(drawn("....", "....", "....", "...#")) == (2, 2, 3, 3)
+
+
+def test_loose_boxes_enclose_the_object_and_move_by_no_more_than_asked(rng):
+    boxes = np.array([loose_box((10, 20, 15, 30), (50, 60), (2, 4), rng) for _ in range(300)])
+    moved = np.abs(boxes - [10, 20, 15, 30])
+    assert (boxes[:, :2] <= [10, 20]).all() and (boxes[:, 2:] >= [15, 30]).all()
+    assert (moved <= [2, 4, 2, 4]).all() and (moved.max(axis=0) > [1.9, 3.8, 1.9, 3.8]).all()
+    assert loose_box((0, 0, 49, 59), (50, 60), (5, 5), rng) == (0, 0, 49, 59)  # the slice ends there
+
+
+def test_the_first_click_is_at_the_centre_of_the_object(rng):
+    truth = drawn(".......", ".#####.", ".#####.", ".#####.", ".#####.", ".#####.", ".......")
+    assert error_click(truth, None, rng) == Click(3, 3, 1)
+
+
+def test_a_click_goes_to_the_largest_error_and_says_what_it_is(rng):
+    truth = drawn(
+        "###.......",
+        "###.......",
+        "###.......",
+        "..........",
+        "..........",
+    )
+    found = drawn(
+        "###...###.",
+        "###...###.",
+        "##....###.",
+        "..........",
+        "..........",
+    )
+    # nine voxels are too much, one is missing
+    assert error_click(truth, found, rng) == Click(1, 7, 0)
+    assert error_click(truth, found & truth, rng) == Click(2, 2, 1)
+    assert error_click(truth, truth, rng) is None
+
+
+def test_the_edge_of_the_slice_counts_as_outside(rng):
+    # without that, the centre of this object would be in the corner
+    assert error_click(drawn("###", "###", "###"), None, rng) == Click(1, 1, 1)
+
+
+def test_who_clicked_in_vain_clicks_elsewhere_on_the_error(rng):
+    truth = drawn("#####")
+    first = error_click(truth, None, rng)
+    clicks = [first]
+    while (click := error_click(truth, None, rng, clicks)) is not None:
+        clicks.append(click)
+    assert sorted(click.column for click in clicks) == [0, 1, 2, 3, 4]  # each voxel once, and then no more
+    # furthest from what was clicked on, too: five of the seven columns remain on the right
+    wide = drawn(*["#" * 9] * 5)
+    assert error_click(wide, None, rng, [Click(2, 2, 1)]).column > 4
+    # too much is clicked on in vain as well
+    assert error_click(drawn("..."), drawn(".##"), rng, [Click(0, 1, 0)]) == Click(0, 2, 0)
+
+
+def test_ties_are_drawn_and_repeat_with_the_seed():
+    truth = drawn("#.#.#")
+    clicks = {error_click(truth, None, np.random.default_rng(seed)) for seed in range(20)}
+    assert clicks == {Click(0, 0, 1), Click(0, 2, 1), Click(0, 4, 1)}
+    assert len({error_click(truth, None, np.random.default_rng(7)) for _ in range(5)}) == 1
+
+
+def test_training_clicks_lie_on_errors(rng):
+    truth, found = drawn("##...", "##..."), drawn("#...#", "##...")
+    assert {random_click(truth, found, rng) for _ in range(60)} == {Click(0, 1, 1), Click(0, 4, 0)}
+    assert {random_click(truth, truth, rng).label for _ in range(20)} == {1}

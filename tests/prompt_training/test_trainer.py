@@ -1,0 +1,104 @@
+"""The recipe, and what of the plan the network is built from."""
+
+import nnunetv2_sam2_3dmed.trainers.prompt_trainers as found_by_nnunet
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer
+from nnunetv2_sam2_3dmed.prompt_training import trainer as trainer_module
+from nnunetv2_sam2_3dmed.prompt_training.stacks import objects_to_validate
+from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer, hits_of
+from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
+from nnunetv2_sam2_3dmed.training.checks import check_slices
+from tests.plans.test_planner import DATASET, make_plans
+
+
+@pytest.fixture
+def plans() -> dict:
+    made = make_plans()
+    add_configurations(made, DATASET, PlanOptions(image_size=64, slices=4, patch_size=(24, 20)))
+    return made
+
+
+def test_the_plan_has_stacks_of_eight_slices_and_others_are_refused(plans):
+    assert PlansManager(plans).get_configuration("3d_slices8").patch_size[0] == 8
+    check_slices(plans, "3d_slices8", "SAM2_PromptTrainer", SAM2_PromptTrainer.required_slices)
+    with pytest.raises(UserError, match="use the configuration `3d_slices8`"):
+        check_slices(plans, "3d", "SAM2_PromptTrainer", SAM2_PromptTrainer.required_slices)
+
+
+def test_trainers_that_nnunet_finds():
+    recipe = {name: getattr(found_by_nnunet, name) for name in found_by_nnunet.__all__}
+    assert all(trainer.__name__ == name and issubclass(trainer, SAM2_PromptTrainer) for name, trainer in recipe.items())
+    assert (SAM2_PromptTrainer.trunk_lr, SAM2_PromptTrainer.peak_lr) == (3e-5, 5e-5)
+    for minutes in (20, 45):
+        trainer = recipe[f"SAM2_PromptTrainer_noPretrain_tuned_{minutes}minutes"]
+        assert issubclass(trainer, WallClockBudget) and trainer.minutes == minutes
+        assert not trainer.pretrained and trainer.peak_lr == 4e-4 and trainer.trunk_lr is None
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("SAM2_PromptTrainer", 70), ("SAM2_PromptTrainer_noPretrain_tuned", 500)])
+def test_seventy_epochs_as_in_medsam2_and_more_from_random_weights(name, epochs, plans, tmp_path, monkeypatch):
+    for folder in ("preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+    plans |= {"transpose_forward": [0, 1, 2], "continue_training": False}
+    statistics = {"mean": 100.0, "std": 40.0, "percentile_00_5": -20.0, "percentile_99_5": 220.0}
+    plans["foreground_intensity_properties_per_channel"] = {"0": statistics}
+    trainer = getattr(found_by_nnunet, name)(plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.weight_decay) == (epochs, 250, 0.01)
+
+
+def test_from_random_weights_single_slices_come_first():
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned
+    assert [fresh.mix_at(share).images for share in (0.0, 0.39, 0.4, 1.0)] == [1.0, 1.0, 0.5, 0.5]
+    assert fresh.mix_at(0.0)._replace(images=0.5) == fresh.mix_at(1.0) == fresh.mix
+    assert SAM2_PromptTrainer.mix_at(0.0) == SAM2_PromptTrainer.mix and SAM2_PromptTrainer.mix.images == 0.0
+
+
+def test_each_epoch_draws_what_its_share_of_the_training_says(monkeypatch):
+    monkeypatch.setattr(nnUNetTrainer, "on_train_epoch_start", lambda trainer: None)
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned
+    trainer = fresh.__new__(fresh)  # without the data that its constructor reads
+    trainer.num_epochs, drawn = 10, []
+    monkeypatch.setattr(trainer_module, "objects_to_train", lambda stacks, size, mix, rng: drawn.append(mix.images))
+    monkeypatch.setattr(fresh, "_image_size", 64)
+    monkeypatch.setattr(fresh, "_with_objects", lambda trainer, batch, more, choose: choose(None) or 1 / 0)
+    trainer.dataloader_train = trainer.rng = None
+    for trainer.current_epoch in (0, 3, 4, 9):
+        trainer.on_train_epoch_start()
+        with pytest.raises(ZeroDivisionError):  # what was drawn is all that is asked
+            trainer.train_step({})
+    assert drawn == [1.0, 1.0, 0.5, 0.5]
+
+
+def test_the_network_is_built_from_the_plan(plans):
+    configuration = PlansManager(plans).get_configuration("3d_slices8")
+    network = SAM2_PromptTrainer.build_network_architecture(None, configuration, 1, 3)
+    assert network.image_size == 64 and network.memory_attention.layers[0].dropout1.p == 0.1
+    fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned.build_network_architecture(None, configuration, 1, 3)
+    assert fresh.memory_attention.layers[0].dropout1.p == 0.0
+    windows = [[block.window_size for block in n.image_encoder.trunk.blocks] for n in (network, fresh)]
+    assert network.multimask_output_in_sam and not fresh.multimask_output_in_sam
+    assert fresh.steady_features and not network.steady_features
+    assert max(windows[0]) == 14 and max(windows[1]) == 8
+    # all classes share SAM 2's tokens, so that their number changes nothing
+    assert {n: p.shape for n, p in network.named_parameters()} == {n: p.shape for n, p in fresh.named_parameters()}
+
+
+def test_pseudo_dice_counts_voxels_of_each_class(stacks):
+    objects = objects_to_validate(stacks, 64, np.random.default_rng(0))
+    assert objects is not None
+    # object 1 (class 1) on slice 2: 4 rows of 5 columns; found are the upper half of the slice
+    logits = torch.full((1, 1, 24, 20), -1.0)
+    logits[:, :, :10] = 1.0
+    number = torch.ones(1, dtype=torch.long)
+    answer = Answer(number, number + 1, logits, logits, logits, logits)
+    hit, too_much, missed = hits_of([answer, answer], objects, 2)
+    assert hit.tolist() == [0, 2 * (2 * 5)]
+    assert too_much.tolist() == [0, 2 * (10 * 20 - 2 * 5)]
+    assert missed.tolist() == [0, 2 * (2 * 5)]
