@@ -15,7 +15,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 # nnU-Net and SAM2-3dMed, two minutes each, on synthetic CT: about ten minutes on two cores
 demo: install
-	$(BIN)/sam2_3dmed demo --output demo_output $(DEMO_OPTIONS)
+	$(BIN)/sam2_3dmed demo -o demo_output $(DEMO_OPTIONS)
 
 # those that train first: they take longest
 test: install

@@ -1,6 +1,6 @@
 """Where the time of one training step goes: each part's seconds, forward and backward.
 
-python benchmarks/profile_step.py [--image-size 128] [--patch 12 56 40] [--batch 2] [--device cpu]
+python benchmarks/profile_step.py [--image-size 128] [--patch 12 56 40] [--batch 2] [-device cpu]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--patch", type=int, nargs=3, default=(12, 56, 40))
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("-device", default="cpu")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--trace", action="store_true")

@@ -53,7 +53,7 @@ def main() -> None:
     )
     output = folder / "prompt_benchmark"
     run(
-        *("sam2_3dmed", "prompt-benchmark", "-d", "4", "-f", "0", "-o", str(output), "--device", args.device),
+        *("sam2_3dmed", "prompt-benchmark", "-d", "4", "-f", "0", "-o", str(output), "-device", args.device),
         *("--model", str(folder / "checkpoint_final.pth")),
     )
 

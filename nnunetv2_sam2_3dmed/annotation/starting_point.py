@@ -79,7 +79,7 @@ def check_ended(folder: Path) -> None:
     """
     if folder.is_dir() and not ((folder / FINAL).is_file() and (folder / SUMMARY).is_file()):
         raise UserError(
-            f"the fine-tuning in {folder} has not ended, or was not validated: add --continue, or delete that folder."
+            f"the fine-tuning in {folder} has not ended, or was not validated: add --c, or delete that folder."
         )
 
 

@@ -1,8 +1,8 @@
 """Annotate in rounds, after MedSAM2's authors: rank unlabelled cases, correct the hardest, fine-tune.
 
-    sam2_3dmed annotate rank -d 9 --prompts prompts.csv -o ROUND          # masks, ranking.csv, previews
-    sam2_3dmed annotate rank -d 9 --predictions OUT -i IMAGES -o ROUND    # prompts from nnUNetv2_predict's masks
-    sam2_3dmed annotate take -d 9 -o ROUND --corrected FOLDER --accept-below 0.05 --annotator NAME
+    sam2_3dmed annotate rank -d 9 --prompts prompts.csv --round ROUND          # masks, ranking.csv, previews
+    sam2_3dmed annotate rank -d 9 --predictions OUT -i IMAGES --round ROUND    # prompts from nnUNetv2_predict's masks
+    sam2_3dmed annotate take -d 9 --round ROUND --corrected FOLDER --accept-below 0.05 --annotator NAME
     sam2_3dmed annotate finetune -d 9 -c 3d_slices8 -f 0
 
 rank segments each case from its prompts and measures how much the model disagrees with itself about each object:
@@ -30,7 +30,15 @@ import os
 import sys
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.commands.segment import check_image_size, window_of
+from nnunetv2_sam2_3dmed.commands.options import (
+    add_axis,
+    add_dataset,
+    add_plans,
+    add_prompted_model,
+    add_window,
+    check_image_size,
+    window_of,
+)
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, search_path
@@ -46,12 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("finetune", "train on, with what was taken", _add_finetune),
     ):
         action = actions.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
-        action.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="dataset number or name")
+        add_dataset(action)
         add(action)
 
 
 def run(args: argparse.Namespace) -> None:
     {"rank": _rank, "take": _take, "finetune": _finetune}[args.action](args)
+
+
+def _add_round(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--round", dest="round_folder", type=Path, required=True, metavar="FOLDER", help="of the round")
 
 
 def _add_rank(parser: argparse.ArgumentParser) -> None:
@@ -60,21 +72,16 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--predictions", type=Path, metavar="FOLDER", help="masks of an automatic model: a box around each object"
     )
-    parser.add_argument("-i", "--images", type=Path, metavar="FOLDER", help="CASE_0000 of each of --predictions")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="ROUND", help="folder of the round")
-    parser.add_argument("--model", default="MedSAM2_latest", help="as for sam2_3dmed segment (default: %(default)s)")
-    parser.add_argument("--image-size", type=int, help="as for sam2_3dmed segment")
-    parser.add_argument("--window", nargs="+", default=["auto"], metavar="NAME", help="as for sam2_3dmed segment")
-    parser.add_argument(
-        "--axis", type=int, choices=(0, 1, 2), help="of --predictions, along which slices lie (default: as trained)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default="auto")
+    parser.add_argument("-i", dest="images", type=Path, metavar="FOLDER", help="CASE_0000 of each of --predictions")
+    _add_round(parser)
+    add_prompted_model(parser)
+    add_window(parser)
+    add_axis(parser)
     parser.add_argument("--no-preview", action="store_true", help="no pictures of the masks")
 
 
 def _add_take(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="ROUND", help="folder of the round")
+    _add_round(parser)
     parser.add_argument("--corrected", type=Path, metavar="FOLDER", help="masks that somebody has had open")
     parser.add_argument("--confirmed", nargs="+", default=[], metavar="CASE", help="whose masks are good as they are")
     parser.add_argument(
@@ -90,11 +97,11 @@ def _add_take(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--configuration", default="3d_slices8", help="default: %(default)s")
-    parser.add_argument("-f", "--fold", type=int, required=True, help="number")
-    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="default: %(default)s")
+    parser.add_argument("-c", dest="configuration", default="3d_slices8", help="default: %(default)s")
+    parser.add_argument("-f", dest="fold", type=int, required=True, help="number")
+    add_plans(parser)
     parser.add_argument(
-        "-tr", "--trainer", default="SAM2_PromptTrainer_finetune", help="it, or a subclass (default: %(default)s)"
+        "-tr", dest="trainer", default="SAM2_PromptTrainer_finetune", help="it, or a subclass (default: %(default)s)"
     )
     parser.add_argument(
         "--model",
@@ -111,9 +118,9 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
         type=int,
         help=f"of nnU-Net's 250 iterations (default: {EPOCHS}; MedSAM2's authors took 6, then 15 epochs)",
     )
-    parser.add_argument("--continue", dest="go_on", action="store_true", help="go on with what was interrupted")
-    parser.add_argument("--device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")
-    parser.add_argument("-np", "--processes", type=int, default=2, help="that preprocess (default: %(default)s)")
+    parser.add_argument("--c", dest="go_on", action="store_true", help="go on with what was interrupted")
+    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")
+    parser.add_argument("-np", dest="processes", type=int, default=2, help="that preprocess (default: %(default)s)")
 
 
 def _rank(args: argparse.Namespace) -> None:
@@ -121,7 +128,7 @@ def _rank(args: argparse.Namespace) -> None:
         raise UserError("--predictions and -i, the folder of their images, belong together: give both or neither.")
     window = window_of(args.window)
     check_image_size(args.image_size)
-    check_writable_folder(args.output)
+    check_writable_folder(args.round_folder)
 
     from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
     from nnunetv2_sam2_3dmed.annotation.raw_dataset import open_dataset
@@ -136,7 +143,7 @@ def _rank(args: argparse.Namespace) -> None:
         cases = cases_of_table(args.prompts, dataset)
     else:
         cases = cases_of_predictions(args.predictions, args.images, dataset)
-    check_new(cases, dataset, Round.read(args.output).cases if (args.output / FILE).is_file() else ())
+    check_new(cases, dataset, Round.read(args.round_folder).cases if (args.round_folder / FILE).is_file() else ())
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
     model = model_file(args.model).resolve()
     made_by = {
@@ -147,14 +154,14 @@ def _rank(args: argparse.Namespace) -> None:
         "image_size": session.image_size,
         "window": args.window,
     }
-    into = Round.begin(args.output, made_by)
+    into = Round.begin(args.round_folder, made_by)
     left = [case for case in cases if not is_done(case, into, args.axis)]
     if len(left) < len(cases):
         print(f"{len(cases) - len(left)} of {len(cases)} cases are done already", file=sys.stderr)
     ranking = Ranking(session, dataset.objects, args.axis, window, not args.no_preview)
     failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
     if into.cases:
-        print((args.output / RANKING).read_text(), end="")
+        print((args.round_folder / RANKING).read_text(), end="")
     if failed:
         raise UserError(
             f"{len(failed)} of {len(left)} cases were not segmented, for the reasons above: {', '.join(failed)}."
@@ -172,7 +179,7 @@ def _take(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.annotation.taking import take
 
     dataset = open_dataset(args.dataset)
-    done = Round.read(args.output)
+    done = Round.read(args.round_folder)
     judgement = Judgement(args.corrected, args.confirmed, args.accept_below, args.annotator, args.partial, args.replace)
     with locked(dataset.folder):  # two annotators at once would lose each other's lines
         chosen = choose(dataset, done, judgement)
@@ -184,7 +191,7 @@ def _take(args: argparse.Namespace) -> None:
 
 def _finetune(args: argparse.Namespace) -> None:
     if args.go_on and (args.model is not None or args.epochs is not None):
-        raise UserError("--continue goes on with what was begun: leave --model and --epochs out.")
+        raise UserError("--c goes on with what was begun: leave --model and --epochs out.")
     for name, number in (("--epochs", args.epochs), ("-np", args.processes)):
         if number is not None and number < 1:
             raise UserError(f"{name} is {number}, but must be at least 1.")
@@ -197,7 +204,7 @@ def _finetune(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.annotation.raw_dataset import open_dataset
 
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device is cuda, but torch finds no CUDA GPU here: add `--device cpu`.")
+        raise UserError("-device is cuda, but torch finds no CUDA GPU here: add `-device cpu`.")
     run = FinetuningRun(open_dataset(args.dataset), args.configuration, args.fold, args.trainer, args.plans)
     if args.go_on:
         point = run.begun()

@@ -2,7 +2,7 @@
 
     sam2_3dmed compare -d 9 -f 0
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres SAM2_3dMedTrainer__nnUNetPlans__3d
-    sam2_3dmed compare -d 9 -m ours=predictions/ours theirs=predictions/theirs --truth labelsTs
+    sam2_3dmed compare -d 9 -m ours=predictions/ours theirs=predictions/theirs --gt labelsTs
 
 Only cases that every method has are compared. The paired tests are against the first method, or --reference. With
 several folds, or NAME=FOLDER several times with the same NAME, cases are pooled and the spread over folds is stated.
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunetv2_sam2_3dmed.commands.options import add_dataset, add_folds
 from nnunetv2_sam2_3dmed.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,18 +31,18 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="dataset number or name")
-    parser.add_argument("-f", "--folds", nargs="+", default=["0"], metavar="FOLD", help="folds, pooled (default: 0)")
+    add_dataset(parser)
+    add_folds(parser, "folds, pooled")
     parser.add_argument(
         "-m",
-        "--methods",
+        dest="methods",
         nargs="+",
         metavar="METHOD",
         help="results folders TRAINER__PLANS__CONFIG of this dataset, or NAME=FOLDER for any folder of "
         "predictions (default: every results folder in which all these folds were validated)",
     )
     parser.add_argument(
-        "--truth",
+        "--gt",
         type=Path,
         metavar="FOLDER",
         help="true segmentations (default: gt_segmentations of the preprocessed dataset)",
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o",
-        "--output",
+        dest="output",
         type=Path,
         metavar="FOLDER",
         help="output folder (default: comparison_fold_FOLD in the dataset's folder in nnUNet_results)",

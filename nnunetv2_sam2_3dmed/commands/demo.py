@@ -21,7 +21,7 @@ MINUTES = (2, 8, 45)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
-        "--output",
+        dest="output",
         type=Path,
         default=Path("demo_output"),
         help="folder for everything the demo makes (default: ./demo_output)",

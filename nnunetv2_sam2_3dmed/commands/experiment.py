@@ -42,7 +42,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="what to train, in YAML as above")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="output folder (default: benchmark_NAME in nnUNet_results)"
+        "-o",
+        dest="output",
+        type=Path,
+        metavar="FOLDER",
+        help="default: experiment_NAME in nnUNet_results",
     )
     parser.add_argument(
         "--devices", nargs="+", metavar="DEVICE", help="cpu, cuda:0, cuda:1, ... (default: all GPUs, or the CPU)"

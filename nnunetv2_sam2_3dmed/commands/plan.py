@@ -18,6 +18,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunetv2_sam2_3dmed.commands.options import add_dataset, add_plans
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet.folders import check_nnunet_version, dataset_name, load_dataset_json, read_plans
 from nnunetv2_sam2_3dmed.nnunet.raw_files import check_training_files, warning_of_not_finite
@@ -29,8 +30,8 @@ GIB = 2**30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="dataset id or name, as for nnU-Net")
-    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="plans to add to (default: %(default)s)")
+    add_dataset(parser)
+    add_plans(parser)
     parser.add_argument("--name", default="3d", help="name of the configuration (default: %(default)s)")
     parser.add_argument(
         "--backbone",

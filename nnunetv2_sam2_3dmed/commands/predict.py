@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunetv2_sam2_3dmed.commands.options import add_plans
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.files import check_writable_folder
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, search_path
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", dest="dataset", help="dataset id or name")
     parser.add_argument("-c", dest="configuration", default="3d", help="configuration (default: %(default)s)")
     parser.add_argument("-tr", dest="trainer", default="SAM2_3dMedTrainer", help="default: %(default)s")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="default: %(default)s")
+    add_plans(parser)
     parser.add_argument("-m", dest="model", type=Path, help="results folder, instead of -d, -c, -tr and -p")
     parser.add_argument("-f", dest="folds", nargs="+", help="folds, averaged (default: all that are trained)")
     parser.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", help="default: %(default)s")

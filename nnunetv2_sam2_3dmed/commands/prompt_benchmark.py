@@ -26,7 +26,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_sam2_3dmed.commands.segment import check_image_size
+from nnunetv2_sam2_3dmed.commands.options import add_axis, add_dataset, add_folds, add_prompted_model, check_image_size
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder
 
@@ -34,34 +34,19 @@ NAMES = ("clicks", "1_mask", "box", "boxes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="dataset number or name")
-    parser.add_argument(
-        "-f",
-        "--folds",
-        nargs="+",
-        default=["0"],
-        metavar="FOLD",
-        help="validation cases of these folds; all: every training case (default: 0)",
-    )
+    add_dataset(parser)
+    add_folds(parser, "validation cases of these folds; all: every training case")
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="only these")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(
         "--protocols", nargs="+", choices=NAMES, default=list(NAMES), help="default: all of %(choices)s"
     )
     parser.add_argument("--clicks", type=int, default=5, help="rounds of clicks at most (default: %(default)s)")
-    parser.add_argument("--model", default="MedSAM2_latest", help="as for sam2_3dmed segment (default: %(default)s)")
-    parser.add_argument("--image-size", type=int, help="as for sam2_3dmed segment")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default="auto")
+    add_prompted_model(parser)
     parser.add_argument(
         "--channel", type=int, default=0, help="of images with several, which is shown (default: %(default)s)"
     )
-    parser.add_argument(
-        "--axis",
-        type=int,
-        choices=(0, 1, 2),
-        help="of each image's array along which slices lie (default: as in the training, else 0)",
-    )
+    add_axis(parser)
     parser.add_argument("--tolerance", type=float, metavar="MM", help="of NSD (default: as for sam2_3dmed compare)")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
 

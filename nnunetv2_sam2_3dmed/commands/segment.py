@@ -25,12 +25,12 @@ SAM2_3dMed_debug=1 in the environment, what nobody foresaw comes with its traceb
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunetv2_sam2_3dmed.commands.options import add_axis, add_prompted_model, add_window, check_image_size, window_of
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.files import check_writable_file, check_writable_folder
 
@@ -39,15 +39,13 @@ if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine
 
-# those of interactive.windows, which imports torch
-WINDOWS = ("auto", "brain", "abdomen", "bone", "lung", "mediastinum", "percentile")
 _KINDS = ("point", "negative_point", "box", "scribble", "negative_scribble", "mask")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", type=Path, help="image file, DICOM folder, or a file of a DICOM series")
     parser.add_argument("--batch", type=Path, metavar="CSV", help="prompts for many images")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="with --batch: a folder")
+    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE", help="with --batch: a folder")
     for kind in _KINDS:
         where = {"point": "Z,Y,X", "box": "Z,Y,X:Z,Y,X", "scribble": "Z,Y,X:...", "mask": "FILE[@SLICE]"}
         parser.add_argument(
@@ -68,37 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unit", choices=("voxel", "mm"), default="voxel", help="of coordinates (default: %(default)s)"
     )
-    parser.add_argument(
-        "--axis",
-        type=int,
-        choices=(0, 1, 2),
-        help="of the array along which the slices lie (default: as in the training of a model trained within nnU-Net, "
-        "else 0, z)",
-    )
+    add_axis(parser)
     parser.add_argument(
         "--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="segment only these (default: all)"
     )
-    parser.add_argument(
-        "--window",
-        nargs="+",
-        default=["auto"],
-        metavar="NAME",
-        help="brain, abdomen, bone, lung, mediastinum, percentile, or a level and a width (default: what a model "
-        "trained within nnU-Net has learned, otherwise abdomen for a CT, percentile for others)",
-    )
-    parser.add_argument(
-        "--model",
-        default="MedSAM2_latest",
-        help="an installed checkpoint (sam2_3dmed weights), or a file, such as the checkpoint_final.pth of a "
-        "SAM2_PromptTrainer (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        help="SAM 2's own weights learned 1024 (default: 512, or that of the training within nnU-Net)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default="auto")
+    add_window(parser)
+    add_prompted_model(parser)
     parser.add_argument(
         "--format",
         default=".nii.gz",
@@ -171,35 +144,6 @@ def _cases(args: argparse.Namespace) -> list[Case]:
     if not prompts:
         raise UserError("say where the object is: --box, --point, --scribble or --mask (sam2_3dmed segment -h).")
     return [Case(args.image, tuple(prompts), args.output)]
-
-
-def window_of(words: list[str]) -> str | tuple[float, float]:
-    """The value of ``--window``: a name, or a level and a width.
-
-    Raises:
-        UserError: it says neither.
-    """
-    if len(words) == 1 and words[0] in WINDOWS:
-        return words[0]
-    try:
-        level, width = (float(word) for word in words)
-    except ValueError as error:
-        raise UserError(
-            f"--window is {' '.join(words)}, but must be one of {', '.join(WINDOWS)}, or a level and a width."
-        ) from error
-    if not (math.isfinite(level) and math.isfinite(width) and width > 0):
-        raise UserError(f"--window is {level:g} {width:g}, but the level must be finite and the width above 0.")
-    return level, width
-
-
-def check_image_size(image_size: int | None) -> None:
-    """Checks ``--image-size`` before a model is loaded.
-
-    Raises:
-        UserError: it is no multiple of 32.
-    """
-    if image_size is not None and (image_size < 32 or image_size % 32):
-        raise UserError(f"--image-size is {image_size}, but must be a multiple of 32, such as 512 or 1024.")
 
 
 def _check_slices(slices: list[int] | None) -> None:

@@ -19,12 +19,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunetv2_sam2_3dmed.commands.options import add_dataset
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import copy_file, read_json, write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="dataset id or name, preprocessed")
+    add_dataset(parser)
     parser.add_argument("--group-by", required=True, metavar="pairs|REGEX", help="how a case names its subject")
     parser.add_argument("--folds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="only look at the existing file")

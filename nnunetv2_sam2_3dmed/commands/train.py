@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from nnunetv2_sam2_3dmed.commands.options import add_plans
 from nnunetv2_sam2_3dmed.errors import UserError
 
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configuration", help="configuration, for example 3d")
     parser.add_argument("fold", help="0 to 4, or all")
     parser.add_argument("-tr", dest="trainer", default="SAM2_3dMedTrainer", help="default: %(default)s")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="default: %(default)s")
+    add_plans(parser)
     parser.add_argument("--c", dest="go_on", action="store_true", help="continue from the latest checkpoint")
     parser.add_argument("--val", action="store_true", help="only run the final validation")
     parser.add_argument("--val_best", action="store_true", help="validate with checkpoint_best")

@@ -1,6 +1,6 @@
 """Draws an overlay of every test case of an nnU-Net dataset, with the predictions of several methods.
 
-    python -m nnunetv2_sam2_3dmed.demo.pictures --dataset nnUNet_raw/Dataset009_Spleen --truth labelsTs \\
+    python -m nnunetv2_sam2_3dmed.demo.pictures --dataset nnUNet_raw/Dataset009_Spleen --gt labelsTs \\
         -m nnU-Net=PREDICTIONS_A SAM2-3dMed=PREDICTIONS_B -o pictures
 """
 
@@ -80,7 +80,7 @@ def method_folder(text: str) -> tuple[str, Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw images, truth and predictions side by side.")
     parser.add_argument("--dataset", type=Path, required=True, help="nnU-Net raw dataset folder with imagesTs")
-    parser.add_argument("--truth", type=Path, required=True, help="true label maps of the test cases")
+    parser.add_argument("--gt", type=Path, required=True, help="true label maps of the test cases")
     parser.add_argument(
         "-m",
         dest="methods",

@@ -125,7 +125,7 @@ def _result_steps(options: DemoOptions) -> list[Step]:
         Step(
             "compare",
             f"compare on the {options.held_out} held-out cases",
-            ("sam2_3dmed", "compare", "-d", str(options.dataset_id), "--truth", truth)
+            ("sam2_3dmed", "compare", "-d", str(options.dataset_id), "--gt", truth)
             + ("-m", *predictions, "-o", "comparison"),
             clears=("comparison",),
             prints=True,
@@ -134,7 +134,7 @@ def _result_steps(options: DemoOptions) -> list[Step]:
             "pictures",
             "draw the held-out cases",
             ("python", "-m", "nnunetv2_sam2_3dmed.demo.pictures")
-            + ("--dataset", f"nnUNet_raw/{options.dataset}", "--truth", truth)
+            + ("--dataset", f"nnUNet_raw/{options.dataset}", "--gt", truth)
             + ("-m", *predictions, "-o", "pictures"),
             clears=("pictures",),
             watch=FileCount(options.output / "pictures", "*.png", options.held_out),

@@ -79,7 +79,7 @@ def prepare(specification: Specification, output: Path | None) -> Benchmark:
         UserError: something is missing or does not fit.
     """
     results = nnunet_folder("nnUNet_results").absolute()
-    output = (results / f"benchmark_{specification.name}" if output is None else output).absolute()
+    output = (results / f"experiment_{specification.name}" if output is None else output).absolute()
     datasets = check_datasets(specification)
     for dataset in datasets:
         data = [check_configuration(dataset, method) for method in specification.methods]

@@ -162,7 +162,7 @@ def truth_folder(dataset: str) -> Path:
     if not folder.is_dir():
         raise UserError(
             f"{folder} does not exist, expected the true segmentations: run nnUNetv2_plan_and_preprocess, or "
-            "give their folder with --truth."
+            "give their folder with --gt."
         )
     return folder
 

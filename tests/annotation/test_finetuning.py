@@ -122,7 +122,7 @@ def test_made_ready(run, dataset, folders):
     assert sha256_of(fold.with_name("round_1_fold_0") / "checkpoint_final.pth") == second.sha256
     assert Finetuning.read(fold.with_name("round_1_fold_0")) == point
     assert said[1:] == [f"the round before is now {fold.with_name('round_1_fold_0')}"]
-    with pytest.raises(UserError, match="has not ended, or was not validated: add --continue"):
+    with pytest.raises(UserError, match="has not ended, or was not validated: add --c"):
         run.prepare(None, 15)
 
 

@@ -96,5 +96,5 @@ def test_the_last_checkpoint_and_the_rounds_before(tmp_path, monkeypatch):
     fold.mkdir()
     for name in ("checkpoint_latest.pth", "checkpoint_final.pth"):  # the validation comes after both
         (fold / name).touch()
-        with pytest.raises(UserError, match="has not ended, or was not validated: add --continue, or delete"):
+        with pytest.raises(UserError, match="has not ended, or was not validated: add --c, or delete"):
             check_ended(fold)

@@ -39,7 +39,7 @@ def segment_with(content: Any, name: str = "mine.pt"):
     def make(place: Place):
         torch.save(content, place.folder / name)
         place.image("ct.nii.gz")
-        words = ["--model", name, "--device", "cpu", "--box", "3,10,12:3,30,33"]
+        words = ["--model", name, "-device", "cpu", "--box", "3,10,12:3,30,33"]
         return ["segment", "ct.nii.gz", "-o", "out.nii.gz", *words]
 
     return make
@@ -55,7 +55,7 @@ def spoiled(change: Callable[[bytes], bytes], command: str = "weights"):
         if command == "weights":
             return ["weights", "mine.pt"]
         place.image("ct.nii.gz")
-        return ["segment", "ct.nii.gz", "-o", "a.nii", "--model", "mine.pt", "--device", "cpu", "--point", "3,2,2"]
+        return ["segment", "ct.nii.gz", "-o", "a.nii", "--model", "mine.pt", "-device", "cpu", "--point", "3,2,2"]
 
     return make
 

@@ -98,7 +98,7 @@ def rank(change: Callable[[Place], Any]):
         place.image("new_1_0000.nii.gz")
         place.write("p.csv", 'image,prompt,where\nnew_1_0000.nii.gz,box,"3,10,12:3,30,33"\n')
         change(place)
-        return ["annotate", "rank", "-d", "301", "--prompts", "p.csv", "-o", "round", "--model", place.model]
+        return ["annotate", "rank", "-d", "301", "--prompts", "p.csv", "--round", "round", "--model", place.model]
 
     return make
 
@@ -175,7 +175,7 @@ ROWS = [
         compare(lambda p: p.image(f"{PREPROCESSED}/gt_segmentations/{CASES[0]}.nii.gz", np.ones((3, 4, 5), np.uint8))),
         said("(3, 4, 5)"),
     ),  # fmt: skip
-    Row("truth folder missing", compare(nothing, "--truth", "nowhere"), said("nowhere")),
+    Row("truth folder missing", compare(nothing, "--gt", "nowhere"), said("nowhere")),
     Row("predictions missing", compare(nothing, "-m", "a=nowhere"), said("nowhere holds no predictions")),
     Row("predictions elsewhere", compare(foreign(origin=(30, 0, 0)), "-m", "a=theirs"), said("30.00 mm (60.0 voxels)")),
     Row(

@@ -133,7 +133,7 @@ def gzip_of_text(place: Place, name: str):
 
 
 COMPARE = ("compare", "-d", "301", "-f", "0", "-m", UNET, "-o", "out", "--processes", "1")
-BENCHMARK = ("prompt-benchmark", "-d", "301", "-f", "0", "--model", "{model}", "-o", "out", "--device", "cpu")
+BENCHMARK = ("prompt-benchmark", "-d", "301", "-f", "0", "--model", "{model}", "-o", "out", "-device", "cpu")
 AGAIN = "copy or download it again"
 VOLUME = np.zeros((48, 40, 7), dtype=np.int16)
 

@@ -12,7 +12,7 @@ def segment(*words: str):
 
     def make(place: Place):
         place.image("ct.nii.gz")
-        return ["segment", "ct.nii.gz", "-o", "out.nii.gz", "--model", place.model, "--device", "cpu", *BOX, *words]
+        return ["segment", "ct.nii.gz", "-o", "out.nii.gz", "--model", place.model, "-device", "cpu", *BOX, *words]
 
     return make
 
@@ -51,7 +51,7 @@ def compare(*words: str, command: str = "compare"):
 def prompt_benchmark(*words: str):
     def make(place: Place):
         place.preprocessed()
-        return ["prompt-benchmark", "-d", "301", "-o", "out", "--model", place.model, "--device", "cpu", *words]
+        return ["prompt-benchmark", "-d", "301", "-o", "out", "--model", place.model, "-device", "cpu", *words]
 
     return make
 
@@ -61,8 +61,8 @@ def rank(*words: str):
         place.dataset()
         place.image("new_1_0000.nii.gz")
         place.write("p.csv", 'image,prompt,where\nnew_1_0000.nii.gz,box,"3,10,12:3,30,33"\n')
-        model = ["--model", place.model, "--device", "cpu"]
-        return ["annotate", "rank", "-d", "301", "--prompts", "p.csv", "-o", "round", *model, *words]
+        model = ["--model", place.model, "-device", "cpu"]
+        return ["annotate", "rank", "-d", "301", "--prompts", "p.csv", "--round", "round", *model, *words]
 
     return make
 
@@ -107,10 +107,10 @@ ROWS = [
     Row("window of no width", segment("--window", "40", "0"), said("--window is 40 0", "above 0")),
     Row("window nan", segment("--window", "nan", "400"), said("--window is nan 400", "finite")),
     Row("window infinite", segment("--window", "40", "inf"), said("--window is 40 inf", "finite")),
-    Row("device tpu", segment("--device", "tpu"), said("device is 'tpu'", "cuda")),
-    Row("device mps", segment("--device", "mps"), said("device is 'mps'", "auto, cpu, cuda")),
-    Row("device cuda 99", segment("--device", "cuda:99"), said("device is 'cuda:99'")),
-    Row("device meta", segment("--device", "meta"), said("device is 'meta'")),
+    Row("device tpu", segment("-device", "tpu"), said("device is 'tpu'", "cuda")),
+    Row("device mps", segment("-device", "mps"), said("device is 'mps'", "auto, cpu, cuda")),
+    Row("device cuda 99", segment("-device", "cuda:99"), said("device is 'cuda:99'")),
+    Row("device meta", segment("-device", "meta"), said("device is 'meta'")),
     Row("precision unknown", segment("--precision", "float8"), said("--precision", "'float8'", "bfloat16")),
     Row("unit unknown", segment("--unit", "cm"), said("--unit", "'cm'", "mm")),
     Row("model unknown", segment("--model", "sam3_huge"), said("model is 'sam3_huge'", "sam2.1_hiera_tiny")),
@@ -120,7 +120,7 @@ ROWS = [
     Row("image missing", image_of("no.nii.gz"), said("there is no file", "no.nii.gz")),
     Row("image is text", image_of("notes.txt"), said("notes.txt", "no kind of image")),
     Row("no image", lambda p: ["segment", "-o", "a.nii.gz", *BOX], said("which image")),
-    Row("no output", lambda p: ["segment", "ct.nii.gz", *BOX], said("-o/--output")),
+    Row("no output", lambda p: ["segment", "ct.nii.gz", *BOX], said("-o")),
     Row("no prompt", lambda p: ["segment", p.image("a.nii").name, "-o", "b.nii"], said("where the object is")),
     Row("format unknown", lambda p: batch_of(p, "--format", ".png"), said(".png", ".nii.gz")),
     # ---- plan
@@ -165,20 +165,22 @@ ROWS = [
     # ---- loop
     Row("rank window", rank("--window", "40", "wide"), said("--window is 40 wide")),
     Row("rank image size", rank("--image-size", "33"), said("--image-size is 33")),
-    Row("rank device", rank("--device", "gpu"), said("device is 'gpu'")),
+    Row("rank device", rank("-device", "gpu"), said("device is 'gpu'")),
     Row("rank images without predictions", rank("-i", "."), said("--predictions and -i")),
     Row("annotate without an action", plain("annotate"), said("ACTION")),
     Row(
-        "take accept below 2", lambda p: ["annotate", "take", "-d", "301", "-o", "r", "--accept-below", "2"], said("2")
+        "take accept below 2",
+        lambda p: ["annotate", "take", "-d", "301", "--round", "r", "--accept-below", "2"],
+        said("2"),
     ),
     Row(
         "take accept below nan",
-        lambda p: ["annotate", "take", "-d", "301", "-o", "r", "--accept-below", "nan"],
+        lambda p: ["annotate", "take", "-d", "301", "--round", "r", "--accept-below", "nan"],
         said("nan"),
     ),
     Row(
         "take without a round",
-        lambda p: [p.dataset(), "annotate", "take", "-d", "301", "-o", "r"][1:],
+        lambda p: [p.dataset(), "annotate", "take", "-d", "301", "--round", "r"][1:],
         said("r/round.json"),
     ),
     Row("finetune no processes", plain("annotate", "finetune", "-d", "3", "-f", "0", "-np", "0"), said("-np is 0")),
@@ -219,4 +221,4 @@ def batch_of(place: Place, *words: str) -> list[object]:
     """``segment --batch`` with one good line."""
     place.image("a.nii.gz")
     place.write("p.csv", 'image,prompt,where\na.nii.gz,box,"3,10,12:3,30,33"\n')
-    return ["segment", "--batch", "p.csv", "-o", "out", "--model", place.model, "--device", "cpu", *words]
+    return ["segment", "--batch", "p.csv", "-o", "out", "--model", place.model, "-device", "cpu", *words]

@@ -80,7 +80,7 @@ ROWS = [
     Row("prompt-benchmark into a file", folder_of("prompt-benchmark", "-d", "301", "-o", "file"), INSIDE_FILE),
     Row(
         "rank into a file",
-        folder_of("annotate", "rank", "-d", "301", "--prompts", "p.csv", "-o", "file/r"),
+        folder_of("annotate", "rank", "-d", "301", "--prompts", "p.csv", "--round", "file/r"),
         INSIDE_FILE,
     ),
     Row("demo into a file", folder_of("demo", "-o", "file"), INSIDE_FILE),

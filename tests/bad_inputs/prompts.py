@@ -15,7 +15,7 @@ def segment(*words: str):
 
     def make(place: Place):
         place.image("ct.nii.gz")
-        return ["segment", "ct.nii.gz", "-o", "out.nii.gz", "--model", place.model, "--device", "cpu", *words]
+        return ["segment", "ct.nii.gz", "-o", "out.nii.gz", "--model", place.model, "-device", "cpu", *words]
 
     return make
 
@@ -40,7 +40,7 @@ def table(content: str | bytes):
     def make(place: Place):
         place.image("a.nii.gz")
         place.write("p.csv", content)
-        return ["segment", "--batch", "p.csv", "-o", "out", "--model", place.model, "--device", "cpu"]
+        return ["segment", "--batch", "p.csv", "-o", "out", "--model", place.model, "-device", "cpu"]
 
     return make
 
@@ -166,7 +166,7 @@ ROWS = [
 
 def constant(place: Place) -> list[object]:
     place.image("ct.nii.gz", np.full(SHAPE, 7, dtype=np.int16))
-    return ["segment", "ct.nii.gz", "-o", "out.nii.gz", "--model", place.model, "--device", "cpu", "--point", "3,2,2"]
+    return ["segment", "ct.nii.gz", "-o", "out.nii.gz", "--model", place.model, "-device", "cpu", "--point", "3,2,2"]
 
 
 def mask_as_output(place: Place) -> list[object]:

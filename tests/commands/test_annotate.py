@@ -32,8 +32,8 @@ def test_rank_and_take(folders, capsys):
         'image,prompt,where,object\nimages/new_1_0000.nii.gz,box,"3,10,12:3,30,33",1\n'
         'images/new_2_0000.nii.gz,point,"3,15,15",3\n'
     )
-    rank = ("rank", "--prompts", "prompts.csv", "-o", "round_1", "--model", "model.pt", "--image-size", SIZE)
-    assert loop(*rank, "--device", "cpu", "--precision", "float32", "--no-preview") == 0
+    rank = ("rank", "--prompts", "prompts.csv", "--round", "round_1", "--model", "model.pt", "--image-size", SIZE)
+    assert loop(*rank, "-device", "cpu", "--precision", "float32", "--no-preview") == 0
     captured = capsys.readouterr()
     assert captured.out == (folders / "round_1" / "ranking.csv").read_text() and len(captured.out.splitlines()) == 3
     content = json.loads((folders / "round_1" / "round.json").read_text())
@@ -43,7 +43,7 @@ def test_rank_and_take(folders, capsys):
     corrected[0] = 3 - corrected[0]
     corrected[corrected == 2] = 0
     write(folders / "corrected" / "new_1.nii.gz", corrected)
-    assert loop("take", "-o", "round_1", "--corrected", "corrected", "--annotator", "Ada") == 0
+    assert loop("take", "--round", "round_1", "--corrected", "corrected", "--annotator", "Ada") == 0
     assert "took 1 of 2 cases (0 machine, 0 confirmed, 1 corrected)" in capsys.readouterr().out
     dataset = open_dataset("301")
     np.testing.assert_array_equal(read(dataset.label("new_1")), corrected)
@@ -54,31 +54,34 @@ def test_rank_and_take(folders, capsys):
     assert row.round_id == content["id"] and row.label_sha256 == voxels_sha256(corrected)
     corrected[0] = 4
     write(folders / "corrected" / "new_1.nii.gz", corrected)
-    again = ("take", "-o", "round_1", "--corrected", "corrected")
+    again = ("take", "--round", "round_1", "--corrected", "corrected")
     assert loop(*again) == 2 and "add --replace" in capsys.readouterr().err
     assert loop(*again, "--replace") == 0 and (read(dataset.label("new_1"))[0] == 4).all()
-    partial = ("take", "-o", "round_1", "--confirmed", "new_2")
+    partial = ("take", "--round", "round_1", "--confirmed", "new_2")
     assert loop(*partial) == 2 and "new_2 had no prompt for organ" in capsys.readouterr().err
     assert loop(*partial, "--partial") == 0 and dataset.has("new_2")
 
     # the rest of the round can still be ranked and taken; another image size is another round
-    assert loop(*rank, "--device", "cpu", "--precision", "float32", "--no-preview") == 0
+    assert loop(*rank, "-device", "cpu", "--precision", "float32", "--no-preview") == 0
     assert "2 of 2 cases are done already" in capsys.readouterr().err
-    assert loop(*rank[:-1], 96, "--device", "cpu") == 2
+    assert loop(*rank[:-1], 96, "-device", "cpu") == 2
     assert f"image_size {SIZE}, but now it is 96: give another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["rank", "--predictions", "images", "-o", "r"], "--predictions and -i, the folder of their images, belong"),
-        (["rank", "--prompts", "none.csv", "-o", "r"], "none.csv cannot be read as CSV"),
-        (["rank", "--prompts", "p.csv", "-o", "r", "--window", "40", "wide"], "--window is 40 wide"),
-        (["take", "-o", "r"], "give the folder of a round"),
-        (["take", "-o", "r", "--accept-below", "5"], "--accept-below is 5, but a disagreement is 0 to 1"),
+        (
+            ["rank", "--predictions", "images", "--round", "r"],
+            "--predictions and -i, the folder of their images, belong",
+        ),
+        (["rank", "--prompts", "none.csv", "--round", "r"], "none.csv cannot be read as CSV"),
+        (["rank", "--prompts", "p.csv", "--round", "r", "--window", "40", "wide"], "--window is 40 wide"),
+        (["take", "--round", "r"], "give the folder of a round"),
+        (["take", "--round", "r", "--accept-below", "5"], "--accept-below is 5, but a disagreement is 0 to 1"),
         (["finetune", "-f", "0", "--epochs", "0"], "--epochs is 0, but must be at least 1"),
-        (["finetune", "-f", "0", "--continue", "--epochs", "3"], "leave --model and --epochs out"),
-        (["finetune", "-f", "0", "--device", "cpu"], "run `nnUNetv2_plan_and_preprocess"),
+        (["finetune", "-f", "0", "--c", "--epochs", "3"], "leave --model and --epochs out"),
+        (["finetune", "-f", "0", "-device", "cpu"], "run `nnUNetv2_plan_and_preprocess"),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(folders, capsys, words, message):

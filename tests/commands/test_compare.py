@@ -127,7 +127,7 @@ def test_the_command_compares_all_validated_models(tree, capsys):
 def test_folders_of_predictions_and_another_truth(tree, capsys, write_labels):
     results = tree / "nnUNet_results" / DATASET
     arguments = ["-m", UNET, f"mine={results / OURS / 'fold_0' / 'validation'}"]
-    truth = ["--truth", str(tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations")]
+    truth = ["--gt", str(tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations")]
     (results / OURS / "fold_0" / "validation" / "case_2.nii.gz").unlink()
     output = tree / "out"
     assert main(["compare", "-d", DATASET, *arguments, *truth, "-o", str(output), "--processes", "1"]) == 0

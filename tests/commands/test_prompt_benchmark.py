@@ -39,7 +39,7 @@ def run(folders, capsys):
     """Runs the command; returns its status and what it says on stderr."""
 
     def run(*words: str) -> tuple[int, str]:
-        status = main(["prompt-benchmark", "-d", "301", "-o", str(folders / "out"), "--device", "cpu", *words])
+        status = main(["prompt-benchmark", "-d", "301", "-o", str(folders / "out"), "-device", "cpu", *words])
         return status, capsys.readouterr().err
 
     return run

@@ -31,7 +31,7 @@ def model(tmp_path_factory):
 def run(model, tmp_path, monkeypatch):
     """Runs the command in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
-    common = ["--model", str(model), "--image-size", str(SIZE), "--device", "cpu", "--precision", "float32"]
+    common = ["--model", str(model), "--image-size", str(SIZE), "-device", "cpu", "--precision", "float32"]
     return lambda *words: main(["segment", *map(str, words), *common])
 
 

@@ -31,7 +31,7 @@ def options(tmp_path) -> DemoOptions:
 
 
 def test_the_commands_of_the_default_demo(options):
-    truth = "--truth data/Task90_SyntheticCT/labelsTs"
+    truth = "--gt data/Task90_SyntheticCT/labelsTs"
     predictions = "-m nnU-Net=predictions/nnU-Net SAM2-3dMed=predictions/SAM2-3dMed"
     theirs, ours = "nnUNetTrainer_2minutes", "SAM2_3dMedTrainer_noPretrain_tuned_2minutes"
     images = "-f 0 -i nnUNet_raw/Dataset090_SyntheticCT/imagesTs"

@@ -24,7 +24,7 @@ FINETUNE = (
     "0",
     "-tr",
     "TinyTrainer_finetune",
-    "--device",
+    "-device",
     "cpu",
 )
 
@@ -43,7 +43,7 @@ def ranked(preprocessed):
             array = labels if folder == "predictions" else np.random.default_rng(number).normal(size=SHAPE) + 2 * labels
             write_volume(array if folder == "predictions" else array.astype(np.float32), root / folder / name)
     preprocessed.printed = preprocessed.run(
-        *("sam2_3dmed", "annotate", "rank", "-d", "301", "-o", "round_1", "--device", "cpu", "--no-preview"),
+        *("sam2_3dmed", "annotate", "rank", "-d", "301", "--round", "round_1", "-device", "cpu", "--no-preview"),
         *("--predictions", "predictions", "-i", "images", "--model", "model.pth"),
     )
     return preprocessed
@@ -63,7 +63,7 @@ def test_a_round(ranked):
     mask[2:4, 10:16, 10:15] = 2
     write_volume(mask, root / "corrected" / "new_1.nii.gz")
     take = (
-        *("sam2_3dmed", "annotate", "take", "-d", "301", "-o", "round_1", "--corrected", "corrected"),
+        *("sam2_3dmed", "annotate", "take", "-d", "301", "--round", "round_1", "--corrected", "corrected"),
         *("--confirmed", "new_2", "--annotator", "Ada"),
     )
     assert "new_2 had no prompt for inner" in ranked.run(*take, status=2)
@@ -88,9 +88,9 @@ def test_a_round(ranked):
     for fold in json.loads((done / "splits_final.json").read_text()):
         assert not {"new_1", "new_2"} & {*fold["train"], *fold["val"]} and len(fold["val"]) == 2
     assert json.loads((done / "dataset.json").read_text())["numTraining"] == 12
-    assert "has not ended, or was not validated: add --continue" in ranked.run(*FINETUNE, status=2)
+    assert "has not ended, or was not validated: add --c" in ranked.run(*FINETUNE, status=2)
 
-    ranked.run(*FINETUNE, "--continue")
+    ranked.run(*FINETUNE, "--c")
     fold = ranked.results(DATASET, "TinyTrainer_finetune", "3d_slices8") / "fold_0"
     log = "".join(file.read_text() for file in sorted(fold.glob("training_log*.txt")))
     assert f"all weights from {(root / 'model.pth').resolve()} (SAM2_PromptTrainer_noPretrain_tuned)" in log

@@ -68,7 +68,7 @@ def wait_until(condition, seconds: float) -> None:
 def test_killed_and_started_again_it_finishes_everything_once(place):
     write(place, "tiny.yaml", SPECIFICATION)
     results = place.root / "nnUNet_results" / DATASET
-    output = place.root / "nnUNet_results" / "benchmark_tiny"
+    output = place.root / "nnUNet_results" / "experiment_tiny"
     command = ("sam2_3dmed", "experiment", "tiny.yaml", "--devices", "cpu")
 
     first, second = results / METHODS[0] / "fold_0", results / METHODS[1] / "fold_0"

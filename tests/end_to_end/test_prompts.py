@@ -59,7 +59,7 @@ def test_segment_takes_the_checkpoint(prompted, fold, tmp_path):
     checkpoint = str(fold / "checkpoint_final.pth")
     printed = prompted.run(
         *("sam2_3dmed", "segment", str(image), "-o", str(tmp_path / "a.nii.gz"), "--model", checkpoint),
-        *("--box", "3,6,6:3,20,20", "--device", "cpu", "--no-preview"),
+        *("--box", "3,6,6:3,20,20", "-device", "cpu", "--no-preview"),
     )
     intensities = read_volume(image)
     mean, deviation = intensities.mean(), intensities.std()
@@ -73,7 +73,7 @@ def test_segment_takes_the_checkpoint(prompted, fold, tmp_path):
 def test_benchmark_and_comparison(prompted, fold, tmp_path):
     out = tmp_path / "prompts"
     printed = prompted.run(
-        *("sam2_3dmed", "prompt-benchmark", "-d", "301", "-f", "0", "-o", str(out), "--device", "cpu"),
+        *("sam2_3dmed", "prompt-benchmark", "-d", "301", "-f", "0", "-o", str(out), "-device", "cpu"),
         *("--model", str(fold / "checkpoint_final.pth"), "--protocols", "box", "1_mask"),
     )
     assert "# Prompts on Dataset301_Tiny" in printed and "**Not comparable**" in printed

@@ -1,0 +1,106 @@
+"""Options that several commands share, spelt the same in all of them.
+
+Options that nnU-Net has are spelt as nnU-Net spells them, with one dash (``-d``, ``-f``, ``-tr``, ``-device``); all
+others have two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from nnunetv2_sam2_3dmed.errors import UserError
+
+# those of images.windows, which imports torch
+WINDOWS = ("auto", "brain", "abdomen", "bone", "lung", "mediastinum", "percentile")
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add ``-d``, a required dataset."""
+    parser.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="dataset id or name")
+
+
+def add_folds(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add ``-f``, any number of folds, by default fold 0."""
+    parser.add_argument("-f", dest="folds", nargs="+", default=["0"], metavar="FOLD", help=f"{purpose} (default: 0)")
+
+
+def add_plans(parser: argparse.ArgumentParser) -> None:
+    """Add ``-p``, the name of nnU-Net's plans."""
+    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+
+
+def add_prompted_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a model that takes prompts: ``--model``, ``--image-size``, ``-device``, ``--precision``."""
+    parser.add_argument(
+        "--model",
+        default="MedSAM2_latest",
+        help="an installed checkpoint (sam2_3dmed weights), or a file, such as the checkpoint_final.pth of a "
+        "SAM2_PromptTrainer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side to which slices are resized; SAM 2's own weights learned 1024 (default: 512, or that of the "
+        "training within nnU-Net)",
+    )
+    parser.add_argument("-device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="bfloat16 or float32 (default: bfloat16 where the device has it)",
+    )
+
+
+def add_axis(parser: argparse.ArgumentParser) -> None:
+    """Add ``--axis``, along which an image is cut into slices."""
+    parser.add_argument(
+        "--axis",
+        type=int,
+        choices=(0, 1, 2),
+        help="axis of the image's array along which the slices lie (default: as in the training of a model trained "
+        "within nnU-Net, else 0, z)",
+    )
+
+
+def add_window(parser: argparse.ArgumentParser) -> None:
+    """Add ``--window``, the intensities that are shown as black and white."""
+    parser.add_argument(
+        "--window",
+        nargs="+",
+        default=["auto"],
+        metavar="NAME",
+        help="brain, abdomen, bone, lung, mediastinum, percentile, or a level and a width (default: what a model "
+        "trained within nnU-Net has learned, otherwise abdomen for a CT, percentile for others)",
+    )
+
+
+def window_of(words: list[str]) -> str | tuple[float, float]:
+    """The value of ``--window``: a name, or a level and a width.
+
+    Raises:
+        UserError: it says neither.
+    """
+    if len(words) == 1 and words[0] in WINDOWS:
+        return words[0]
+    try:
+        level, width = (float(word) for word in words)
+    except ValueError as error:
+        raise UserError(
+            f"--window is {' '.join(words)}, but must be one of {', '.join(WINDOWS)}, or a level and a width."
+        ) from error
+    if not (math.isfinite(level) and math.isfinite(width) and width > 0):
+        raise UserError(f"--window is {level:g} {width:g}, but the level must be finite and the width above 0.")
+    return level, width
+
+
+def check_image_size(image_size: int | None) -> None:
+    """Checks ``--image-size`` before a model is loaded.
+
+    Raises:
+        UserError: it is no multiple of 32.
+    """
+    if image_size is not None and (image_size < 32 or image_size % 32):
+        raise UserError(f"--image-size is {image_size}, but must be a multiple of 32, such as 512 or 1024.")
