@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
 import pytest
+import SimpleITK
 import torch
 
+from nnunetv2_sam2_3dmed.network.promptable_sam2 import PromptableSAM2, build_promptable_sam2
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
+from tests.interactive.reference import make_lively
 
 IMAGE_SIZE = 64  # the smallest at which the trunk's windows and the memory's downsampling all take part
+
+WriteLabels = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +39,36 @@ def make_network():
 def patches() -> torch.Tensor:
     """(2, 1, 6, 24, 20), normalised."""
     return torch.randn(2, 1, 6, 24, 20)
+
+
+@pytest.fixture(scope="session")
+def lively_network() -> PromptableSAM2:
+    """Random weights that see objects of some size; in eval mode. Not to be changed."""
+    torch.manual_seed(3)
+    network = build_promptable_sam2("sam2.1_hiera_tiny", IMAGE_SIZE, dropout=0.0, precision="float32")
+    make_lively(network)
+    return network.eval()
+
+
+@pytest.fixture
+def write_labels() -> WriteLabels:
+    """Writes a label map as an image file; ``spacing`` is in array order, all else in SimpleITK's."""
+
+    def write(
+        file: Path,
+        labels: np.ndarray,
+        spacing: Sequence[float] | None = None,
+        origin: Sequence[float] | None = None,
+        direction: Sequence[float] | None = None,
+    ) -> Path:
+        image = SimpleITK.GetImageFromArray(labels.astype(np.uint8))
+        image.SetSpacing([float(s) for s in (spacing or [1] * labels.ndim)[::-1]])
+        if origin is not None:
+            image.SetOrigin(origin)
+        if direction is not None:
+            image.SetDirection(direction)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        SimpleITK.WriteImage(image, str(file))
+        return file
+
+    return write

@@ -123,7 +123,7 @@ def compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
         output = nnunet_folder("nnUNet_results") / dataset / f"comparison_fold_{'_'.join(args.folds)}"
     comparison = compare(
         prediction_folders(dataset, args.methods, args.folds),
-        args.truth or truth_folder(dataset),
+        args.gt or truth_folder(dataset),
         dataset_json,
         output,
         tolerance_mm=args.tolerance,

@@ -168,7 +168,7 @@ def _file(folders: Path) -> Path:
 def test_help_and_mistakes_in_the_file_do_not_wait_for_torch(tmp_path):
     code = (
         "import sys; from nnunetv2_sam2_3dmed.commands.main import main, build_parser; "
-        "build_parser(['benchmark']); main(['benchmark', 'missing.yaml']); print(sorted(sys.modules))"
+        "build_parser(['experiment']); main(['experiment', 'missing.yaml']); print(sorted(sys.modules))"
     )
     printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "there is no file missing.yaml" in printed.stderr

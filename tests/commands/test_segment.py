@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from nnunetv2_sam2_3dmed.commands import segment
+from nnunetv2_sam2_3dmed.commands import options, segment
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.windows import WINDOWS
@@ -59,7 +59,7 @@ def read(path):
 
 def test_there_is_an_option_for_every_kind_of_prompt():
     assert segment._KINDS == KINDS
-    assert segment.WINDOWS == WINDOWS
+    assert options.WINDOWS == WINDOWS
 
 
 def test_one_image(run, model, image, tmp_path, capsys):

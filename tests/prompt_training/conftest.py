@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.network.promptable_sam2 import PromptableSAM2, build_promptable_sam2
 from nnunetv2_sam2_3dmed.prompt_training.stacks import Stacks
-from tests.interactive.reference import make_lively
 
 SIZE = 64
 
@@ -21,12 +19,3 @@ def stacks() -> Stacks:
     real = torch.ones(2, 4, dtype=torch.bool)
     real[1, 3] = False
     return Stacks(torch.rand(2, 4, 24, 20), masks, torch.ones(2, 4, 24, 20, dtype=torch.bool), real)
-
-
-@pytest.fixture(scope="session")
-def lively_network() -> PromptableSAM2:
-    """Random weights that see objects of some size; in eval mode. Not to be changed."""
-    torch.manual_seed(3)
-    network = build_promptable_sam2("sam2.1_hiera_tiny", SIZE, dropout=0.0, precision="float32")
-    make_lively(network)
-    return network.eval()
