@@ -1,9 +1,14 @@
-"""What several tests share: tiny networks and their patches."""
+"""Tiny networks and their patches, for all tests."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+# On patches of these sizes, threads wait for each other longer than they compute (two took three times the processor
+# time of one). Set before torch is imported; commands run by tests inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
