@@ -30,10 +30,9 @@ FINETUNE = (
 
 
 @pytest.fixture(scope="module")
-def ranked(preprocessed):
+def ranked(planned):
     """Three images with automatic predictions, ranked by a model of random weights."""
-    preprocessed.run("sam2_3dmed", "plan", "-d", "301", "--image-size", "64", "--slices", "4", "--batch-size", "2")
-    root = preprocessed.root
+    root = planned.root
     promptable_checkpoint(root / "model.pth")
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[1:6, 6:22, 6:20] = 1
@@ -42,11 +41,11 @@ def ranked(preprocessed):
             (root / folder).mkdir(exist_ok=True)
             array = labels if folder == "predictions" else np.random.default_rng(number).normal(size=SHAPE) + 2 * labels
             write_volume(array if folder == "predictions" else array.astype(np.float32), root / folder / name)
-    preprocessed.printed = preprocessed.run(
+    planned.printed = planned.run(
         *("sam2_3dmed", "annotate", "rank", "-d", "301", "--round", "round_1", "-device", "cpu", "--no-preview"),
         *("--predictions", "predictions", "-i", "images", "--model", "model.pth"),
     )
-    return preprocessed
+    return planned
 
 
 def test_a_round(ranked):

@@ -7,13 +7,14 @@ from tests.end_to_end.conftest import DATASET, TRAIN
 
 def test_it_stops_says_why_and_does_not_go_on(planned):
     fold = planned.results(DATASET, "TinyTrainer_stopsEarly") / "fold_0"
-    out = planned.run(*TRAIN, "TinyTrainer_stopsEarly")
+    out = planned.run(*TRAIN, "TinyTrainer_stopsEarly", status=9, TINY_TRAINER_DIES_BEFORE_VALIDATION="1")
     assert "Training stopped early after" in out and "patience 1" in out
     logged = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
     epochs = len(logged["train_losses"])
     assert f"stopped early after {epochs} epochs" in logged["stopped_early"]
     assert logged["ema_fg_dice"][-1] <= logged["ema_fg_dice"][-2] and 2 <= epochs < 50
-    assert (fold / "validation" / "summary.json").is_file()
+    assert not (fold / "validation" / "summary.json").exists()
 
     out = planned.run(*TRAIN, "TinyTrainer_stopsEarly", "--c")
     assert f"stopped early after {epochs} epochs" in out and "Epoch time" not in out
+    assert (fold / "validation" / "summary.json").is_file()

@@ -6,29 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from tests.end_to_end.conftest import DATASET, SHAPE, TRAIN, read_volume
+from tests.end_to_end.conftest import DATASET, SHAPE, TRAIN, TRAINER, read_volume
 
 
 def test_before_planning_the_trainer_says_what_to_do(preprocessed):
-    out = preprocessed.run(*TRAIN, "TinyTrainer_tuned", status=1)
+    out = preprocessed.run(*TRAIN, TRAINER, status=1)
     assert "the configuration '3d' is not in nnUNetPlans of Dataset301_Tiny" in out
     assert "sam2_3dmed plan -d Dataset301_Tiny" in out
-    assert not preprocessed.results(DATASET, "TinyTrainer_tuned").exists()
+    assert not preprocessed.results(DATASET, TRAINER).exists()
 
 
 @pytest.fixture(scope="module")
-def trained(planned):
+def trained(interrupted):
     """Killed after the first of two epochs, then continued, validated with probabilities."""
-    fold = planned.results(DATASET, "TinyTrainer_tuned") / "fold_0"
-    planned.run(*TRAIN, "TinyTrainer_tuned", status=9, TINY_TRAINER_DIES_AFTER_EPOCH="1")
-    assert (fold / "checkpoint_latest.pth").is_file() and not (fold / "checkpoint_final.pth").exists()
-    out = planned.run(*TRAIN, "TinyTrainer_tuned", "--c", "--npz")
+    out = interrupted.run(*TRAIN, TRAINER, "--c", "--npz")
     assert "Epoch 1" in out and "Epoch 0" not in out
-    return planned
+    return interrupted
 
 
 def test_training_is_logged_plotted_and_validated(trained):
-    fold = trained.results(DATASET, "TinyTrainer_tuned") / "fold_0"
+    fold = trained.results(DATASET, TRAINER) / "fold_0"
     log = "".join(path.read_text() for path in fold.glob("training_log*.txt"))
     for part in ("'segmentation':", "'srpp':", "'boundary':", "Pseudo dice"):
         assert log.count(part) >= 2, part
@@ -43,29 +40,11 @@ def test_training_is_logged_plotted_and_validated(trained):
     assert probabilities.shape == (3, *SHAPE)
 
 
-def test_validation_alone_with_the_best_checkpoint(trained):
-    fold = trained.results(DATASET, "TinyTrainer_tuned") / "fold_0"
-    (fold / "validation" / "summary.json").unlink()
-    out = trained.run(*TRAIN, "TinyTrainer_tuned", "--val", "--val_best")
-    assert (fold / "validation" / "summary.json").is_file() and "Epoch" not in out
-
-
 def test_predictions_are_the_same_by_either_command_and_from_any_folder(trained, tmp_path):
     images = str(trained.root / "nnUNet_raw" / DATASET / "imagesTs")
-    predict = ("-i", images, "-device", "cpu", "-f", "0")
-    trained.run(
-        "nnUNetv2_predict",
-        "-d",
-        "301",
-        "-c",
-        "3d",
-        "-tr",
-        "TinyTrainer_tuned",
-        "-o",
-        str(tmp_path / "a"),
-        *predict,
-    )
-    model = str(trained.results(DATASET, "TinyTrainer_tuned"))
+    predict = ("-i", images, "-device", "cpu", "-f", "0", "-npp", "1", "-nps", "1")
+    trained.run("nnUNetv2_predict", *("-d", "301", "-c", "3d", "-tr", TRAINER, "-o", str(tmp_path / "a")), *predict)
+    model = str(trained.results(DATASET, TRAINER))
     trained.run("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(tmp_path / "b"), *predict, cwd=tmp_path)
     first, second = (read_volume(tmp_path / name / "test_00.nii.gz") for name in "ab")
     assert first.shape == SHAPE and np.array_equal(first, second)
@@ -78,10 +57,10 @@ def test_predictions_are_the_same_by_either_command_and_from_any_folder(trained,
 
 def test_compared_with_nnunet(trained):
     trained.run("nnUNetv2_train", "301", "3d_fullres", "0", "-device", "cpu", "-tr", "TinyTrainer_nnUNet")
-    baseline, ours = "TinyTrainer_nnUNet__nnUNetPlans__3d_fullres", "TinyTrainer_tuned__nnUNetPlans__3d"
+    baseline, ours = "TinyTrainer_nnUNet__nnUNetPlans__3d_fullres", f"{TRAINER}__nnUNetPlans__3d"
     table = trained.run("sam2_3dmed", "compare", "-d", "301", "-f", "0", "-m", baseline, ours)
     assert baseline in table and ours in table and "NSD" in table
-    summary = trained.results(DATASET, "TinyTrainer_tuned") / "fold_0" / "validation" / "summary.json"
+    summary = trained.results(DATASET, TRAINER) / "fold_0" / "validation" / "summary.json"
     nnunet = json.loads(summary.read_text())["mean"]
     output = trained.root / "nnUNet_results" / DATASET / "comparison_fold_0"
     per_case = (output / "per_case.csv").read_text().splitlines()

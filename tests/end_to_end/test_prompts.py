@@ -10,19 +10,17 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.images.orientation import SUPERIOR
-from tests.end_to_end.conftest import DATASET, SHAPE, read_volume
+from tests.end_to_end.conftest import DATASET, SHAPE, WALK, read_volume
 
 TRAINER = "SAM2_PromptTrainer_noPretrain_tuned"
-SCRIPT = str(Path(__file__).with_name("walk_trainers.py"))
 
 
 @pytest.fixture(scope="module")
-def prompted(preprocessed):
-    """Two iterations on stacks of eight slices, of which the volumes have six; then validated."""
-    preprocessed.run("sam2_3dmed", "plan", "-d", "301", "--image-size", "64", "--slices", "4", "--batch-size", "2")
-    preprocessed.run("python", SCRIPT, "train", "301", f"3d_slices8:{TRAINER}")
-    preprocessed.run("nnUNetv2_train", "301", "3d_slices8", "0", "-tr", TRAINER, "-device", "cpu", "--val")
-    return preprocessed
+def prompted(planned):
+    """One iteration on stacks of eight slices, of which the volumes have six; then validated."""
+    planned.run(*WALK, "train", "301", f"3d_slices8:{TRAINER}")
+    planned.run("nnUNetv2_train", "301", "3d_slices8", "0", "-tr", TRAINER, "-device", "cpu", "--val")
+    return planned
 
 
 @pytest.fixture(scope="module")

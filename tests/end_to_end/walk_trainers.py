@@ -1,4 +1,4 @@
-"""Run in processes of their own by test_readme_table.py: trains, or predicts with, one trainer after another.
+"""Train, or predict with, one trainer after another, in a process of its own.
 
 python walk_trainers.py train DATASET CONFIGURATION:TRAINER...
 python walk_trainers.py predict DATASET IMAGE OUTPUT_FOLDER CONFIGURATION:TRAINER...
@@ -18,8 +18,10 @@ CPU = torch.device("cpu")
 def train(dataset: str, *pairs: str) -> None:
     for configuration, name in (pair.split(":") for pair in pairs):
         trainer = get_trainer_from_args(dataset, configuration, 0, name, device=CPU)
-        trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 1, 2, 1
-        trainer._best_ema = 1.0  # one checkpoint is enough
+        trainer.num_epochs = trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 1
+        if len(pairs) > 1:
+            trainer._best_ema = 1.0  # one checkpoint of each is enough,
+            trainer.logger.plot_progress_png = lambda folder: None  # and no plot, which takes as long as the training
         trainer.run_training()
 
 

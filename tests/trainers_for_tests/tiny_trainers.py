@@ -6,7 +6,6 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_sam2_3dmed.prompt_training.finetuning import SAM2_PromptTrainer_finetune
-from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 
 
@@ -27,9 +26,10 @@ class _Tiny(nnUNetTrainer):
         super().on_epoch_end()
         _perhaps_die(self)
 
-
-class TinyTrainer(_Tiny, SAM2_3dMedTrainer):
-    pass
+    def perform_actual_validation(self, save_probabilities=False):
+        if "TINY_TRAINER_DIES_BEFORE_VALIDATION" in os.environ:
+            os._exit(9)
+        super().perform_actual_validation(save_probabilities)
 
 
 class TinyTrainer_tuned(_Tiny, SAM2_3dMedTrainer_noPretrain_tuned):
@@ -46,7 +46,9 @@ class TinyTrainer_stopsEarly(TinyTrainer_tuned):
 
 
 class TinyTrainer_nnUNet(_Tiny):
-    pass
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = 1
 
 
 class TinyTrainer_finetune(SAM2_PromptTrainer_finetune):
