@@ -14,7 +14,7 @@ from pydicom.valuerep import validate_value
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_headers import lacking, read_dataset, storage_class, tag_name, text
-from nnunetv2_sam2_3dmed.images.volumes import Volume
+from nnunetv2_sam2_3dmed.images.volume import Volume
 
 # of patient and study; the standard allows all of these to be empty (type 2)
 _MAY_BE_EMPTY = (

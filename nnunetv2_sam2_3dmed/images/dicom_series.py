@@ -13,7 +13,7 @@ from nnunetv2_sam2_3dmed.images.dicom_grid import grid_of
 from nnunetv2_sam2_3dmed.images.dicom_headers import number, series_headers, tag_name, text
 from nnunetv2_sam2_3dmed.images.dicom_pixels import check_grey, voxels
 from nnunetv2_sam2_3dmed.images.dicom_slices import DicomSlice, check_one_image, slices_of
-from nnunetv2_sam2_3dmed.images.volumes import Volume, volume_from_array
+from nnunetv2_sam2_3dmed.images.volume import Volume, volume_from_array
 
 # which all files of a series have in common
 _SAME = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality")

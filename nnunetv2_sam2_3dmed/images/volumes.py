@@ -1,10 +1,9 @@
-"""Images in three dimensions with their geometry: read, checked, and written back on the same grid."""
+"""Volumes read from files or DICOM series, and written on the same grid."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,119 +15,17 @@ from nnunetv2_sam2_3dmed.images import dicom_headers
 from nnunetv2_sam2_3dmed.images.exact_paths import exactly
 from nnunetv2_sam2_3dmed.images.integrity import check_content
 from nnunetv2_sam2_3dmed.images.nifti import check_itk_reads, is_nifti
-from nnunetv2_sam2_3dmed.images.orientation import View, view_along
 from nnunetv2_sam2_3dmed.images.stated_geometry import check_stated_geometry, nifti_choice
 from nnunetv2_sam2_3dmed.images.text_headers import METAIMAGE
+from nnunetv2_sam2_3dmed.images.volume import Volume, by, volume_from_array
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # of one file each, which can be renamed
 DICOM_ENDINGS = dicom_headers.ENDINGS
 
 
-@dataclass(frozen=True)
-class Volume:
-    """An image of one channel.
-
-    Attributes:
-        array: intensities (z, y, x), as SimpleITK and nnU-Net order them.
-        spacing: millimetres between voxels, (z, y, x).
-        origin: the centre of voxel (0, 0, 0), (x, y, z) in mm, LPS.
-        direction: (3, 3), the unit vectors of the index axes x, y, z in its columns, LPS.
-        modality: DICOM's, such as "CT" or "MR"; None where not known.
-        name: what messages and files call it.
-        dicom_files: the file of each slice z of a DICOM series; empty otherwise. That of a multi-frame file repeats.
-        dicom_frames: the index from 0 of each slice's frame in its file.
-        dicom_uids: the SOP Instance UID of each slice's file.
-        inverted: low values are meant to be seen bright (DICOM's MONOCHROME1).
-        notes: what had to be assumed of the geometry, for the user to know.
-    """
-
-    array: np.ndarray
-    spacing: tuple[float, float, float]
-    origin: tuple[float, float, float]
-    direction: np.ndarray
-    modality: str | None = None
-    name: str = "image"
-    dicom_files: tuple[Path, ...] = ()
-    dicom_frames: tuple[int, ...] = ()
-    dicom_uids: tuple[str, ...] = ()
-    inverted: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        z, y, x = self.array.shape
-        return z, y, x
-
-    def view(self, axis: int) -> View:
-        """The view in which slices along ``axis`` are shown to the network."""
-        return view_along(self.direction, axis)
-
-    def to_physical(self, points: np.ndarray) -> np.ndarray:
-        """Voxel coordinates (N, 3) in the order z, y, x -> points (N, 3), x, y, z in mm, LPS."""
-        steps = np.asarray(points, dtype=float)[:, ::-1] * np.array(self.spacing)[::-1]
-        return steps @ self.direction.T + np.array(self.origin)
-
-    def to_voxels(self, points: np.ndarray) -> np.ndarray:
-        """The inverse of :meth:`to_physical`."""
-        steps = (np.asarray(points, dtype=float) - np.array(self.origin)) @ np.linalg.inv(self.direction).T
-        return (steps / np.array(self.spacing)[::-1])[:, ::-1]
-
-
-def volume_from_array(
-    array: np.ndarray,
-    spacing: Sequence[float],
-    origin: Sequence[float] = (0.0, 0.0, 0.0),
-    direction: np.ndarray | Sequence[float] | None = None,
-    modality: str | None = None,
-    name: str = "image",
-) -> Volume:
-    """Checks an array and its geometry.
-
-    Args:
-        array: (z, y, x).
-        spacing: millimetres, (z, y, x).
-        origin: (x, y, z) in mm, LPS.
-        direction: nine values or (3, 3) as ITK has them; None for an image along the axes of the patient.
-        modality: DICOM's, where known.
-        name: for messages.
-
-    Raises:
-        UserError: the array is no image of three dimensions, is empty, or holds NaN or infinite values, or the
-            geometry is none.
-    """
-    array = np.asarray(array)
-    if array.ndim != 3:
-        raise UserError(
-            f"{name} has {array.ndim} dimensions ({_by(array.shape)}), but an image of three is needed: take one "
-            "channel or one time point."
-        )
-    if not array.size:
-        raise UserError(f"{name} has no voxels ({_by(array.shape)}).")
-    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
-        raise UserError(f"{name} holds values of type {array.dtype}, but numbers are needed.")
-    if np.issubdtype(array.dtype, np.floating):
-        # of one slice at a time: a mask of a whole volume is large
-        wrong = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in array)
-        if wrong:
-            raise UserError(
-                f"{name} has {wrong} voxels that are NaN or infinite: replace them, for example with the intensity "
-                "of air."
-            )
-    sizes = tuple(float(value) for value in spacing)
-    if len(sizes) != 3 or not all(np.isfinite(value) and value > 0 for value in sizes):
-        raise UserError(
-            f"{name}: spacing is {tuple(spacing)}, but must be three distances above 0 mm, in the order z, y, x."
-        )
-    matrix = np.eye(3) if direction is None else np.asarray(direction, dtype=float).reshape(-1)
-    if matrix.size != 9 or not np.allclose(matrix.reshape(3, 3).T @ matrix.reshape(3, 3), np.eye(3), atol=1e-3):
-        raise UserError(f"{name}: direction must be a 3 x 3 matrix whose columns are orthogonal unit vectors.")
-    x, y, z = (float(value) for value in origin)
-    return Volume(array, (sizes[0], sizes[1], sizes[2]), (x, y, z), matrix.reshape(3, 3), modality, name)
-
-
 def volume_from_sitk(image: sitk.Image, name: str, modality: str | None = None) -> Volume:
-    """Checks a SimpleITK image; trailing dimensions of length 1 are dropped.
+    """Check a SimpleITK image, of which trailing dimensions of length 1 are dropped.
 
     Raises:
         UserError: see :func:`volume_from_array`; or the image has several channels.
@@ -142,7 +39,7 @@ def volume_from_sitk(image: sitk.Image, name: str, modality: str | None = None) 
         image = image[first]
     if image.GetDimension() != 3:
         raise UserError(
-            f"{name} has {image.GetDimension()} dimensions ({_by(image.GetSize())} voxels), but an image of three is "
+            f"{name} has {image.GetDimension()} dimensions ({by(image.GetSize())} voxels), but an image of three is "
             "needed: take one channel or one time point."
         )
     return volume_from_array(
@@ -156,7 +53,7 @@ def volume_from_sitk(image: sitk.Image, name: str, modality: str | None = None) 
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Reads a NIfTI, NRRD or MetaImage file, or a DICOM series (its folder, or one of its files).
+    """Read a NIfTI, NRRD or MetaImage file, or a DICOM series (its folder, or one of its files).
 
     Raises:
         UserError: there is no such file, it cannot be read, is incomplete or damaged, or does not hold one image of
@@ -190,7 +87,7 @@ def read_volume(path: str | Path) -> Volume:
 
 
 def _check_no_unpacked(path: Path) -> None:
-    """Some archives are unpacked to a folder X.nii that has the file X.nii in it.
+    """Refuse a folder X.nii with the file X.nii in it, to which some archives are unpacked.
 
     Raises:
         UserError: it is such a folder.
@@ -224,7 +121,7 @@ def check_same_grid(other: Volume, volume: Volume) -> None:
         UserError: its size or its place differ.
     """
     if other.shape != volume.shape:
-        raise UserError(f"{other.name} has {_by(other.shape)} voxels, but {volume.name} has {_by(volume.shape)}.")
+        raise UserError(f"{other.name} has {by(other.shape)} voxels, but {volume.name} has {by(volume.shape)}.")
     ends = np.array([[0, 0, 0], np.array(volume.shape) - 1, [volume.shape[0] - 1, 0, 0]])
     apart = np.linalg.norm(other.to_physical(ends) - volume.to_physical(ends), axis=1).max()
     if apart > 0.5 * min(volume.spacing):
@@ -234,7 +131,7 @@ def check_same_grid(other: Volume, volume: Volume) -> None:
 
 
 def write_segmentation(path: Path, labels: np.ndarray, volume: Volume) -> None:
-    """Writes ``labels`` (z, y, x) on the grid of ``volume``, beside, read back, and renamed.
+    """Write ``labels`` (z, y, x) on the grid of ``volume``: beside, read back, and renamed.
 
     Raises:
         UserError: the file's ending is not one that can be written, or the disk does not take the file.
@@ -243,7 +140,7 @@ def write_segmentation(path: Path, labels: np.ndarray, volume: Volume) -> None:
 
 
 def write_volume(path: Path, volume: Volume) -> None:
-    """Writes an image, beside, read back, and renamed.
+    """Write an image: beside, read back, and renamed.
 
     Raises:
         UserError: the file's ending is not one that can be written, or the disk does not take the file.
@@ -265,14 +162,10 @@ def write_volume(path: Path, volume: Volume) -> None:
         sitk.WriteImage(image, str(beside), useCompression=ending != ".nii")
 
 
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(str(length) for length in shape)
-
-
 def _reason(error: Exception) -> str:
-    """The last line of what ITK says, which has the cause; what it takes for the system's is left over from before.
+    """The last line of ITK's message that states a cause.
 
-    What ITK refused to set, and the rows of a matrix, are no cause.
+    ITK's "Reason:" is the system's last error, often an older one; "Refusing" and the rows of a matrix are no cause.
     """
     lines = [re.sub(r"\w+\(0x[0-9a-f]+\): ", "", line).strip() for line in str(error).splitlines()]
     causes = [line for line in lines if re.search("[A-Za-z]{3}", line) and not line.startswith(("Reason:", "Refusing"))]
