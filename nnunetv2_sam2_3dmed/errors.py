@@ -1,4 +1,4 @@
-"""The exception for mistakes that the user can mend, and one sentence for all others."""
+"""The exception for users' mistakes, and one-sentence texts of all others."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ DEBUG_VARIABLE = "SAM2_3dMed_debug"
 
 
 class UserError(RuntimeError):
-    """A mistake in the user's input, said in one sentence: the value, what was expected, what to do.
+    """A mistake in the user's input; the message is one sentence: the value, what was expected, what to do.
 
     The ``sam2_3dmed`` command prints it without a traceback and exits with status 2.
     """
 
 
 def in_one_sentence(error: Exception) -> str:
-    """Say why one of many cases failed, whatever it raised.
+    """Describe any exception in one sentence.
 
-    What was not foreseen is named by its type. With the environment variable ``SAM2_3dMed_debug`` set, its traceback
-    goes to stderr.
+    An unforeseen exception is named by its type. With the environment variable ``SAM2_3dMed_debug`` set, its traceback
+    is printed to stderr.
     """
     if isinstance(error, UserError):
         return in_one_line(error)
@@ -34,5 +34,5 @@ def in_one_sentence(error: Exception) -> str:
 
 
 def in_one_line(error: Exception) -> str:
-    """The text of an exception, which may quote libraries that use several lines, in one."""
+    """The text of an exception on one line."""
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Files that are never there by half, and JSON files that somebody may have damaged."""
+"""Files replaced as a whole or not at all, and JSON files read with a sentence about damage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes beside and renames; makes the folder if there is none.
+    """Write UTF-8 text beside and rename; make the folder if there is none.
 
     Raises:
         UserError: it cannot be written.
@@ -33,7 +33,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes beside and renames; makes the folder if there is none.
+    """Write bytes beside and rename; make the folder if there is none.
 
     Raises:
         UserError: it cannot be written.
@@ -43,7 +43,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_png(path: Path, figure: Figure, dpi: int = 110) -> None:
-    """Writes a figure beside and renames; makes the folder if there is none.
+    """Write a figure beside and rename; make the folder if there is none.
 
     Raises:
         UserError: it cannot be written.
@@ -54,7 +54,7 @@ def write_png(path: Path, figure: Figure, dpi: int = 110) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copies beside and renames; makes the folder if there is none.
+    """Copy beside and rename; make the folder if there is none.
 
     Raises:
         UserError: it cannot be written.
@@ -71,19 +71,18 @@ def written_beside(
     failures: tuple[type[Exception], ...] = (),
     name: str | None = None,
 ) -> Iterator[Path]:
-    """Where to write a file that replaces ``path`` once all of it is there; makes the folder if there is none.
+    """Yield a path to write to; the file written there replaces ``path`` at the end of the block.
 
-    If anything fails, what was there stays, and nothing else does. What is left by a process that was killed is no case
-    for nnU-Net: it has another ending, or lies in a hidden folder.
+    The folder is made if there is none. If anything fails, the older file stays and nothing else is left. Remains of a
+    killed process are no case for nnU-Net: they have another ending, or lie in a hidden folder.
 
     Args:
-        path: what is to be replaced.
+        path: the file to replace.
         ending: for writers that tell the format by it, such as ".nii.gz".
-        check: raises UserError for a file that is not what was to be written; some writers do not notice that a disk is
-            full.
-        failures: what the writer raises where it cannot write, beside OSError.
-        name: of the file beside, for large files that one process writes again and again: what is left of one that was
-            killed is overwritten by the next; default: a new one each time, hidden.
+        check: raises UserError for an incomplete file; some writers do not notice a full disk.
+        failures: exceptions of the writer, besides OSError.
+        name: of the temporary file, for large files that one process writes repeatedly, so that the next one
+            overwrites the remains of a killed one; default: a new hidden name each time.
 
     Raises:
         UserError: the file cannot be written, and why.
@@ -122,7 +121,7 @@ def _apply(check: Callable[[Path], None], beside: Path) -> None:
 
 
 def _sync(file: Path) -> None:
-    """Waits until the disk has it: some file systems say only then that they are full."""
+    """Flush a file to the disk; some file systems report only then that they are full."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,14 +130,14 @@ def _sync(file: Path) -> None:
 
 
 def _is_of_another_file(error: Exception, path: Path, beside: Path) -> bool:
-    """Tell if a file that was read, not the one that was written, made the trouble."""
+    """True if the error is of a file that was read, not of the one written."""
     named = [getattr(error, name, None) for name in ("filename", "filename2")]
     files = {Path(os.fsdecode(name)) for name in named if name is not None}
     return bool(files) and files.isdisjoint({beside, path, *beside.parents})
 
 
 def _reason(error: Exception, beside: Path) -> str:
-    """Why a file could not be written; where the writer does not say it, asks the system by writing on."""
+    """The reason why a file could not be written; if the writer gives none, the system's, found by writing on."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     try:
@@ -154,7 +153,7 @@ def _reason(error: Exception, beside: Path) -> str:
 
 
 def check_writable_file(path: Path) -> None:
-    """Refuses a path that no file can be written to, before the work whose result it is for; leaves nothing there.
+    """Refuse a path that no file can be written to; for use before long work. Nothing is left there.
 
     Raises:
         UserError: it is a folder, its name is too long, or its folder cannot be made or written to.
@@ -167,7 +166,7 @@ def check_writable_file(path: Path) -> None:
 
 
 def check_writable_folder(path: Path) -> None:
-    """Refuses a path that is no folder and cannot become one, or that nothing can be written to.
+    """Refuse a path that is no writable folder and cannot become one.
 
     Raises:
         UserError: it is a file, its name is too long, or it cannot be made or written to.
@@ -176,7 +175,7 @@ def check_writable_folder(path: Path) -> None:
 
 
 def _check_writable(output: Path, folder: Path) -> None:
-    """Tries to write into the nearest folder there is: permission bits do not say it all, for example on network disks.
+    """Try to write into the nearest existing folder; permission bits are not enough, for example on network disks.
 
     Raises:
         UserError: nothing can be written there.
@@ -201,8 +200,8 @@ def read_json(file: Path, remedy: str = "let nnU-Net write it again") -> Any:
     """The content of a JSON file.
 
     Args:
-        file: that nnU-Net wrote, or ``remedy`` says what to do.
-        remedy: what to do about a damaged one.
+        file: to read.
+        remedy: advice for a damaged file.
 
     Raises:
         UserError: it is damaged.

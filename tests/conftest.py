@@ -57,7 +57,7 @@ def lively_network() -> PromptableSAM2:
 
 @pytest.fixture
 def write_labels() -> WriteLabels:
-    """Writes a label map as an image file; ``spacing`` is in array order, all else in SimpleITK's."""
+    """Write a label map as an image file; ``spacing`` is in array order, all else in SimpleITK's."""
 
     def write(
         file: Path,

@@ -1,4 +1,4 @@
-"""What is left of a copy that is killed is no case for nnU-Net, and the file that was there stays."""
+"""Remains of a killed copy are no case for nnU-Net, and the older file stays."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The grid that parallel DICOM slices make: order, spacing, origin and direction, from their positions."""
+"""The grid of parallel DICOM slices: order, spacing, origin and direction from their positions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from scipy.optimize import linprog
 
 from nnunetv2_sam2_3dmed.errors import UserError
 
-# of the distance between slices, by which a slice may lie beside its place
+# part of the distance between slices by which a slice may lie off its place
 _TOLERANCE = 0.05
-# Rounding explains no more than this part of the distance: where one of three slices or more is missing, the rest
-# cannot be laid on equal steps with a smaller error than a sixth of their (then wider) distance.
+# Rounding accounts for at most this part of the distance: if a slice is missing, the others fit equal steps with an
+# error of at least a sixth of their (then wider) distance.
 _MOST_ROUNDING = 0.15
 _SAME_PLACE_MM = 1e-3
-_UNLIKE_COSINES = 1e-3  # from which on slices are not parallel; scanners write six digits or more
+_UNLIKE_COSINES = 1e-3  # above which slices are not parallel; scanners write six digits or more
 
 
 class SlicePlace(NamedTuple):
-    """Where a slice lies.
+    """Geometry of one slice.
 
     Attributes:
         name: of its file, or of the frame in it, for messages.
@@ -40,7 +40,7 @@ class SlicePlace(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Where the voxels of a stack of slices lie.
+    """Geometry of a stack of slices.
 
     Attributes:
         order: indices of the slices from the first to the last along their normal.
@@ -56,18 +56,18 @@ class Grid(NamedTuple):
 
 
 def grid_of(title: str, slices: Sequence[SlicePlace]) -> Grid:
-    """The grid of the slices, in whatever order they come.
+    """The grid of the slices, given in any order.
 
-    The distance between slices is that between the first and the last one by their count. Positions that were rounded
-    when they were written (0.6, 1.2, 1.9 for steps of 0.625 mm) make a grid; a missing slice does not.
+    The distance between slices is that of the first and the last one divided by the number of gaps. Rounded positions
+    (0.6, 1.2, 1.9 for steps of 0.625 mm) make a grid; a missing slice does not.
 
     Args:
         title: of the series, for messages.
         slices: at least one.
 
     Raises:
-        UserError: the slices are unlike, not parallel, lie at the same place, at unequal distances, or are shifted
-            against each other.
+        UserError: the slices differ in size or spacing, are not parallel, lie at the same place, at unequal distances,
+            or are shifted against each other.
     """
     _check_alike(title, slices)
     direction = _direction(title, slices[0])
@@ -112,7 +112,7 @@ def _check_alike(title: str, slices: Sequence[SlicePlace]) -> None:
 
 
 def _direction(title: str, first: SlicePlace) -> np.ndarray:
-    """The rotation closest to the direction cosines, which are rounded in the header."""
+    """The rotation closest to the rounded direction cosines of the header."""
     along_row, along_column = first.orientation[:3], first.orientation[3:]
     lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
     if max(abs(length - 1) for length in lengths) > 0.02 or abs(along_row @ along_column) > 0.02:
@@ -168,11 +168,11 @@ def _farthest_from_equal_steps(places: np.ndarray) -> float:
 
 
 def _units(positions: np.ndarray) -> np.ndarray:
-    """The unit (3,) to which x, y and z were rounded: the coarsest of 0.1 to 0.0001 that all of them are multiples of.
+    """The unit (3,) to which x, y and z were rounded: the coarsest of 0.1 to 0.0001 of which all are multiples.
 
-    The digits as they are written do not tell: positions that were rounded first and then stored in single precision
-    or with a fixed count of decimals have more of them. Whole millimetres are taken as they are: nobody rounds to
-    them, and a slice that lies a millimetre off must be found.
+    The number of digits in the file is no guide: rounded positions stored in single precision or with a fixed number of
+    decimals have more. Whole millimetres are taken as exact: nobody rounds to them, and a slice that lies a millimetre
+    off must be found.
     """
     units = np.full(3, 1e-4)
     for decimals in (3, 2, 1):
@@ -184,7 +184,7 @@ def _units(positions: np.ndarray) -> np.ndarray:
 
 
 def _cosine_unit(orientation: np.ndarray) -> float:
-    """The unit to which direction cosines were rounded; 0 for those that are unit vectors as they stand."""
+    """The unit to which direction cosines were rounded; 0 if they are unit vectors."""
     along_row, along_column = orientation[:3], orientation[3:]
     errors = np.linalg.norm(along_row) - 1, np.linalg.norm(along_column) - 1, along_row @ along_column
     scaled = [(10.0**-decimals, orientation * 10**decimals) for decimals in range(1, 7)]
@@ -193,11 +193,11 @@ def _cosine_unit(orientation: np.ndarray) -> float:
 
 
 def _check_upright(title: str, positions: np.ndarray, normal: np.ndarray, step: float, orientation: np.ndarray) -> None:
-    """Refuses slices that are shifted against each other along their own plane."""
+    """Refuse slices that are shifted against each other within their plane."""
     shifts = positions - positions[0]
     along = shifts @ normal
     sideways = float(np.linalg.norm(shifts - np.outer(along, normal), axis=1).max())
-    # cosines of few digits turn the normal, and the last slices of a long series aside
+    # cosines of few digits tilt the normal, which shifts the last slices of a long series
     rounding = max(float(np.linalg.norm(_units(positions))), _cosine_unit(orientation) * float(along[-1]))
     if sideways > max(_TOLERANCE * max(step, 1.0), min(rounding, 0.3 * step)):
         raise UserError(f"{title} was taken with a tilted gantry: its slices do not make a grid, resample it first.")

@@ -1,4 +1,4 @@
-"""DICOM headers: the files of one series found in a folder, and attributes read with a sentence for what is wrong."""
+"""DICOM headers: the files of one series in a folder, and attributes with a sentence for each defect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 ENDINGS = (".dcm", ".dicom", ".ima")
 _DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-# of which rows and columns are known, but which are no images: segmentations and presentation states
+# have rows and columns, but are no images: segmentations and presentation states
 _NO_IMAGES = (*SEGMENTATION, "1.2.840.10008.5.1.4.1.1.11.")
 _MAGIC = b"DICM"
 # Files of old devices lack preamble and magic: they begin with an element up to SOP Instance UID (0008,0018), or of the
@@ -68,7 +68,7 @@ def read_dataset(file: Path, pixels: bool = False) -> Dataset:
 
     Args:
         file: to read.
-        pixels: the pixel data with what is needed to decode them, instead of all that stands before them.
+        pixels: read the pixel data and the attributes needed to decode them, instead of all that precede them.
 
     Raises:
         UserError: it cannot be read, or breaks off.
@@ -84,7 +84,7 @@ def read_dataset(file: Path, pixels: bool = False) -> Dataset:
                 meta.TransferSyntaxUID = (
                     ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
                 )
-    except Exception as error:  # pydicom raises what it meets in a damaged file
+    except Exception as error:  # pydicom raises anything on damaged files
         raise UserError(f"{file} cannot be read as a DICOM file ({_first_line(error)}): copy it again.") from error
     return dataset
 
@@ -92,8 +92,8 @@ def read_dataset(file: Path, pixels: bool = False) -> Dataset:
 def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
     """The headers of the one series of images in a folder, or of the one that a file belongs to.
 
-    A series is told by its exact SeriesInstanceUID. Files of any name are looked at; those that are no DICOM images
-    (DICOMDIR, reports, segmentations, what macOS leaves beside files) are passed over.
+    Files of one series have the same SeriesInstanceUID, whatever their names. Files that are no DICOM images (DICOMDIR,
+    reports, segmentations, macOS's hidden files) are skipped.
 
     Raises:
         UserError: there is none, or there are several in the folder, or a file of it is broken.
@@ -145,7 +145,7 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
 def _check_whole(
     found: Sequence[tuple[Path, Dataset]], others: Sequence[tuple[Path, Dataset]], broken: Sequence[Path]
 ) -> None:
-    """Refuses a series of which a file is broken: if the last slice were passed over, nobody would notice."""
+    """Refuse a series with a broken file: nobody would notice a missing last slice."""
     endings = {file.suffix.lower() for file, _ in found}
     for file in broken:
         if file.suffix.lower() in endings:
@@ -167,7 +167,7 @@ def _breaks_off(file: Path) -> UserError:
 
 
 def storage_class(header: Dataset) -> str:
-    """The SOP class UID; that of the file's meta information where the header breaks off before its own."""
+    """The SOP class UID; that of the file meta information if the header breaks off before its own."""
     return text(header, "SOPClassUID") or text(header.file_meta, "MediaStorageSOPClassUID")
 
 
@@ -185,7 +185,7 @@ def text(header: Dataset, keyword: str) -> str:
     try:
         with _quiet():
             value = header.get(keyword)
-    except Exception:  # pydicom raises what it meets in a malformed element
+    except Exception:  # pydicom raises anything on malformed elements
         return ""
     if isinstance(value, MultiValue):
         value = "\\".join(str(one) for one in value)
@@ -198,14 +198,14 @@ def numbers(header: Dataset, keyword: str, where: str, count: int | None = None)
     Args:
         header: or an item of a sequence.
         keyword: DICOM's.
-        where: the file, or the frame of it, for messages.
-        count: how many there must be.
+        where: the file or its frame, for messages.
+        count: the number of values required.
 
     Returns:
         None where the attribute is missing or empty.
 
     Raises:
-        UserError: it holds another count, or something else.
+        UserError: it holds another number of values, or other things than numbers.
     """
     if keyword not in header:
         return None
@@ -216,7 +216,7 @@ def numbers(header: Dataset, keyword: str, where: str, count: int | None = None)
                 return None
             many = [value] if isinstance(value, str) or not hasattr(value, "__len__") else value
             found = np.array([float(one) for one in many])
-    except Exception as error:  # pydicom raises what it meets in a malformed element
+    except Exception as error:  # pydicom raises anything on malformed elements
         raise UserError(_malformed(header, keyword, where, count)) from error
     if (count is not None and len(found) != count) or not np.isfinite(found).all():
         raise UserError(_malformed(header, keyword, where, count))
@@ -230,16 +230,16 @@ def number(header: Dataset, keyword: str, where: str) -> float | None:
 
 
 def items(header: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence; none where it is missing."""
+    """The items of a sequence; an empty list if it is missing."""
     try:
         with _quiet():
             return list(header.get(keyword) or [])
-    except Exception:  # pydicom raises what it meets in a malformed element
+    except Exception:  # pydicom raises anything on malformed elements
         return []
 
 
 def lacking(header: Dataset, keyword: str) -> str:
-    """Clause on an attribute that is missing or empty, such as "has no Rows (0028,0010)"."""
+    """A clause on a missing or empty attribute, such as "has no Rows (0028,0010)"."""
     return f"has {'an empty' if keyword in header else 'no'} {tag_name(keyword)}"
 
 
@@ -251,7 +251,7 @@ def tag_name(keyword: str) -> str:
 
 
 def printable(value: str) -> str:
-    """A value of a damaged file as it can stand in a sentence."""
+    """A value of a damaged file without control characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in value)
 
 
@@ -276,7 +276,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet():
-    """Without pydicom's warnings of values that break the standard: what matters is checked here."""
+    """Silence pydicom's warnings of invalid values: those that matter are checked here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

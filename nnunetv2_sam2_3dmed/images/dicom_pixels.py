@@ -1,4 +1,4 @@
-"""Voxels of DICOM files: stored values decoded, and turned into those of the modality without loss."""
+"""Voxels of DICOM files: stored values decoded and rescaled to those of the modality without loss."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _INTEGERS = (np.int16, np.uint16, np.int32, np.uint32, np.int64)
 
 
 def check_grey(file: Path, header: Dataset) -> str:
-    """Refuses colour.
+    """Refuse images in colour.
 
     Returns:
-        The photometric interpretation: MONOCHROME2, or MONOCHROME1 where low values are bright.
+        The photometric interpretation: MONOCHROME2, or MONOCHROME1 if low values are bright.
 
     Raises:
         UserError: the image is in colour.
@@ -82,7 +82,7 @@ def _integer_type(slices: Sequence[DicomSlice], stored: Sequence[np.ndarray]) ->
 
 
 def _stored_planes(slices: Sequence[DicomSlice]) -> list[np.ndarray]:
-    """The stored values (rows, columns) of each slice; every file is decoded once."""
+    """The stored values (rows, columns) of each slice; each file is decoded once."""
     of_file: dict[Path, list[int]] = {}
     for z, one in enumerate(slices):
         of_file.setdefault(one.file, []).append(z)
@@ -97,11 +97,10 @@ def _stored_planes(slices: Sequence[DicomSlice]) -> list[np.ndarray]:
 def stored_frames(file: Path) -> np.ndarray:
     """The stored values of a file, (frames, rows, columns).
 
-    Decoded by pydicom with what is installed beside it; compressed syntaxes that it has no decoder for, such as
-    lossless JPEG, by GDCM within SimpleITK.
+    Decoded by pydicom and its plugins; transfer syntaxes without a plugin, such as lossless JPEG, by SimpleITK's GDCM.
 
     Raises:
-        UserError: neither can.
+        UserError: neither can decode them.
     """
     dataset = read_dataset(file, pixels=True)
     if not any(keyword in dataset for keyword in PIXEL_DATA):
@@ -111,7 +110,7 @@ def stored_frames(file: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of padding behind the voxels
             decoded = pixel_array(dataset, raw=True)
-    except Exception as error:  # decoders raise what they meet in damaged data
+    except Exception as error:  # decoders raise anything on damaged data
         try:
             available = get_decoder(syntax).is_available
         except NotImplementedError:
@@ -128,7 +127,7 @@ def stored_frames(file: Path) -> np.ndarray:
 
 
 def _aligned(dataset: Dataset, decoded: np.ndarray) -> np.ndarray:
-    """Stored values of old files whose bits do not begin at the lowest: pydicom takes High Bit for Bits Stored - 1."""
+    """Stored values of old files whose lowest bit is not bit 0; pydicom assumes High Bit = Bits Stored - 1."""
     if decoded.dtype.kind not in "ui" or not all(text(dataset, keyword) for keyword in ("HighBit", "BitsStored")):
         return decoded
     bits, lowest = int(dataset.BitsStored), int(dataset.HighBit) + 1 - int(dataset.BitsStored)
@@ -153,8 +152,8 @@ def _unreadable(file: Path, dataset: Dataset, error: Exception) -> UserError:
 def _decoded_by_gdcm(dataset: Dataset) -> np.ndarray:
     """Stored values (frames, rows, columns), each frame decoded from a file of its own.
 
-    GDCM rescales by rules of its own for each storage class, and turns MONOCHROME1. The copy that it is given says
-    nothing of either.
+    GDCM rescales by rules of its own for each storage class and inverts MONOCHROME1, so its copy declares
+    neither.
     """
     count = int(dataset.get("NumberOfFrames") or 1)
     frames = []

@@ -1,4 +1,4 @@
-"""Attributes that a DICOM object repeats from the image it is made from, mended where they are not valid."""
+"""Attributes that a derived DICOM object copies from its source images, corrected where invalid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAY_BE_EMPTY = (
     "ReferringPhysicianName",
     "PositionReferenceIndicator",
 )
-# which the standard allows to be missing (type 3 and 1C)
+# the standard allows these to be missing (type 3 and 1C)
 _MAY_BE_MISSING = (
     "StudyDescription",
     "PatientIdentityRemoved",
@@ -40,7 +40,7 @@ _MAY_BE_MISSING = (
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )
-# which it does not allow to be missing, and which can be made anew without anybody being misled
+# mandatory, and can be generated without misleading anybody
 _MADE_ANEW = {"StudyInstanceUID": "a study", "FrameOfReferenceUID": "a frame of reference"}
 _SEXES = ("", "M", "F", "O")
 _LONGEST = {"SH": 16, "LO": 64, "PN": 64}
@@ -60,14 +60,14 @@ class SourceImages(NamedTuple):
     series_number: int
 
     def name_classes(self, derived: Dataset) -> None:
-        """Gives references in ``derived`` the images' own class, which need not be one that is known."""
+        """Set the SOP class of references in ``derived`` to that of the images, which may be a private one."""
         for element in derived.iterall():
             if element.keyword == "ReferencedSOPClassUID":
                 element.value = self.storage
 
 
 def check_referable(name: str, header: Dataset, instances: Sequence[tuple[str, str]]) -> None:
-    """Refuses images without the identifiers by which others refer to them.
+    """Refuse images without the identifiers that references need.
 
     Args:
         name: of the image.
@@ -102,10 +102,10 @@ def instances_of(volume: Volume) -> list[tuple[str, str]]:
 
 
 def described(header: Dataset) -> tuple[Dataset, list[str]]:
-    """Patient, study and frame of reference as a derived object repeats them.
+    """Patient, study and frame of reference for a derived object.
 
     Returns:
-        The attributes, all of them valid; and a sentence for each that had to be changed.
+        The attributes, all valid, and a sentence for each that was changed.
     """
     found, changed = Dataset(), []
     for keyword in (*_MAY_BE_EMPTY, *_MAY_BE_MISSING):
@@ -130,8 +130,8 @@ def described(header: Dataset) -> tuple[Dataset, list[str]]:
 def source_images(volume: Volume) -> SourceImages:
     """Stand-ins for the images that ``volume`` was read from, on the volume's own grid.
 
-    They have what derived objects copy and nothing else, and pass for CT images: so a missing attribute, a private
-    class or a multi-frame file without functional groups stands in nobody's way.
+    They are CT images with just the attributes that derived objects copy, so that missing attributes, private classes
+    and multi-frame files without functional groups cause no errors in highdicom.
 
     Raises:
         UserError: see :func:`check_referable`.
@@ -183,7 +183,7 @@ def _multi_frame(common: Dataset, measures: Dataset, orientation: Sequence[Any],
 
 
 def _valid(header: Dataset, keyword: str) -> tuple[str | list[str], str | None]:
-    """The values as the standard allows them; and a sentence where they had to be changed."""
+    """The values as the standard allows them, and a sentence if they were changed."""
     vr = dictionary_VR(keyword)
     values = _text_in_any_character_set(header, keyword).split("\\")
     if len(values) > 1 and dictionary_VM(keyword) == "1":
@@ -207,7 +207,7 @@ def _valid(header: Dataset, keyword: str) -> tuple[str | list[str], str | None]:
 
 
 def _text_in_any_character_set(header: Dataset, keyword: str) -> str:
-    """A text, also where the header does not say in which character set it is: UTF-8 if it can be, else Latin 1."""
+    """A text attribute; without a stated character set, UTF-8 if it is valid, else Latin 1."""
     value = text(header, keyword)
     if "SpecificCharacterSet" not in header and not value.isascii():
         try:

@@ -1,4 +1,4 @@
-"""Segmentations as DICOM SEG objects that refer to the series they were made on."""
+"""Segmentations as DICOM SEG objects that refer to their source series."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ PACKAGE = "nnunetv2-sam2-3dmed"
 
 
 def check_dicom_seg(image: Path | Volume) -> list[str]:
-    """Asks before the computing whether a DICOM SEG can be written for an image.
+    """Check before long work that a DICOM SEG can be written for an image.
 
     Args:
-        image: a volume that was read, or the path of a DICOM series, of which the headers alone are read.
+        image: a volume, or the path of a DICOM series, of which only headers are read.
 
     Returns:
-        Warnings: what the series lacks and is replaced, or is not as the standard demands.
+        Warnings on attributes that are missing or invalid and were replaced.
 
     Raises:
-        UserError: ``highdicom`` is not installed, the image is no DICOM series, or nothing could refer to it.
+        UserError: ``highdicom`` is not installed, the image is no DICOM series, or has no identifiers to refer to.
     """
     check_highdicom()
     if isinstance(image, Volume):
@@ -53,7 +53,7 @@ def check_dicom_seg(image: Path | Volume) -> list[str]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuses a file that is a DICOM object other than a segmentation, such as a slice of the image.
+    """Refuse to replace a DICOM file that is no segmentation, such as a slice of the image.
 
     Raises:
         UserError: it is.
@@ -65,7 +65,7 @@ def check_replaceable(path: Path) -> None:
 
 
 def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
-    """Writes ``labels`` as a binary DICOM SEG with a segment for each object, beside and renamed.
+    """Write ``labels`` as a binary DICOM SEG with one segment per object, beside and renamed.
 
     Args:
         path: of the file.
@@ -86,7 +86,7 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
     algorithm = hd.AlgorithmIdentificationSequence(
         name="SAM 2", version=version(PACKAGE), family=codes.DCM.ArtificialIntelligence
     )
-    # what the objects are nobody said: an anatomical structure is the most general of the standard's categories
+    # the objects' kind is unknown: an anatomical structure is the most general of the standard's categories
     structure = codes.SCT.AnatomicalStructure
     segments = [
         hd.seg.SegmentDescription(
@@ -129,7 +129,7 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
 
 
 def write_dicom_seg_or_nifti(path: Path, labels: np.ndarray, volume: Volume) -> None:
-    """Writes a DICOM SEG, and where that fails for any reason a NIfTI beside it: ``labels`` may have taken long.
+    """Write a DICOM SEG, or if that fails for any reason a NIfTI beside it: ``labels`` may have taken long.
 
     Args:
         path: of the DICOM SEG.
@@ -141,7 +141,7 @@ def write_dicom_seg_or_nifti(path: Path, labels: np.ndarray, volume: Volume) -> 
     """
     try:
         write_dicom_seg(path, labels, volume)
-    except Exception as error:  # highdicom and pydicom raise what they meet
+    except Exception as error:  # highdicom and pydicom raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         instead = _free_name(path)
         try:
@@ -152,7 +152,7 @@ def write_dicom_seg_or_nifti(path: Path, labels: np.ndarray, volume: Volume) -> 
 
 
 def _free_name(path: Path) -> Path:
-    """A NIfTI's name beside ``path`` that no file has yet."""
+    """The first unused name of a NIfTI beside ``path``."""
     names = (f"{path.stem}{'' if k == 1 else f'_{k}'}.nii.gz" for k in itertools.count(1))
     return next(path.with_name(name) for name in names if not path.with_name(name).exists())
 

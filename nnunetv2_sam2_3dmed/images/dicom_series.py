@@ -1,4 +1,4 @@
-"""DICOM series of images in one file per slice, or in multi-frame files, as volumes."""
+"""Volumes from DICOM series with one file per slice or multi-frame files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nnunetv2_sam2_3dmed.images.dicom_pixels import check_grey, voxels
 from nnunetv2_sam2_3dmed.images.dicom_slices import DicomSlice, check_one_image, slices_of
 from nnunetv2_sam2_3dmed.images.volume import Volume, volume_from_array
 
-# which all files of a series have in common
+# equal in all files of a series
 _SAME = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality")
 
 
 def read_series(path: Path) -> Volume:
-    """Reads the DICOM series in a folder, or the one that a file belongs to.
+    """Read the DICOM series in a folder, or the one that a file belongs to.
 
-    The grid comes from position, orientation and pixel spacing of each slice or frame, whatever the storage class.
+    The grid is computed from position, orientation and pixel spacing of each slice or frame, for any storage class.
 
     Raises:
         UserError: there is none, or there are several in the folder; the headers do not say where the slices lie;
@@ -60,10 +60,10 @@ def read_series(path: Path) -> Volume:
 
 
 def _check_one_source(title: str, found: Sequence[tuple[Path, Dataset]]) -> None:
-    """Refuses files of several patients or frames of reference, to which one series was given when names were removed.
+    """Refuse files of several patients or frames of reference under one series (anonymisation can cause this).
 
     Raises:
-        UserError: they are, or a part of a file that was split is missing.
+        UserError: there are several, or a part of a split file is missing.
     """
     for keyword in _SAME:
         values: dict[str, Path] = {}
@@ -92,7 +92,7 @@ def _check_one_source(title: str, found: Sequence[tuple[Path, Dataset]]) -> None
 
 
 def _check_no_copies(title: str, slices: Sequence[DicomSlice], uids: dict[Path, str]) -> None:
-    """Tells copies of one image from several phases, which lie at the same place too."""
+    """Refuse copies of one image with a message of their own; several phases lie at the same place too."""
     first: dict[tuple[str, int, bytes], DicomSlice] = {}
     for one in slices:
         same = first.setdefault((uids[one.file], one.frame, one.place.position.tobytes()), one)

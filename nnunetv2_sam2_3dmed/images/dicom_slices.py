@@ -1,4 +1,4 @@
-"""The slices that DICOM files hold, with their geometry: one of a file, or the frames of a multi-frame file."""
+"""Slices of DICOM files with their geometry: one per file, or the frames of a multi-frame file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nnunetv2_sam2_3dmed.images.dicom_headers import (
 _RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 _NUCLEAR_MEDICINE = "1.2.840.10008.5.1.4.1.1.20"
 _CONVERT = "convert it to NIfTI with the true spacing"
-# attributes of which an image has one value; a file or a series with several holds several images
+# attributes with one value per image; a file or series with several values holds several images
 _APART = {
     "stacks": ("StackID",),
     "time points": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
@@ -47,13 +47,13 @@ _MACROS = (
     "MRDiffusion",
     "MRImageFrameType",
 )
-# vectors of a nuclear medicine file that say by what else than slices its frames differ
+# vectors of a nuclear medicine file by which its frames differ, apart from slices
 _NM_VECTORS = ("EnergyWindowVector", "DetectorVector", "RRIntervalVector", "TimeSlotVector", "PhaseVector")
 
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """A slice: where it is stored, where it lies, and how its stored values become those of the modality.
+    """A slice: its file, its geometry, and its rescaling to values of the modality.
 
     Attributes:
         file: that holds it.
@@ -63,8 +63,8 @@ class DicomSlice:
         intercept: see ``slope``.
         scaled: the header gives slope and intercept, or a scale for doses, or a lookup table.
         lut: the header or functional group with a modality lookup table, instead of slope and intercept; or None.
-        notes: what had to be assumed of its geometry.
-        apart: values by which phases, echoes and stacks differ, by what they are.
+        notes: assumptions on its geometry.
+        apart: values by which phases, echoes and stacks differ, by their kind.
     """
 
     file: Path
@@ -99,10 +99,10 @@ def slices_of(file: Path, header: Dataset) -> list[DicomSlice]:
 
 
 def check_one_image(title: str, slices: Sequence[DicomSlice]) -> None:
-    """Refuses slices of several phases, echoes or stacks, which would be mixed, and values of two kinds.
+    """Refuse slices of several phases, echoes or stacks, and mixtures of rescaled and raw values.
 
     Raises:
-        UserError: they are.
+        UserError: the slices are of several images.
     """
     for one in slices:
         if one.scaled != slices[0].scaled:
@@ -121,7 +121,7 @@ def check_one_image(title: str, slices: Sequence[DicomSlice]) -> None:
 
 
 def _from_functional_groups(file: Path, header: Dataset, frames: Sequence[Dataset], count: int) -> list[DicomSlice]:
-    """Frames of an enhanced object; what all frames share is in the shared groups, or above (PS3.3, C.7.6.16)."""
+    """Frames of an enhanced object; common attributes are in the shared groups or the header (PS3.3, C.7.6.16)."""
     if len(frames) != count:
         raise UserError(
             f"{file} has {count} frames, but {len(frames)} items in {tag_name('PerFrameFunctionalGroupsSequence')}: "
@@ -141,7 +141,7 @@ def _from_functional_groups(file: Path, header: Dataset, frames: Sequence[Datase
 
 
 def _from_first_frame(file: Path, header: Dataset, count: int) -> list[DicomSlice]:
-    """Frames of a file that gives the position of the first one, and how far from it the others lie.
+    """Frames of a file with the position of the first one and the distances of the others from it.
 
     Raises:
         UserError: the class of the file has no such attributes.
@@ -185,7 +185,7 @@ def _dose_offsets(file: Path, header: Dataset, count: int) -> np.ndarray:
 def _nuclear_offsets(file: Path, header: Dataset, count: int) -> np.ndarray:
     """Distances of reconstructed slices from the first one along the normal, in mm (PS3.3, C.8.4.15).
 
-    A negative Spacing Between Slices counts against the normal.
+    A negative Spacing Between Slices points against the normal.
     """
     for keyword in _NM_VECTORS:
         several = numbers(header, keyword, str(file))
@@ -208,7 +208,7 @@ def _nuclear_offsets(file: Path, header: Dataset, count: int) -> np.ndarray:
 
 
 def _slice(file: Path, index: int, count: int, sources: Sequence[Dataset], offset: float | None) -> DicomSlice:
-    """A slice whose attributes are in ``sources``, of which the first that has one counts.
+    """A slice; each attribute is taken from the first of ``sources`` that has it.
 
     Args:
         file: of the slice.
@@ -290,10 +290,10 @@ def _slice(file: Path, index: int, count: int, sources: Sequence[Dataset], offse
 def _pixel_spacing(
     values: Callable[[str, int], np.ndarray | None],
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Distances between rows and between columns in mm, and what had to be assumed about them.
+    """Distances between rows and between columns in mm, and assumptions on them.
 
-    Pixel Spacing is measured in the patient. Imager Pixel Spacing is measured at the detector, which sees the patient
-    magnified; Nominal Scanned Pixel Spacing on the film that was digitised.
+    Pixel Spacing is measured in the patient, Imager Pixel Spacing at the detector, where the patient is magnified, and
+    Nominal Scanned Pixel Spacing on the digitised film.
     """
     spacing = values("PixelSpacing", 2)
     if spacing is not None:

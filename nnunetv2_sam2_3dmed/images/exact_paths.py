@@ -1,4 +1,4 @@
-"""NIfTI files whose names mislead readers: a twin is read in their place, or the ending is another format's."""
+"""NIfTI files with misleading names: readers would take another file, or another format."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nnunetv2_sam2_3dmed.images.nifti import is_gzip, is_nifti
 
 @contextmanager
 def exactly(path: Path) -> Iterator[Path]:
-    """A path by which ITK and nibabel read this very file.
+    """Yield a path by which ITK and nibabel read exactly this file.
 
     ITK takes the voxels of X.nii.gz from X.nii where that lies beside it; neither reads compressed files named .nii,
-    nor endings in capitals and small letters. Such a file gets a name of its own, a link in a temporary folder.
+    nor endings of mixed case. For such a file, the path is a link in a temporary folder.
     """
     name = path.name.lower()
     ending = ".nii.gz" if is_nifti(path) and is_gzip(path) else ".nii"
@@ -36,7 +36,7 @@ def twin(path: Path) -> Path:
 
 
 def check_no_twin(output: Path) -> None:
-    """Refuses a NIfTI file beside which another one of the same name would lie, compressed or not.
+    """Refuse an output X.nii beside an existing X.nii.gz, and the other way round.
 
     Raises:
         UserError: there is such a file.
@@ -50,11 +50,11 @@ def check_no_twin(output: Path) -> None:
 
 @contextmanager
 def checked_paths(files: Sequence[Path], finite: bool = True) -> Iterator[list[str]]:
-    """Paths for one of nnU-Net's readers, after a look at whether the files are whole.
+    """Yield paths for one of nnU-Net's readers, after a check that the files are whole.
 
     Args:
         files: of the channels of an image.
-        finite: whether NaN and infinite voxels are refused; nnU-Net preprocesses images with them.
+        finite: refuse NaN and infinite voxels; nnU-Net itself preprocesses images with them.
 
     Raises:
         UserError: a file is missing, incomplete or damaged, or has voxels that are NaN or infinite.

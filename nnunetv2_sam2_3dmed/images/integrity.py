@@ -1,4 +1,4 @@
-"""Image files that are whole: ITK fills what is missing in a NIfTI file with zeros, and says nothing."""
+"""Checks for incomplete image files: ITK silently fills missing voxels of a NIfTI file with zeros."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nnunetv2_sam2_3dmed.images.text_headers import METAIMAGE, NRRD, metaimage_v
 
 
 def check_length(file: Path) -> None:
-    """Compares header and length of an image file, in milliseconds for most.
+    """Compare the length of an image file with its header, mostly within milliseconds.
 
-    NIfTI, MetaImage and NRRD are looked into; of other formats, only that the file is there and not empty.
+    For formats other than NIfTI, MetaImage and NRRD, only check that the file exists and is not empty.
 
     Raises:
         UserError: the file is missing or incomplete.
@@ -27,11 +27,11 @@ def check_length(file: Path) -> None:
 
 
 def count_not_finite(file: Path) -> int:
-    """Reads all voxels of an image file through, with the checksums of compressed ones.
+    """Read all voxels of an image file, and verify the checksums of compressed ones.
 
     Returns:
-        The number of voxels that are NaN or infinite, which ITK turns into 0 when it reads NIfTI. Not known, and 0, for
-        formats other than NIfTI, MetaImage and NRRD.
+        The number of NaN and infinite voxels, which ITK sets to 0 when it reads NIfTI; 0 for formats other than NIfTI,
+        MetaImage and NRRD, for which it is unknown.
 
     Raises:
         UserError: the file is missing, incomplete or damaged.
@@ -41,7 +41,7 @@ def count_not_finite(file: Path) -> int:
 
 
 def holds_floats(file: Path) -> bool:
-    """Asks the header whether voxels can be NaN or infinite at all; True where it is not known.
+    """True if the header allows NaN or infinite voxels, or if that is unknown.
 
     Raises:
         UserError: the file is missing, or no image.
@@ -51,7 +51,7 @@ def holds_floats(file: Path) -> bool:
 
 
 def check_content(file: Path) -> None:
-    """Reads all voxels of an image file through.
+    """Read all voxels of an image file.
 
     Raises:
         UserError: the file is missing, incomplete or damaged, or has voxels that are NaN or infinite.
@@ -65,10 +65,10 @@ def check_content(file: Path) -> None:
 
 
 def check_lengths(files: Iterable[Path]) -> None:
-    """Applies :func:`check_length` to many files.
+    """Apply :func:`check_length` to many files.
 
     Raises:
-        UserError: names the first that is not whole, and says how many more there are.
+        UserError: names the first incomplete one and counts the others.
     """
     problems = []
     for file in files:

@@ -1,4 +1,4 @@
-"""Label maps as editors and other programs save them: integers, whole floats, scaled masks; and what is none."""
+"""Label maps as programs save them: integers, whole floats, scaled masks; anything else is refused."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from nnunetv2_sam2_3dmed.errors import UserError
 
 LARGEST_LABEL = 65535
-ROUNDING = 1e-3  # by which scaled files miss whole numbers
-FEW_LABELS = 32  # with fewer different values nothing is taken for an image
-CHANGING = 0.5  # share of voxels that differ from the next one along x: of label maps less, of images with noise more
+ROUNDING = 1e-3  # of scaled files
+FEW_LABELS = 32  # with fewer different values, an array is never taken for an image
+CHANGING = 0.5  # share of voxels that differ from the next one along x: less in label maps, more in noisy images
 _NAMED = 5
 
 
 def label_map(array: np.ndarray, file: Path) -> np.ndarray:
-    """The labels of a segmentation, whatever the type of its values.
+    """The labels of a segmentation with values of any type.
 
     Whole numbers from 0 are labels. An array of 0 and one other positive value is a mask even if that is not whole, as
     in masks that were scaled to 0 and 0.5; its label is 1.

@@ -1,4 +1,4 @@
-"""Headers of NIfTI files: where the voxels lie, whatever the file's name says of its compression."""
+"""Headers of NIfTI files and the place of their voxels, compressed or not whatever the file's name."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def is_nifti(file: Path) -> bool:
 
 
 def is_gzip(file: Path) -> bool:
-    """By the file's content."""
+    """True for gzip files, by their content."""
     with file.open("rb") as stream:
         return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
 def check_itk_reads(file: Path) -> None:
-    """Refuses NIfTI-2, of which ITK says only that it knows no reader.
+    """Refuse NIfTI-2 with a clear message; ITK only reports that it has no reader.
 
     Raises:
         UserError: the file is NIfTI-2.
@@ -44,7 +44,7 @@ def check_itk_reads(file: Path) -> None:
 
 
 def nifti_voxels(file: Path) -> StoredVoxels:
-    """Where the voxels lie.
+    """The place of the voxels in a NIfTI file.
 
     Raises:
         UserError: the file is no NIfTI file, or its header is damaged.

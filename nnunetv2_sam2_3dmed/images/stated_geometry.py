@@ -1,4 +1,4 @@
-"""Geometry as the headers of image files state it, where ITK passes over gaps and contradictions in silence."""
+"""Gaps and contradictions in the geometry of image headers, which ITK ignores silently."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _CORRECT = "correct the header"
 
 
 def check_stated_geometry(file: Path) -> tuple[str, ...]:
-    """Looks at what a header states, before ITK reads the image.
+    """Check the geometry in a header, before ITK reads the image.
 
     Args:
         file: NIfTI, MetaImage or NRRD.
 
     Returns:
-        What is missing and has to be assumed.
+        Notes on what is missing and assumed.
 
     Raises:
-        UserError: distances between voxels are none, the header contradicts itself, or its axes are not three of space.
+        UserError: distances between voxels are invalid, the header contradicts itself, or its axes are not spatial.
     """
     name = file.name.lower()
     if is_nifti(file):
@@ -47,7 +47,7 @@ def check_stated_geometry(file: Path) -> tuple[str, ...]:
 
 
 def nifti_choice(file: Path, shape: Sequence[int], affine: np.ndarray) -> tuple[str, ...]:
-    """Tells which of two geometries ITK took, where sform and qform of a NIfTI file differ.
+    """Note which geometry ITK took, where sform and qform of a NIfTI file differ.
 
     Args:
         file: for messages, and to be read.
@@ -160,7 +160,7 @@ def _nrrd(file: Path, fields: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _sform(header: Nifti1Header) -> np.ndarray | None:
-    """The affine of the sform in mm, LPS; None where there is none."""
+    """The affine of the sform in mm, LPS; None if unused."""
     matrix = header.get_sform().astype(float)
     if int(header["sform_code"]) <= 0 or not np.linalg.norm(matrix[:3, :3], axis=0).all():
         return None
@@ -168,7 +168,7 @@ def _sform(header: Nifti1Header) -> np.ndarray | None:
 
 
 def _qform(header: Nifti1Header) -> np.ndarray | None:
-    """The affine of the qform in mm, LPS; None where there is none."""
+    """The affine of the qform in mm, LPS; None if unused."""
     if int(header["qform_code"]) <= 0:
         return None
     quaternion = np.array([header["quatern_b"], header["quatern_c"], header["quatern_d"]], dtype=float)
@@ -182,7 +182,7 @@ def _qform(header: Nifti1Header) -> np.ndarray | None:
 
 
 def _affine_fields(header: Nifti1Header) -> dict[str, np.ndarray]:
-    """The numbers of sform and qform, where the header says that they are used."""
+    """The numbers of sform and qform, if their codes say that they are used."""
     keys = {
         "sform": ("srow_x", "srow_y", "srow_z"),
         "qform": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),

@@ -1,4 +1,4 @@
-"""Voxels as they lie in a file: how many bytes there must be, and reading them through to their end."""
+"""Voxels in a file: their expected length, and reading them to the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AGAIN = "copy or download it again"
 
 @dataclass(frozen=True)
 class StoredVoxels:
-    """Where the header of an image says that its voxels lie.
+    """The place of an image's voxels by its header.
 
     Attributes:
         image: the file that was asked for.
@@ -33,8 +33,8 @@ class StoredVoxels:
         skip: bytes after decoding, before the voxels.
         length: bytes of all voxels, decoded.
         encoding: RAW, GZIP, ZLIB or BZIP2.
-        dtype: of a voxel; None where it does not matter whether values are finite.
-        compressed_length: bytes of the compressed stream, where the header has it.
+        dtype: of a voxel; None for types without NaN and infinity.
+        compressed_length: bytes of the compressed stream, if the header states it.
     """
 
     image: Path
@@ -51,10 +51,10 @@ class StoredVoxels:
         return self.skip + self.length
 
     def check_length(self) -> None:
-        """Compares lengths; compressed data are decoded only where no length is noted, or another one.
+        """Compare lengths; compressed data are decoded only if they note no length or another one.
 
         Raises:
-            UserError: there is less than the header says.
+            UserError: the file is shorter than its header states.
         """
         self._check_there()
         size = self.file.stat().st_size
@@ -66,7 +66,7 @@ class StoredVoxels:
             self.count_not_finite()
 
     def count_not_finite(self) -> int:
-        """Decodes all data, with their checksum.
+        """Decode all data and verify their checksum.
 
         Returns:
             The number of voxels that are NaN or infinite; 0 for integers.
@@ -90,7 +90,7 @@ class StoredVoxels:
                     wrong += int(np.count_nonzero(~np.isfinite(np.frombuffer(own[:whole], floating))))
                     pending = own[whole:]
         except EOFError:
-            pass  # said below, unless all voxels are there
+            pass  # reported below
         except (zlib.error, OSError, ValueError) as error:
             raise UserError(f"{self.image} is damaged, its voxels cannot be decoded ({error}): {_AGAIN}.") from error
         else:

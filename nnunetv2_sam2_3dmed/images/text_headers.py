@@ -1,4 +1,4 @@
-"""Headers of MetaImage and NRRD files, as far as they say where the voxels lie."""
+"""Headers of MetaImage and NRRD files, and the place of their voxels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NRRD_ENCODINGS = {"raw": RAW, "gzip": GZIP, "gz": GZIP, "bzip2": BZIP2, "bz2": 
 
 
 def metaimage_voxels(file: Path) -> StoredVoxels | None:
-    """Where the voxels of a MetaImage file lie; None where the header says so in a way that is left to ITK.
+    """The place of the voxels of a MetaImage file; None for headers that are left to ITK.
 
     Raises:
         UserError: the file is empty or no MetaImage file.
@@ -82,7 +82,7 @@ def metaimage_voxels(file: Path) -> StoredVoxels | None:
     place = file if local else file.parent / named
     if not _true(fields, "CompressedData", False):
         return StoredVoxels(file, place, start, 0, length, RAW, dtype)
-    if compressed_length <= 0:  # ITK decodes something else, and returns what was in the memory
+    if compressed_length <= 0:  # ITK would return uninitialised memory
         raise UserError(
             f"{file} is compressed, but lacks a CompressedDataSize, so that ITK cannot read it: save it again."
         )
@@ -111,9 +111,9 @@ def metaimage_fields(file: Path) -> tuple[dict[str, str], int]:
 
 
 def _check_list(file: Path, named: str, fields: Mapping[str, str], end: int, length: int) -> None:
-    """Compares the files that a MetaImage header lists with its sizes.
+    """Compare the files that a MetaImage header lists with its sizes.
 
-    In place of those that lack, ITK returns what was in memory.
+    For missing ones, ITK returns uninitialised memory.
 
     Raises:
         UserError: there are too few, or one is too short.
@@ -136,7 +136,7 @@ def _check_list(file: Path, named: str, fields: Mapping[str, str], end: int, len
 
 
 def nrrd_voxels(file: Path) -> StoredVoxels | None:
-    """Where the voxels of an NRRD file lie; None where the header says so in a way that is left to ITK.
+    """The place of the voxels of an NRRD file; None for headers that are left to ITK.
 
     Raises:
         UserError: the file is empty or no NRRD file.
@@ -161,7 +161,7 @@ def nrrd_voxels(file: Path) -> StoredVoxels | None:
 
 
 def nrrd_fields(file: Path) -> tuple[dict[str, str], int]:
-    """The header of an NRRD file, keys in small letters, and where the data begin that follow it.
+    """The header of an NRRD file, keys in lower case, and its length in bytes.
 
     Raises:
         UserError: the file is empty or no NRRD file.

@@ -21,13 +21,13 @@ class Volume:
         spacing: millimetres between voxels, (z, y, x).
         origin: the centre of voxel (0, 0, 0), (x, y, z) in mm, LPS.
         direction: (3, 3), the unit vectors of the index axes x, y, z in its columns, LPS.
-        modality: DICOM's, such as "CT" or "MR"; None where not known.
-        name: what messages and files call it.
+        modality: DICOM's, such as "CT" or "MR"; None if unknown.
+        name: in messages and file names.
         dicom_files: the file of each slice z of a DICOM series; empty otherwise. That of a multi-frame file repeats.
         dicom_frames: the index from 0 of each slice's frame in its file.
         dicom_uids: the SOP Instance UID of each slice's file.
-        inverted: low values are meant to be seen bright (DICOM's MONOCHROME1).
-        notes: what had to be assumed of the geometry, for the user to know.
+        inverted: low values are to be shown bright (DICOM's MONOCHROME1).
+        notes: assumptions on the geometry, for the user.
     """
 
     array: np.ndarray
@@ -48,7 +48,7 @@ class Volume:
         return z, y, x
 
     def view(self, axis: int) -> View:
-        """The view in which slices along ``axis`` are shown to the network."""
+        """The view in which the network sees slices along ``axis``."""
         return view_along(self.direction, axis)
 
     def to_physical(self, points: np.ndarray) -> np.ndarray:
@@ -77,12 +77,12 @@ def volume_from_array(
         spacing: millimetres, (z, y, x).
         origin: (x, y, z) in mm, LPS.
         direction: nine values or (3, 3) as ITK has them; None for an image along the axes of the patient.
-        modality: DICOM's, where known.
+        modality: DICOM's, if known.
         name: for messages.
 
     Raises:
         UserError: the array is no image of three dimensions, is empty, or holds NaN or infinite values, or the
-            geometry is none.
+            geometry is invalid.
     """
     array = np.asarray(array)
     if array.ndim != 3:
@@ -115,5 +115,5 @@ def volume_from_array(
 
 
 def by(shape: Sequence[int]) -> str:
-    """Lengths as a sentence has them, such as "24 x 20 x 6"."""
+    """Lengths in a sentence, such as "24 x 20 x 6"."""
     return " x ".join(str(length) for length in shape)

@@ -20,7 +20,7 @@ from nnunetv2_sam2_3dmed.images.text_headers import METAIMAGE
 from nnunetv2_sam2_3dmed.images.volume import Volume, by, volume_from_array
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # of one file each, which can be renamed
+WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # one file each, which can be renamed
 DICOM_ENDINGS = dicom_headers.ENDINGS
 
 
@@ -74,7 +74,7 @@ def read_volume(path: str | Path) -> Volume:
     notes = check_stated_geometry(path)
     try:
         with exactly(path) as exact:
-            # by its name, ITK does not know a MetaImage whose ending has capitals
+            # ITK does not recognise a MetaImage whose ending has capitals
             image = sitk.ReadImage(str(exact), imageIO="MetaImageIO" if path.name.lower().endswith(METAIMAGE) else "")
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read as an image: {_reason(error)}") from error
@@ -99,7 +99,7 @@ def _check_no_unpacked(path: Path) -> None:
 
 
 def is_dicom_series(path: Path) -> bool:
-    """True for a folder, and for a file that is read with the series that it belongs to, whatever its name."""
+    """True for a folder, and for a DICOM file of any name, which is read with its series."""
     name = path.name.lower()
     return (
         path.is_dir() or name.endswith(DICOM_ENDINGS) or (not name.endswith(READABLE) and dicom_headers.is_dicom(path))
@@ -107,7 +107,7 @@ def is_dicom_series(path: Path) -> bool:
 
 
 def stem(path: Path) -> str:
-    """The name of an image or a result without its ending; folders of DICOM files may have dots in theirs."""
+    """The name of an image or a result without its ending; names of DICOM folders may have dots."""
     for ending in sorted({*READABLE, *WRITABLE, *DICOM_ENDINGS}, key=len, reverse=True):
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)]
@@ -154,7 +154,7 @@ def write_volume(path: Path, volume: Volume) -> None:
     image.SetDirection(volume.direction.reshape(-1).tolist())
 
     def check(beside: Path) -> None:
-        # ITK does not notice that it could not write all of a NIfTI file
+        # ITK does not notice an incompletely written NIfTI file
         if not np.array_equal(read_volume(beside).array, volume.array):
             raise UserError("other voxels were read back than were written.")
 

@@ -1,4 +1,4 @@
-"""DICOM series and multi-frame files that are no volume, or whose place or values nobody can know."""
+"""DICOM series and multi-frame files that are no volume, or of unknown geometry or values."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def frames(change: Callable[[Dataset], object] = lambda data: None, **options: o
 
 
 def on(number: int, **values: object) -> Callable[[Dataset, int], None]:
-    """Sets attributes of slice ``number``; None deletes one."""
+    """Set attributes of slice ``number``; None deletes one."""
 
     def change(data: Dataset, z: int) -> None:
         if z == number:
@@ -77,7 +77,7 @@ def everywhere(**values: object) -> Callable[..., None]:
 
 
 def empty(keyword: str) -> Callable[[Dataset, int], None]:
-    """Leaves an attribute without a value on slice 3."""
+    """Leave an attribute without a value on slice 3."""
 
     def change(data: Dataset, z: int) -> None:
         if z == 3:

@@ -1,4 +1,4 @@
-"""Image files that are cut off, damaged, empty, something else, or no volume: as images, masks, predictions, truths."""
+"""Image files that are cut off, damaged, empty, something else, or no volume: images, masks, predictions, gt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def segment(name: str, change: Change):
 
 
 def cut(where: str) -> Change:
-    """Cuts an image within its header, or its voxels at a random byte; compressed, or as ITK has it by default."""
+    """Cut an image within its header, or its voxels at a random byte; compressed, or as ITK has it by default."""
 
     def change(place: Place, name: str):
         file = place.image(name)
@@ -37,7 +37,7 @@ def cut(where: str) -> Change:
 
 
 def flip(place: Place, name: str):
-    """Changes one bit in the middle of the compressed voxels."""
+    """Change one bit in the middle of the compressed voxels."""
     if name.endswith(".nii.gz"):
         file = place.image(name)
     else:
@@ -54,7 +54,7 @@ def content(given: bytes | str) -> Change:
 
 
 def nifti(array: np.ndarray) -> Change:
-    """By nibabel, which writes what ITK would not."""
+    """A file written by nibabel, with headers that ITK would not write."""
     return lambda place, name: nib.save(nib.Nifti1Image(array, np.diag([0.5, 0.8, 3.0, 1.0])), place.folder / name)
 
 

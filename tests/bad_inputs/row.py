@@ -1,4 +1,4 @@
-"""A bad input: how it is made, how it is given to the project, and what the one sentence about it must contain."""
+"""A bad input: how it is made and given to the project, and the expected sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's commands, from planning to the comparison, from random weights."""
+"""Commands from planning to the comparison, from random weights."""
 
 import json
 

@@ -100,7 +100,7 @@ def write_multi_frame(
 
 
 def join_series(data: Dataset, series: str) -> None:
-    """Gives a file the identifiers that all files of a series have in common."""
+    """Give a file the identifiers that all files of a series have in common."""
     data.SeriesInstanceUID = series
     data.StudyInstanceUID, data.FrameOfReferenceUID = f"{series[:60]}.1", f"{series[:60]}.2"
 

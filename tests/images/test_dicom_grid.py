@@ -1,4 +1,4 @@
-"""Grids from the positions of slices: what rounding explains, and what it does not."""
+"""Grids from the positions of slices, with and without rounding."""
 
 from __future__ import annotations
 
@@ -75,6 +75,19 @@ def test_a_slice_out_of_its_place_is_found():
         grid_of("ct", places)
     places[3] = places[3]._replace(position=places[3].position - (0, 0, 0.4))  # 4 % of the distance
     assert grid_of("ct", places).spacing[0] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("distance", [0.41234, 4.1234])
+def test_the_tolerance_is_a_part_of_the_distance(distance):
+    # one slice off by d is half of d away from the best equal steps
+    for off, fits in ((0.08, True), (0.12, False)):
+        places = slices(range(6), distance, origin=(0, 0, 0.05678))
+        places[3] = places[3]._replace(position=places[3].position + (0, 0, off * distance))
+        if fits:
+            assert grid_of("ct", places).spacing[0] == pytest.approx(distance)
+        else:
+            with pytest.raises(UserError, match="unequal distances"):
+                grid_of("ct", places)
 
 
 def test_distances_that_grow_are_found():

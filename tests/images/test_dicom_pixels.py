@@ -18,7 +18,7 @@ HU = np.random.default_rng(0).integers(-1000, 1000, (6, 16, 12)).astype(np.int16
 
 
 def stored(data, values, slope=1, intercept=0, kind=np.uint16):
-    """Puts stored values and their rescaling into a dataset."""
+    """Put stored values and their rescaling into a dataset."""
     data.PixelData = np.asarray(values, kind).tobytes()
     data.BitsAllocated = data.BitsStored = np.dtype(kind).itemsize * 8
     data.HighBit, data.PixelRepresentation = data.BitsStored - 1, int(np.issubdtype(kind, np.signedinteger))
@@ -121,7 +121,7 @@ def test_compressed_series_have_the_same_voxels(tmp_path, syntax):
 
 
 def by_gdcm(folder, kind):
-    """Compresses the pixels of each file in a folder with GDCM, which pydicom has no encoder for."""
+    """Compress the pixels of each file in a folder with GDCM, which pydicom has no encoder for."""
     for file in folder.iterdir():
         data = pydicom.dcmread(file)
         writer = sitk.ImageFileWriter()

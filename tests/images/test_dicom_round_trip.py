@@ -1,4 +1,4 @@
-"""Where masks lie after DICOM was read and a segmentation of it was written: to 0.01 mm, however the slices lie."""
+"""Position of masks after DICOM was read and a segmentation of it written: to 0.01 mm, in any orientation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DICOM series as volumes: what is shown, what is refused."""
+"""DICOM series as volumes."""
 
 from __future__ import annotations
 

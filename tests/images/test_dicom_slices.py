@@ -291,6 +291,20 @@ def test_planes_of_a_dose_lie_at_their_offsets(tmp_path, offsets, turned, expect
     np.testing.assert_array_equal(volume.array, (HU[::-1] if turned else HU) * 0.5 + 512)  # stored with 1024 added
 
 
+def test_z_coordinates_of_a_dose_hold_whichever_way_its_normal_points(tmp_path):
+    z = [30, 27, 24, 21, 18, 15]
+    plain_frames(
+        tmp_path / "dose.dcm",
+        RT_DOSE,
+        ImageOrientationPatient=[1, 0, 0, 0, -1, 0],  # its normal is (0, 0, -1)
+        GridFrameOffsetVector=z,
+        DoseGridScaling=0.5,
+    )
+    volume = read_volume(tmp_path / "dose.dcm")
+    np.testing.assert_allclose(volume.to_physical([[k, 0, 0] for k in range(6)])[:, 2], z)
+    np.testing.assert_array_equal(volume.array, HU * 0.5 + 512)
+
+
 def test_offsets_of_a_dose_are_checked(tmp_path):
     plain_frames(tmp_path / "dose.dcm", RT_DOSE)
     with pytest.raises(UserError, match=r"has no Grid Frame Offset Vector .3004,000C."):

@@ -19,7 +19,7 @@ ARRAY = np.random.default_rng(0).integers(-1000, 1000, (7, 8, 9)).astype(np.int1
 
 
 def write(path, compressed: bool, array=ARRAY):
-    """Returns the file that has the voxels."""
+    """Return the file that has the voxels."""
     sitk.WriteImage(sitk.GetImageFromArray(array), str(path), compressed)
     return max(path.parent.iterdir(), key=lambda file: file.stat().st_size)
 
