@@ -26,7 +26,7 @@ def block(*labels: float, dtype: type = np.float32) -> np.ndarray:
         ((255.0,), (255,)),
         ((0.5,), (1,)),
         ((1 / 255,), (1,)),
-        ((300.0, 2.0), (300, 2)),
+        ((256.0, 2.0), (256, 2)),
     ],
 )
 def test_labels_and_masks(given, labels):

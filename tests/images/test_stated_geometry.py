@@ -83,16 +83,19 @@ def nrrd(folder: Path, **fields: str) -> Path:
     return text_image(folder / "image.nrrd", "NRRD0004\n" + "".join(lines) + "\n")
 
 
+MIRRORED = affine(0.4) @ np.diag([1.0, 1.0, -1.0, 1.0])  # left-handed axes, which a qform has by pixdim[0] = -1
+
+
 @pytest.mark.parametrize(
     ("sform", "qform"),
-    [(affine(0.4), affine(0.4)), (affine(0.4), None), (None, affine(0.4))],
-    ids=["both", "sform", "qform"],
+    [(affine(0.4), affine(0.4)), (affine(0.4), None), (None, affine(0.4)), (MIRRORED, MIRRORED), (None, MIRRORED)],
+    ids=["both", "sform", "qform", "left-handed", "left-handed qform"],
 )
 def test_nothing_is_said_of_a_header_that_agrees_with_itself(tmp_path, sform, qform):
     volume = read_volume(nifti(tmp_path, sform, qform))
 
     assert volume.notes == ()
-    lps = np.diag([-1.0, -1.0, 1.0]) @ affine(0.4)[:3]
+    lps = np.diag([-1.0, -1.0, 1.0]) @ (sform if qform is None else qform)[:3]
     corner = np.array([6, 5, 4, 1.0])  # x, y, z
     np.testing.assert_allclose(volume.to_physical(np.array([[4, 5, 6]]))[0], lps @ corner, atol=1e-4)
 
@@ -120,9 +123,13 @@ def test_the_unit_of_the_header_is_that_of_both_affines(tmp_path):
     ids=["shifted", "turned"],
 )
 def test_sform_and_qform_that_differ_are_told(tmp_path, sform, qform, apart):
-    (note,) = read_volume(nifti(tmp_path, sform, qform)).notes
+    volume = read_volume(nifti(tmp_path, sform, qform))
 
+    (note,) = volume.notes
     assert f"up to {apart} apart" in note
+    taken = sform if "the sform is taken" in note else qform
+    lps = np.diag([-1.0, -1.0, 1.0]) @ taken[:3] @ np.array([6, 5, 4, 1.0])
+    np.testing.assert_allclose(volume.to_physical(np.array([[4, 5, 6]]))[0], lps, atol=1e-4)
 
 
 def test_a_header_without_orientation_is_told(tmp_path):

@@ -57,6 +57,10 @@ def test_another_grid_is_noticed():
     volume = volume_from_array(ARRAY, (3, 1, 1))
     with pytest.raises(UserError, match="10.00 mm apart"):
         check_same_grid(volume_from_array(ARRAY, (3, 1, 1), origin=(10, 0, 0)), volume)
+    # half a voxel along its shortest edge
+    check_same_grid(volume_from_array(ARRAY, (3, 1, 1), origin=(0, 0.4, 0)), volume)
+    with pytest.raises(UserError, match="0.60 mm apart"):
+        check_same_grid(volume_from_array(ARRAY, (3, 1, 1), origin=(0, 0.6, 0)), volume)
     with pytest.raises(UserError, match="2 x 3 x 3 voxels, but image has 2 x 3 x 4"):
         check_same_grid(volume_from_array(ARRAY[..., 1:], (3, 1, 1)), volume)
 
