@@ -1,5 +1,6 @@
 """Remains of a killed copy are no case for nnU-Net, and the older file stays."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def test_a_copy_is_there_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
         files.copy_file(source, target)
     assert len(during) == 2 and [name for name in during if name.endswith(".nii.gz")] == [target.name]
     assert target.read_bytes() == b"old"
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_another(tmp_path, monkeypatch):
+    synced, replaced = [], []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_ino), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (replaced.append((list(synced), b)), replace(a, b)))
+    files.write_text(tmp_path / "a.txt", "new")
+    assert replaced == [([(tmp_path / "a.txt").stat().st_ino], tmp_path / "a.txt")]
 
 
 def test_damaged_json_comes_with_what_to_do(tmp_path):

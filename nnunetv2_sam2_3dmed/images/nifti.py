@@ -14,7 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.stored_voxels import GZIP, GZIP_MAGIC, RAW, StoredVoxels, inflated
+from nnunetv2_sam2_3dmed.images.stored_voxels import GZIP, GZIP_MAGIC, RAW, StoredVoxels, first_bytes, inflated
 
 ENDINGS = (".nii", ".nii.gz")
 _LARGEST_HEADER = 540  # of NIfTI-2; of NIfTI-1: 348
@@ -110,13 +110,7 @@ def read_header(file: Path) -> Nifti1Header:
 
 def _head(file: Path) -> bytes:
     """The first bytes, decompressed."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(1 << 16)
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
-    if not head:
-        raise UserError(f"{file} is empty: copy or download it again.")
+    head = first_bytes(file, 1 << 16)
     if not head.startswith(GZIP_MAGIC):
         return head[:_LARGEST_HEADER]
     found = b""

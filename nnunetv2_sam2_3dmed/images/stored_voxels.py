@@ -130,6 +130,22 @@ class StoredVoxels:
                 yield from inflated(stream, self.encoding)
 
 
+def first_bytes(file: Path, count: int) -> bytes:
+    """At most ``count`` bytes from the beginning of a file.
+
+    Raises:
+        UserError: the file is empty or cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(count)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+    if not head:
+        raise UserError(f"{file} is empty: {_AGAIN}.")
+    return head
+
+
 def inflated(stream: BinaryIO, encoding: str, at_once: int = _DECODED_BLOCK) -> Iterator[bytes]:
     """The decoded content of a stream of zlib or gzip, with all its members, in blocks of at most ``at_once`` bytes.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.stored_voxels import BZIP2, GZIP, RAW, ZLIB, StoredVoxels
+from nnunetv2_sam2_3dmed.images.stored_voxels import BZIP2, GZIP, RAW, ZLIB, StoredVoxels, first_bytes
 
 METAIMAGE, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
 _LONGEST = 1 << 20  # of a header
@@ -95,7 +95,7 @@ def metaimage_fields(file: Path) -> tuple[dict[str, str], int]:
     Raises:
         UserError: the file is empty or no MetaImage file.
     """
-    head = _head(file)
+    head = first_bytes(file, _LONGEST)
     fields: dict[str, str] = {}
     end = 0
     while "ElementDataFile" not in fields:
@@ -119,7 +119,7 @@ def _check_list(file: Path, named: str, fields: Mapping[str, str], end: int, len
         UserError: there are too few, or one is too short.
     """
     # ITK passes over a last name that no line break follows
-    lines = _head(file)[end:].decode("utf-8", "replace").split("\n")[:-1]
+    lines = first_bytes(file, _LONGEST)[end:].decode("utf-8", "replace").split("\n")[:-1]
     names = [line.strip() for line in lines if line.strip()]
     words = named.split()
     sizes = fields["DimSize"].split()
@@ -166,7 +166,7 @@ def nrrd_fields(file: Path) -> tuple[dict[str, str], int]:
     Raises:
         UserError: the file is empty or no NRRD file.
     """
-    head = _head(file)
+    head = first_bytes(file, _LONGEST)
     if not head.startswith(b"NRRD000"):
         raise UserError(f"{file} cannot be read as an image: it does not begin with NRRD; copy or download it again.")
     ends = [(head.find(blank), len(blank)) for blank in (b"\n\n", b"\r\n\r\n") if blank in head]
@@ -183,14 +183,3 @@ def nrrd_fields(file: Path) -> tuple[dict[str, str], int]:
 
 def _true(fields: Mapping[str, str], key: str, default: bool) -> bool:
     return fields[key].lower() in ("true", "t", "1", "yes") if key in fields else default
-
-
-def _head(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_LONGEST)
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
-    if not head:
-        raise UserError(f"{file} is empty: copy or download it again.")
-    return head

@@ -151,6 +151,14 @@ def test_values_that_are_not_finite_are_counted(tmp_path, ending):
         read_volume(tmp_path / f"a{ending}")
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_values_behind_the_voxels_do_not_count(tmp_path, ending):
+    write(tmp_path / "a.nii", False, ARRAY.astype(np.float32))
+    longer = (tmp_path / "a.nii").read_bytes() + np.full(10, np.nan, np.float32).tobytes()
+    (tmp_path / f"b{ending}").write_bytes(gzip.compress(longer) if ending == ".nii.gz" else longer)
+    assert count_not_finite(tmp_path / f"b{ending}") == 0
+
+
 def test_headers_that_nrrd_and_metaimage_allow(tmp_path):
     voxels = ARRAY.tobytes()
     sizes = " ".join(map(str, ARRAY.shape[::-1]))
