@@ -24,7 +24,7 @@ WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # one file each, which can be r
 DICOM_ENDINGS = dicom_headers.ENDINGS
 
 
-def volume_from_sitk(image: sitk.Image, name: str, modality: str | None = None) -> Volume:
+def volume_from_sitk(image: sitk.Image, name: str) -> Volume:
     """Check a SimpleITK image, of which trailing dimensions of length 1 are dropped.
 
     Raises:
@@ -42,14 +42,8 @@ def volume_from_sitk(image: sitk.Image, name: str, modality: str | None = None) 
             f"{name} has {image.GetDimension()} dimensions ({by(image.GetSize())} voxels), but an image of three is "
             "needed: take one channel or one time point."
         )
-    return volume_from_array(
-        sitk.GetArrayFromImage(image),
-        image.GetSpacing()[::-1],
-        image.GetOrigin(),
-        image.GetDirection(),
-        modality,
-        name,
-    )
+    array, spacing = sitk.GetArrayFromImage(image), image.GetSpacing()[::-1]
+    return volume_from_array(array, spacing, image.GetOrigin(), image.GetDirection(), name=name)
 
 
 def read_volume(path: str | Path) -> Volume:
