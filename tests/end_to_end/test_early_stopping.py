@@ -7,8 +7,9 @@ from tests.end_to_end.conftest import DATASET, TRAIN
 
 def test_it_stops_says_why_and_does_not_go_on(planned):
     fold = planned.results(DATASET, "TinyTrainer_stopsEarly") / "fold_0"
-    out = planned.run(*TRAIN, "TinyTrainer_stopsEarly", status=9, TINY_TRAINER_DIES_BEFORE_VALIDATION="1")
-    assert "Training stopped early after" in out and "patience 1" in out
+    planned.run(*TRAIN, "TinyTrainer_stopsEarly", status=9, TINY_TRAINER_DIES_BEFORE_VALIDATION="1")
+    log = "".join(file.read_text() for file in fold.glob("training_log*.txt"))
+    assert "Training stopped early after" in log and "patience 1" in log
     logged = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
     epochs = len(logged["train_losses"])
     assert f"stopped early after {epochs} epochs" in logged["stopped_early"]
