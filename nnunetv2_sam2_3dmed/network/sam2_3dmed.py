@@ -13,7 +13,7 @@ from torch import nn
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
 from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled
-from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation, Memory
+from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.precision import autocast, check_precision
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
@@ -22,8 +22,6 @@ from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
 
 MAX_MEMORIES = 7  # SAM 2's temporal encoding has that many entries
 BOUNDARY_BRANCHES = ("parallel", "shared", "fused")
-# slices that are streamed in one part
-STREAMED_SLICES = 16
 
 
 class TrainingOutput(NamedTuple):
@@ -248,44 +246,6 @@ class SAM2_3dMed(nn.Module):
         own, boundary = self._of_branches(projected)
         fused = self.boundary.propagate(boundary, None, True, compiled).decoded
         return self.segmentation.propagate(own, fused, False, compiled).masks
-
-    def _walk(self, projected: SliceFeatures, memories: tuple[list[Memory], list[Memory]]) -> torch.Tensor:
-        """Mask logits (B, D, K, S/4, S/4) of the next slices; ``memories`` are the two branches'."""
-        if not self.fused or self.boundary is None:
-            return self.segmentation.walk(projected, memories[0], self.num_slices).masks
-        own, boundary = self._of_branches(projected)
-        fused = self.boundary.walk(boundary, memories[1], self.num_slices, None, True).decoded
-        return self.segmentation.walk(own, memories[0], self.num_slices, fused).masks
-
-    @torch.no_grad()
-    def stream(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Masks of whole volumes: memory runs over all slices in both directions, as SAM 2's over a video.
-
-        A slice's memory reaches back ``num_slices - 1`` slices, which is what it was trained with. Beside its result,
-        it needs memory for features of :data:`STREAMED_SLICES` slices, and keeps those that fit into
-        :attr:`slice_cache` for the way back.
-
-        Args:
-            volumes: (B, C, D, H, W) of any depth D, normalised.
-
-        Returns:
-            Mask logits (B, D, K, S/4, S/4), float32, the mean of both directions; :meth:`heads` makes nnU-Net's
-            logits of them.
-        """
-        batch, depth = volumes.shape[0], volumes.shape[2]
-        side = self.encoder.adapter.image_size // 4
-        parts = [slice(start, start + STREAMED_SLICES) for start in range(0, depth, STREAMED_SLICES)]
-        with self._inference_context(volumes.device):
-            shape = (batch, depth, self.segmentation.num_masks, side, side)
-            masks = torch.zeros(shape, dtype=torch.float32, device=volumes.device)
-            memories: tuple[list[Memory], list[Memory]] = ([], [])
-            for part in parts:
-                masks[:, part] = self._walk(self._known_features(volumes[:, :, part]), memories)
-            memories = ([], [])
-            for part in reversed(parts):  # the latest slices first: the likeliest to be kept
-                features = self._known_features(volumes[:, :, part].flip(2))
-                masks[:, part] += self._walk(features, memories).flip(1)
-        return masks.div_(2)
 
     def _known_features(self, patches: torch.Tensor) -> SliceFeatures:
         """What :meth:`_projected` gives for B stacks of D slices, encoding only slices not seen lately.
