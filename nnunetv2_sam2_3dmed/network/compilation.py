@@ -92,3 +92,22 @@ def in_usual_order(tensor: torch.Tensor) -> torch.Tensor:
 def mark_dynamic(tensor: torch.Tensor, axis: int) -> None:
     """Lets one graph serve all sizes of an axis."""
     torch._dynamo.maybe_mark_dynamic(tensor, axis)
+
+
+def unbind_slices(level: torch.Tensor, compiled: Compiled) -> tuple[torch.Tensor, ...]:
+    """Split a level (B, D, C, H, W) into slices (B, C, H, W), in one operation, so that backward joins them once.
+
+    For compiled code, channels come last in memory, as the trunk has them, and strides depend neither on the depth nor
+    on who made the level: one graph serves training, validation and windows from the cache of slices.
+    """
+    if compiled == EAGER:
+        return level.unbind(1)
+    return in_usual_order(level.permute(1, 0, 3, 4, 2)).permute(0, 1, 4, 2, 3).unbind()
+
+
+def any_number_of_tokens(spatial: torch.Tensor, pointers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prepare tokens (N, B, M) for code that is compiled once for all N."""
+    spatial, pointers = in_usual_order(spatial), in_usual_order(pointers)
+    mark_dynamic(spatial, 0)
+    mark_dynamic(pointers, 0)
+    return spatial, pointers

@@ -14,8 +14,10 @@ from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
 from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
+from nnunetv2_sam2_3dmed.network.memory_rules import FirstAndLatest
 from nnunetv2_sam2_3dmed.network.precision import autocast, check_precision
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
+from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
 from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder, SliceFeatures, slices_at_once
 from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
@@ -144,7 +146,7 @@ class SAM2_3dMed(nn.Module):
             sam2,
             num_masks,
             bidirectional=bidirectional,
-            self_sorting=self_sorting_memory,
+            rule=SelfSorting() if self_sorting_memory else FirstAndLatest(),
             checkpointing=activation_checkpointing,
         )
         self.boundary: MaskPropagation | None = None

@@ -61,7 +61,7 @@ def _propagation_sources(branch: MaskPropagation, weights: dict[str, torch.Tenso
     found[downsampler] = found[downsampler].expand(-1, branch.num_masks, -1, -1) / branch.num_masks
     # the last entry is that of the conditioning slice, whatever the number of memories
     ages = found["memory_age"]
-    found["memory_age"] = torch.cat([ages[: branch.num_memories - 1], ages[-1:]])
+    found["memory_age"] = torch.cat([ages[: len(branch.memory_age) - 1], ages[-1:]])
     return found
 
 

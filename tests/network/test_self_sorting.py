@@ -5,7 +5,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
-from nnunetv2_sam2_3dmed.network.self_sorting import SliceSummary, expected_iou, memories_to_attend
+from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting, SliceSummary, expected_iou, memories_to_attend
 from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
 
 
@@ -101,7 +101,7 @@ def test_with_one_memory_the_branch_conditions_on_that_one():
             position,
         )
         usual = branch(features)
-        branch.self_sorting = True
+        branch.rule = SelfSorting()
         torch.testing.assert_close(branch(features), usual)
 
 
