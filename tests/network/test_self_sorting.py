@@ -5,7 +5,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
-from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting, SliceSummary, expected_iou, memories_to_attend
+from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting, SliceSummary, _bank, expected_iou, memories_to_attend
 from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
 
 
@@ -59,6 +59,16 @@ def test_the_surest_of_the_unsure_fill_the_bank():
     # likeness to 270 degrees: 0.5, 0, 0.5, 1; weights 0.45, 0.2, 0.2 of slices 0, 2, 3: shares 0.53, 0.24, 0.24.
     # Marks at 1/6, 1/2, 5/6 fall on slice 0 twice and, in the bank's order 0, 2, 3, on slice 3
     assert memories_to_attend(remembered, slice_at(270), 3).flatten().tolist() == [0, 0, 3]
+
+
+@pytest.mark.parametrize("confidence, taken", [(0.49, False), (0.51, True)])
+def test_confident_is_an_expected_iou_of_a_half(confidence, taken):
+    """Two confident slices that are alike, and a third that differs most, if it is confident (docs/decisions.md)."""
+    remembered = summaries([0, 1, 180], [0.9, 0.9, confidence])
+    bank = _bank(
+        torch.stack([s.descriptor for s in remembered]), torch.stack([s.confidence for s in remembered]), size=2
+    )
+    assert (2 in bank.flatten().tolist()) == taken
 
 
 def test_of_confident_slices_those_that_differ_most():
