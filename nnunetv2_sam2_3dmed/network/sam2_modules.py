@@ -110,7 +110,7 @@ def build_sam2_base(
     layer = config.memory_attention.layer
     layer.dropout = dropout
     for attention in (layer.self_attention, layer.cross_attention):
-        attention._target_ = _path_to("rotary", "RotaryAttention")
+        attention._target_ = _path_to("positions", "RotaryAttention")
         attention.feat_sizes = [image_size // STRIDE, image_size // STRIDE]
         # SAM 2 also drops attention weights, which rules out the flash kernel for heads of 256 channels on GPUs of
         # compute capability 8.6, 8.9 and 12.0

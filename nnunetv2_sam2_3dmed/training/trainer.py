@@ -30,14 +30,13 @@ from nnunetv2_sam2_3dmed.network.precision import dtype_for
 from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
-from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_shares, check_slices
-from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
-from nnunetv2_sam2_3dmed.training.early_stopping import EarlyStopping
+from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
+from nnunetv2_sam2_3dmed.training.distributed import check_shares, device_of_this_process
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 from nnunetv2_sam2_3dmed.training.loss_logger import LossTermsLogger
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss, SegmentationLoss, bce_loss
-from nnunetv2_sam2_3dmed.training.out_of_memory import out_of_memory_explained
-from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
+from nnunetv2_sam2_3dmed.training.memory import out_of_memory_explained
+from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule, EarlyStopping
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL, TargetMaker
 from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
@@ -266,7 +265,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         Raises:
             UserError: the GPU's memory is not enough, or the loss is no number.
         """
-        with out_of_memory_explained(self):
+        with out_of_memory_explained(self, self.architecture_of(self.configuration_manager)):
             try:
                 return self._optimize(batch)
             except compiler_errors() as error:
@@ -278,7 +277,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
             return self._optimize(batch)
 
     def validation_step(self, batch: dict) -> dict:
-        with out_of_memory_explained(self):
+        with out_of_memory_explained(self, self.architecture_of(self.configuration_manager)):
             return super().validation_step(batch)
 
     def _optimize(self, batch: dict) -> dict:

@@ -72,7 +72,7 @@ def losses_of_all_orders(srpp: SliceRelativePositionPredictor, slices: torch.Ten
 @torch.no_grad()
 @pytest.mark.parametrize("memory", [False, True])
 def test_the_order_of_unrelated_slices_is_not_leaked(memory):
-    """Whatever the weights: over all orders of a stack, the mean loss is chance plus the mean square of the predictions.
+    """Whatever the weights: over all orders of a stack, the mean loss is chance plus the predictions' mean square.
 
     Each ordered pair of slices keeps its prediction p in all orders, and its target t has the mean 0: the mean of
     (p - t)^2 is p^2 plus the mean of t^2. With a leak, predictions would follow the targets, and the loss could be

@@ -22,7 +22,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from torch import nn
 
-from nnunetv2_sam2_3dmed.network.rotary import RotaryAttention
+from nnunetv2_sam2_3dmed.network.positions import RotaryAttention
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import TrainingOutput
 from nnunetv2_sam2_3dmed.training import trainer as trainer_module
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, RandomMosaicTransform
