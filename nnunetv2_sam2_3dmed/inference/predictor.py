@@ -23,7 +23,7 @@ Slicer = tuple[slice, ...]
 
 
 class SAM2_3dMedPredictor(WholeFilesPredictor):
-    """Predicts as nnU-Net does, in larger batches.
+    """nnU-Net's prediction in larger batches.
 
     A window and its mirrored copies, and as many windows as fit, are one batch: SAM2-3dMed goes through a window slice
     by slice, and one window at a time leaves a GPU idle. Windows are weighted and summed as nnU-Net does, in the same
@@ -47,7 +47,7 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
     def initialize_from_trained_model_folder(
         self, model_training_output_dir: str, use_folds, checkpoint_name: str = "checkpoint_final.pth"
     ) -> None:
-        """As nnU-Net's, which would run code from a checkpoint: what holds any is refused.
+        """Initialise as nnU-Net does, but refuse checkpoints that hold code, which nnU-Net would run.
 
         Raises:
             UserError: a checkpoint is damaged or holds code.
@@ -73,7 +73,7 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
     # ------------------------------------------------ nnU-Net's hooks
 
     def predict_from_data_iterator(self, data_iterator, *args, **kwargs):
-        """As nnU-Net's, but for images with voxels that are no numbers: they are left out, and told in the end.
+        """Predict as nnU-Net does; images with NaN or infinite voxels are left out and named at the end.
 
         Raises:
             UserError: there were such images; all others are predicted.
@@ -86,7 +86,7 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
         return predicted
 
     def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
-        """As nnU-Net's.
+        """Predict as nnU-Net does.
 
         Raises:
             UserError: the image has voxels that are no numbers.
@@ -133,7 +133,7 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
         return logits
 
     def _weight(self, device: torch.device) -> torch.Tensor | int:
-        """How much each voxel of a window counts."""
+        """Return the weight of each voxel of a window."""
         if not self.use_gaussian:
             return 1
         tile = tuple(self.configuration_manager.patch_size)
@@ -144,7 +144,7 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
     def _in_batches(
         self, data: torch.Tensor, slicers: Sequence[Slicer]
     ) -> Iterator[tuple[Sequence[Slicer], torch.Tensor]]:
-        """Batches of windows with their logits (B, heads, D, H, W)."""
+        """Yield batches of windows with their logits (B, heads, D, H, W)."""
         shape = tuple(data[slicers[0]].shape)
         batches = self._windows_at_once(shape)
         done = 0

@@ -29,24 +29,24 @@ EAGER = Compiled.EAGER
 
 
 class _Compiler:
-    """Whether this process still compiles: it stops at the first failure."""
+    """State of this process, which stops compiling at the first failure."""
 
     given_up = False
 
 
 def give_up(error: Exception) -> None:
-    """Computes eagerly from now on, in this process, and warns."""
+    """Stop compiling in this process, and warn."""
     _Compiler.given_up = True
     warnings.warn(f"torch.compile failed, and the network goes on without it, more slowly: {error}", stacklevel=2)
 
 
 def has_given_up() -> bool:
-    """Asks whether compiling has failed in this process."""
+    """Return True if compiling has failed in this process."""
     return _Compiler.given_up
 
 
 def compiled_function(function: Function, how: Compiled) -> Function:
-    """``function`` as torch.compile makes it, or as it is; and as it is where that fails.
+    """Return ``function`` compiled or as it is; where compiling fails, it runs as it is.
 
     Args:
         function: a module's function; it takes the module, whose parameters become inputs of the graph, as an argument,
@@ -75,7 +75,7 @@ def _compile(function: Function, backend: str | Callable) -> Function:
 
 
 def compiler_errors() -> tuple[type[Exception], ...]:
-    """Exceptions of the compiler, among which running out of memory is not."""
+    """Return the exceptions of the compiler, not including running out of memory."""
     from torch._dynamo import exc
 
     return exc.TorchDynamoException, getattr(exc, "FailOnRecompileLimitHit", exc.TorchDynamoException)
@@ -90,7 +90,7 @@ def in_usual_order(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def mark_dynamic(tensor: torch.Tensor, axis: int) -> None:
-    """Lets one graph serve all sizes of an axis."""
+    """Make one graph serve all sizes of an axis."""
     torch._dynamo.maybe_mark_dynamic(tensor, axis)
 
 

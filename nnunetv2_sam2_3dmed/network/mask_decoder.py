@@ -105,7 +105,7 @@ class ManyMaskDecoder(MaskDecoder):
 
 
 def _run(layers: Sequence[HypernetworkLayer], tokens: torch.Tensor) -> torch.Tensor:
-    """Tokens (B, K, C) through their own network each -> (B, K, outputs)."""
+    """Apply each token's own network: (B, K, C) -> (B, K, outputs)."""
     x = tokens.transpose(0, 1)
     for number, layer in enumerate(layers):
         x = torch.baddbmm(layer.biases, x, layer.weights)

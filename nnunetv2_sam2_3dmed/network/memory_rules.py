@@ -1,4 +1,4 @@
-"""Which memories a slice attends to: SAM 2's rule, and the interface of other rules (see ``self_sorting``)."""
+"""Rules for the memories that a slice attends to: their interface and SAM 2's own (another: ``self_sorting``)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Memory(NamedTuple):
 
 
 class MemoryRule(Protocol):
-    """Chooses the spatial memories that condition a slice.
+    """Interface of the choice of spatial memories that condition a slice.
 
     A new rule is a class with these two methods, passed to ``MaskPropagation(rule=...)``.
     """

@@ -27,7 +27,7 @@ BOUNDARY_BRANCHES = ("parallel", "shared", "fused")
 
 
 class TrainingOutput(NamedTuple):
-    """Results in training mode: all that the three losses need.
+    """Results in training mode: inputs of the three losses.
 
     Masks stay at the decoder's resolution, S/4; :func:`at_patch_size` makes the logits of voxels of them.
 
@@ -43,7 +43,7 @@ class TrainingOutput(NamedTuple):
 
 
 def at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resizes mask logits (B, D, K, S/4, S/4) to the slices of a patch, ``size`` (H, W): (B, K, D, H, W)."""
+    """Resize mask logits (B, D, K, S/4, S/4) to the slices of a patch, ``size`` (H, W): (B, K, D, H, W)."""
     if masks.shape[-2:] != size:
         shrinks = masks.shape[-2] > size[0] or masks.shape[-1] > size[1]
         resized = F.interpolate(masks.flatten(0, 1), size=size, mode="bilinear", align_corners=False, antialias=shrinks)
@@ -165,7 +165,7 @@ class SAM2_3dMed(nn.Module):
         self.register_load_state_dict_post_hook(_forget_slices)
 
     def forward(self, patches: torch.Tensor) -> TrainingOutput | torch.Tensor:
-        """Segments B patches.
+        """Segment B patches.
 
         Compiled as a whole (``torch.compile(network)``, which nnU-Net does), what is compiled is one step of a slice,
         and not the loop over all of them, which would be a graph of some ten thousand operations.
@@ -205,7 +205,7 @@ class SAM2_3dMed(nn.Module):
 
     @contextmanager
     def _inference_context(self, device: torch.device) -> Iterator[None]:
-        """As :meth:`_context`, without gradients and without torch's inference mode.
+        """Like :meth:`_context`, without gradients and without torch's inference mode.
 
         In inference mode autocast does not keep the weights that it has cast, but casts them again for each slice.
         """
@@ -218,10 +218,10 @@ class SAM2_3dMed(nn.Module):
         return (self.encoder.adapter.image_size // STRIDE) ** 2
 
     def _infer(self, patches: torch.Tensor, size: tuple[int, int], compiled: Compiled) -> torch.Tensor:
-        """The logits, from features that are kept for the windows to come."""
+        """Compute the logits, from features that are cached for later windows."""
         with suppress(torch.OutOfMemoryError):
             return self.heads(self._masks(self._known_features(patches), compiled), size)
-        # what is kept may be what was missing; here, nothing of the first attempt is held any more
+        # the cache may be what filled the memory; here, the first attempt holds nothing any more
         self.slice_cache.clear()
         torch.cuda.empty_cache()
         return self.heads(self._masks(self._known_features(patches), compiled), size)
@@ -250,7 +250,7 @@ class SAM2_3dMed(nn.Module):
         return self.segmentation.propagate(own, fused, False, compiled).masks
 
     def _known_features(self, patches: torch.Tensor) -> SliceFeatures:
-        """What :meth:`_projected` gives for B stacks of D slices, encoding only slices not seen lately.
+        """Return :meth:`_projected` of B stacks of D slices, encoding only slices not in the cache.
 
         nnU-Net's predictor, also that of the final validation, is what runs in inference mode. Its windows overlap.
         """
@@ -274,7 +274,7 @@ class SAM2_3dMed(nn.Module):
         return SliceFeatures(stride4, stride8, stride16, self.encoder.position(levels.stride16))
 
     def heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W), of mask logits (B, D, K, S/4, S/4)."""
+        """Convert mask logits (B, D, K, S/4, S/4) to nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W)."""
         if not self.regions:
             # the background's zeros, while they are few
             masks = torch.cat([torch.zeros_like(masks[:, :, :1]), masks], dim=2)

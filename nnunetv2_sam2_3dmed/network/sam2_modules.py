@@ -1,4 +1,4 @@
-"""The one place that imports ``sam2``: its module classes and the networks its packaged YAML files describe."""
+"""All imports from ``sam2``: its module classes, and the networks that its packaged YAML files describe."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def build_sam2_base(
     with_trunk: bool = True,
     network: type[Network] = SAM2Base,  # type: ignore[assignment]
 ) -> Network:
-    """Builds SAM 2 as its packaged YAML describes it, for square images of another size.
+    """Build SAM 2 as its packaged YAML describes it, for square images of another size.
 
     Args:
         backbone: a key of :data:`BACKBONES`, for example ``sam2.1_hiera_tiny``.

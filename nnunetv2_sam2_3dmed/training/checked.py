@@ -86,13 +86,13 @@ def _with_voxels_that_are_no_numbers(batch: Mapping[str, Any]) -> list[str]:
 
 
 class CheckedTraining(_Trainer):
-    """Mixin in front of any nnU-Net trainer: no training with undeclared labels, or on after a loss that is no number.
+    """Mixin in front of any nnU-Net trainer: refuses undeclared labels, and stops at a loss that is not finite.
 
     Trainers that have a ``train_step`` of their own call :meth:`with_finite_loss` there.
     """
 
     def on_train_start(self) -> None:
-        """As nnU-Net's, after looking at the labels of the fold's cases.
+        """Start as nnU-Net does, after a check of the labels of the fold's cases.
 
         Raises:
             UserError: dataset.json or a case has labels that cannot be trained.
