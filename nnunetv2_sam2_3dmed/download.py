@@ -1,4 +1,4 @@
-"""Downloading one large file: with a progress bar, and going on where an earlier attempt stopped."""
+"""Resumable download of one large file, with a progress bar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK = 1 << 16  # what an interruption loses at most
 
 
 def download(address: str, partial: Path) -> None:
-    """Downloads ``address`` to ``partial``; what ``partial`` holds already is kept and added to.
+    """Download ``address`` to ``partial``, appending to the part that it holds already.
 
     An interrupted download leaves ``partial`` where it is, for the next call to go on with. A server that cannot
     go on sends the file from its beginning.
@@ -59,7 +59,7 @@ def download(address: str, partial: Path) -> None:
 
 
 def _append(file: RawIOBase, block: bytes, partial: Path) -> None:
-    """Writes a block without a buffer: errors of the disk are none of the connection."""
+    """Write a block without a buffer, which keeps errors of the disk apart from those of the connection."""
     left = memoryview(block)
     try:
         while left:

@@ -1,4 +1,4 @@
-"""Checkpoint files read without running code from them, and what a file is that cannot be read."""
+"""Reading of checkpoint files without running code from them, and a diagnosis of files that cannot be read."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def _allowed() -> list[Any]:
 
 
 def load_safely(file: Path, expected: str, mmap: bool = False) -> Any:
-    """The content of a file of ``torch.save``, on the CPU: tensors, plain values, and numbers of numpy.
+    """Load a file of ``torch.save``, on the CPU: tensors, plain values, and numbers of numpy.
 
     Args:
-        file: that is there.
+        file: an existing file.
         expected: what the file should be, for messages.
-        mmap: whether tensors stay in the file until they are used.
+        mmap: leave tensors in the file until they are used.
 
     Raises:
         UserError: the file is damaged, holds objects of other classes, or is something else.

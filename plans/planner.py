@@ -30,7 +30,7 @@ OVERHEAD_GIB = 1.0  # CUDA's context, workspaces, and what the allocator cannot 
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What a user may choose; None means that the planner does.
+    """A user's choices; None leaves the choice to the planner.
 
     Attributes:
         backbone: a key of ``sam2_modules.BACKBONES``.
@@ -74,7 +74,7 @@ def image_size_for(patch_size: Sequence[int]) -> int:
 
 
 def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> dict:
-    """Returns the new configuration, which inherits from ``3d_fullres``, and puts it into ``plans``.
+    """Add the new configuration, which inherits from ``3d_fullres``, to ``plans``, and return it.
 
     The preprocessed data and the folds stay those of ``3d_fullres``; patch, batch and architecture are ours.
 
@@ -143,7 +143,7 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
 
 
 def add_configurations(plans: dict, dataset_json: dict, options: PlanOptions) -> dict[str, dict]:
-    """Adds the configuration and, beside it, those with 3, 6 and 8 slices, ``NAME_slices3`` and so on.
+    """Add the configuration and, beside it, those with 3, 6 and 8 slices, ``NAME_slices3`` and so on.
 
     Args:
         plans: the content of nnUNetPlans.json; changed in place.
@@ -166,7 +166,7 @@ def add_configurations(plans: dict, dataset_json: dict, options: PlanOptions) ->
 def fitting_step(
     options: PlanOptions, patch_size: tuple[int, int, int], image_size: int, num_masks: int
 ) -> TrainingStep:
-    """The first of these that fits into the GPU's memory: 4 stacks; with checkpointing; fewer, down to 1.
+    """Choose the first of these that fits into the GPU's memory: 4 stacks; with checkpointing; fewer, down to 1.
 
     Args:
         options: batch size, checkpointing and memory.
@@ -190,7 +190,7 @@ def fitting_step(
 
 
 def fits(step: TrainingStep, gpu_memory: float) -> bool:
-    """Asks whether a GPU of ``gpu_memory`` GiB holds a step, and what CUDA itself takes."""
+    """Return True if a GPU of ``gpu_memory`` GiB holds a step, and what CUDA itself takes."""
     return step.expected_bytes() / GIB + OVERHEAD_GIB <= gpu_memory
 
 
@@ -215,7 +215,7 @@ def number_of_masks(plans: dict, dataset_json: dict) -> int:
 
 
 def network_defaults() -> dict[str, Any]:
-    """All of the network's options with their defaults: in the plan, each is there to be changed."""
+    """Return all of the network's options with their defaults, so that the plan lists each."""
     parameters = inspect.signature(SAM2_3dMed).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 

@@ -32,7 +32,7 @@ def measure(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     speed, contenders = import_module("speed"), import_module("speed_parts.contenders")
     monkeypatch.setattr(contenders, "precisions", lambda device: ("float32",))
-    kinds = ("ours", "stock_windows", "nnunet_3d_fullres", "video_3", "ours_streaming")
+    kinds = ("ours", "stock_windows", "nnunet_3d_fullres", "video_3")
     monkeypatch.setattr(import_module("speed_parts.prediction"), "KINDS", kinds)
 
     def run(*parts: str) -> dict:
@@ -56,7 +56,6 @@ def test_prediction(measure, make_network):
     encoded = {name.split("/")[0]: c["encoded_slices"] for name, c in contenders.items()}
     assert encoded == {
         "ours": 6,
-        "ours_streaming": 6,
         "stock_windows": 2 * 4,
         "video_3": 6,
         "nnunet_3d_fullres": None,

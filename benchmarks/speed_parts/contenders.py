@@ -25,7 +25,7 @@ from speed_parts.timing import Contender
 from speed_parts.video import VideoContender, build_video_predictor
 
 # by importance, in which a run that is short of time measures them
-KINDS = ("ours", "stock_windows", "nnunet_3d_fullres", "video_3", "ours_streaming", "cached_windows", "video_1")
+KINDS = ("ours", "stock_windows", "nnunet_3d_fullres", "video_3", "cached_windows", "video_1")
 
 
 class EncodesAnew(SliceCache):
@@ -67,7 +67,6 @@ class PredictorContender(Contender):
         super().prepare(device)
         # nnU-Net keeps the weights of two tile sizes, enough for one model after the other but not for taking turns
         tile = tuple(self.predictor.configuration_manager.patch_size)
-        tile = tile[1:] if getattr(self.predictor, "streaming", False) else tile
         compute_gaussian(tile, sigma_scale=1.0 / 8, value_scaling_factor=10, device=device)
         if self.cache is not None:
             self.network.slice_cache = self.cache()
@@ -122,14 +121,13 @@ def _predictor(kind: str, device: torch.device) -> nnUNetPredictor:
         "allow_tqdm": False,
     }
     with redirect_stdout(io.StringIO()):  # says on a CPU what it was told
-        if kind.startswith("ours"):
-            return SAM2_3dMedPredictor(**options, streaming=kind == "ours_streaming")
+        if kind == "ours":
+            return SAM2_3dMedPredictor(**options)
         return nnUNetPredictor(**options)
 
 
 WORDS = {
     "ours": "SAM2_3dMedPredictor",
-    "ours_streaming": "SAM2_3dMedPredictor, the whole volume through memory in both directions",
     "cached_windows": "nnUNetPredictor, window by window, each slice encoded once",
     "stock_windows": "nnUNetPredictor, window by window, each window encoded anew",
 }
@@ -149,10 +147,9 @@ def _ours(
     configuration, predictor = manager.get_configuration(OURS), _predictor(kind, device)
     predictor.manual_initialization(network, manager, configuration, None, dataset, "SAM2_3dMedTrainer", (2,))
     patch = tuple(configuration.patch_size)
-    work, unit = {
-        "stock_windows": (lambda shape: count_windows(shape, patch), "windows"),
-        "ours_streaming": (lambda shape: shape[0], "slices"),
-    }.get(kind, (counted, "operations"))
+    work, unit = {"stock_windows": (lambda shape: count_windows(shape, patch), "windows")}.get(
+        kind, (counted, "operations")
+    )
     cache = EncodesAnew if kind == "stock_windows" else SliceCache
     return PredictorContender(f"{kind}/{precision}", WORDS[kind], precision, predictor, volume, work, unit, cache)
 

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 LABELS = {
     "ours": "SAM2-3dMed",
-    "ours_streaming": "SAM2-3dMed, streaming",
     "cached_windows": "SAM2-3dMed, slices encoded once",
     "stock_windows": "SAM2-3dMed, stock windows",
     "nnunet_3d_fullres": "nnU-Net 3d_fullres",

@@ -14,8 +14,8 @@ from speed_parts.record import Run
 from speed_parts.settings import Setting
 from speed_parts.timing import measure
 
-KINDS = ("ours", "ours_streaming", "stock_windows", "video_3")
-OURS_ALONE = KINDS[:2]  # larger volumes than the full one
+KINDS = ("ours", "stock_windows", "video_3")
+OURS_ALONE = KINDS[:1]  # larger volumes than the full one
 REPEATS = 2
 
 

@@ -177,5 +177,5 @@ def memory_sentence(step: TrainingStep, gpu_memory: float) -> str:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes in nnU-Net's layout."""
+    """Write in nnU-Net's layout."""
     write_text(path, json.dumps(content, indent=4))

@@ -37,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", help="default: %(default)s")
     parser.add_argument("-step_size", type=float, default=0.5, help="of the windows, as a share (default: %(default)s)")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
-    parser.add_argument("--streaming", action="store_true", help="whole volumes through memory, in both directions")
     parser.add_argument("--windows", type=int, help="windows at once (default: as many as fit)")
     parser.add_argument("--save_probabilities", action="store_true", help="for ensembles")
     parser.add_argument("--continue_prediction", "--c", action="store_true", help="keep files that are there and whole")
@@ -79,7 +78,6 @@ def run(args: argparse.Namespace) -> None:
         verbose=args.verbose,
         verbose_preprocessing=args.verbose,
         allow_tqdm=not args.disable_progress_bar,
-        streaming=args.streaming,
         windows_at_once=args.windows,
     )
     try:

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def install_published(name: str, folder: Path, force: bool) -> Path:
-    """Downloads a known checkpoint, checks it and installs it.
+    """Download a known checkpoint, check it and install it.
 
     Raises:
         UserError: it is installed already, cannot be fetched, or is not what was published.
@@ -81,7 +81,7 @@ def install_published(name: str, folder: Path, force: bool) -> Path:
 
 @contextmanager
 def _alone(lock: Path, name: str) -> Iterator[None]:
-    """Keeps two downloads of one file from writing into each other."""
+    """Prevent two downloads of one file from writing into each other."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,7 +94,7 @@ def _alone(lock: Path, name: str) -> Iterator[None]:
 
 
 def install_file(path: Path, folder: Path, name: str | None, force: bool) -> Path:
-    """Checks a file that the user brought and installs a copy of it.
+    """Check a file that the user brought and install a copy of it.
 
     Raises:
         UserError: the file is no SAM 2 checkpoint, does not fit ``name``, or that one is installed already.
@@ -130,7 +130,7 @@ def install_file(path: Path, folder: Path, name: str | None, force: bool) -> Pat
 
 
 def _check(path: Path, expected: str | None) -> str:
-    """Returns the file's backbone after all checks."""
+    """Return the file's backbone after all checks."""
     from nnunetv2_sam2_3dmed.network.checkpoints import check_archive, identify_backbone, read_checkpoint
 
     weights = read_checkpoint(path)

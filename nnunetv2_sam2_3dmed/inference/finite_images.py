@@ -1,4 +1,4 @@
-"""Preprocessed images with voxels that are no numbers: of these, a network would make empty masks without a word."""
+"""Preprocessed images with NaN or infinite voxels, of which a network would silently make empty masks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FiniteImages:
             print(f"\n{_sentence(self.left_out[-1])}")
 
     def check(self) -> None:
-        """Tell, when the others are predicted, which were left out.
+        """Report the images that were left out, when the others are predicted.
 
         Raises:
             UserError: some were left out.

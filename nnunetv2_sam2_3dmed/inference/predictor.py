@@ -1,4 +1,4 @@
-"""nnU-Net's predictor, with several windows at once, or with whole volumes through memory."""
+"""nnU-Net's predictor, with several windows at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.helpers import empty_cache
 from tqdm import tqdm
 
-from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.inference.finite_images import FiniteImages, check_image
 from nnunetv2_sam2_3dmed.inference.whole_files import WholeFilesPredictor
 from nnunetv2_sam2_3dmed.inference.windows_at_once import WindowsAtOnce
@@ -22,31 +21,25 @@ from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
 
 Slicer = tuple[slice, ...]
 
-# numbers, of full size, that streamed masks become at a time: half a GiB
-_LOGITS_AT_ONCE = 2**27
-
 
 class SAM2_3dMedPredictor(WholeFilesPredictor):
-    """Predicts as nnU-Net does, in larger batches.
+    """nnU-Net's prediction in larger batches.
 
     A window and its mirrored copies, and as many windows as fit, are one batch: SAM2-3dMed goes through a window slice
     by slice, and one window at a time leaves a GPU idle. Windows are weighted and summed as nnU-Net does, in the same
-    order and precision. Any network of nnU-Net's can be predicted with, only streaming needs ours.
+    order and precision. It works with any network of nnU-Net's.
 
     When a GPU's memory runs out, there are fewer windows at once, then one without its mirrored copies; then nnU-Net
     sums up on the CPU.
 
     Args:
         *args: nnU-Net's arguments.
-        streaming: no windows along the slices: memory runs over all slices of the volume in both directions
-            (``SAM2_3dMed.stream``).
         windows_at_once: windows per batch; None chooses by the memory there is.
         **kwargs: nnU-Net's arguments.
     """
 
-    def __init__(self, *args, streaming: bool = False, windows_at_once: int | None = None, **kwargs):
+    def __init__(self, *args, windows_at_once: int | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.streaming = streaming
         self.windows_at_once = windows_at_once
         # of a GPU's memory, by the shape of a window
         self._bytes_of_one: dict[tuple[int, ...], int] = {}
@@ -54,10 +47,10 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
     def initialize_from_trained_model_folder(
         self, model_training_output_dir: str, use_folds, checkpoint_name: str = "checkpoint_final.pth"
     ) -> None:
-        """As nnU-Net's, which would run code from a checkpoint: what holds any is refused.
+        """Initialise as nnU-Net does, but refuse checkpoints that hold code, which nnU-Net would run.
 
         Raises:
-            UserError: a checkpoint is damaged or holds code; or the network cannot stream.
+            UserError: a checkpoint is damaged or holds code.
         """
         folds = use_folds
         if folds is None:
@@ -65,24 +58,11 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
         for fold in [folds] if isinstance(folds, str) else folds:
             load_checkpoint(Path(model_training_output_dir, f"fold_{fold}", checkpoint_name))
         super().initialize_from_trained_model_folder(model_training_output_dir, folds, checkpoint_name)
-        self._check()
+        self._bytes_of_one.clear()
 
     def manual_initialization(self, *args, **kwargs) -> None:
-        """As nnU-Net's.
-
-        Raises:
-            UserError: the network cannot stream.
-        """
         super().manual_initialization(*args, **kwargs)
-        self._check()
-
-    def _check(self) -> None:
         self._bytes_of_one.clear()
-        if self.streaming and self._sam2_3dmed is None:
-            raise UserError(
-                f"streaming runs SAM2-3dMed's memory over the volume, but the network is a "
-                f"{type(self.network).__name__}: predict without it."
-            )
 
     @property
     def _sam2_3dmed(self) -> SAM2_3dMed | None:
@@ -93,7 +73,7 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
     # ------------------------------------------------ nnU-Net's hooks
 
     def predict_from_data_iterator(self, data_iterator, *args, **kwargs):
-        """As nnU-Net's, but for images with voxels that are no numbers: they are left out, and told in the end.
+        """Predict as nnU-Net does; images with NaN or infinite voxels are left out and named at the end.
 
         Raises:
             UserError: there were such images; all others are predicted.
@@ -106,24 +86,13 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
         return predicted
 
     def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
-        """As nnU-Net's.
+        """Predict as nnU-Net does.
 
         Raises:
             UserError: the image has voxels that are no numbers.
         """
         check_image(data)
         return super().predict_logits_from_preprocessed_data(data)
-
-    def _internal_get_sliding_window_slicers(self, image_size: tuple[int, ...]) -> list[Slicer]:
-        if not self.streaming:
-            return super()._internal_get_sliding_window_slicers(image_size)
-        tile = self.configuration_manager.patch_size[1:]
-        rows, columns = compute_steps_for_sliding_window(image_size[1:], tile, self.tile_step_size)
-        everything = slice(None)
-        return [
-            (everything, everything, slice(y, y + tile[0]), slice(x, x + tile[1]))
-            for y, x in itertools.product(rows, columns)
-        ]
 
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
@@ -153,10 +122,7 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
         with tqdm(total=len(slicers), disable=not self.allow_tqdm) as progress:
             for windows, predicted in self._in_batches(data, slicers):
                 for window, prediction in zip(windows, predicted, strict=True):
-                    if self.streaming:
-                        self._add_streamed(logits[window], prediction, weight)
-                    else:
-                        logits[window] += prediction.to(results_device) * weight
+                    logits[window] += prediction.to(results_device) * weight
                     weights[window[1:]] += weight
                 progress.update(len(windows))
         torch.div(logits, weights, out=logits)
@@ -167,29 +133,18 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
         return logits
 
     def _weight(self, device: torch.device) -> torch.Tensor | int:
-        """How much each voxel of a window counts."""
+        """Return the weight of each voxel of a window."""
         if not self.use_gaussian:
             return 1
         tile = tuple(self.configuration_manager.patch_size)
-        return compute_gaussian(
-            tile[1:] if self.streaming else tile, sigma_scale=1.0 / 8, value_scaling_factor=10, device=device
-        )
-
-    def _add_streamed(self, logits: torch.Tensor, masks: torch.Tensor, weight: torch.Tensor | int) -> None:
-        """Adds masks (D, K, S/4, S/4) to logits (heads, D, H, W): a few slices at a time, which are large here."""
-        heads, depth, *size = logits.shape
-        part = max(1, _LOGITS_AT_ONCE // (heads * prod(size)))
-        for start in range(0, depth, part):
-            slices = slice(start, start + part)
-            full = self.network.heads(masks[None, slices], tuple(size))[0]
-            logits[:, slices] += full.to(logits.device) * weight
+        return compute_gaussian(tile, sigma_scale=1.0 / 8, value_scaling_factor=10, device=device)
 
     # ------------------------------------------------ batches
 
     def _in_batches(
         self, data: torch.Tensor, slicers: Sequence[Slicer]
     ) -> Iterator[tuple[Sequence[Slicer], torch.Tensor]]:
-        """Batches of windows with their predictions: logits (B, heads, D, H, W), streaming masks (B, D, K, ...)."""
+        """Yield batches of windows with their logits (B, heads, D, H, W)."""
         shape = tuple(data[slicers[0]].shape)
         batches = self._windows_at_once(shape)
         done = 0
@@ -233,13 +188,11 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
 
     def _predict(self, stack: torch.Tensor, copies_together: bool) -> torch.Tensor:
         """The mean over a batch (B, C, D, H, W) and its mirrored copies, which are one batch or one after another."""
-        # slices lie along axis 1 of masks (B, D, K, H, W), but the axes of the plane are the last two of both
-        run = self.network.stream if self.streaming else self.network
         copies = self._mirrorings()
         if copies_together:
-            predicted = run(torch.cat([torch.flip(stack, axes) for axes in copies])).chunk(len(copies))
+            predicted = self.network(torch.cat([torch.flip(stack, axes) for axes in copies])).chunk(len(copies))
         else:
-            predicted = (run(torch.flip(stack, axes)) for axes in copies)
+            predicted = (self.network(torch.flip(stack, axes)) for axes in copies)
         turned_back = (torch.flip(prediction, axes) for prediction, axes in zip(predicted, copies, strict=True))
         total = next(turned_back)
         for prediction in turned_back:
@@ -249,6 +202,4 @@ class SAM2_3dMedPredictor(WholeFilesPredictor):
     def _mirrorings(self) -> list[tuple[int, ...]]:
         """The axes of each copy of a batch (B, C, D, H, W), the first is no copy."""
         axes = [axis + 2 for axis in self.allowed_mirroring_axes or ()] if self.use_mirroring else []
-        if self.streaming:
-            axes = [axis for axis in axes if axis != 2]  # it runs in both directions anyway
         return [c for number in range(len(axes) + 1) for c in itertools.combinations(axes, number)]

@@ -1,4 +1,4 @@
-"""Files that a prediction reads and writes: nnU-Net's readers and writers do not notice what is missing."""
+"""Checks of the files that a prediction reads and writes; nnU-Net's readers and writers do not notice truncation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class WholeFilesPredictor(nnUNetPredictor):
         num_parts: int = 1,
         save_probabilities: bool = False,
     ) -> tuple[list[list[str]], list[str] | None, list[str | None]]:
-        """As nnU-Net's, but a broken segmentation is none that is finished, and hidden files are no images.
+        """Find cases as nnU-Net does, but count no broken segmentation as finished, and no hidden file as an image.
 
         A case of which an image or the segmentation of the previous stage is missing or incomplete is left out.
         """
@@ -82,7 +82,7 @@ class WholeFilesPredictor(nnUNetPredictor):
         num_parts: int = 1,
         part_id: int = 0,
     ) -> Any:
-        """As nnU-Net's. A case whose files are damaged is left out, and named when the others are done.
+        """Predict as nnU-Net does; a case with damaged files is left out, and named when the others are done.
 
         Raises:
             UserError: a file that is read is not whole, or one that was written.
@@ -108,7 +108,7 @@ class WholeFilesPredictor(nnUNetPredictor):
         overwrite: bool = True,
         folder_with_segs_from_prev_stage: str | None = None,
     ) -> Any:
-        """As nnU-Net's; see :meth:`predict_from_files`.
+        """Predict without processes as nnU-Net does; see :meth:`predict_from_files`.
 
         Raises:
             UserError: a file that is read is cut off, or one that was written is not whole.
@@ -228,7 +228,7 @@ class WholeFilesPredictor(nnUNetPredictor):
 
 
 def check_images(files: Sequence[Path]) -> None:
-    """Reads the files of a case through.
+    """Read the files of a case completely.
 
     Raises:
         UserError: one is not whole.

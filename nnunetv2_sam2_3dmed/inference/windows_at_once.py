@@ -1,4 +1,4 @@
-"""How many windows of a volume go through the network at once."""
+"""Number of windows per batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CPU_LOGITS = 2**28
 
 
 class WindowsAtOnce:
-    """Chooses the number for one volume, and lowers it when a GPU's memory runs out.
+    """Choice of the number for one volume, lowered when a GPU's memory runs out.
 
     On a GPU the number follows from what the windows before needed; where that is not known, the first goes alone.
 
@@ -49,7 +49,7 @@ class WindowsAtOnce:
             self._most = max(1, min(MOST, by_tokens, _CPU_LOGITS // logits_of_one))
 
     def next(self, left: int) -> int:
-        """How many of the ``left`` windows to take now; batches of one volume are of about one size."""
+        """Return how many of the ``left`` windows to take now; batches of a volume have about the same size."""
         most = self._most
         if self.device.type == "cuda" and self._chooses:
             most = min(most, self._that_fit())

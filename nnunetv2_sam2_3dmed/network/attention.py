@@ -1,4 +1,4 @@
-"""The one place that chooses how attention is computed."""
+"""Choice of the attention kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BD fusion: what sets the boundary branch apart from the segmentation branch (paper, section 3.3)."""
+"""BD fusion, the part of the boundary branch that the segmentation branch lacks (paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BoundaryFusion(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
 
     def forward(self, boundary: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """Fuses one slice.
+        """Fuse one slice.
 
         Args:
             boundary: (B, C, H', W'), the paper's Z_bd: features conditioned on the memory of boundaries.

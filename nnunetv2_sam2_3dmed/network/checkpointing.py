@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 
 
 def recomputed(function: Callable[[], Result], tensor: torch.Tensor, tokens: int) -> Result:
-    """Runs ``function()`` and keeps nothing of it but its result until backward, which runs it a second time.
+    """Run ``function()`` under activation checkpointing: backward runs it a second time.
 
     Args:
-        function: of tensors that it knows.
+        function: a closure over its tensors.
         tensor: any of them: torch repeats the random numbers, dropout's, of the devices on which it sees arguments.
         tokens: stride-16 features of a slice, by which ``attention_kernels`` chooses; the second time must choose as
             the first.
@@ -35,5 +35,5 @@ def recomputed(function: Callable[[], Result], tensor: torch.Tensor, tokens: int
 
 
 def recomputed_parts(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Splits images (N, 3, S, S) into parts to be computed again one after the other."""
+    """Split images (N, 3, S, S) into parts that are recomputed one after the other."""
     return images.split(max(1, RECOMPUTED_PIXELS // images.shape[-1] ** 2))

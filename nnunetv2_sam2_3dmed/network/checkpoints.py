@@ -1,4 +1,4 @@
-"""The SAM 2 checkpoints that there are, where they lie on this machine, and how their files are read."""
+"""Published SAM 2 checkpoints, their installed files, and reading them."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ _PREFIXES = ("module", "_orig_mod", "model")
 
 
 def weights_folder() -> Path:
-    """Where checkpoints are installed: ``$SAM2_3dMed_weights`` or ``~/.cache/sam2_3dmed``."""
+    """Return the folder of installed checkpoints: ``$SAM2_3dMed_weights`` or ``~/.cache/sam2_3dmed``."""
     return Path(os.environ.get(WEIGHTS_VARIABLE) or Path.home() / ".cache" / "sam2_3dmed")
 
 
 def installed_checkpoint(name: str) -> Path:
-    """The installed checkpoint of that name.
+    """Return the installed checkpoint of that name.
 
     Raises:
         UserError: there is none.
@@ -89,18 +89,18 @@ def installed_checkpoint(name: str) -> Path:
 
 
 def sha256_file(checkpoint: Path) -> Path:
-    """Where the SHA-256 of an installed checkpoint is recorded, in the format of ``sha256sum``."""
+    """Return the file with the SHA-256 of an installed checkpoint, in the format of ``sha256sum``."""
     return checkpoint.with_name(f"{checkpoint.name}.sha256")
 
 
 def recorded_sha256(checkpoint: Path) -> str | None:
-    """The SHA-256 recorded when ``checkpoint`` was installed; None where nobody recorded one."""
+    """Return the SHA-256 recorded when ``checkpoint`` was installed; None where nobody recorded one."""
     record = sha256_file(checkpoint)
     return record.read_text().split()[0] if record.is_file() else None
 
 
 def record_sha256(checkpoint: Path, sha256: str, name: str | None = None) -> None:
-    """Writes the record, for a checkpoint that will be called ``name``."""
+    """Write the record, for a checkpoint that will be called ``name``."""
     write_text(sha256_file(checkpoint), f"{sha256}  {name or checkpoint.name}\n")
 
 
@@ -114,7 +114,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_archive(path: Path) -> None:
-    """Checks the checksums inside a checkpoint's file, which ``torch.load`` does not look at.
+    """Check the checksums inside a checkpoint's file, which ``torch.load`` does not look at.
 
     Raises:
         UserError: a part of the file is damaged.
@@ -131,7 +131,7 @@ def check_archive(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Reads the state dict of SAM 2, in the official format or as trainings wrap it, without running code from it.
+    """Read the state dict of SAM 2, in the official format or as trainings wrap it, without running code from it.
 
     Besides the official key "model", the state dict may stand alone, or under "state_dict" or "model_state_dict", and
     its names may have the prefixes of data parallel, compiled and Lightning modules.
@@ -184,7 +184,7 @@ def _what(content: Any, weights: dict[str, torch.Tensor]) -> str:
 
 
 def identify_backbone(weights: dict[str, torch.Tensor], path: Path | None = None) -> str:
-    """The backbone that a checkpoint belongs to, from its width, its depth and SAM 2.1's extra tensors.
+    """Identify the backbone of a checkpoint from its width, its depth and SAM 2.1's extra tensors.
 
     Args:
         weights: the state dict.

@@ -29,24 +29,24 @@ EAGER = Compiled.EAGER
 
 
 class _Compiler:
-    """Whether this process still compiles: it stops at the first failure."""
+    """State of this process, which stops compiling at the first failure."""
 
     given_up = False
 
 
 def give_up(error: Exception) -> None:
-    """Computes eagerly from now on, in this process, and warns."""
+    """Stop compiling in this process, and warn."""
     _Compiler.given_up = True
     warnings.warn(f"torch.compile failed, and the network goes on without it, more slowly: {error}", stacklevel=2)
 
 
 def has_given_up() -> bool:
-    """Asks whether compiling has failed in this process."""
+    """Return True if compiling has failed in this process."""
     return _Compiler.given_up
 
 
 def compiled_function(function: Function, how: Compiled) -> Function:
-    """``function`` as torch.compile makes it, or as it is; and as it is where that fails.
+    """Return ``function`` compiled or as it is; where compiling fails, it runs as it is.
 
     Args:
         function: a module's function; it takes the module, whose parameters become inputs of the graph, as an argument,
@@ -75,7 +75,7 @@ def _compile(function: Function, backend: str | Callable) -> Function:
 
 
 def compiler_errors() -> tuple[type[Exception], ...]:
-    """Exceptions of the compiler, among which running out of memory is not."""
+    """Return the exceptions of the compiler, not including running out of memory."""
     from torch._dynamo import exc
 
     return exc.TorchDynamoException, getattr(exc, "FailOnRecompileLimitHit", exc.TorchDynamoException)
@@ -90,5 +90,24 @@ def in_usual_order(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def mark_dynamic(tensor: torch.Tensor, axis: int) -> None:
-    """Lets one graph serve all sizes of an axis."""
+    """Make one graph serve all sizes of an axis."""
     torch._dynamo.maybe_mark_dynamic(tensor, axis)
+
+
+def unbind_slices(level: torch.Tensor, compiled: Compiled) -> tuple[torch.Tensor, ...]:
+    """Split a level (B, D, C, H, W) into slices (B, C, H, W), in one operation, so that backward joins them once.
+
+    For compiled code, channels come last in memory, as the trunk has them, and strides depend neither on the depth nor
+    on who made the level: one graph serves training, validation and windows from the cache of slices.
+    """
+    if compiled == EAGER:
+        return level.unbind(1)
+    return in_usual_order(level.permute(1, 0, 3, 4, 2)).permute(0, 1, 4, 2, 3).unbind()
+
+
+def any_number_of_tokens(spatial: torch.Tensor, pointers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prepare tokens (N, B, M) for code that is compiled once for all N."""
+    spatial, pointers = in_usual_order(spatial), in_usual_order(pointers)
+    mark_dynamic(spatial, 0)
+    mark_dynamic(pointers, 0)
+    return spatial, pointers

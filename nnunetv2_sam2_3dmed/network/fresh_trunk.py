@@ -1,4 +1,4 @@
-"""What a Hiera trunk needs to learn from random weights; SAM 2's code counts on a checkpoint.
+"""Initialisation of a Hiera trunk that learns from random weights; SAM 2's code relies on a checkpoint.
 
 A checkpoint that is loaded afterwards overwrites the embeddings. The windows are left alone unless asked for,
 because with SAM 2's weights the network must compute what SAM 2 does.
@@ -41,7 +41,7 @@ def sine_embedding(channels: int, height: int, width: int, wavelengths: tuple[fl
 
 @torch.no_grad()
 def initialise_positions(trunk: Hiera) -> None:
-    """Fills the position embeddings, which SAM 2's code leaves at zero: attention then cannot tell places apart.
+    """Fill the position embeddings, which SAM 2's code leaves at zero: attention then cannot tell places apart.
 
     The coarse embedding, which is stretched over the image, gets long waves, that of the places within a window
     gets short ones.
@@ -52,7 +52,7 @@ def initialise_positions(trunk: Hiera) -> None:
 
 
 def fit_windows(trunk: Hiera, image_size: int) -> None:
-    """Shrinks attention windows that are larger than the whole grid of their level to that grid.
+    """Shrink attention windows that are larger than the whole grid of their level to that grid.
 
     SAM 2 pads the grid to the window with zeros, which a window of 14 places over a grid of 6 pays with five times
     the work, and whose attention mostly looks at padding.
@@ -70,16 +70,16 @@ def fit_windows(trunk: Hiera, image_size: int) -> None:
 
 
 def keep_steady(features: Iterable[torch.Tensor]) -> None:
-    """Changes the gradients that come to the encoder's features, so that these neither go constant nor grow.
+    """Modify the gradients of the encoder's features so that features neither become constant nor grow.
 
-    The first steps are mostly about constants: how rare the object is, that it is there. Every layer of a fresh trunk
-    helps to move them, and after a hundred steps of Adam the features of all places are alike but for a tenth of their
-    size (``benchmarks/prompt_following.py``); neither attention nor LayerNorm then sees what differs, nor prompts. The
-    heads can learn constants by themselves: gradients lose their mean over a batch's images and places.
+    The first steps mostly fit constants, such as the object's frequency. Every layer of a fresh trunk takes part in
+    that, and after a hundred steps of Adam the features of all places differ by a tenth of their size only
+    (``benchmarks/prompt_following.py``), too little for attention, LayerNorm and prompts. The heads can learn constants
+    by themselves: the mean over a batch's images and places is removed from the gradients.
 
-    And no one minds if features grow: whoever gets them divides by their size. But memory attention adds what it
-    remembers to them, and beside features of a hundred times their first size that is nothing. So gradients gain those
-    of ``0.1 * max(0, mean square - 1)``.
+    Nothing penalises growing features, since later layers normalise them. But memory attention adds its result to the
+    features, and next to features of a hundred times their initial size that result is lost. So the gradient of
+    ``0.1 * max(0, mean square - 1)`` is added.
 
     Args:
         features: each (N, C, h, w); those without gradients are left alone.

@@ -33,7 +33,7 @@ class LowRankLinear(nn.Linear):
 
 
 def add_low_rank_updates(trunk: Hiera, rank: int) -> None:
-    """Gives the attention layers of a Hiera trunk (queries, keys, values and output) updates of ``rank``."""
+    """Add updates of ``rank`` to a Hiera trunk's attention layers (queries, keys, values and output)."""
     for block in trunk.blocks:
         block.attn.qkv = LowRankLinear(block.attn.qkv, rank)
         block.attn.proj = LowRankLinear(block.attn.proj, rank)

@@ -13,7 +13,7 @@ from nnunetv2_sam2_3dmed.network.sam2_modules import MaskDecoder
 
 
 class HypernetworkLayer(NamedTuple):
-    """One layer of the K multilayer perceptrons that make a mask's weights of its token.
+    """One layer of the K perceptrons that map mask tokens to the weights of masks.
 
     Attributes:
         weights: (K, inputs, outputs).
@@ -22,6 +22,18 @@ class HypernetworkLayer(NamedTuple):
 
     weights: torch.Tensor
     biases: torch.Tensor
+
+
+class ForAllSlices(NamedTuple):
+    """Inputs of the decoder that are the same for all slices.
+
+    Attributes:
+        place: (1, C, H', W'), positional encoding of the places in a slice.
+        hypernetworks: of all masks, made once since their weights are copied.
+    """
+
+    place: torch.Tensor
+    hypernetworks: Sequence[HypernetworkLayer]
 
 
 class ManyMaskDecoder(MaskDecoder):
@@ -47,7 +59,7 @@ class ManyMaskDecoder(MaskDecoder):
         self.pred_obj_score_head = nn.Identity()
 
     def hypernetworks(self) -> list[HypernetworkLayer]:
-        """All K as one: made once for all slices of a stack, since their weights are copied."""
+        """Stack the layers of all K; made once for all slices of a stack, since their weights are copied."""
         layers = zip(*(network.layers for network in self.output_hypernetworks_mlps), strict=True)
         return [
             HypernetworkLayer(
@@ -66,7 +78,7 @@ class ManyMaskDecoder(MaskDecoder):
         stride8: torch.Tensor,
         hypernetworks: Sequence[HypernetworkLayer],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What SAM 2's ``predict_masks`` does for masks, with one prompt for all.
+        """Decode masks as SAM 2's ``predict_masks`` does, with one prompt for all.
 
         Args:
             features: (B, C, H', W'), with the dense prompt.
@@ -93,7 +105,7 @@ class ManyMaskDecoder(MaskDecoder):
 
 
 def _run(layers: Sequence[HypernetworkLayer], tokens: torch.Tensor) -> torch.Tensor:
-    """Tokens (B, K, C) through their own network each -> (B, K, outputs)."""
+    """Apply each token's own network: (B, K, C) -> (B, K, outputs)."""
     x = tokens.transpose(0, 1)
     for number, layer in enumerate(layers):
         x = torch.baddbmm(layer.biases, x, layer.weights)

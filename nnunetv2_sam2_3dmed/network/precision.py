@@ -1,4 +1,4 @@
-"""The one place that decides in which precision the network computes."""
+"""Numerical precision of the network on each device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _AMPERE = 8  # compute capability of the first NVIDIA GPUs with bfloat16
 
 
 def check_precision(precision: str) -> None:
-    """Refuses an unknown precision.
+    """Refuse an unknown precision.
 
     Raises:
         ValueError: it is none of :data:`PRECISIONS`.
@@ -20,7 +20,7 @@ def check_precision(precision: str) -> None:
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Asks whether ``device`` multiplies bfloat16 matrices in hardware (emulation is slower than float32)."""
+    """Return True if ``device`` multiplies bfloat16 matrices in hardware (emulation is slower than float32)."""
     if device.type == "cuda":
         # not torch.cuda.is_bf16_supported, which asks the current device
         return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= _AMPERE
@@ -31,7 +31,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
 
 
 def dtype_for(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """The precision of matrix products on ``device``.
+    """Return the precision of matrix products on ``device``.
 
     "auto" is bfloat16 where that is native, float16 on other CUDA devices (T4, RTX 20xx), float32 elsewhere.
     """
@@ -55,6 +55,6 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 
 
 def as_autocast_would(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor`` in the precision that autocast, where it is on, gives to products; to cast early, and only once."""
+    """Cast ``tensor`` to the precision of autocast, where it is on: early, and once for several uses."""
     device = tensor.device.type
     return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor

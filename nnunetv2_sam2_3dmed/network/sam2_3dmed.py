@@ -13,21 +13,21 @@ from torch import nn
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.boundary import BoundaryFusion
 from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled
-from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation, Memory
+from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
+from nnunetv2_sam2_3dmed.network.memory_rules import FirstAndLatest
 from nnunetv2_sam2_3dmed.network.precision import autocast, check_precision
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
+from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
 from nnunetv2_sam2_3dmed.network.slice_encoder import InputAdapter, SliceEncoder, SliceFeatures, slices_at_once
 from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor
 
 MAX_MEMORIES = 7  # SAM 2's temporal encoding has that many entries
 BOUNDARY_BRANCHES = ("parallel", "shared", "fused")
-# slices that are streamed in one part
-STREAMED_SLICES = 16
 
 
 class TrainingOutput(NamedTuple):
-    """Results in training mode: all that the three losses need.
+    """Results in training mode: inputs of the three losses.
 
     Masks stay at the decoder's resolution, S/4; :func:`at_patch_size` makes the logits of voxels of them.
 
@@ -43,7 +43,7 @@ class TrainingOutput(NamedTuple):
 
 
 def at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resizes mask logits (B, D, K, S/4, S/4) to the slices of a patch, ``size`` (H, W): (B, K, D, H, W)."""
+    """Resize mask logits (B, D, K, S/4, S/4) to the slices of a patch, ``size`` (H, W): (B, K, D, H, W)."""
     if masks.shape[-2:] != size:
         shrinks = masks.shape[-2] > size[0] or masks.shape[-1] > size[1]
         resized = F.interpolate(masks.flatten(0, 1), size=size, mode="bilinear", align_corners=False, antialias=shrinks)
@@ -146,7 +146,7 @@ class SAM2_3dMed(nn.Module):
             sam2,
             num_masks,
             bidirectional=bidirectional,
-            self_sorting=self_sorting_memory,
+            rule=SelfSorting() if self_sorting_memory else FirstAndLatest(),
             checkpointing=activation_checkpointing,
         )
         self.boundary: MaskPropagation | None = None
@@ -165,7 +165,7 @@ class SAM2_3dMed(nn.Module):
         self.register_load_state_dict_post_hook(_forget_slices)
 
     def forward(self, patches: torch.Tensor) -> TrainingOutput | torch.Tensor:
-        """Segments B patches.
+        """Segment B patches.
 
         Compiled as a whole (``torch.compile(network)``, which nnU-Net does), what is compiled is one step of a slice,
         and not the loop over all of them, which would be a graph of some ten thousand operations.
@@ -205,7 +205,7 @@ class SAM2_3dMed(nn.Module):
 
     @contextmanager
     def _inference_context(self, device: torch.device) -> Iterator[None]:
-        """As :meth:`_context`, without gradients and without torch's inference mode.
+        """Like :meth:`_context`, without gradients and without torch's inference mode.
 
         In inference mode autocast does not keep the weights that it has cast, but casts them again for each slice.
         """
@@ -218,10 +218,10 @@ class SAM2_3dMed(nn.Module):
         return (self.encoder.adapter.image_size // STRIDE) ** 2
 
     def _infer(self, patches: torch.Tensor, size: tuple[int, int], compiled: Compiled) -> torch.Tensor:
-        """The logits, from features that are kept for the windows to come."""
+        """Compute the logits, from features that are cached for later windows."""
         with suppress(torch.OutOfMemoryError):
             return self.heads(self._masks(self._known_features(patches), compiled), size)
-        # what is kept may be what was missing; here, nothing of the first attempt is held any more
+        # the cache may be what filled the memory; here, the first attempt holds nothing any more
         self.slice_cache.clear()
         torch.cuda.empty_cache()
         return self.heads(self._masks(self._known_features(patches), compiled), size)
@@ -249,46 +249,8 @@ class SAM2_3dMed(nn.Module):
         fused = self.boundary.propagate(boundary, None, True, compiled).decoded
         return self.segmentation.propagate(own, fused, False, compiled).masks
 
-    def _walk(self, projected: SliceFeatures, memories: tuple[list[Memory], list[Memory]]) -> torch.Tensor:
-        """Mask logits (B, D, K, S/4, S/4) of the next slices; ``memories`` are the two branches'."""
-        if not self.fused or self.boundary is None:
-            return self.segmentation.walk(projected, memories[0], self.num_slices).masks
-        own, boundary = self._of_branches(projected)
-        fused = self.boundary.walk(boundary, memories[1], self.num_slices, None, True).decoded
-        return self.segmentation.walk(own, memories[0], self.num_slices, fused).masks
-
-    @torch.no_grad()
-    def stream(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Masks of whole volumes: memory runs over all slices in both directions, as SAM 2's over a video.
-
-        A slice's memory reaches back ``num_slices - 1`` slices, which is what it was trained with. Beside its result,
-        it needs memory for features of :data:`STREAMED_SLICES` slices, and keeps those that fit into
-        :attr:`slice_cache` for the way back.
-
-        Args:
-            volumes: (B, C, D, H, W) of any depth D, normalised.
-
-        Returns:
-            Mask logits (B, D, K, S/4, S/4), float32, the mean of both directions; :meth:`heads` makes nnU-Net's
-            logits of them.
-        """
-        batch, depth = volumes.shape[0], volumes.shape[2]
-        side = self.encoder.adapter.image_size // 4
-        parts = [slice(start, start + STREAMED_SLICES) for start in range(0, depth, STREAMED_SLICES)]
-        with self._inference_context(volumes.device):
-            shape = (batch, depth, self.segmentation.num_masks, side, side)
-            masks = torch.zeros(shape, dtype=torch.float32, device=volumes.device)
-            memories: tuple[list[Memory], list[Memory]] = ([], [])
-            for part in parts:
-                masks[:, part] = self._walk(self._known_features(volumes[:, :, part]), memories)
-            memories = ([], [])
-            for part in reversed(parts):  # the latest slices first: the likeliest to be kept
-                features = self._known_features(volumes[:, :, part].flip(2))
-                masks[:, part] += self._walk(features, memories).flip(1)
-        return masks.div_(2)
-
     def _known_features(self, patches: torch.Tensor) -> SliceFeatures:
-        """What :meth:`_projected` gives for B stacks of D slices, encoding only slices not seen lately.
+        """Return :meth:`_projected` of B stacks of D slices, encoding only slices not in the cache.
 
         nnU-Net's predictor, also that of the final validation, is what runs in inference mode. Its windows overlap.
         """
@@ -312,7 +274,7 @@ class SAM2_3dMed(nn.Module):
         return SliceFeatures(stride4, stride8, stride16, self.encoder.position(levels.stride16))
 
     def heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W), of mask logits (B, D, K, S/4, S/4)."""
+        """Convert mask logits (B, D, K, S/4, S/4) to nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W)."""
         if not self.regions:
             # the background's zeros, while they are few
             masks = torch.cat([torch.zeros_like(masks[:, :, :1]), masks], dim=2)

@@ -1,4 +1,4 @@
-"""The one place that imports ``sam2``: its module classes and the networks its packaged YAML files describe."""
+"""All imports from ``sam2``: its module classes, and the networks that its packaged YAML files describe."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def build_sam2_base(
     with_trunk: bool = True,
     network: type[Network] = SAM2Base,  # type: ignore[assignment]
 ) -> Network:
-    """Builds SAM 2 as its packaged YAML describes it, for square images of another size.
+    """Build SAM 2 as its packaged YAML describes it, for square images of another size.
 
     Args:
         backbone: a key of :data:`BACKBONES`, for example ``sam2.1_hiera_tiny``.
@@ -110,7 +110,7 @@ def build_sam2_base(
     layer = config.memory_attention.layer
     layer.dropout = dropout
     for attention in (layer.self_attention, layer.cross_attention):
-        attention._target_ = _path_to("rotary", "RotaryAttention")
+        attention._target_ = _path_to("positions", "RotaryAttention")
         attention.feat_sizes = [image_size // STRIDE, image_size // STRIDE]
         # SAM 2 also drops attention weights, which rules out the flash kernel for heads of 256 channels on GPUs of
         # compute capability 8.6, 8.9 and 12.0

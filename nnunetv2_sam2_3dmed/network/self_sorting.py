@@ -1,4 +1,4 @@
-"""A choice of remembered slices by what they hold instead of by where they are, inspired by MedSAM-2.
+"""A memory rule that chooses slices by content instead of slice index, inspired by MedSAM-2.
 
 It is rebuilt from the description of MedSAM-2 (arXiv 2408.00874), not from its code, and works without prompts: results
 with it are not MedSAM-2's.
@@ -17,11 +17,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from nnunetv2_sam2_3dmed.network.memory_rules import Memory
+
 CONFIDENT = 0.5  # the expected IoU from which a slice is a candidate
 
 
 class SliceSummary(NamedTuple):
-    """What the choice of a remembered slice goes by.
+    """Basis of the choice of a remembered slice.
 
     Attributes:
         descriptor: the direction of the slice's mean stride-16 feature, of length 1 (B, C).
@@ -33,7 +35,7 @@ class SliceSummary(NamedTuple):
 
     @classmethod
     def of(cls, embedding: torch.Tensor, masks: torch.Tensor) -> SliceSummary:
-        """Summarizes a slice with features (B, C, H', W') and mask logits (B, K, H, W)."""
+        """Summarize a slice with features (B, C, H', W') and mask logits (B, K, H, W)."""
         return cls(_descriptor(embedding), expected_iou(masks))
 
 
@@ -42,7 +44,7 @@ def _descriptor(embedding: torch.Tensor) -> torch.Tensor:
 
 
 def expected_iou(logits: torch.Tensor) -> torch.Tensor:
-    """How sure masks are of themselves: the expected overlap of each thresholded mask with its probabilities.
+    """Expected IoU of each thresholded mask under its own probabilities: a confidence without a quality head.
 
     The sum of min(p, m) over the sum of max(p, m), where p are the probabilities and m the mask of p > 1/2, averaged
     over the masks that are not empty: that a class is absent says nothing of how well another was found. Where all
@@ -64,8 +66,32 @@ def expected_iou(logits: torch.Tensor) -> torch.Tensor:
     return (overlap * counted).sum(dim=1) / counted.sum(dim=1)
 
 
+class SelfSorting:
+    """Confident slices that differ from each other, drawn by likeness to the slice at hand.
+
+    Ages are encoded as in SAM 2; slices older than its latest ones get the entry of its conditioning frame.
+    """
+
+    def summarize(self, embedding: torch.Tensor, masks: torch.Tensor) -> SliceSummary:
+        """See ``MemoryRule.summarize``."""
+        return SliceSummary.of(embedding, masks)
+
+    def choose(
+        self, memories: Sequence[Memory], embedding: torch.Tensor, age_encodings: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``MemoryRule.choose``; each stack of the batch has memories and ages of its own."""
+        here, most = len(memories), len(age_encodings)
+        chosen = memories_to_attend([memory.summary for memory in memories], embedding, most)
+        spatial = torch.stack([memory.spatial for memory in memories])  # (N, B, M, H', W')
+        tokens = spatial.flatten(3).permute(0, 3, 1, 2)  # (N, H'W', B, M)
+        count, length, batch, width = len(chosen), *tokens.shape[1:]
+        tokens = tokens.gather(0, chosen[:, None, :, None].expand(-1, length, -1, width))
+        ages = age_encodings[(here - 1 - chosen).clamp(max=most - 1)].view(count, 1, batch, width)
+        return tokens.flatten(0, 1), ages
+
+
 def memories_to_attend(remembered: Sequence[SliceSummary], embedding: torch.Tensor, count: int) -> torch.Tensor:
-    """The memories that a slice attends to, chosen for each stack of the batch by itself.
+    """Choose the memories that a slice attends to, independently for each stack of the batch.
 
     Args:
         remembered: N slices, in their order.
@@ -97,7 +123,7 @@ def _bank(descriptors: torch.Tensor, confidences: torch.Tensor, size: int) -> to
 
 
 def _systematic_draw(weights: torch.Tensor) -> torch.Tensor:
-    """As many draws as there are weights (M, B): what has a share s of them comes floor(M s) or ceil(M s) times."""
+    """Draw M of M weights (M, B) systematically: a share s is drawn floor(M s) or ceil(M s) times."""
     number, batch = weights.shape
     shares = (weights / weights.sum(dim=0)).cumsum(dim=0).t().contiguous()  # (B, M)
     marks = ((torch.arange(number, device=weights.device) + 0.5) / number).expand(batch, -1).contiguous()

@@ -44,7 +44,7 @@ class SliceFeatures(NamedTuple):
 
 
 class InputAdapter(nn.Module):
-    """Turns normalised voxels into the images that SAM 2's encoder expects.
+    """Convert normalised voxels to the images that SAM 2's encoder expects.
 
     Intensities are clipped to a fixed range and scaled to [0, 1]; one channel is repeated, three are taken
     as they are, any other number goes through a learned 1x1 convolution that starts as the mean; then come
@@ -135,7 +135,7 @@ class SliceEncoder(nn.Module):
         return SliceFeatures(stacked[0], stacked[1], stacked[2], positions[2][:1])
 
     def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The trunk's four levels; some slices at a time where its activations are not kept."""
+        """Compute the trunk's four levels; some slices at a time where its activations are not kept."""
         if not torch.is_grad_enabled():
             parts = [self.trunk(part) for part in images.split(slices_at_once(images.device, images.shape[-1]))]
         elif self.checkpointing:

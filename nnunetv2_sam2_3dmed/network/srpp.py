@@ -45,7 +45,7 @@ class SliceMemory(nn.Module):
 
 
 class SliceRelativePositionPredictor(nn.Module):
-    """Predicts by how many slices any two slices of a stack lie apart.
+    """Predictor of the signed distance, in slices, between any two slices of a stack.
 
     A transformer encoder over the D slice descriptors (the mean over each slice's stride-16 features), then
     an MLP on each ordered pair. The descriptors carry no positional encoding along D: with one the task would
@@ -70,7 +70,7 @@ class SliceRelativePositionPredictor(nn.Module):
         self.head = nn.Sequential(nn.GELU(), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, 1))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Predicts offsets.
+        """Predict offsets.
 
         Args:
             embedding: (B, D, C, H', W'), the encoder's stride-16 features (the paper's Z).

@@ -1,4 +1,4 @@
-"""Official SAM 2 checkpoints: how they get into the network."""
+"""Loading of SAM 2 checkpoints into the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 
 
 class ComponentReport(NamedTuple):
-    """How many tensors of a component were taken as they are, taken with changes, and left fresh."""
+    """Numbers of a component's tensors that were taken as they are, taken with changes, and left fresh."""
 
     component: str
     taken: int
@@ -47,7 +47,7 @@ def _propagation_sources(branch: MaskPropagation, weights: dict[str, torch.Tenso
             if name.startswith(theirs):
                 found[ours + name[len(theirs) :]] = value
     if not {"mask_decoder.output_hypernetworks_mlps.0.layers.0.weight", *_RESHAPED} <= set(found):
-        return found  # whoever fills the branch names what is missing
+        return found  # the caller names what is missing
     # one mask token of ours for each class, all from SAM 2's token for a single mask (the first)
     token = "mask_decoder.mask_tokens.weight"
     found["candidate_tokens"] = found[token][1:]
@@ -61,7 +61,7 @@ def _propagation_sources(branch: MaskPropagation, weights: dict[str, torch.Tenso
     found[downsampler] = found[downsampler].expand(-1, branch.num_masks, -1, -1) / branch.num_masks
     # the last entry is that of the conditioning slice, whatever the number of memories
     ages = found["memory_age"]
-    found["memory_age"] = torch.cat([ages[: branch.num_memories - 1], ages[-1:]])
+    found["memory_age"] = torch.cat([ages[: len(branch.memory_age) - 1], ages[-1:]])
     return found
 
 
@@ -81,7 +81,7 @@ def _named(tensors: list[str]) -> str:
 
 
 def _check(component: str, module: nn.Module, values: dict[str, torch.Tensor], source: Path) -> dict[str, torch.Tensor]:
-    """Those of ``values`` that ``module`` has.
+    """Return those of ``values`` that ``module`` has.
 
     Raises:
         UserError: a tensor has another shape in the file, or is missing there.
@@ -111,7 +111,7 @@ def _report(component: str, names: list[str], filled: Container[str], adapted: b
 
 
 def load_sam2_weights(network: SAM2_3dMed, path: Path) -> list[ComponentReport]:
-    """Fills the encoder and both branches from an official SAM 2 or 2.1 checkpoint, or MedSAM2's.
+    """Fill the encoder and both branches from an official SAM 2 or 2.1 checkpoint, or MedSAM2's.
 
     Mask tokens and their hypernetworks are copied for each class, the memory encoder's mask input is spread
     over the classes; SRPP, BD fusion, low-rank updates and a learned mix of input channels stay as they are.

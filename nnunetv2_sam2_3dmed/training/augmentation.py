@@ -23,7 +23,7 @@ SHEAR_DEGREES = 20.0
 
 
 def patch_size_to_load(patch_size: Sequence[int]) -> list[int]:
-    """The in-plane size that leaves no corner empty after the largest rotation and shear."""
+    """Return the in-plane size to load so that the largest rotation and shear leave no corner empty."""
     depth, height, width = patch_size
     angle, shear = math.radians(ROTATION_DEGREES), math.tan(math.radians(SHEAR_DEGREES))
     # extremes of |R S| over the corners of the patch, R a rotation and S a shear along the rows
@@ -34,17 +34,17 @@ def patch_size_to_load(patch_size: Sequence[int]) -> list[int]:
 
 
 class InPlaneAffineTransform(BasicTransform):
-    """Rotates and shears all slices by the same random angles, and crops the centre to ``size``.
+    """Rotate and shear all slices by the same random angles, and crop the centre to ``size``.
 
     Works on slices as channels, (C * D, H, W), as ``Convert3DTo2DTransform`` leaves them. The image is
-    interpolated linearly, the segmentation takes the nearest label; what lies outside the loaded patch
-    becomes 0 and the padding label.
+    interpolated linearly, the segmentation takes the nearest label; voxels outside the loaded patch
+    become 0 and the padding label.
 
     Args:
-        size: in-plane size that comes out; None for that which comes in.
+        size: in-plane output size; None to keep the input size.
         rotation_degrees: largest rotation either way.
         shear_degrees: largest shear either way.
-        probability: how often anything but the crop is done.
+        probability: share of stacks that are rotated and sheared; all are cropped.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class InPlaneAffineTransform(BasicTransform):
         return {"grid": F.affine_grid(theta, [1, 1, *(self.size or (height, width))], align_corners=False)}
 
     def frame(self, **data_dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Centre (x, y) and size (width, height) in voxels of what becomes the output: as much, from the middle."""
+        """Centre (x, y) and size (width, height) in voxels of the region that becomes the output: the central crop."""
         height, width = data_dict["image"].shape[-2:]
         rows, columns = self.size or (height, width)
         return torch.tensor([width, height]) / 2, torch.tensor([columns, rows])
@@ -92,7 +92,7 @@ class InPlaneAffineTransform(BasicTransform):
 
 
 class StackNoiseTransform(GaussianNoiseTransform):
-    """Adds one field of Gaussian noise to all slices of a stack; each channel has its own field.
+    """Add one field of Gaussian noise to all slices of a stack; each channel has its own field.
 
     This is the literal reading of the paper's "applied consistently across all frames".
     :class:`GaussianNoiseTransform` draws noise for each slice. Its ``noise_variance`` is a standard deviation, despite
@@ -154,7 +154,7 @@ class NetworkImageBlurTransform(GaussianBlurTransform):
 
 
 class RandomMosaicTransform(BasicTransform):
-    """Shrinks the stack to a quarter and tiles the slices with four copies of it, each mirrored at random.
+    """Shrink the stack to a quarter and tile the slices with four copies of it, each mirrored at random.
 
     As in SAM 2's training recipe, except that all four copies keep their labels: without a prompt there is
     nothing that could tell one copy from the others.
@@ -192,10 +192,10 @@ def paper_transforms(
     strength for noise and blur, nor how often they are applied: both are nnU-Net's.
 
     Args:
-        affine: rotates and shears slices, and gives them the size that the network gets.
+        affine: rotates, shears and crops slices to the patch size.
         mirror_axes: spatial axes that may be flipped.
         image_size: side in pixels to which the network resizes slices.
-        mosaic_probability: how often a stack is tiled (the paper: 0.15).
+        mosaic_probability: share of stacks that are tiled (the paper: 0.15).
     """
     return [
         MirrorTransform(allowed_axes=tuple(mirror_axes)),

@@ -7,6 +7,7 @@ trainer without touching its optimizer, loss, sampling or augmentation.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from statistics import median
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from nnunetv2_sam2_3dmed.training.compilation import compile_now
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 
 if TYPE_CHECKING:
@@ -23,8 +23,31 @@ else:
     _Trainer = object
 
 
+def compile_now(trainer: _Trainer) -> None:
+    """Trigger torch.compile before the clock starts, by a training and a validation step that change nothing.
+
+    Weights, the optimizer's and the scaler's state, and torch's random numbers are what they were before. Two batches
+    are taken from the loaders.
+    """
+    scaler = trainer.grad_scaler
+    weights = {name: value.detach().cpu().clone() for name, value in trainer.network.state_dict().items()}
+    optimizer, scaling = deepcopy(trainer.optimizer.state_dict()), None if scaler is None else scaler.state_dict()
+    devices = [trainer.device] if trainer.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        trainer.network.train()
+        trainer.train_step(next(trainer.dataloader_train))
+        trainer.network.eval()
+        with torch.no_grad():
+            trainer.validation_step(next(trainer.dataloader_val))
+    trainer.network.load_state_dict(weights)
+    trainer.optimizer.load_state_dict(optimizer)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    if scaler is not None and scaling is not None:
+        scaler.load_state_dict(scaling)
+
+
 class BudgetSchedule:
-    """Steps a trainer's own schedule by the share of the budget that is used up, not by epochs.
+    """Step a trainer's own schedule by the share of the budget that is used up, not by epochs.
 
     Args:
         schedule: what the trainer's ``configure_optimizers`` returned; its ``step`` takes an epoch number.
@@ -41,7 +64,7 @@ class BudgetSchedule:
 
 
 class TimeLimit:
-    """Answer to the question, after an iteration of an epoch, whether the time is over.
+    """Check after each iteration of an epoch if the time is over.
 
     In a group of processes the first one's clock decides for all. They ask it after the first iteration, then about
     every :attr:`seconds_between`, and after :attr:`most_between` iterations at the latest, since an iteration may
@@ -140,7 +163,7 @@ class WallClockBudget(_Trainer):
         return min(self.agreed(self.seconds_used()) / (60 * self.minutes), 1.0)
 
     def budget_is_used_up(self, epoch_seconds: float) -> bool:
-        """Whether another epoch of ``epoch_seconds`` would overrun the budget by more than half of itself."""
+        """Check if another epoch of ``epoch_seconds`` would overrun the budget by more than half of itself."""
         return self.agreed(self.seconds_used() + epoch_seconds / 2) > 60 * self.minutes
 
     def run_training(self) -> None:

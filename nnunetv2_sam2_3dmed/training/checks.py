@@ -1,4 +1,4 @@
-"""What is wrong with a plan or a configuration, said before any long work."""
+"""Checks of a plan and a configuration, before any long work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NETWORK_CLASS = "nnunetv2_sam2_3dmed.network.sam2_3dmed.SAM2_3dMed"
 
 
 def check_configuration(plans: dict, configuration: str, dataset_json: dict) -> None:
-    """Refuses a configuration that SAM2-3dMed cannot train.
+    """Refuse a configuration that SAM2-3dMed cannot train.
 
     Args:
         plans: the content of nnUNetPlans.json.
@@ -57,7 +57,7 @@ def check_configuration(plans: dict, configuration: str, dataset_json: dict) -> 
 
 
 def check_slices(plans: dict, configuration: str, trainer: str, required: int | None) -> None:
-    """Refuses a configuration whose stacks are not those that a trainer is named after.
+    """Refuse a configuration whose stacks are not those that a trainer is named after.
 
     Raises:
         UserError: the patch has another number of slices.
@@ -71,7 +71,7 @@ def check_slices(plans: dict, configuration: str, trainer: str, required: int | 
 
 
 def check_architecture(patch_size: list[int], architecture: dict) -> None:
-    """Refuses an image size or a patch that the network cannot take.
+    """Refuse an image size or a patch that the network cannot take.
 
     Raises:
         UserError: the image size is no multiple of 32, or the patch's slices are not those of the network.
@@ -92,29 +92,4 @@ def check_architecture(patch_size: list[int], architecture: dict) -> None:
         raise UserError(
             f"the patch {list(patch_size)} is too small: it needs at least 2 slices of 8 x 8 voxels; plan again with "
             f"`sam2_3dmed plan`."
-        )
-
-
-def check_shares(batch_size: int, processes: int, trainer: str, over_the_batch: bool) -> None:
-    """Refuse a batch that cannot be shared by the processes of a group.
-
-    Args:
-        batch_size: of the plan, over all processes.
-        processes: in the group.
-        trainer: its name, for messages.
-        over_the_batch: its loss is over the whole batch, to which all must contribute alike.
-
-    Raises:
-        UserError: a process would have no stack, or another number than the others where that matters.
-    """
-    if batch_size < processes:
-        raise UserError(
-            f"the batch size in the plan is {batch_size}, but {processes} processes need at least one stack each: "
-            f"plan again with `sam2_3dmed plan --batch-size {processes}` or more, or use fewer GPUs."
-        )
-    if batch_size % processes and over_the_batch:
-        raise UserError(
-            f"the batch of {batch_size} in the plan cannot be shared evenly by {processes} processes, but "
-            f"{trainer}'s Dice loss is over the whole batch: plan again with `sam2_3dmed plan "
-            f"--batch-size {processes * max(1, batch_size // processes)}`."
         )

@@ -1,4 +1,4 @@
-"""Which device belongs to which process, on one machine or on several, and what one process finds out for all."""
+"""Groups of processes: each one's device and share of the batch, and answers that one finds for all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def device_of_this_process(requested: torch.device) -> torch.device:
 
 
 def asked_once(question: Callable[[], T], is_ddp: bool) -> T:
-    """The answer to a question that only the first process of a group is asked, or the only one there is.
+    """Ask the first process of a group, or the only one there is, and give its answer to all.
 
     Args:
         question: asks.
@@ -47,3 +47,28 @@ def asked_once(question: Callable[[], T], is_ddp: bool) -> T:
     if said[1] is not None:
         raise UserError(said[1])
     return said[0]
+
+
+def check_shares(batch_size: int, processes: int, trainer: str, over_the_batch: bool) -> None:
+    """Refuse a batch that cannot be shared by the processes of a group.
+
+    Args:
+        batch_size: of the plan, over all processes.
+        processes: in the group.
+        trainer: its name, for messages.
+        over_the_batch: its loss is over the whole batch, to which all must contribute alike.
+
+    Raises:
+        UserError: a process would have no stack, or another number than the others where that matters.
+    """
+    if batch_size < processes:
+        raise UserError(
+            f"the batch size in the plan is {batch_size}, but {processes} processes need at least one stack each: "
+            f"plan again with `sam2_3dmed plan --batch-size {processes}` or more, or use fewer GPUs."
+        )
+    if batch_size % processes and over_the_batch:
+        raise UserError(
+            f"the batch of {batch_size} in the plan cannot be shared evenly by {processes} processes, but "
+            f"{trainer}'s Dice loss is over the whole batch: plan again with `sam2_3dmed plan "
+            f"--batch-size {processes * max(1, batch_size // processes)}`."
+        )

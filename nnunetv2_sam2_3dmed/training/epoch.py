@@ -10,7 +10,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
 def never() -> bool:
-    """The answer that lets an epoch run through."""
+    """Return False: the epoch runs to its end."""
     return False
 
 
@@ -41,7 +41,7 @@ def run_epoch(
 def _outputs(
     step: Callable[[dict], dict], batches: Iterator[dict], most: int, is_over: Callable[[], bool]
 ) -> Iterator[dict]:
-    """Outputs of the iterations: of at least one, so that there is something to log."""
+    """Yield the outputs of the iterations, of at least one, since nnU-Net logs their mean."""
     for number in count(1):
         yield step(next(batches))
         if number >= most or is_over():

@@ -29,7 +29,7 @@ class InnerSplit(NamedTuple):
     val: list[str]
 
     def write(self, folder: Path) -> None:
-        """Records it in the folder of the fold, in the form of an entry of nnU-Net's ``splits_final.json``."""
+        """Write the split to the folder of the fold, in the form of an entry of nnU-Net's ``splits_final.json``."""
         write_text(folder / FILE, json.dumps(self._asdict(), indent=2) + "\n")
 
 

@@ -11,7 +11,7 @@ from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
 
 class LossTermsLogger(LocalLogger):
-    """Adds a key per loss term, and a panel for them to ``progress.png``.
+    """nnU-Net's logger with a key per loss term, and a panel for them to ``progress.png``.
 
     Args:
         terms: names of the terms; each is logged once per epoch as ``train_loss_NAME``.

@@ -24,7 +24,7 @@ def bce_loss(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
 
     Args:
         logits: (B, K, D, H, W), foreground only.
-        targets: what they should be.
+        targets: their targets.
     """
     voxelwise = F.binary_cross_entropy_with_logits(logits, targets.masks, reduction="none")
     counted = targets.counted.expand_as(voxelwise)
@@ -84,7 +84,7 @@ def boundary_loss(logits: torch.Tensor, targets: Targets, share: torch.Tensor | 
 
 
 def _boundary_and_counted(targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
-    """The true boundaries (B, K, D, H, W), and which voxels count: beside an ignored one nobody knows."""
+    """Return the ground truth boundaries (B, K, D, H, W) and the counted voxels, none next to an ignored one."""
     truth = boundary_of(targets.masks)
     return truth, ~touched_by(~targets.counted).expand_as(truth)
 
@@ -102,7 +102,7 @@ class SAM2_3dMedLoss:
     """L = L_seg + lambda_1 L_srpp + lambda_2 L_bd (equation 6).
 
     Args:
-        make_targets: takes nnU-Net's target apart.
+        make_targets: splits nnU-Net's target.
         segmentation_loss: L_seg, a mean over classes, so that it can be taken over some of them at a time.
         srpp_weight: lambda_1.
         boundary_weight: lambda_2.
@@ -124,7 +124,7 @@ class SAM2_3dMedLoss:
         self.slice_distance = slice_distance
 
     def terms(self, output: TrainingOutput, target: torch.Tensor) -> LossTerms:
-        """All terms of the loss for what the network returns in training mode."""
+        """Compute all terms of the loss of the network's output in training mode."""
         segmentation = self._mean_over_classes(
             lambda classes: at_patch_size(output.masks[:, :, classes], _slice_size(target)), target
         )
@@ -138,7 +138,7 @@ class SAM2_3dMedLoss:
         return LossTerms(total, segmentation, srpp, boundary)
 
     def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """L_seg alone, for what the network returns in eval mode (nnU-Net's ``validation_step``)."""
+        """Compute L_seg alone, of the network's output in eval mode (nnU-Net's ``validation_step``)."""
         # without the constant background head, where there is one
         foreground = logits[:, logits.shape[1] - self.make_targets.num_masks :]
         return self._mean_over_classes(lambda classes: foreground[:, classes], target)

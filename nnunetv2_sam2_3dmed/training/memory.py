@@ -1,4 +1,4 @@
-"""Memory of a training step: counted without computing anything, and expected by a formula fitted to such counts."""
+"""Memory of a training step: counted without computing anything, expected by a formula, and not enough."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,8 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.checkpointing import RECOMPUTED_PIXELS
 from nnunetv2_sam2_3dmed.training.losses import LOGITS_AT_ONCE
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 GIB = 2**30
 _BLOCK = 512  # bytes of which CUDA's allocator gives multiples
@@ -80,7 +84,7 @@ class TrainingStep:
 
 
 class PeakBytes(TorchDispatchMode):
-    """Follows what the tensors that are made within it take, and the most that lives at a time.
+    """Count the bytes of all tensors made within this mode, and their peak.
 
     Attributes:
         now: bytes that live.
@@ -101,7 +105,7 @@ class PeakBytes(TorchDispatchMode):
         return result
 
     def add(self, tensor: torch.Tensor) -> None:
-        """Counts a tensor's storage, once."""
+        """Count a tensor's storage, once."""
         storage = tensor.untyped_storage()
         key = id(storage)
         known = self._known.get(key)
@@ -125,20 +129,25 @@ def fake_tensors() -> Iterator[FakeTensorMode]:
 
 
 def make_fake(network: nn.Module, device: torch.device) -> None:
-    """Replaces a network's parameters and buffers by ones without memory, in place; within :func:`fake_tensors`."""
+    """Replace a network's parameters and buffers by ones without memory, in place; within :func:`fake_tensors`."""
+    fakes: dict[int, torch.Tensor] = {}  # by the original's id: branches may share parameters
+    kept: list[torch.Tensor] = []  # so that no id is given twice
     for module in network.modules():
         tables: list[dict[str, Any]] = [module._parameters, module._buffers]
         for tensors in tables:
             for name, tensor in tensors.items():
                 if tensor is None:
                     continue
-                fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
-                is_parameter = isinstance(tensor, nn.Parameter)
-                tensors[name] = nn.Parameter(fake, requires_grad=tensor.requires_grad) if is_parameter else fake
+                if id(tensor) not in fakes:
+                    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    fakes[id(tensor)] = nn.Parameter(fake, requires_grad=tensor.requires_grad) if is_parameter else fake
+                    kept.append(tensor)
+                tensors[name] = fakes[id(tensor)]
 
 
 def step_bytes(network: nn.Module, losses: Callable[[Any], torch.Tensor], batch: Callable[[], Any]) -> int:
-    """The peak of the memory that tensors take in a training step with AdamW, its moments included.
+    """Return the peak memory of the tensors of a training step with AdamW, its moments included.
 
     Counted on tensors of the CPU without memory, whose attention and autocast keep what CUDA's fused ones keep, up to
     a few per cent. Not counted is what is no tensor: the CUDA context, workspaces of cuDNN and cuBLAS, and what the
@@ -159,3 +168,28 @@ def step_bytes(network: nn.Module, losses: Callable[[Any], torch.Tensor], batch:
             losses(network(batch())).backward()
             del moments
     return memory.peak
+
+
+@contextmanager
+def out_of_memory_explained(trainer: nnUNetTrainer, architecture: dict[str, Any]) -> Iterator[None]:
+    """A context that names the options that need less memory.
+
+    Args:
+        trainer: in whose step the context is.
+        architecture: arguments of its network.
+
+    Raises:
+        UserError: the memory ran out.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        plan, dataset = trainer.configuration_manager, trainer.plans_manager.dataset_name
+        remedies = [f"a smaller `--gpu-memory`, `--batch-size` or `--image-size` for `sam2_3dmed plan -d {dataset}`"]
+        if not architecture.get("activation_checkpointing", False):
+            remedies.insert(0, "`sam2_3dmed plan --checkpointing on`, which needs least and takes more time")
+        raise UserError(
+            f"the memory of {trainer.device} is not enough for a step of {type(trainer).__name__} with "
+            f"{plan.batch_size} stacks of {plan.patch_size[0]} slices of {architecture['image_size']} pixels: "
+            f"plan again and use {' or '.join(remedies)}."
+        ) from error

@@ -1,4 +1,4 @@
-"""What the losses are measured against, made on the device from nnU-Net's target."""
+"""Targets of the losses, made on the device from nnU-Net's target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Targets(NamedTuple):
     Attributes:
         masks: (B, K, D, H, W), 0 or 1, float.
         counted: (B, 1, D, H, W), bool; False where the label is the ignore label.
-        slices: (B, D), bool; False for slices that are padding and nothing else.
+        slices: (B, D), bool; False for slices that are entirely padding.
     """
 
     masks: torch.Tensor
@@ -26,7 +26,7 @@ class Targets(NamedTuple):
 
 
 class TargetMaker:
-    """Takes nnU-Net's target apart.
+    """Splits nnU-Net's target into masks, counted voxels and existing slices.
 
     Args:
         foreground_labels: the K labels; empty when training with regions.
@@ -45,7 +45,7 @@ class TargetMaker:
         self.num_masks = num_regions if regions else len(foreground_labels)
 
     def __call__(self, target: torch.Tensor, classes: slice = slice(None)) -> Targets:
-        """Takes a target apart.
+        """Split a target.
 
         Args:
             target: (B, 1 or more, D, H, W).
@@ -67,11 +67,11 @@ class TargetMaker:
         return Targets(masks.float(), counted, self.slices(target))
 
     def slices(self, target: torch.Tensor) -> torch.Tensor:
-        """The slices (B, D) that are not padding and nothing else."""
+        """Return the slices (B, D) that are not entirely padding."""
         return ~self.padding(target).flatten(3).all(dim=3)[:, 0]
 
     def padding(self, target: torch.Tensor) -> torch.Tensor:
-        """Which voxels (B, 1, D, H, W) lie outside of the image; none are known to where they are not marked."""
+        """Return the voxels (B, 1, D, H, W) outside the image; none where the target does not mark them."""
         if not self.regions:
             return target == PADDING_LABEL
         if target.shape[1] > self.num_masks + (self.ignore_label is not None):

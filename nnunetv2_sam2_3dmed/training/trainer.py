@@ -30,14 +30,13 @@ from nnunetv2_sam2_3dmed.network.precision import dtype_for
 from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
-from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_shares, check_slices
-from nnunetv2_sam2_3dmed.training.distributed import device_of_this_process
-from nnunetv2_sam2_3dmed.training.early_stopping import EarlyStopping
+from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
+from nnunetv2_sam2_3dmed.training.distributed import check_shares, device_of_this_process
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 from nnunetv2_sam2_3dmed.training.loss_logger import LossTermsLogger
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss, SegmentationLoss, bce_loss
-from nnunetv2_sam2_3dmed.training.out_of_memory import out_of_memory_explained
-from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
+from nnunetv2_sam2_3dmed.training.memory import out_of_memory_explained
+from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule, EarlyStopping
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL, TargetMaker
 from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
@@ -111,7 +110,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
-        """Builds the network that the plan describes; SAM 2's weights are not needed for that."""
+        """Build the network that the plan describes; SAM 2's weights are not needed for that."""
         return get_network_from_plans(
             configuration_manager.network_arch_class_name,
             cls.architecture_of(configuration_manager),
@@ -131,13 +130,13 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         return arguments
 
     def loss_terms(self) -> list[str]:
-        """Names of the terms that this trainer's loss has."""
+        """Return the names of the terms of this trainer's loss."""
         architecture = self.architecture_of(self.configuration_manager)
         optional = {"srpp": "srpp", "boundary": "boundary"}
         return ["segmentation", *(term for term, option in optional.items() if architecture.get(option, True))]
 
     def initialize(self) -> None:
-        """Builds everything; fills the network from the SAM 2 checkpoint unless a training goes on.
+        """Build everything; fill the network from the SAM 2 checkpoint unless a training goes on.
 
         Raises:
             UserError: the checkpoint is missing, unreadable or another backbone's; the batch is too small for
@@ -161,7 +160,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
             self._distribute()
 
     def _find_checkpoint(self) -> Path:
-        """The installed file; if one process lacks it, all say so instead of waiting for that one."""
+        """Return the installed file; if one process lacks it, all raise instead of waiting for that one."""
         backbone = self.architecture_of(self.configuration_manager).get("backbone", "sam2.1_hiera_tiny")
         name = self.checkpoint or backbone
         if CHECKPOINTS[name].backbone != backbone:
@@ -197,7 +196,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
             )
 
     def _distribute(self) -> None:
-        """This process's share of the batch, the loss over all processes, and the wrapped network."""
+        """Set this process's share of the batch, build the loss over all processes, and wrap the network."""
         whole = isinstance(self.segmentation_loss(), DiceBCELoss)
         check_shares(self.configuration_manager.batch_size, dist.get_world_size(), type(self).__name__, whole)
         self._set_batch_size_and_oversample()
@@ -210,7 +209,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         self.network.broadcast_buffers = False
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """As nnU-Net's; the SAM 2 file is not needed, all weights are in the checkpoint."""
+        """Load as nnU-Net does; the SAM 2 file is not needed, since all weights are in the checkpoint."""
         self.resumed = True
         super().load_checkpoint(filename_or_checkpoint)
 
@@ -226,7 +225,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         return optimizer, CosineSchedule(optimizer, self.num_epochs, self.warmup_share * self.num_epochs)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The trained parameters; the trunk apart where it has a learning rate of its own."""
+        """Return the trained parameters; the trunk in a group of its own where it has its own learning rate."""
         network = getattr(self.network, "_orig_mod", self.network)  # without what compiling wraps around it
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         if self.trunk_lr is None:
@@ -237,7 +236,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         return [{"params": rest}, {"params": trunk, "lr": self.trunk_lr}]
 
     def slice_distance(self) -> float:
-        """From one slice to the next, in the unit in which SRPP states offsets: slices."""
+        """Return the distance between neighbouring slices in SRPP's unit of offsets, by default slices."""
         return 1.0
 
     def segmentation_loss(self) -> SegmentationLoss:
@@ -245,7 +244,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         return bce_loss
 
     def target_maker(self) -> TargetMaker:
-        """Takes nnU-Net's targets of this dataset apart."""
+        """Return the :class:`TargetMaker` of this dataset."""
         labels = self.label_manager
         regions = labels.foreground_regions if labels.has_regions else []
         return TargetMaker(
@@ -266,7 +265,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         Raises:
             UserError: the GPU's memory is not enough, or the loss is no number.
         """
-        with out_of_memory_explained(self):
+        with out_of_memory_explained(self, self.architecture_of(self.configuration_manager)):
             try:
                 return self._optimize(batch)
             except compiler_errors() as error:
@@ -278,7 +277,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
             return self._optimize(batch)
 
     def validation_step(self, batch: dict) -> dict:
-        with out_of_memory_explained(self):
+        with out_of_memory_explained(self, self.architecture_of(self.configuration_manager)):
             return super().validation_step(batch)
 
     def _optimize(self, batch: dict) -> dict:
@@ -323,7 +322,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
             self.logger.log(LossTermsLogger.key(term), value, self.current_epoch)
 
     def run_training(self) -> None:
-        """As nnU-Net's, with early stopping; a training that stopped early does not go on with ``--c``."""
+        """Train as nnU-Net does, with early stopping; after it, ``--c`` does not go on."""
         self.on_train_start()
         early_stopping = EarlyStopping(self.patience)
         while self.current_epoch < self.num_epochs:
@@ -345,14 +344,14 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
     # ------------------------------------------------------------------ data
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
-        """In-plane augmentation only, and only the left-right flip, in training and at test time."""
+        """Configure in-plane augmentation, and the left-right flip alone in training and at test time."""
         self.inference_allowed_mirroring_axes = (LEFT_RIGHT,)
         patch_size = patch_size_to_load(self.configuration_manager.patch_size)
         return None, True, patch_size, self.inference_allowed_mirroring_axes
 
     @classmethod
     def affine_transform(cls, in_plane_size) -> BasicTransform:
-        """Rotates and shears slices, and gives them the size (H, W) that the network gets."""
+        """Return the transform that rotates, shears and crops slices to the patch size (H, W)."""
         return InPlaneAffineTransform(in_plane_size, probability=cls.affine_probability)
 
     # nnU-Net's is static, but is called on the trainer, whose plan says how much the network enlarges slices
@@ -369,7 +368,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         regions=None,
         ignore_label=None,
     ) -> BasicTransform:
-        """The paper's augmentations; padding stays marked in the target, so that SRPP can leave it out."""
+        """Return the paper's augmentations; padding stays marked in the target, so that SRPP can leave it out."""
         image_size = self.architecture_of(self.configuration_manager).get("image_size", 512)
         affine = self.affine_transform(patch_size[1:])
         transforms = paper_transforms(affine, mirror_axes, image_size, self.mosaic_probability)

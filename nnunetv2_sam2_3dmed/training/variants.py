@@ -1,4 +1,4 @@
-"""Variants of the trainer: each overrides what its name says and nothing else.
+"""Variants of the trainer: each overrides only the part that its name states.
 
 ``ablations.py`` has those of the paper's tables; here are other ways to train.
 """
@@ -44,7 +44,7 @@ class SAM2_3dMedTrainer_bidirectional(SAM2_3dMedTrainer):
 
 
 class SAM2_3dMedTrainer_lowMemory(SAM2_3dMedTrainer):
-    """Both branches compute their slices a second time in backward instead of keeping everything."""
+    """Activation checkpointing in both branches: less memory, more time."""
 
     architecture_changes = {"activation_checkpointing": True}
 
@@ -72,7 +72,7 @@ class SAM2_3dMedTrainer_LoRA(SAM2_3dMedTrainer):
 
 
 class SAM2_3dMedTrainer_MedSAM2(SAM2_3dMedTrainer):
-    """Starts from MedSAM2's weights (a SAM 2.1 tiny) instead of SAM 2's."""
+    """Training from MedSAM2's weights (a SAM 2.1 tiny) instead of SAM 2's."""
 
     checkpoint = MEDSAM2
 

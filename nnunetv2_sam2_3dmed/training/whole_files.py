@@ -1,4 +1,4 @@
-"""Checkpoints and validation predictions that are whole, or are not there."""
+"""Checkpoints and validation predictions that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nnunetv2_sam2_3dmed.images.integrity import check_content
 
 
 class WholeFilesTrainer(nnUNetTrainer):
-    """nnU-Net's trainer, with a look at what it has written."""
+    """nnU-Net's trainer, which checks the files it has written."""
 
     def save_checkpoint(self, filename: str) -> None:
-        """As nnU-Net's, but written beside and renamed: an interruption or a full disk leaves the older checkpoint.
+        """Save as nnU-Net does, to a temporary file that is then renamed: a failure leaves the older checkpoint.
 
         Raises:
             UserError: it cannot be written.
@@ -30,7 +30,7 @@ class WholeFilesTrainer(nnUNetTrainer):
             super().save_checkpoint(str(beside))
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """As nnU-Net's; its writers do not notice that a disk is full, and what they left would be scored.
+        """Validate as nnU-Net does, whose writers do not notice a full disk, and check the predictions.
 
         Raises:
             UserError: a prediction is not whole; ``summary.json``, with its score, is deleted.
@@ -48,7 +48,7 @@ class WholeFilesTrainer(nnUNetTrainer):
 
 
 def check_complete(checkpoint: Path) -> None:
-    """Looks for the directory at the end of a checkpoint, which torch writes last.
+    """Look for the directory at the end of a checkpoint, which torch writes last.
 
     Raises:
         UserError: it is not there.
@@ -58,7 +58,7 @@ def check_complete(checkpoint: Path) -> None:
 
 
 def check_validation(folder: Path, file_ending: str) -> None:
-    """Checks the predictions of a validation.
+    """Check the predictions of a validation.
 
     Raises:
         UserError: a prediction is not whole; ``summary.json``, with its score, is deleted.

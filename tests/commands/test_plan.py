@@ -123,3 +123,51 @@ def test_plans_that_are_none_are_refused_and_left_alone(folder, plans, said):
 def test_names_that_no_folder_of_nnunet_can_have_are_refused(folder, name):
     with pytest.raises(UserError, match="name of a configuration is .* letters, digits, '.', '-' and single"):
         run("--name", name)
+
+
+@pytest.mark.parametrize(
+    "options, place, expected",
+    [
+        ("--backbone sam2_hiera_small", "backbone", "sam2_hiera_small"),
+        ("--image-size 96", "image_size", 96),
+        ("--slices 5", "num_slices", 5),
+        ("--memories 3", "num_memories", 3),
+        ("--checkpointing on", "activation_checkpointing", True),
+        ("--checkpointing off --gpu-memory 1", "activation_checkpointing", False),
+    ],
+)
+def test_options_of_the_network_reach_the_plan(folder, options, place, expected):
+    run(*options.split())
+    written = json.loads((folder / "nnUNetPlans.json").read_text())["configurations"]
+    assert written["3d"]["architecture"]["arch_kwargs"][place] == expected
+    if place == "num_slices":  # beside it, those of the paper's Table 7 and MedSAM2's
+        assert {name: written[name]["patch_size"][0] for name in written if name.startswith("3d_slices")} == {
+            "3d_slices3": 3,
+            "3d_slices6": 6,
+            "3d_slices8": 8,
+        }
+        assert written["3d"]["patch_size"][0] == expected
+
+
+def test_options_of_the_patch_and_the_memory_reach_the_plan(folder):
+    run("--patch-size", "48", "80", "--batch-size", "3", "--name", "mine")
+    configurations = json.loads((folder / "nnUNetPlans.json").read_text())["configurations"]
+    assert "3d" not in configurations
+    assert configurations["mine"]["patch_size"] == [12, 48, 80] and configurations["mine"]["batch_size"] == 3
+    # more memory, more stacks: 512 pixels, for which 8 GiB need checkpointing and 24 do not
+    needs_checkpointing = []
+    for memory in ("8", "24"):
+        run("--image-size", "512", "--gpu-memory", memory)
+        planned = json.loads((folder / "nnUNetPlans.json").read_text())["configurations"]["3d"]
+        needs_checkpointing.append(planned["architecture"]["arch_kwargs"]["activation_checkpointing"])
+    assert needs_checkpointing == [True, False]
+
+
+def test_another_plans_file_is_read_and_written(folder, capsys):
+    plans = {**make_plans(), "plans_name": "OtherPlans"}
+    (folder / "OtherPlans.json").write_text(json.dumps(plans))
+    before = (folder / "nnUNetPlans.json").read_bytes()
+    run("-p", "OtherPlans")
+    assert "3d" in json.loads((folder / "OtherPlans.json").read_text())["configurations"]
+    assert (folder / "nnUNetPlans.json").read_bytes() == before
+    assert "0 -tr SAM2_3dMedTrainer -p OtherPlans" in capsys.readouterr().out

@@ -150,3 +150,117 @@ def test_plans_of_a_model_that_are_damaged(model, images, tmp_path, capsys, cont
 def test_a_checkpoint_that_lacks_what_nnunet_reads_of_it(model, images, tmp_path, capsys):
     error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
     assert f"the model in {model} cannot be loaded: KeyError: 'trainer_name'" in error and error.count("\n") == 1
+
+
+# ---------------------------------------------------------------- options
+
+
+class Recording:
+    """Stands for a predictor, nnU-Net's or ours: notes what it is given."""
+
+    calls: dict[str, tuple] = {}
+
+    def __init__(self, **options):
+        self.calls["made"] = options
+
+    def initialize_from_trained_model_folder(
+        self, model_training_output_dir, use_folds, checkpoint_name="checkpoint_final.pth"
+    ):
+        folds = sorted(str(fold) for fold in use_folds) if use_folds is not None else None
+        self.calls["initialized"] = (str(model_training_output_dir), folds, checkpoint_name)
+
+    def predict_from_files(self, images, output, **options):
+        self.calls["predicted"] = (images, output, options)
+
+
+NNUNET_S_DEFAULTS = {"tile_step_size": 0.5, "use_gaussian": True}
+
+
+def recorded(monkeypatch, run) -> dict[str, tuple]:
+    calls: dict[str, tuple] = {}
+    monkeypatch.setattr(Recording, "calls", calls)
+    run()
+    calls["made"] = {**NNUNET_S_DEFAULTS, **calls["made"]}
+    return calls
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "-step_size 0.75",
+        "--disable_tta",
+        "--not_on_device",
+        "--verbose",
+        "--disable_progress_bar",
+        "-f 1",
+        "-f 1 2",
+        "-chk checkpoint_best.pth",
+        "--save_probabilities",
+        "--continue_prediction",
+        "--c",
+        "-npp 1 -nps 2",
+        "-num_parts 3 -part_id 2",
+        "-prev_stage_predictions earlier",
+    ],
+)
+@pytest.mark.parametrize("by_folder", [True, False], ids=["-m", "-d"])
+def test_options_reach_the_predictor_as_nnunet_s_own_command_passes_them(
+    model, images, tmp_path, monkeypatch, options, by_folder
+):
+    from nnunetv2.inference import predict_from_raw_data
+
+    root = tmp_path / "results" / "Dataset009_Spleen"
+    root.mkdir(parents=True)
+    model = model.rename(root / model.name)
+    for fold in ("1", "2"):
+        (model / f"fold_{fold}").mkdir(exist_ok=True)
+        for checkpoint in ("checkpoint_final.pth", "checkpoint_best.pth"):
+            (model / f"fold_{fold}" / checkpoint).touch()
+    words = ["-i", str(images), "-o", str(tmp_path / "out"), *options.split(), "-device", "cpu"]
+    if "-f" not in words:
+        words += ["-f", "1", "2"]  # without -f, nnU-Net asks for all five folds and we for those that there are
+    if by_folder and "-num_parts" in words:
+        pytest.skip("nnUNetv2_predict_from_modelfolder has no parts")
+    chosen = ["-d", "Dataset009_Spleen", "-c", "3d", "-tr", "SAM2_3dMedTrainer"]
+    where = ["-m", str(model)] if by_folder else chosen
+    for variable in ("nnUNet_results", "nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setenv(variable, str(tmp_path / "results"))
+    monkeypatch.setattr(predict_from_raw_data, "nnUNetPredictor", Recording)
+    monkeypatch.setattr(
+        predict_from_raw_data, "get_output_folder", lambda d, tr, p, c: str(root / f"{tr}__{p}__{c}"), raising=True
+    )
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.inference.predictor.SAM2_3dMedPredictor", Recording)
+    threads = torch.get_num_threads()
+    entry = (
+        predict_from_raw_data.predict_entry_point_modelfolder
+        if by_folder
+        else predict_from_raw_data.predict_entry_point
+    )
+    monkeypatch.setattr("sys.argv", ["nnUNetv2_predict", *where, *words])
+    expected = recorded(monkeypatch, entry)
+    ours = recorded(monkeypatch, lambda: main(["predict", *where, *words]))
+    torch.set_num_threads(threads)
+    assert ours["made"].pop("windows_at_once") is None
+    assert ours == expected
+
+
+def test_our_own_option_and_default_folds(model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.inference.predictor.SAM2_3dMedPredictor", Recording)
+    words = ["-m", str(model), "-i", str(images), "-o", str(tmp_path / "out"), "-device", "cpu", "--windows", "3"]
+    threads = torch.get_num_threads()
+    calls = recorded(monkeypatch, lambda: main(["predict", *words]))
+    torch.set_num_threads(threads)
+    assert calls["made"]["windows_at_once"] == 3
+    assert calls["initialized"] == (str(model), ["1"], "checkpoint_final.pth")  # the one fold that is trained
+
+
+def test_the_device_is_the_one_asked_for(model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.inference.predictor.SAM2_3dMedPredictor", Recording)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    threads = torch.get_num_threads()
+    for device in ("cuda", "cpu", "mps"):
+        words = ["-m", str(model), "-i", str(images), "-o", str(tmp_path / "out"), "-device", device]
+        calls = recorded(monkeypatch, lambda words=words: main(["predict", *words]))
+        assert calls["made"]["device"] == torch.device(device)
+    torch.set_num_threads(threads)

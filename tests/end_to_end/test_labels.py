@@ -48,11 +48,11 @@ def test_predictions_are_the_same_by_either_command_and_from_any_folder(trained,
     trained.run("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(tmp_path / "b"), *predict, cwd=tmp_path)
     first, second = (read_volume(tmp_path / name / "test_00.nii.gz") for name in "ab")
     assert first.shape == SHAPE and np.array_equal(first, second)
-    for name, options in (("c", ()), ("d", ("--streaming", "--windows", "1"))):
+    for name, options in (("c", ()), ("d", ("--windows", "1"))):
         trained.run("sam2_3dmed", "predict", "-m", model, "-o", str(tmp_path / name), *options, *predict, cwd=tmp_path)
-    batched, streamed = (read_volume(tmp_path / name / "test_00.nii.gz") for name in "cd")
+    batched, single = (read_volume(tmp_path / name / "test_00.nii.gz") for name in "cd")
     # where the CPU has bfloat16, larger batches are rounded differently
-    assert batched.shape == streamed.shape == SHAPE and np.mean(batched == first) > 0.98
+    assert batched.shape == single.shape == SHAPE and np.mean(batched == first) > 0.98
 
 
 def test_compared_with_nnunet(trained):

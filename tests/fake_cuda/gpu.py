@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nnunetv2_sam2_3dmed.training.memory import make_fake
 from tests.fake_cuda.backward import walk_back
 
 GIB = 2**30
@@ -200,14 +201,7 @@ class FakeGPU:
     def hold(self, network: nn.Module) -> nn.Module:
         """Puts a network, built as ever, on this GPU: parameters and buffers become fake ones, in place."""
         with self.tensors:
-            fakes: dict[torch.Tensor, torch.Tensor] = {}
-            for module in network.modules():
-                for entries in (module._parameters, module._buffers):
-                    for name, value in entries.items():
-                        if value is not None and value not in fakes:  # branches may share parameters
-                            fakes[value] = self._like(value)
-                        if value is not None:
-                            entries[name] = fakes[value]  # type: ignore[assignment]
+            make_fake(network, self.device)
 
         def to(device: Any) -> nn.Module:  # torch cannot move fake parameters, not even to where they are
             assert torch.device(device) == self.device, f"moved to {device} instead of {self.device}"
@@ -215,10 +209,6 @@ class FakeGPU:
 
         network.to = to  # type: ignore[method-assign, assignment]
         return network
-
-    def _like(self, value: torch.Tensor) -> torch.Tensor:
-        fake = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=self.device)
-        return nn.Parameter(fake, requires_grad=value.requires_grad) if isinstance(value, nn.Parameter) else fake
 
     # ---- torch's questions
 

@@ -71,9 +71,8 @@ def test_nnunets_predictor(options, make_gpu):
     [
         ({"windows_at_once": 4}, 1, (7, 5), torch.float16),
         ({}, 0, (8, 0), torch.bfloat16),
-        ({"streaming": True}, 1, (8, 0), torch.bfloat16),
     ],
-    ids=["four", "chosen", "stream"],
+    ids=["four", "chosen"],
 )
 def test_our_predictor(options, number, capability, dtype, make_gpu):
     """Of 9 slices and 30 rows; "chosen", the first window shows what one needs, and the others follow."""
@@ -86,9 +85,8 @@ def test_our_predictor(options, number, capability, dtype, make_gpu):
     with gpu.running() as watch:
         logits = predictor.predict_sliding_window_return_logits(volume)
     assert logits.device == gpu.device and logits.dtype == torch.half and logits.shape == (3, 9, 30, 20)
-    if not predictor.streaming:
-        check_results(results, gpu.device)
-        assert [len(result) for result in results] == BATCHES[options.get("windows_at_once")]
+    check_results(results, gpu.device)
+    assert [len(result) for result in results] == BATCHES[options.get("windows_at_once")]
     # the volume goes there, and whether all is finite comes back
     check(watch, dtype, ["predictor._sum_over_windows"] * 2)
 

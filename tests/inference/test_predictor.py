@@ -1,20 +1,16 @@
 """SAM2_3dMedPredictor beside nnU-Net's own predictor, with the same network."""
 
-import itertools
 import traceback
 
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.inference import predictor as predictor_module
 from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
 from nnunetv2_sam2_3dmed.inference.windows_at_once import WindowsAtOnce
-from nnunetv2_sam2_3dmed.network import sam2_3dmed, slice_encoder
+from nnunetv2_sam2_3dmed.network import slice_encoder
 
 CPU = torch.device("cpu")
 PATCH = (4, 24, 20)
@@ -168,83 +164,3 @@ def test_a_batch_is_encoded_in_parts(network, monkeypatch):
     parts = predictor_for(network, windows_at_once=8).predict_sliding_window_return_logits(volume)
     assert counts == [2, 2, 2, 2, 1]
     torch.testing.assert_close(parts, expected, rtol=2e-3, atol=2e-3)
-
-
-# ---------------------------------------------------------------- streaming
-
-
-def test_a_volume_of_one_window_streams_as_a_bidirectional_network_predicts_it(make_network):
-    torch.manual_seed(0)
-    network = make_network(srpp=False, boundary=False).eval()
-    torch.manual_seed(0)
-    both = make_network(srpp=False, boundary=False, bidirectional=True).eval()
-    volume = torch.randn(1, 4, 30, 25)
-    options = {"mirroring": (2,), "use_gaussian": False}
-    expected = predictor_for(both, **options).predict_sliding_window_return_logits(volume)
-    streamed = predictor_for(network, streaming=True, **options).predict_sliding_window_return_logits(volume)
-    torch.testing.assert_close(streamed, expected, rtol=5e-3, atol=5e-3)
-
-
-@torch.inference_mode()
-def test_a_streamed_slice_sees_what_the_last_slice_of_a_window_sees(network):
-    """Worked out slice by slice: memory i - 3 as slice 0, and the two since."""
-    volume = torch.randn(1, 1, 9, 24, 20)
-    streamed = network.stream(volume)
-    segmentation = network.segmentation
-    features = network._known_features(volume)
-    same = segmentation.for_all_slices((4, 4))
-
-    def one_way(order):
-        masks, memories = {}, []
-        for i in order:
-            conditioned = segmentation.condition(features.stride16[:, i], features.position, memories[-3:], 4)
-            mask, token = segmentation.decode(conditioned, features.stride4[:, i], features.stride8[:, i], same)
-            masks[i] = mask
-            memories.append(segmentation.remember(features.stride16[:, i], mask, token))
-        return torch.stack([masks[i] for i in range(9)], dim=1)
-
-    expected = (one_way(range(9)) + one_way(reversed(range(9)))) / 2
-    torch.testing.assert_close(streamed, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("part, kept_slices", [(2, 0), (2, 4), (5, 4), (5, 1000)])
-def test_streaming_in_parts_and_with_little_memory_is_the_same(network, monkeypatch, part, kept_slices):
-    volumes = torch.randn(2, 1, 9, 24, 20)
-    expected = network.stream(volumes)
-    monkeypatch.setattr(sam2_3dmed, "STREAMED_SLICES", part)
-    network.slice_cache.clear()
-    bytes_of_slice = 4 * (32 * 16 * 16 + 64 * 8 * 8 + 256 * 4 * 4)
-    network.slice_cache.max_bytes = kept_slices * bytes_of_slice
-    counts = encoded_slices(network)
-    torch.testing.assert_close(network.stream(volumes), expected, rtol=1e-4, atol=1e-4)
-    there, kept = 2 * 9, min(kept_slices, 18)
-    assert sum(counts) == there + (there - kept)
-
-
-def test_streaming_goes_over_tiles_and_not_over_windows_of_slices(network):
-    predictor = predictor_for(network, streaming=True)
-    slicers = predictor._internal_get_sliding_window_slicers((40, 30, 25))
-    assert [s[2:] for s in slicers] == [
-        (slice(y, y + 24), slice(x, x + 20)) for y, x in itertools.product((0, 6), (0, 5))
-    ]
-
-
-def test_streamed_tiles_are_summed_as_windows_are(network, monkeypatch):
-    monkeypatch.setattr(predictor_module, "_LOGITS_AT_ONCE", 2 * 3 * 24 * 20)  # two slices at a time
-    volume = torch.randn(1, 7, 30, 25)
-    found = predictor_for(network, streaming=True).predict_sliding_window_return_logits(volume)
-    weight = compute_gaussian((24, 20), sigma_scale=1 / 8, value_scaling_factor=10, device=CPU).float()
-    logits, weights = torch.zeros(3, 7, 30, 25), torch.zeros(30, 25)
-    for y, x in itertools.product((0, 6), (0, 5)):
-        tile = (slice(y, y + 24), slice(x, x + 20))
-        masks = network.stream(volume[None, :, :, tile[0], tile[1]])
-        logits[:, :, tile[0], tile[1]] += network.heads(masks, (24, 20))[0] * weight
-        weights[tile] += weight
-    # in float32 here; the smallest weights are coarse in half precision
-    inner = (slice(None), slice(None), slice(2, -2), slice(2, -2))
-    torch.testing.assert_close(found.float()[inner], (logits / weights)[inner], rtol=2e-2, atol=2e-2)
-
-
-def test_another_network_cannot_stream():
-    with pytest.raises(UserError, match="the network is a Counting: predict without it"):
-        predictor_for(Counting(), streaming=True)

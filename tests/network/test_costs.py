@@ -7,7 +7,6 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_sam2_3dmed.network import checkpointing
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
@@ -48,19 +47,6 @@ def test_cost_grows_linearly_with_slices(at_512):
 def test_104_classes_cost_at_most_half_more_than_one():
     one, many = (count_operations(segmentation_only(256, 1 + k), (1, 1, 6, 256, 256)).patch for k in (1, 104))
     assert one < many < 1.5 * one
-
-
-def streamed(network: SAM2_3dMed, depth: int) -> int:
-    network.slice_cache.clear()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network.stream(torch.randn(1, 1, depth, 32, 32))
-    return counter.get_total_flops()
-
-
-def test_streaming_costs_linearly_with_slices():
-    network = segmentation_only(64)
-    costs = [streamed(network, depth) for depth in (20, 24, 28)]
-    assert costs[2] - costs[1] == costs[1] - costs[0] > 0
 
 
 # ---------------------------------------------------------------- launches and waiting

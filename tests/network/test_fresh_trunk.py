@@ -72,3 +72,14 @@ def test_steady_features(size):
     (penalty,) = torch.autograd.grad(0.1 * (trained.square().mean() - 1).clamp(min=0), trained)
     assert penalty.any() == (size > 1)
     torch.testing.assert_close(trained.grad, weights - shared[None, :, None, None] + penalty)
+
+
+def test_fresh_positions_are_about_as_large_as_patch_embeddings():
+    """A sine of amplitude 0.3 has a root mean square of 0.21; those of noise lie within a factor of three."""
+    trunk = build_sam2_base("sam2.1_hiera_tiny", 64).image_encoder.trunk
+    initialise_positions(trunk)
+    for embedding in (trunk.pos_embed, trunk.pos_embed_window):
+        assert embedding.abs().max().item() == pytest.approx(0.3, rel=0.02)
+        assert embedding.square().mean().sqrt().item() == pytest.approx(0.3 / 2**0.5, rel=0.1)
+    patches = trunk.patch_embed(torch.randn(1, 3, 64, 64)).square().mean().sqrt().item()
+    assert 0.21 / 3 < patches < 0.21 * 3

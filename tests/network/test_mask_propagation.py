@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation, Memory
+from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
+from nnunetv2_sam2_3dmed.network.memory_rules import FirstAndLatest, Memory
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
-from nnunetv2_sam2_3dmed.network.self_sorting import SliceSummary, memories_to_attend
+from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting, SliceSummary, memories_to_attend
 from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
 
 SIZE, GRID, DEPTH = 64, 4, 8
@@ -127,17 +128,15 @@ def test_a_stack_of_one_is_sam2_without_memory(pair, features):
 
 
 @pytest.mark.parametrize("num_memories, seen", [(7, 7), (3, 3), (1, 1)])
-def test_a_slice_sees_the_first_and_the_latest_slices(num_memories, seen, features):
+def test_a_slice_sees_the_first_and_the_latest_slices(num_memories, seen):
     """Ten memories whose spatial tokens hold their slice's number: which ones are looked at?"""
-    propagation = MaskPropagation(build_sam2_base("sam2.1_hiera_tiny", SIZE, num_memories), 1)
     memories = [Memory(torch.full((1, 64, GRID, GRID), float(i)), torch.zeros(1, 256)) for i in range(10)]
-    tokens, _ = propagation._spatial_tokens(memories)
+    tokens, _ = FirstAndLatest().choose(memories, torch.zeros(1, 256, GRID, GRID), torch.zeros(num_memories, 1, 1, 64))
     numbers = [int(n) for n in tokens.view(-1, GRID * GRID, 64)[:, 0, 0]]
     assert numbers == [0, *range(10 - seen + 1, 10)]
 
 
 def test_each_stack_gets_the_memories_that_it_chose_with_their_ages():
-    propagation = MaskPropagation(build_sam2_base("sam2.1_hiera_tiny", SIZE), 1, self_sorting=True).eval()
     directions = torch.nn.functional.normalize(torch.randn(10, 2, 256), dim=-1)
     memories = [
         Memory(
@@ -150,14 +149,12 @@ def test_each_stack_gets_the_memories_that_it_chose_with_their_ages():
     embedding = torch.randn(2, 256, GRID, GRID)
     chosen = memories_to_attend([m.summary for m in memories if m.summary], embedding, 7)
     assert chosen.shape == (7, 2) and not torch.equal(chosen[:, 0], chosen[:, 1])
-    with torch.no_grad():
-        propagation.memory_age.copy_(torch.arange(7.0).view(7, 1, 1, 1).expand_as(propagation.memory_age))
-        tokens, positions = propagation._chosen_tokens(embedding, memories)
-    place = propagation.memory_encoder.position_encoding(memories[0].spatial).flatten(2).permute(2, 0, 1)
-    tokens, positions = tokens.view(7, GRID * GRID, 2, 64), positions.view(7, GRID * GRID, 2, 64)
+    entries = torch.arange(7.0).view(7, 1, 1, 1).expand(-1, -1, -1, 64)
+    tokens, ages = SelfSorting().choose(memories, embedding, entries)
+    tokens, ages = tokens.view(7, GRID * GRID, 2, 64), ages.view(7, 2, 64)
     for k in range(7):
         for b in range(2):
             i = int(chosen[k, b])
             assert (tokens[k, :, b] == 100 * b + i).all()
             # the latest of ten has age 0, the one before it 1, ..., and what lies more than six back 6
-            torch.testing.assert_close(positions[k, :, b], place[:, b] + min(9 - i, 6))
+            assert (ages[k, b] == min(9 - i, 6)).all()

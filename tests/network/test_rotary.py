@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.network.rotary import RotaryAttention
+from nnunetv2_sam2_3dmed.network.positions import RotaryAttention
 from nnunetv2_sam2_3dmed.network.sam2_modules import RoPEAttention, build_sam2_base
 
 GRID = 6  # places along a side

@@ -65,12 +65,12 @@ def test_srpp_alone_moves_parameters_that_the_masks_depend_on(make_network, patc
 )
 def test_every_trainable_parameter_receives_a_gradient_in_one_step(make_network, options):
     """DistributedDataParallel stops where one does not."""
-    network = make_network(**options)
+    network = make_network(**{"image_size": 32, "num_slices": 3, **options})
     channels = options.get("input_channels", 1)
     regions = options.get("regions", False)
-    target = torch.randint(0, 2, (2, 3, 4, 24, 20)) if regions else torch.randint(0, 3, (2, 1, 4, 24, 20))
+    target = torch.randint(0, 2, (1, 3, 3, 16, 16)) if regions else torch.randint(0, 3, (1, 1, 3, 16, 16))
     loss = SAM2_3dMedLoss(TargetMaker([1, 2], None, regions=regions, num_regions=3))
-    loss.terms(network(torch.randn(2, channels, 4, 24, 20)), target).total.backward()
+    loss.terms(network(torch.randn(1, channels, 3, 16, 16)), target).total.backward()
     without = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
     assert any(n.startswith("encoder.trunk") and p.grad is not None for n, p in network.named_parameters()) == (
@@ -121,10 +121,10 @@ def reached(network, loss: torch.Tensor) -> set[str]:
         ("fused", {"encoder.neck", "boundary"}),
     ],
 )
-def test_boundary_loss_helps_to_train_what_its_reading_says(make_network, patches, branch, parts):
+def test_boundary_loss_helps_to_train_what_its_reading_says(make_network, branch, parts):
     """Parameters that both the boundary loss and the masks depend on."""
-    network = make_network(boundary_branch=branch)
-    output = network(patches)
+    network = make_network(boundary_branch=branch, image_size=32, num_slices=3)
+    output = network(torch.randn(1, 1, 3, 16, 16))
     both = reached(network, output.boundaries.square().sum()) & reached(network, output.masks.square().sum())
     assert {next(part for part in parts if name.startswith(part + ".")) for name in both} == parts
 
@@ -139,11 +139,6 @@ def test_fused_features_take_part_in_every_kind_of_prediction(make_network, patc
     for parameter in other.boundary.fusion.parameters():
         parameter.mul_(1.5)
     assert (other(patches) - plain).abs().max() > 1e-3
-    streamed, changed = (each.stream(patches[:, :, :4]) for each in (network, other))
-    assert (streamed - changed).abs().max() > 1e-3
-    # one direction of streaming over one stack is the network's own
-    forth = network._walk(network._projected(network.encoder(patches[:, :, :4])), ([], []))
-    torch.testing.assert_close(network.heads(forth, (24, 20)), network(patches[:, :, :4]), atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
-from nnunetv2_sam2_3dmed.network.self_sorting import SliceSummary, expected_iou, memories_to_attend
+from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting, SliceSummary, _bank, expected_iou, memories_to_attend
 from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
 
 
@@ -61,6 +61,16 @@ def test_the_surest_of_the_unsure_fill_the_bank():
     assert memories_to_attend(remembered, slice_at(270), 3).flatten().tolist() == [0, 0, 3]
 
 
+@pytest.mark.parametrize("confidence, taken", [(0.49, False), (0.51, True)])
+def test_confident_is_an_expected_iou_of_a_half(confidence, taken):
+    """Two confident slices that are alike, and a third that differs most, if it is confident (docs/decisions.md)."""
+    remembered = summaries([0, 1, 180], [0.9, 0.9, confidence])
+    bank = _bank(
+        torch.stack([s.descriptor for s in remembered]), torch.stack([s.confidence for s in remembered]), size=2
+    )
+    assert (2 in bank.flatten().tolist()) == taken
+
+
 def test_of_confident_slices_those_that_differ_most():
     # sums of 1 - cos to the others: 10 and 0 degrees differ little from each other and 20; 180 differs most
     remembered = summaries([0, 10, 20, 180], [0.9] * 4)
@@ -101,7 +111,7 @@ def test_with_one_memory_the_branch_conditions_on_that_one():
             position,
         )
         usual = branch(features)
-        branch.self_sorting = True
+        branch.rule = SelfSorting()
         torch.testing.assert_close(branch(features), usual)
 
 

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from sam2.utils.transforms import SAM2Transforms
 
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.network.slice_encoder import IMAGENET_MEAN, IMAGENET_STD, InputAdapter, SliceEncoder
@@ -25,10 +27,13 @@ def test_several_channels_start_as_their_mean_and_learn(channels):
     assert adapter.mix.weight.grad.abs().sum() > 0
 
 
-def test_three_channels_are_taken_as_they_are():
-    patch = torch.rand(1, 3, 2, 32, 32)
-    expected = (patch[0, :, 1] - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
-    torch.testing.assert_close(InputAdapter(3, 32, (0, 1))(patch)[1], expected)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colours_are_normalised_as_sam2_s_own_transform_does(channels):
+    """RGB in this order; grey is the same in all three. At the network's size nothing is resized."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, channels), dtype=np.uint8)
+    expected = SAM2Transforms(resolution=32, mask_threshold=0.0)(np.broadcast_to(pixels, (32, 32, 3)).copy())
+    patch = torch.from_numpy(pixels / 255).float().permute(2, 0, 1)[None, :, None]  # (1, C, D, H, W)
+    torch.testing.assert_close(InputAdapter(channels, 32, (0, 1))(patch)[0], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_slices_keep_their_order_over_batch_and_depth():

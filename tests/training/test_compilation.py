@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network import compilation
-from nnunetv2_sam2_3dmed.training.compilation import compile_now
+from nnunetv2_sam2_3dmed.training.budget import compile_now
 from nnunetv2_sam2_3dmed.training.losses import LossTerms
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 

@@ -1,6 +1,6 @@
 import math
 
-from nnunetv2_sam2_3dmed.training.early_stopping import EarlyStopping
+from nnunetv2_sam2_3dmed.training.schedule import EarlyStopping
 
 
 def test_it_waits_for_as_many_epochs_as_the_patience_says():

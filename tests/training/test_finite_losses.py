@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.training.finite_losses import LossGuard
+from nnunetv2_sam2_3dmed.training.checked import LossGuard
 
 
 def batch(**broken: float) -> dict:

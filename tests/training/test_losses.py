@@ -160,3 +160,19 @@ def test_terms_that_a_variant_lacks_are_none():
     )
     assert terms.srpp is None and terms.boundary is None
     torch.testing.assert_close(terms.total, terms.segmentation)
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_dice_bce_leaves_ignored_voxels_out_as_if_they_were_not_there(batch_dice):
+    """The same loss and gradients as of the patch without its last columns, which are ignored."""
+    masks, logits = (torch.rand(2, 2, 3, 4, 5) < 0.4).float(), torch.randn(2, 2, 3, 4, 5)
+    counted = torch.ones(2, 1, 3, 4, 5, dtype=torch.bool)
+    counted[..., 3:] = False
+    loss = DiceBCELoss(batch_dice)
+    whole = logits.clone().requires_grad_()
+    part = logits[..., :3].clone().requires_grad_()
+    found, expected = loss(whole, targets_of(masks, counted)), loss(part, targets_of(masks[..., :3]))
+    torch.testing.assert_close(found, expected)
+    (gradient,), (expected_gradient,) = torch.autograd.grad(found, whole), torch.autograd.grad(expected, part)
+    torch.testing.assert_close(gradient[..., :3], expected_gradient)
+    assert (gradient[..., 3:] == 0).all()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_sam2_3dmed.baselines.trainers import MonaiTrainer
@@ -50,6 +53,27 @@ def test_scores_of_half_a_prediction_do_not_stay(folder, trainer, monkeypatch, s
     with pytest.raises(UserError, match=r"1 predictions of the validation in .* are not whole \(b.nii.gz\)"):
         trainer.perform_actual_validation()
     assert not (folder / "summary.json").exists() and (folder / "a.nii.gz").exists()
+
+
+@pytest.mark.parametrize("torn", [0.0, 0.5, 0.99], ids=["nothing", "half", "all but the end"])
+def test_a_torn_checkpoint_does_not_replace_the_one_before(trainer, tmp_path, monkeypatch, torn):
+    """torch.save returns, but not all of the file is there, as on a full disk of some file systems."""
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer.disable_checkpointing = False
+    content = {"network_weights": {"w": torch.zeros(1000)}}
+    monkeypatch.setattr(nnUNetTrainer, "save_checkpoint", lambda self, name: torch.save(content, name))
+    trainer.save_checkpoint(str(file))
+    before = file.read_bytes()
+    assert torch.load(file)["network_weights"]["w"].shape == (1000,)
+
+    def save_torn(self, name):
+        torch.save(content, name)
+        Path(name).write_bytes(Path(name).read_bytes()[: int(torn * len(before))])
+
+    monkeypatch.setattr(nnUNetTrainer, "save_checkpoint", save_torn)
+    with pytest.raises(UserError):
+        trainer.save_checkpoint(str(file))
+    assert file.read_bytes() == before and list(tmp_path.glob("checkpoint*")) == [file]
 
 
 def test_every_trainer_of_the_package_looks():
