@@ -19,9 +19,6 @@ from nnunetv2_sam2_3dmed.network.promptable_sam2 import PromptableSAM2, build_pr
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from tests.interactive.reference import make_lively
 
-# networks are tiny: with more threads, most of the processor time goes into waiting for each other
-torch.set_num_threads(1)
-
 IMAGE_SIZE = 64  # the smallest at which the trunk's windows and the memory's downsampling all take part
 
 WriteLabels = Callable[..., Path]
