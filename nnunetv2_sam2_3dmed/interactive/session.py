@@ -50,8 +50,8 @@ class InteractiveSession:
     pixels and 0.8 MB at 1024.
 
     Memory on the host: the image, and for each object and slice with a mask as much again; and once more for each
-    propagation that :meth:`undo` could bring back, of up to 32 steps (3 GB for an object that was carried through 500
-    slices 32 times).
+    propagation that :meth:`undo` could bring back, of up to 32 steps (3 GB for an object that was propagated through
+    500 slices 32 times).
 
     Args:
         model: the name of an installed checkpoint, a checkpoint file, or SAM 2 itself.
@@ -81,7 +81,7 @@ class InteractiveSession:
         self._features = Cache(bound_on(where) if max_cache_bytes is None else max_cache_bytes, at_least=1)
         self._image: ShownImage | None = None
         self._axes: tuple[AxisSlices, ...] = ()
-        self._objects = Objects()
+        self.reset()
         self._stopped = threading.Event()
 
     # ---- the image
@@ -141,7 +141,7 @@ class InteractiveSession:
         """Drop image, objects and features, and free their memory on the device; the model stays."""
         self._image = None
         self._axes = ()
-        self._objects = Objects()
+        self.reset()
         self._features.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -302,6 +302,7 @@ class InteractiveSession:
     def reset(self) -> None:
         """Drop all objects; the image and the features of its slices stay."""
         self._objects = Objects()
+        self._segmenter = Segmenter(self._network, self._axes, self._objects)
 
     def remove_object(self, object_id: int) -> None:
         """Remove an object; :meth:`undo` restores it.
@@ -465,10 +466,6 @@ class InteractiveSession:
         if self._image is None:
             raise PromptError(_NO_IMAGE)
         return self._image
-
-    @property
-    def _segmenter(self) -> Segmenter:
-        return Segmenter(self._network, self._axes, self._objects)
 
     def _slices(self, axis: int) -> AxisSlices:
         """Return the slices along an axis of the image, after checking both."""

@@ -80,9 +80,8 @@ def segment_slice(
     _, heads, _, _ = sam2._track_step(
         frame_idx=index,
         is_init_cond_frame=not conditioning,
-        current_vision_feats=_flat(features),
+        **_levels(features),
         current_vision_pos_embeds=[place.flatten(2).permute(2, 0, 1)],
-        feat_sizes=_sizes(features),
         point_inputs=None if points is None else {"point_coords": points[0], "point_labels": points[1]},
         mask_inputs=mask,
         output_dict=_output_dict(sam2, conditioning, others),
@@ -110,8 +109,7 @@ def remember_slice(
         (N, M, S/16, S/16), bfloat16 as SAM 2 keeps it.
     """
     memory, _ = sam2._encode_new_memory(
-        current_vision_feats=_flat(features),
-        feat_sizes=_sizes(features),
+        **_levels(features),
         pred_masks_high_res=logits_at(logits, (sam2.image_size, sam2.image_size)),
         object_score_logits=presence,
         is_mask_from_pts=prompted,
@@ -119,13 +117,12 @@ def remember_slice(
     return memory.to(torch.bfloat16)
 
 
-def _flat(features: LevelFeatures) -> list[torch.Tensor]:
-    """Levels (N, C, h, w) -> (h w, N, C)."""
-    return [level.flatten(2).permute(2, 0, 1) for level in features]
-
-
-def _sizes(features: LevelFeatures) -> list[tuple[int, int]]:
-    return [(level.shape[-2], level.shape[-1]) for level in features]
+def _levels(features: LevelFeatures) -> dict[str, list[Any]]:
+    """Features as arguments of ``SAM2Base``, (h w, N, C) for levels (N, C, h, w)."""
+    return {
+        "current_vision_feats": [level.flatten(2).permute(2, 0, 1) for level in features],
+        "feat_sizes": [tuple(level.shape[-2:]) for level in features],
+    }
 
 
 def _output_dict(sam2: SAM2Base, conditioning: Memories, others: Memories) -> dict[str, dict[int, dict[str, Any]]]:
