@@ -159,7 +159,7 @@ def test_copies_and_files_start_empty():
 @pytest.fixture(scope="module")
 def network() -> SAM2_3dMed:
     torch.manual_seed(0)
-    return SAM2_3dMed(1, 3, image_size=64, num_slices=4, srpp=False, boundary=False, precision="float32").eval()
+    return SAM2_3dMed(1, 3, image_size=32, num_slices=2, srpp=False, boundary=False, precision="float32").eval()
 
 
 def encoded_slices(network: SAM2_3dMed) -> list[int]:
@@ -169,8 +169,8 @@ def encoded_slices(network: SAM2_3dMed) -> list[int]:
 
 
 def test_overlapping_and_flipped_windows_give_the_same_logits_from_slices_encoded_once(network):
-    volume = torch.randn(1, 1, 8, 24, 20)
-    windows = [volume[:, :, i : i + 4] for i in (0, 2, 4)]
+    volume = torch.randn(1, 1, 3, 24, 20)
+    windows = [volume[:, :, i : i + 2] for i in (0, 1)]
     windows += [w.flip(2) for w in windows] + [w.flip(-1) for w in windows]  # left and right are other slices
     with torch.no_grad():
         expected = [network(w) for w in windows]
@@ -178,7 +178,7 @@ def test_overlapping_and_flipped_windows_give_the_same_logits_from_slices_encode
     with torch.inference_mode():
         for window, logits in zip(windows, expected, strict=True):
             torch.testing.assert_close(network(window), logits, rtol=0, atol=1e-4)
-    assert counts == [4, 2, 2] * 2
+    assert counts == [2, 1] * 2
 
 
 def test_other_weights_give_other_logits(network):
@@ -187,7 +187,7 @@ def test_other_weights_give_other_logits(network):
     with torch.no_grad():
         for parameter in other.encoder.neck.parameters():
             parameter.mul_(1.5)
-    window = torch.randn(1, 1, 4, 24, 20)
+    window = torch.randn(1, 1, 2, 24, 20)
     with torch.inference_mode():
         network(window)
         network.load_state_dict(other.state_dict())
@@ -196,7 +196,7 @@ def test_other_weights_give_other_logits(network):
 
 def test_other_weights_give_other_logits_in_a_network_built_in_inference_mode(network):
     """Whose changes torch does not count."""
-    window = torch.randn(1, 1, 4, 24, 20)
+    window = torch.randn(1, 1, 2, 24, 20)
     with torch.inference_mode():
         built = copy.deepcopy(network)
         other = copy.deepcopy(network)
@@ -211,7 +211,7 @@ def test_other_weights_give_other_logits_in_a_network_built_in_inference_mode(ne
 
 def test_when_memory_runs_out_the_features_go_first(network, monkeypatch):
     network = copy.deepcopy(network)
-    window = torch.randn(1, 1, 4, 24, 20)
+    window = torch.randn(1, 1, 2, 24, 20)
     with torch.inference_mode():
         expected = network(window)
         counts = encoded_slices(network)
@@ -225,18 +225,18 @@ def test_when_memory_runs_out_the_features_go_first(network, monkeypatch):
 
         monkeypatch.setattr(network.segmentation, "propagate", fails_once)
         torch.testing.assert_close(network(window), expected)
-    assert counts == [4]  # nothing was new before, all is after
+    assert counts == [2]  # nothing was new before, all is after
 
 
 def test_training_and_plain_evaluation_keep_nothing(network):
     network = copy.deepcopy(network)
     network.train()
     with torch.no_grad():
-        network(torch.randn(1, 1, 4, 24, 20))
+        network(torch.randn(1, 1, 2, 24, 20))
     network.eval()
     counts = encoded_slices(network)
-    window = torch.randn(1, 1, 4, 24, 20)
+    window = torch.randn(1, 1, 2, 24, 20)
     with torch.no_grad():
         network(window)
         network(window)
-    assert counts == [4, 4]
+    assert counts == [2, 2]
