@@ -1,6 +1,6 @@
 """Calls, files and changes of file between a mask prompt and the propagated mask.
 
-    python -m benchmarks.prompt_path --output benchmarks/results/prompt_path.json
+    python -m benchmarks.prompt_path --name after --output benchmarks/results/prompt_path.json
 
 Counts the calls of this package's Python functions during ``add_mask``, ``propagate`` and ``mask`` on a phantom of
 seven slices, and those of ``sam2_video_predictor.py`` during the same steps of ``SAM2VideoPredictor``. Weights are
@@ -62,7 +62,8 @@ class CallCounter:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, metavar="JSON", help="default: print only")
+    parser.add_argument("--output", type=Path, metavar="JSON", help="file to add the counts to; default: print only")
+    parser.add_argument("--name", default="after", help="of these counts in the file (default: %(default)s)")
     parser.add_argument("--functions", action="store_true", help="print the calls of each function")
     args = parser.parse_args()
     weights = random_weights()
@@ -94,7 +95,8 @@ def main() -> None:
         for name, count in counter.functions.most_common():
             print(f"{count:4} {name}")
     if args.output is not None:
-        write_text(args.output, json.dumps(results, indent=1) + "\n")
+        earlier = json.loads(args.output.read_text()) if args.output.exists() else {}
+        write_text(args.output, json.dumps({**earlier, args.name: results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
