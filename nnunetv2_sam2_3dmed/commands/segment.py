@@ -5,7 +5,7 @@
     sam2_3dmed segment ct.nii.gz -o organ.nii.gz --unit mm --point=-31.5,12,-840
     sam2_3dmed segment --batch prompts.csv -o FOLDER
 
-A prompt is on one slice; from the slices with prompts the masks are carried in both directions. Coordinates are
+A prompt is on one slice; from the slices with prompts the masks are propagated in both directions. Coordinates are
 voxels in the order z,y,x, as SimpleITK and nnU-Net count them, or with --unit mm points x,y,z in millimetres, LPS.
 A colon stands between the two corners of a box, and between the points of a scribble. Write an = where a value
 begins with a minus.
@@ -18,8 +18,8 @@ negative_scribble, mask) and where, and if needed object (a number from 1), axis
 comment, are ignored. Lines of one image belong together; paths start at the CSV's folder. A mask is a file on the
 image's grid, such as a prediction of nnU-Net whose label is the object's number; FILE@SLICE names the slice, otherwise
 it is the one where the object is largest.
-Whatever goes wrong with a case is reported with its name and does not stop the others; the exit status is then 2. With
-SAM2_3dMed_debug=1 in the environment, what nobody foresaw comes with its traceback.
+An error in a case is reported with its name and does not stop the others; the exit status is then 2. With
+SAM2_3dMed_debug=1 in the environment, unexpected errors are reported with their traceback.
 """
 
 from __future__ import annotations
@@ -119,10 +119,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
-    """The images to segment, each with its prompts and output.
+    """Return the images to segment, each with its prompts and output.
 
     Raises:
-        UserError: the arguments do not say it.
+        UserError: the arguments are incomplete or contradict each other.
     """
     from nnunetv2_sam2_3dmed.images.volumes import stem
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine, read_cases
@@ -147,7 +147,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
 
 
 def _check_slices(slices: list[int] | None) -> None:
-    """Checks ``--slices`` as far as that is possible without an image.
+    """Check ``--slices`` as far as that is possible without an image.
 
     Raises:
         UserError: the last comes before the first, or the first is negative.

@@ -1,4 +1,4 @@
-"""How a slice is shown to the network: the same way up, however the image is stored."""
+"""Orientation of slices: the same way up for the network and for the eye, however the image is stored."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ _PLANES = {
 
 
 class View(NamedTuple):
-    """A volume seen as slices x rows x columns, by exchanging and turning axes alone: no voxel is interpolated.
+    """Orientation of a volume as slices x rows x columns, by permuting and flipping axes: no voxel is interpolated.
 
     Attributes:
-        order: the axes of the array that become slices, rows and columns.
-        flips: which of these three run against the array's own direction.
+        order: axes of the array that become slices, rows and columns.
+        flips: True for each of these three that runs against the array's own direction.
     """
 
     order: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
 
     def shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """The shape in the view of an array of ``shape``."""
+        """Return the shape in the view of an array of ``shape``."""
         slices, rows, columns = (int(shape[axis]) for axis in self.order)
         return slices, rows, columns
 
     def of(self, array: np.ndarray) -> np.ndarray:
-        """``array`` (z, y, x) as slices x rows x columns; shares its memory."""
+        """Return ``array`` (z, y, x) as slices x rows x columns; shares its memory."""
         return np.flip(array.transpose(self.order), tuple(k for k, flip in enumerate(self.flips) if flip))
 
     def back(self, seen: np.ndarray) -> np.ndarray:
-        """The inverse of :meth:`of`."""
+        """Invert :meth:`of`."""
         return np.flip(seen, tuple(k for k, flip in enumerate(self.flips) if flip)).transpose(np.argsort(self.order))
 
     def points(self, points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """Voxel coordinates (N, 3) of an array (z, y, x) of ``shape`` -> slice, row, column."""
+        """Convert voxel coordinates (N, 3) of an array (z, y, x) of ``shape`` to slice, row, column."""
         seen = np.asarray(points, dtype=float)[:, self.order]
         last = np.array(self.shape(shape)) - 1.0
         return np.where(self.flips, last - seen, seen)
 
     def points_back(self, seen: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """The inverse of :meth:`points`."""
+        """Invert :meth:`points`."""
         last = np.array(self.shape(shape)) - 1.0
         turned = np.where(self.flips, last - seen, np.asarray(seen, dtype=float))
         return turned[:, np.argsort(self.order)]
@@ -61,18 +61,18 @@ class View(NamedTuple):
         return shape[self.order[0]] - 1 - index if self.flips[0] else index
 
     def plane(self, plane: np.ndarray) -> np.ndarray:
-        """A slice of the array, its two other axes in the array's order -> rows x columns."""
+        """Convert a slice of the array, its two other axes in the array's order, to rows x columns."""
         swapped = plane if self.order[1] < self.order[2] else plane.T
         return np.flip(swapped, tuple(k for k in (0, 1) if self.flips[k + 1]))
 
     def plane_back(self, seen: np.ndarray) -> np.ndarray:
-        """The inverse of :meth:`plane`."""
+        """Invert :meth:`plane`."""
         turned = np.flip(seen, tuple(k for k in (0, 1) if self.flips[k + 1]))
         return turned if self.order[1] < self.order[2] else turned.T
 
 
 def patient_axes(direction: np.ndarray) -> tuple[tuple[int, bool], ...]:
-    """For each axis of an array (z, y, x) the nearest axis of the patient, and whether it runs against that.
+    """Return for each axis of an array (z, y, x) the nearest axis of the patient, and True if it runs against that.
 
     Each gets its own, so that all three together are nearest: which axis of the array is which does not depend on the
     order in which they are stored.
@@ -87,7 +87,7 @@ def patient_axes(direction: np.ndarray) -> tuple[tuple[int, bool], ...]:
 
 
 def normal_along(direction: np.ndarray, axis: int) -> int:
-    """The axis of the patient (:data:`LEFT`, :data:`POSTERIOR`, :data:`SUPERIOR`) nearest to an array's axis.
+    """Return the axis of the patient (:data:`LEFT`, :data:`POSTERIOR`, :data:`SUPERIOR`) nearest to an array's axis.
 
     Args:
         direction: as for :func:`patient_axes`.
@@ -97,12 +97,12 @@ def normal_along(direction: np.ndarray, axis: int) -> int:
 
 
 def axis_along(direction: np.ndarray, normal: int) -> int:
-    """The inverse of :func:`normal_along`: the axis of the array nearest to an axis of the patient."""
+    """Invert :func:`normal_along`: return the axis of the array nearest to an axis of the patient."""
     return [patient for patient, _ in patient_axes(direction)].index(normal)
 
 
 def view_along(direction: np.ndarray, axis: int) -> View:
-    """The view whose slices are those along ``axis`` of an array (z, y, x).
+    """Return the view whose slices are those along ``axis`` of an array (z, y, x).
 
     Args:
         direction: as for :func:`patient_axes`. Oblique axes count as the axis of the patient that they are closest to.

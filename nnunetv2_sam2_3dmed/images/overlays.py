@@ -1,4 +1,4 @@
-"""A picture of one case: the image, the truth and what each method predicted, side by side."""
+"""Coloured masks on slices, and a picture of one case: image, ground truth and predictions side by side."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -29,17 +30,17 @@ COLUMN_INCHES = 2.6
 
 @dataclass(frozen=True)
 class CaseOverlay:
-    """What is drawn of one case.
+    """Content of the picture of one case.
 
     Attributes:
         name: of the case.
         image: intensities, (slices, rows, columns).
-        truth: classes, same shape.
-        predictions: classes, same shape, by the name of the method.
+        truth: label map of the ground truth, same shape.
+        predictions: label maps, same shape, by the name of the method.
         spacing: millimetres between voxels, (slices, rows, columns).
         class_names: of the foreground classes, by value.
         window: intensities that become black and white.
-        synthetic: the case is no patient, and the picture says so.
+        synthetic: the case is synthetic, and the picture states it.
     """
 
     name: str
@@ -57,7 +58,7 @@ class CaseOverlay:
 
 
 def intensity_window(image: np.ndarray, is_ct: bool) -> tuple[float, float]:
-    """The soft tissue window for CT, else the range without the most extreme percent."""
+    """Return the soft tissue window for CT, else the 0.5 and 99.5 percentiles."""
     if is_ct:
         return CT_WINDOW
     low, high = np.percentile(image, PERCENTILE_WINDOW)
@@ -65,7 +66,7 @@ def intensity_window(image: np.ndarray, is_ct: bool) -> tuple[float, float]:
 
 
 def mean_foreground_dice(truth: np.ndarray, prediction: np.ndarray, classes: Sequence[int]) -> float:
-    """Dice of the whole volume, averaged over ``classes``; a class that is in neither volume counts 1."""
+    """Return the Dice of the whole volume, averaged over ``classes``; a class that is in neither volume counts 1."""
     scores = []
     for value in classes:
         in_truth, in_prediction = truth == value, prediction == value
@@ -75,7 +76,7 @@ def mean_foreground_dice(truth: np.ndarray, prediction: np.ndarray, classes: Seq
 
 
 def choose_slices(truth: np.ndarray, count: int = ROWS) -> list[int]:
-    """Up to ``count`` slices through the foreground, one from each part of its extent.
+    """Choose up to ``count`` slices through the foreground, one from each part of its extent.
 
     Within a part, the slice is taken where the classes are largest, each relative to its own largest slice:
     a small lesion counts as much as the organ around it.
@@ -90,7 +91,7 @@ def choose_slices(truth: np.ndarray, count: int = ROWS) -> list[int]:
 
 
 def draw_overlay(case: CaseOverlay) -> Figure:
-    """Columns: image, truth, each prediction; rows: slices from the top down; below: the classes."""
+    """Draw image, ground truth and predictions in columns, slices in rows from the top down, classes below."""
     classes = list(case.class_names)
     columns: list[tuple[str, np.ndarray | None]] = [("image", None), ("truth", case.truth)]
     for method, prediction in case.predictions.items():
@@ -138,22 +139,33 @@ def _draw_slice(panel: Axes, case: CaseOverlay, index: int, label: np.ndarray | 
         return
     classes = list(case.class_names)
     for value in classes:
-        mask = label == value
-        if not mask.any():
-            continue
-        colour = class_colour(value, classes)
-        fill = np.zeros((*mask.shape, 4))
-        fill[..., :3] = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-        fill[..., 3] = FILL_OPACITY * mask
-        panel.imshow(fill, aspect=aspect, interpolation="nearest")
-        panel.contour(mask, levels=[0.5], colors=[colour], linewidths=1.3)
+        draw_mask(panel, label == value, class_colour(value, classes), linewidth=1.3)
+
+
+def draw_mask(panel: Axes, mask: np.ndarray, colour: str, linewidth: float = 1.0) -> None:
+    """Draw a mask (rows, columns) over a slice: a translucent fill and an outline.
+
+    Args:
+        panel: that shows the slice.
+        mask: bool.
+        colour: #RRGGBB.
+        linewidth: of the outline, in points.
+    """
+    if not mask.any():
+        return
+    fill = np.zeros((*mask.shape, 4))
+    fill[..., :3] = to_rgb(colour)
+    fill[..., 3] = FILL_OPACITY * mask
+    panel.imshow(fill, aspect=panel.get_aspect(), interpolation="nearest")
+    if not mask.all():  # a mask without an edge has no outline
+        panel.contour(mask, levels=[0.5], colors=[colour], linewidths=linewidth)
 
 
 def class_colour(value: int, classes: Sequence[int]) -> str:
-    """The colour (#RRGGBB) of class ``value`` among ``classes``; colours repeat after the seventh."""
+    """Return the colour (#RRGGBB) of class ``value`` among ``classes``; colours repeat after the seventh."""
     return CLASS_COLOURS[list(classes).index(value) % len(CLASS_COLOURS)]
 
 
 def write_overlay(path: Path, case: CaseOverlay, dpi: int = 110) -> None:
-    """Draws ``case`` into the PNG file ``path``."""
+    """Draw ``case`` into the PNG file ``path``."""
     write_png(path, draw_overlay(case), dpi)

@@ -1,4 +1,4 @@
-"""From intensities to the 256 grey levels that SAM 2 and MedSAM2 were trained on."""
+"""Intensity windows: the 256 grey levels that SAM 2 and MedSAM2 were trained on."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _MOST_VOXELS = 20_000_000  # from which percentiles are taken; more change nothi
 
 
 class Window(NamedTuple):
-    """The intensities that become black and white."""
+    """Intensities that become black and white."""
 
     low: float
     high: float
 
     def grey(self, intensities: np.ndarray) -> np.ndarray:
-        """Grey levels 0 to 255 (uint8) of any array."""
+        """Return the grey levels 0 to 255 (uint8) of any array."""
         scaled = (intensities.astype(np.float32) - self.low) * (255 / (self.high - self.low))
         return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 
 def choose_window(array: np.ndarray, window: str | tuple[float, float], modality: str | None = None) -> Window:
-    """The intensities that are shown.
+    """Choose the intensities that are shown black and white.
 
     Args:
         array: the whole image.

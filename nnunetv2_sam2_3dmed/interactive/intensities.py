@@ -1,4 +1,4 @@
-"""The way a model trained in nnU-Net saw images, their intensities and slices: alike in training and in prompting.
+"""Display of images to a model trained within nnU-Net, their intensities and slices, alike in training and sessions.
 
 nnU-Net's trainings see normalised voxels, a user's image is not normalised. Every normalisation that nnU-Net has is
 linear in the intensities between two bounds, so that black and white can be stated for either, and a grey level means
@@ -33,7 +33,7 @@ LEARNED_SHARE = 0.1  # of the training cases: what fewer show is not learned
 
 @dataclass(frozen=True)
 class ShownAs:
-    """How images of one channel are shown to a model.
+    """Display of images of one channel to a model.
 
     Attributes:
         scheme: nnU-Net's normalisation.
@@ -57,7 +57,7 @@ class ShownAs:
     normals: tuple[int, ...] = ()
 
     def axis_of(self, direction: np.ndarray) -> int:
-        """The axis of an array (z, y, x) along which the slices of an image lie as in training.
+        """Return the axis of an array (z, y, x) along which the slices of an image lie as in training.
 
         That is the one nearest to the axis of the patient that the slices of training cases ran along, however the
         image is stored. Only if they ran along several, which they do where cases are stored in several orientations
@@ -72,9 +72,9 @@ class ShownAs:
         return axis_along(direction, self.normals[0])
 
     def outside(self, array: np.ndarray) -> np.ndarray | None:
-        """Voxels of an image (z, y, x) that are black whatever the window, as nnU-Net marks them; None where none is.
+        """Return the voxels of an image (z, y, x) that are black whatever the window; None if there are none.
 
-        They are 0 around all that is not.
+        They are the zeros around the body, as nnU-Net marks them.
         """
         if array.all():
             return None
@@ -82,12 +82,12 @@ class ShownAs:
         return None if inside.all() else ~inside
 
     def window(self, array: np.ndarray) -> Window:
-        """Black and white for an image (z, y, x) that nobody has normalised."""
+        """Return the window for an image (z, y, x) that is not normalised."""
         offset, scale = self._linear(array)
         return Window(offset + self.low * scale, offset + self.high * scale)
 
     def _linear(self, array: np.ndarray) -> tuple[float, float]:
-        """(a, b) of intensity = a + b * normalised."""
+        """Return (a, b) of intensity = a + b * normalised."""
         if self.scheme == CT:
             return self.mean, max(self.std, 1e-8)
         if self.scheme == Z_SCORE:
@@ -101,7 +101,7 @@ class ShownAs:
         return 0.0, 255.0 if self.scheme == RGB else 1.0
 
     def for_checkpoint(self) -> dict[str, Any]:
-        """Plain values, from which ``ShownAs(**values)`` makes it again."""
+        """Return plain values for ``ShownAs(**values)``."""
         return asdict(self)
 
 
@@ -112,7 +112,7 @@ class _Body:
 
 
 def _body(array: np.ndarray) -> _Body:
-    """What nnU-Net keeps of an image: the box around all that is not 0, and within it what is not outside."""
+    """Return the box around all that is not 0, to which nnU-Net crops an image, and the mask of the body in it."""
     mask = create_nonzero_mask(array[None])
     if not mask.any():
         return _Body(array, np.ones_like(mask))
@@ -122,7 +122,7 @@ def _body(array: np.ndarray) -> _Body:
 
 
 def learned_normals(directions: Iterable[np.ndarray], axis: int) -> tuple[int, ...]:
-    """The axes of the patient along which the slices of training cases lie, the most frequent first.
+    """Return the axes of the patient along which the slices of training cases lie, the most frequent first.
 
     Args:
         directions: of the cases as nnU-Net's reader gives them, (3, 3) as ITK has them.
@@ -136,7 +136,7 @@ def learned_normals(directions: Iterable[np.ndarray], axis: int) -> tuple[int, .
 def shown_as(
     plans: PlansManager, configuration: ConfigurationManager, intensity_range: Sequence[float], channels: int
 ) -> ShownAs:
-    """How a configuration shows images.
+    """Return the display of images in a configuration.
 
     Args:
         plans: nnU-Net's.
@@ -146,7 +146,7 @@ def shown_as(
         channels: of the images.
 
     Raises:
-        UserError: images have several channels, or are normalised in a way that is not known here.
+        UserError: images have several channels, or are normalised by an unsupported scheme.
     """
     if channels != 1:
         raise UserError(

@@ -22,7 +22,7 @@ DEFAULT_IMAGE_SIZE = 512  # what MedSAM2 was fine-tuned at
 
 
 def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int | None = None) -> SAM2Base:
-    """Builds the network that a checkpoint belongs to and fills all of it.
+    """Build the network of a checkpoint and load all of its weights.
 
     Args:
         name_or_path: an installed checkpoint (``sam2_3dmed weights``), such as "MedSAM2_latest" or
@@ -52,10 +52,10 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, image_size: int | None 
 
 
 def model_file(name_or_path: str | Path) -> Path:
-    """The file that :func:`load_model` reads, which need not be there where its path is given.
+    """Return the file that :func:`load_model` reads; a given path need not exist.
 
     Raises:
-        UserError: it is neither a file nor the name of a checkpoint, or that one is not installed.
+        UserError: the name is neither a file nor a checkpoint, or that checkpoint is not installed.
     """
     name = str(name_or_path)
     is_file = Path(name_or_path).is_file()
@@ -65,7 +65,7 @@ def model_file(name_or_path: str | Path) -> Path:
 
 
 def fill(model: SAM2Base, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Fills all of ``model``.
+    """Load all weights of ``model``.
 
     Raises:
         UserError: ``weights``, of the file ``path``, lack some of its tensors, or have them in another shape.
@@ -82,12 +82,12 @@ def fill(model: SAM2Base, weights: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _trained_within_nnunet(checkpoint: dict[str, Any], path: Path, image_size: int | None) -> SAM2Base:
-    """The model of a checkpoint of nnU-Net.
+    """Build the model of a checkpoint of nnU-Net.
 
     Our other trainers' models segment without prompts: their decoder has a token for each class instead of SAM 2's,
     their memory encoder takes all classes at once, and they have no prompt encoder, mask quality or object presence.
-    Filling these from SAM 2 would put together parts that never learned to work together. Their predictions can be
-    corrected instead: they are mask prompts.
+    Filling these from SAM 2 would combine parts that were not trained together. Their predictions can be corrected
+    instead, as mask prompts.
 
     Raises:
         UserError: the model takes no prompts.
@@ -105,7 +105,7 @@ def _trained_within_nnunet(checkpoint: dict[str, Any], path: Path, image_size: i
 
 
 def nnunet_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint of nnU-Net; None if the file is something else."""
+    """Return the content of a checkpoint of nnU-Net; None if the file is something else."""
     if not path.is_file():
         return None
     try:
@@ -116,13 +116,12 @@ def nnunet_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """A CUDA device where there is one, else the CPU; or the one that is named.
+    """Return the named device; for "auto", a CUDA device where there is one, else the CPU.
 
-    A CUDA device without a number is the current one, and is given back with its number: which one is current may
-    change later.
+    "cuda" becomes the current CUDA device with its number, since the current one may change later.
 
     Raises:
-        UserError: it is no device, or this machine has none of the kind or of the number.
+        UserError: the name is no device, or this machine has no such device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""A picture of what was prompted and what was found."""
+"""Picture of a session's prompts and masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from nnunetv2_sam2_3dmed.files import write_png
-from nnunetv2_sam2_3dmed.images.overlays import FILL_OPACITY, class_colour
+from nnunetv2_sam2_3dmed.images.overlays import class_colour, draw_mask
 from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
 
 PANELS = 5
@@ -19,10 +19,10 @@ PANEL_INCHES = 2.6
 
 
 def write_preview(path: Path, session: InteractiveSession, labels: np.ndarray, axis: int) -> None:
-    """Draws up to five slices along ``axis`` with the objects' outlines and the prompts, beside and renamed.
+    """Draw up to five slices along ``axis`` with the objects' outlines and the prompts.
 
     Args:
-        path: of the PNG file.
+        path: of the PNG file, which appears whole or not at all.
         session: with the image and the prompts.
         labels: (z, y, x), ``session.labels()``.
         axis: along which the slices lie.
@@ -32,7 +32,7 @@ def write_preview(path: Path, session: InteractiveSession, labels: np.ndarray, a
 
 
 def choose_panels(labels: np.ndarray, prompted: list[int], axis: int, count: int = PANELS) -> list[int]:
-    """Slices with prompts first, then others spread over the extent of the objects; in order."""
+    """Choose slices with prompts first, then others spread over the extent of the objects; in order."""
     chosen = prompted[:count]
     others = tuple(k for k in range(3) if k != axis)
     extent = [int(i) for i in np.flatnonzero(labels.any(axis=others)) if i not in chosen]
@@ -44,7 +44,7 @@ def choose_panels(labels: np.ndarray, prompted: list[int], axis: int, count: int
 
 
 def draw_preview(session: InteractiveSession, labels: np.ndarray, axis: int) -> Figure:
-    """See :func:`write_preview`."""
+    """Draw the figure of :func:`write_preview`."""
     image = session.image
     view = image.view(axis)
     indices = choose_panels(labels, sorted({p.index for p in session.prompts if p.axis == axis}), axis)
@@ -60,7 +60,7 @@ def draw_preview(session: InteractiveSession, labels: np.ndarray, axis: int) -> 
     for panel, index in zip(panels, indices):
         panel.imshow(session.slice_as_seen(axis, index), cmap="gray", vmin=0, vmax=255, aspect=aspect)
         for number in objects:
-            _draw_mask(panel, seen[view.slice_index(index, image.shape)] == number, class_colour(number, objects))
+            draw_mask(panel, seen[view.slice_index(index, image.shape)] == number, class_colour(number, objects))
         _draw_prompts(panel, session, axis, index)
         panel.set(xticks=[], yticks=[])
         panel.set_title(f"slice {index}", fontsize=9)
@@ -69,17 +69,6 @@ def draw_preview(session: InteractiveSession, labels: np.ndarray, axis: int) -> 
     figure.suptitle(image.name, fontsize=11)
     figure.subplots_adjust(0.01, 0.4 / figure.get_figheight(), 0.99, 1 - 0.5 / figure.get_figheight(), wspace=0.03)
     return figure
-
-
-def _draw_mask(panel: Axes, mask: np.ndarray, colour: str) -> None:
-    if not mask.any():
-        return
-    fill = np.zeros((*mask.shape, 4))
-    fill[..., :3] = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-    fill[..., 3] = FILL_OPACITY * mask
-    panel.imshow(fill, aspect=panel.get_aspect(), interpolation="nearest")
-    if not mask.all():  # a mask without an edge has no outline
-        panel.contour(mask, levels=[0.5], colors=[colour], linewidths=1.0)
 
 
 def _draw_prompts(panel: Axes, session: InteractiveSession, axis: int, index: int) -> None:

@@ -1,4 +1,4 @@
-"""Prompts as a command line or a CSV file has them, and cases made of such prompts."""
+"""Prompts from a command line or a CSV file, and cases with such prompts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ OPTIONAL = ("object", "axis", "unit", "output")
 
 @dataclass(frozen=True)
 class PromptLine:
-    """A prompt in words.
+    """A prompt as text.
 
     Attributes:
         kind: one of :data:`KINDS`.
         where: "z,y,x", for boxes and scribbles several of these with colons between; for a mask its file, or
             "FILE@SLICE".
-        object_id: that it is for.
-        axis: along which the slices lie; None for that which the model has learned.
+        object_id: of its object.
+        axis: along which the slices lie; None for that of the model's training.
         unit: "voxel" (order z, y, x) or "mm" (order x, y, z, LPS).
     """
 
@@ -45,10 +45,10 @@ class PromptLine:
         return f"{self.kind} {self.where}"
 
     def check(self) -> None:
-        """Checks what needs no image.
+        """Check everything that needs no image.
 
         Raises:
-            UserError: it does not make sense, whatever the image.
+            UserError: the prompt is invalid for any image.
         """
         if self.kind not in KINDS:
             raise PromptError(f"the prompt is {self.kind!r}, but must be one of {', '.join(KINDS)}.")
@@ -64,10 +64,10 @@ class PromptLine:
             self._points()
 
     def add_to(self, session: InteractiveSession) -> None:
-        """Adds it to ``session``.
+        """Add the prompt to ``session``.
 
         Raises:
-            UserError: it does not make sense, or not for this image.
+            UserError: the prompt is invalid, or invalid for this image.
         """
         self.check()
         if self.kind == "mask":
@@ -82,20 +82,20 @@ class PromptLine:
             session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, axis)
 
     def axis_in(self, session: InteractiveSession) -> int:
-        """The axis of the session's image along which the slices lie."""
+        """Return the axis of the session's image along which the slices lie."""
         return session.learned_axis if self.axis is None else self.axis
 
     @property
     def mask_file(self) -> tuple[Path, int | None]:
-        """Of a mask: its file, and the slice that is named, if one is."""
+        """File of a mask, and the slice index after the @, if there is one."""
         name, _, named = self.where.rpartition("@")
         return (Path(name), int(named)) if name and named.isdecimal() else (Path(self.where), None)
 
     def _points(self) -> np.ndarray:
-        """(N, 3), as they are written.
+        """Parse the points (N, 3).
 
         Raises:
-            PromptError: they are not written so.
+            PromptError: the text has another form.
         """
         try:
             points = np.array([[float(value) for value in point.split(",")] for point in self.where.split(":")])
@@ -110,7 +110,7 @@ class PromptLine:
         return points
 
     def _voxels(self, session: InteractiveSession) -> np.ndarray:
-        """(N, 3), z, y, x."""
+        """Return voxel coordinates (N, 3), z, y, x."""
         points = self._points()
         if self.unit == VOXELS:
             return points
@@ -121,7 +121,7 @@ class PromptLine:
         return voxels
 
     def _add_mask(self, session: InteractiveSession) -> None:
-        """The object's part of a segmentation on one slice: the one named, else the one where it is largest."""
+        """Add the object's mask on one slice of a segmentation: the named one, else the one where it is largest."""
         name, named = self.mask_file
         segmentation = read_volume(name)
         check_same_grid(segmentation, session.image)
@@ -160,10 +160,10 @@ class Case:
 
 
 def read_cases(file: Path) -> list[Case]:
-    """Reads a CSV file with a line per prompt; lines of one image make a case. Paths start at the file's folder.
+    """Read a CSV file with a line per prompt; lines of one image make a case. Paths start at the file's folder.
 
     Raises:
-        UserError: it cannot be read, lacks a column or has a misspelt one, or a line lacks a value.
+        UserError: the file cannot be read, lacks a column or has a misspelt one, or a line lacks a value.
     """
     prompts: dict[Path, list[PromptLine]] = {}
     outputs: dict[Path, Path] = {}
@@ -198,10 +198,10 @@ def _prompt_of(row: Row, file: Path) -> PromptLine:
 
 
 def _whole(text: str) -> int:
-    """A whole number, which spreadsheets may write as 2.0 or 2,0.
+    """Parse a whole number, which spreadsheets may write as 2.0 or 2,0.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no whole number.
     """
     number = float(text.replace(",", "."))
     if not number.is_integer():

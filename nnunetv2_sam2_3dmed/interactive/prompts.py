@@ -1,4 +1,4 @@
-"""What a user says of an object on a slice: points, a box, a mask, scribbles. Checked before anything changes."""
+"""Prompts of an object on a slice (points, boxes, masks, scribbles), and their checks."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ SCRIBBLE_POINTS = 8  # as many as SAM 2 is trained with at most on a slice: a fi
 
 
 class PromptError(UserError, ValueError):
-    """A prompt, or a call, that cannot be served; the session is as it was before."""
+    """A prompt or a call that cannot be served; the session is unchanged."""
 
 
 @dataclass(frozen=True)
 class SlicePrompt:
-    """All that was said of one object on one slice, in the view of that slice: rows and columns.
+    """All prompts of one object on one slice, in rows and columns of the slice's view.
 
     Attributes:
         points: (N, 2), row and column.
         labels: (N,), 1 inside the object, 0 outside.
         box: first row, first column, last row, last column; or None.
-        mask: (rows, columns), bool; or None. A mask stands for itself: it has no points or box beside it.
+        mask: (rows, columns), bool; or None. It excludes points and boxes.
     """
 
     points: np.ndarray
@@ -40,16 +40,16 @@ class SlicePrompt:
         return cls(np.zeros((0, 2)), np.zeros(0, dtype=np.int64))
 
     def with_points(self, points: np.ndarray, labels: np.ndarray) -> SlicePrompt:
-        """With more points; they replace a mask."""
+        """Return the prompt with more points; they replace a mask."""
         all_points = np.concatenate([self.points, points])
         return replace(self, points=all_points, labels=np.concatenate([self.labels, labels]), mask=None)
 
     def with_box(self, box: tuple[float, float, float, float]) -> SlicePrompt:
-        """With this box instead of any other; it replaces a mask."""
+        """Return the prompt with this box instead of any other; it replaces a mask."""
         return replace(self, box=box, mask=None)
 
     def for_sam2(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points (P, 2) as x, y and their labels (P,): SAM 2 wants the corners of a box first."""
+        """Return points (P, 2) as x, y and their labels (P,), with the corners of a box first as SAM 2 has them."""
         points, labels = self.points, self.labels
         if self.box is not None:
             corners = np.array(self.box, dtype=float).reshape(2, 2)
@@ -58,10 +58,10 @@ class SlicePrompt:
 
 
 def check_points(points: Sequence, shape: Sequence[int], axis: int, what: str = "point") -> tuple[np.ndarray, int]:
-    """Voxel coordinates (N, 3), z, y, x, and the slice along ``axis`` that all of them lie on.
+    """Return voxel coordinates (N, 3), z, y, x, and the index of the slice along ``axis`` on which all of them lie.
 
     Raises:
-        PromptError: they are not that, lie outside the image, or on several slices.
+        PromptError: they have another form, lie outside the image, or on several slices.
     """
     try:
         array = np.asarray(points, dtype=float)
@@ -90,10 +90,10 @@ def check_points(points: Sequence, shape: Sequence[int], axis: int, what: str = 
 
 
 def check_labels(labels: Sequence[int] | int, count: int) -> np.ndarray:
-    """(N,), 1 for inside and 0 for outside.
+    """Return labels (N,), 1 for inside and 0 for outside.
 
     Raises:
-        PromptError: they are others, or another number than there are points.
+        PromptError: there are other values, or not one for each point.
     """
     array = np.asarray(labels)
     if array.ndim == 0:
@@ -106,10 +106,10 @@ def check_labels(labels: Sequence[int] | int, count: int) -> np.ndarray:
 
 
 def check_axis(axis: int) -> int:
-    """0, 1 or 2.
+    """Return the axis.
 
     Raises:
-        PromptError: it is another.
+        PromptError: it is not 0, 1 or 2.
     """
     if axis not in (0, 1, 2):
         raise PromptError(f"axis is {axis!r}, but must be 0, 1 or 2 (z, y or x of the array).")
@@ -117,10 +117,10 @@ def check_axis(axis: int) -> int:
 
 
 def check_slice(index: int, shape: Sequence[int], axis: int) -> int:
-    """The index of a slice that there is.
+    """Return the index of a slice.
 
     Raises:
-        PromptError: there is none of that index.
+        PromptError: there is no such slice.
     """
     if index != int(index) or not 0 <= index < shape[axis]:
         raise PromptError(f"slice {index} along axis {axis} does not exist: there are 0 to {shape[axis] - 1}.")
@@ -128,10 +128,10 @@ def check_slice(index: int, shape: Sequence[int], axis: int) -> int:
 
 
 def check_object(object_id: int) -> int:
-    """1 to 65535, which label images can hold.
+    """Return the number of an object.
 
     Raises:
-        PromptError: it is another.
+        PromptError: it is not a whole number from 1 to 65535, which label images can hold.
     """
     if isinstance(object_id, bool) or object_id != int(object_id) or not 1 <= object_id <= 65535:
         raise PromptError(f"the object is {object_id!r}, but must be a number from 1 to 65535.")
@@ -139,7 +139,7 @@ def check_object(object_id: int) -> int:
 
 
 def check_mask(mask: np.ndarray, shape: tuple[int, ...], index: int, axis: int) -> np.ndarray:
-    """The mask of a slice as bool.
+    """Return the mask of a slice as bool.
 
     Raises:
         PromptError: it has another shape than the slice, or holds other values than 0 and 1.
@@ -157,11 +157,11 @@ def check_mask(mask: np.ndarray, shape: tuple[int, ...], index: int, axis: int) 
 
 
 def along_path(path: np.ndarray, count: int = SCRIBBLE_POINTS) -> np.ndarray:
-    """Up to ``count`` points at equal distances along a scribble, its ends left out.
+    """Return up to ``count`` points at equal distances along a scribble, its ends left out.
 
     Args:
         path: (N, D), the scribble as a line through N points.
-        count: how many at most; fewer where the line is shorter than that many voxels.
+        count: at most; fewer where the line is shorter than that many voxels.
 
     Returns:
         (M, D).

@@ -1,4 +1,4 @@
-"""What a session tells."""
+"""Result types of InteractiveSession."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 
 @dataclass(frozen=True)
 class SliceMask:
-    """The mask of one object on one slice.
+    """Mask of one object on one slice.
 
     Attributes:
         object_id: of the object.
-        axis: the slice is one along this axis of the array, 0, 1 or 2 (z, y or x).
+        axis: of the array, along which the slice lies: 0, 1 or 2 (z, y or x).
         index: of the slice.
         mask: bool, the slice's two axes in the array's order.
         logits: float32, same shape; the mask is where they are above 0.
-        quality: the IoU with the true mask that SAM 2 expects.
+        quality: IoU with the ground truth as SAM 2 predicts it.
     """
 
     object_id: int
@@ -32,14 +32,14 @@ class SliceMask:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a propagation is, told after every slice.
+    """Progress of a propagation, reported after every slice.
 
     Attributes:
-        done: slices so far; one that is passed for two batches of objects counts twice.
-        total: slices in all.
-        axis: the slices are those along this axis.
+        done: number of slices so far; one that two batches of objects pass counts twice.
+        total: number of slices in all.
+        axis: of the array, along which the slices lie.
         index: of the slice.
-        object_ids: objects whose masks on that slice are there now.
+        object_ids: objects whose masks on that slice are now known.
     """
 
     done: int
@@ -51,11 +51,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class PromptedSlice:
-    """What was said of an object on one slice.
+    """Prompts of an object on one slice.
 
     Attributes:
         object_id: of the object.
-        axis: the slice is one along this axis of the array.
+        axis: of the array, along which the slice lies.
         index: of the slice.
         prompt: in rows and columns of ``InteractiveSession.slice_as_seen``.
     """

@@ -1,4 +1,4 @@
-"""Prompted segmentation of a volume: one session, one image, any number of objects."""
+"""Prompted segmentation of a volume: a session has one image and any number of objects."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from nnunetv2_sam2_3dmed.images.volumes import (
 )
 from nnunetv2_sam2_3dmed.images.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
-from nnunetv2_sam2_3dmed.interactive.masks import slice_logits
+from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
-from nnunetv2_sam2_3dmed.interactive.objects import Key, Objects, Place
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SliceMask
-from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
-from nnunetv2_sam2_3dmed.interactive.shown_image import ShownImage
-from nnunetv2_sam2_3dmed.interactive.slice_features import SliceFeatureCache
-from nnunetv2_sam2_3dmed.network.prompted_sam2 import PromptedSAM2
+from nnunetv2_sam2_3dmed.interactive.segmenter import DIRECTIONS, Segmenter
+from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage
+from nnunetv2_sam2_3dmed.interactive.tracks import Key, Objects, Place
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
+
+_NO_IMAGE = "there is no image yet: call set_image first."
 
 
 class InteractiveSession:
@@ -50,8 +50,8 @@ class InteractiveSession:
     pixels and 0.8 MB at 1024.
 
     Memory on the host: the image, and for each object and slice with a mask as much again; and once more for each
-    propagation that :meth:`undo` could bring back, of up to 32 steps (3 GB for an object that was carried through 500
-    slices 32 times).
+    propagation that :meth:`undo` could bring back, of up to 32 steps (3 GB for an object that was propagated through
+    500 slices 32 times).
 
     Args:
         model: the name of an installed checkpoint, a checkpoint file, or SAM 2 itself.
@@ -76,11 +76,12 @@ class InteractiveSession:
     ):
         where = choose_device(device)
         network = model if isinstance(model, SAM2Base) else load_model(model, image_size)
-        self._network = PromptedSAM2(network, where, precision)
-        bound = bound_on(where) if max_cache_bytes is None else max_cache_bytes
-        self._features: SliceFeatureCache[tuple[int, int]] = SliceFeatureCache(bound)
+        self._network = Engine(network, where, precision)
+        # the slice in use is kept whatever the bound
+        self._features = Cache(bound_on(where) if max_cache_bytes is None else max_cache_bytes, at_least=1)
         self._image: ShownImage | None = None
-        self._objects = Objects()
+        self._axes: tuple[AxisSlices, ...] = ()
+        self.reset()
         self._stopped = threading.Event()
 
     # ---- the image
@@ -93,15 +94,15 @@ class InteractiveSession:
         origin: Sequence[float] = (0.0, 0.0, 0.0),
         direction: np.ndarray | Sequence[float] | None = None,
     ) -> Volume:
-        """Takes an image, and forgets the one before with its objects.
+        """Set the image; the one before and its objects are dropped.
 
         Args:
             image: an array (z, y, x); a SimpleITK image; or the path of a NIfTI, NRRD or MetaImage file or of a DICOM
                 series.
             spacing: millimetres (z, y, x), needed for an array.
-            window: what is black and white: "abdomen", "brain", "bone", "lung" or "mediastinum" (CT), "percentile" (MR,
-                PET), "auto", or (level, width). "auto" is what a model trained within nnU-Net has learned, and for
-                others "abdomen" for a CT and "percentile" for the rest.
+            window: intensities shown black and white: "abdomen", "brain", "bone", "lung" or "mediastinum" (CT),
+                "percentile" (MR, PET), "auto", or (level, width). "auto" is that of the training for a model trained
+                within nnU-Net; for others "abdomen" for a CT and "percentile" for the rest.
             origin: of an array, (x, y, z) in mm, LPS.
             direction: of an array, nine values as ITK has them; default: along the axes of the patient.
 
@@ -109,8 +110,8 @@ class InteractiveSession:
             The image, with its geometry.
 
         Raises:
-            UserError: it is no image of three dimensions, or has NaN voxels, or slices are missing; or there is no such
-                window. The session keeps the image and the objects that it had.
+            UserError: the image does not have three dimensions, has NaN voxels, or lacks slices; or there is no such
+                window. The session then keeps its image and objects.
         """
         if isinstance(image, Volume):
             volume = image
@@ -128,16 +129,19 @@ class InteractiveSession:
             shown, outside = learned.window(volume.array), learned.outside(volume.array)
         else:
             shown = choose_window(volume.array, window, volume.modality)
-        # what a model has learned goes by values, whatever way they are meant to be seen
+        # a trained model's window is one of values, however they are meant to be displayed
         inverted = volume.inverted and (window != AUTO or learned is None)
-        self._image = ShownImage(volume, shown, self._network, self._features, outside, inverted)
+        self._image = ShownImage(volume, shown, outside, inverted)
+        self._features.clear()
+        self._axes = tuple(AxisSlices(self._image, axis, self._network, self._features) for axis in range(3))
         self.reset()
         return volume
 
     def clear(self) -> None:
-        """Forgets image, objects and features, and gives their memory on the device back; the model stays."""
+        """Drop image, objects and features, and free their memory on the device; the model stays."""
         self._image = None
-        self._objects = Objects()
+        self._axes = ()
+        self.reset()
         self._features.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -153,7 +157,7 @@ class InteractiveSession:
 
     @property
     def device(self) -> torch.device:
-        """Where the network runs."""
+        """Device of the network."""
         return self._network.device
 
     @property
@@ -163,7 +167,7 @@ class InteractiveSession:
 
     @property
     def learned_axis(self) -> int:
-        """The axis of the image's array along which its slices lie as a model has learned within nnU-Net; else 0.
+        """Axis of the array whose slices lie as in the training of a model trained within nnU-Net; 0 for others.
 
         Raises:
             PromptError: there is no image.
@@ -174,22 +178,23 @@ class InteractiveSession:
 
     @property
     def window(self) -> Window:
-        """The intensities that are shown black and white."""
+        """Intensities that are shown black and white."""
         return self._shown.window
 
     def prepare(self, axis: int = 0) -> None:
-        """Encode the slices along an axis now, in batches, which their first prompts and propagations would wait for.
+        """Encode the slices along an axis now, in batches, so that prompts and propagations do not wait for it.
 
-        Where the cache is too small for all of them, it is filled with as many as fit, the first ones of the array; the
-        others are encoded when they are asked for, and push out those not used for longest.
+        Where the cache is too small for all of them, it is filled with the first ones of the array; the others are
+        encoded on demand, and replace those not used for longest.
         """
-        axis = checks.check_axis(axis)
+        slices = self._slices(axis)
         with self._network.running():  # the weights are cast once for all batches
-            self._shown.prepare(axis)
+            slices.prepare()
 
     def slice_as_seen(self, axis: int, index: int) -> np.ndarray:
         """Grey levels (rows, columns), uint8, of slice ``index`` along ``axis``, turned as the network sees it."""
-        return self._shown.grey(axis, index)
+        slices = self._slices(axis)
+        return slices.grey(slices.turned(index))
 
     # ---- prompts
 
@@ -200,30 +205,30 @@ class InteractiveSession:
         object_id: int = 1,
         axis: int = 0,
     ) -> None:
-        """Adds points to an object, beside what was said of it on that slice before.
+        """Add points to the prompts of an object on a slice.
 
         Args:
             points: voxel coordinates (z, y, x), all on one slice along ``axis``.
             labels: 1 for inside the object, 0 for outside; one for all or one per point.
-            object_id: a new or a known one, from 1.
-            axis: along which the slices lie that SAM 2 sees and goes through.
+            object_id: of a new or a known object, from 1.
+            axis: of the slices that SAM 2 segments and propagates through.
 
         Raises:
             PromptError: a point is outside the image, they lie on several slices, or the slice shows nothing.
         """
-        axis, object_id = checks.check_axis(axis), checks.check_object(object_id)
+        slices, object_id = self._slices(axis), checks.check_object(object_id)
         voxels, index = checks.check_points(points, self.image.shape, axis)
         inside = checks.check_labels(labels, len(voxels))
-        seen = self._shown.seen_points(axis, voxels)
-        self._add(Key(object_id, axis), index, lambda prompt: prompt.with_points(seen, inside))
+        prompt, place = self._prompt(slices, object_id, index)
+        self._objects.add_prompt(place, prompt.with_points(slices.points(voxels), inside))
 
     def add_scribble(self, path: Sequence[Sequence[float]], label: int = 1, object_id: int = 1, axis: int = 0) -> None:
-        """Adds a line drawn over the object (or beside it, label 0): up to 8 points along it.
+        """Add a line drawn over the object (or beside it, label 0) as up to 8 points along it.
 
         Args:
             path: voxel coordinates (z, y, x) along the line, all on one slice along ``axis``.
             label: 1 for inside the object, 0 for outside.
-            object_id: a new or a known one, from 1.
+            object_id: of a new or a known object, from 1.
             axis: see :meth:`add_points`.
 
         Raises:
@@ -235,20 +240,20 @@ class InteractiveSession:
         self.add_points(points.tolist(), label, object_id, axis)
 
     def add_box(self, corner: Sequence[float], opposite: Sequence[float], object_id: int = 1, axis: int = 0) -> None:
-        """Adds a box around the object on a slice, instead of any box there before.
+        """Set the box around the object on a slice.
 
         Args:
             corner: voxel coordinates (z, y, x).
             opposite: of the other end of the diagonal, on the same slice along ``axis``.
-            object_id: a new or a known one, from 1.
+            object_id: of a new or a known object, from 1.
             axis: see :meth:`add_points`.
 
         Raises:
             PromptError: the box is empty, or not on one slice inside the image, or the slice shows nothing.
         """
-        axis, object_id = checks.check_axis(axis), checks.check_object(object_id)
+        slices, object_id = self._slices(axis), checks.check_object(object_id)
         voxels, index = checks.check_points([corner, opposite], self.image.shape, axis, "corner of a box")
-        rows_columns = self._shown.seen_points(axis, voxels)
+        rows_columns = slices.points(voxels)
         low, high = rows_columns.min(axis=0), rows_columns.max(axis=0)
         if not (high > low).all():
             first, last = (", ".join(f"{value:g}" for value in voxel) for voxel in voxels)
@@ -256,36 +261,38 @@ class InteractiveSession:
                 f"the box from ({first}) to ({last}) is empty: its corners must differ along both axes of the slice."
             )
         box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-        self._add(Key(object_id, axis), index, lambda prompt: prompt.with_box(box))
+        prompt, place = self._prompt(slices, object_id, index)
+        self._objects.add_prompt(place, prompt.with_box(box))
 
     def add_mask(self, mask: np.ndarray, index: int, object_id: int = 1, axis: int = 0) -> None:
-        """Says exactly where the object is on a slice, instead of all that was said there before.
+        """Set the mask of the object on a slice, instead of all other prompts there.
 
-        An empty mask says that the object is not there; it needs a mask of the object on another slice.
+        An empty mask states that the object is not on the slice; it needs a prompt of the object on another slice.
 
         Args:
             mask: bool or 0 and 1, with the slice's two axes in the array's order.
             index: of the slice along ``axis``.
-            object_id: a new or a known one, from 1.
+            object_id: of a new or a known object, from 1.
             axis: see :meth:`add_points`.
 
         Raises:
             PromptError: the mask has another shape than the slice, or holds other values; or the slice shows nothing.
         """
-        axis, object_id = checks.check_axis(axis), checks.check_object(object_id)
-        index = checks.check_slice(index, self.image.shape, axis)
-        inside = checks.check_mask(mask, self.image.shape, index, axis)
-        drawn = np.ascontiguousarray(self.image.view(axis).plane(inside))
-        place = Place(Key(object_id, axis), self._shown.seen_index(axis, index))
-        if not drawn.any() and not self._objects.has_prompts_elsewhere(place):
+        slices, object_id = self._slices(axis), checks.check_object(object_id)
+        shape = self.image.shape
+        index = checks.check_slice(index, shape, axis)
+        drawn = np.ascontiguousarray(slices.view.plane(checks.check_mask(mask, shape, index, axis)))
+        track = self._objects.track(Key(object_id, axis))
+        if not drawn.any() and not track.has_prompts_elsewhere(slices.turned(index)):
             raise PromptError(
                 f"the mask of object {object_id} on slice {index} along axis {axis} is empty: say first, on another "
                 "slice, where the object is."
             )
-        self._add(place.key, index, lambda _: replace(SlicePrompt.empty(), mask=drawn))
+        _, place = self._prompt(slices, object_id, index)
+        self._objects.add_prompt(place, replace(SlicePrompt.empty(), mask=drawn))
 
     def undo(self) -> None:
-        """Takes back the latest prompt with all that followed from it; earlier masks are there again, to the bit.
+        """Undo the latest prompt or removal with all that followed from it; earlier masks are restored bit for bit.
 
         Raises:
             PromptError: there is nothing to undo.
@@ -293,11 +300,12 @@ class InteractiveSession:
         self._objects.undo()
 
     def reset(self) -> None:
-        """Forgets all objects; the image and the features of its slices stay."""
+        """Drop all objects; the image and the features of its slices stay."""
         self._objects = Objects()
+        self._segmenter = Segmenter(self._network, self._axes, self._objects)
 
     def remove_object(self, object_id: int) -> None:
-        """Forgets an object; :meth:`undo` brings it back.
+        """Remove an object; :meth:`undo` restores it.
 
         Raises:
             PromptError: there is no such object.
@@ -313,7 +321,7 @@ class InteractiveSession:
     def prompts(self) -> list[PromptedSlice]:
         """All slices with prompts."""
         return [
-            PromptedSlice(*key, self._shown.seen_index(key.axis, index), prompt)
+            PromptedSlice(*key, self._axes[key.axis].turned(index), prompt)
             for key, track in sorted(self._objects.tracks.items(), key=lambda item: item[0])
             for index, prompt in sorted(track.prompts.items())
         ]
@@ -323,7 +331,7 @@ class InteractiveSession:
     def predict_slice(
         self, object_id: int | None = None, axis: int | None = None, index: int | None = None
     ) -> SliceMask:
-        """The mask of an object on a slice: SAM 2's answer to the prompts there, or what propagation found.
+        """Return the mask of an object on a slice, from the prompts there or from propagation.
 
         Args:
             object_id: default: that of the latest prompt.
@@ -340,25 +348,24 @@ class InteractiveSession:
         if latest is not None:
             object_id = latest.key.object_id if object_id is None else object_id
             axis = latest.key.axis if axis is None else axis
-            index = self._shown.seen_index(latest.key.axis, latest.index) if index is None else index
+            index = self._axes[latest.key.axis].turned(latest.index) if index is None else index
         assert object_id is not None and axis is not None and index is not None
-        key = Key(checks.check_object(object_id), checks.check_axis(axis))
-        self._objects.check_known(key.object_id)
-        index = checks.check_slice(index, self.image.shape, key.axis)
-        place = Place(key, self._shown.seen_index(key.axis, index))
-        if place.index in self._objects.track(key).unanswered:
-            self._segmenter.answer(place)
+        slices, key = self._slices(axis), Key(checks.check_object(object_id), axis)
+        self._objects.keys(key.object_id)
+        index = checks.check_slice(index, self.image.shape, axis)
+        seen = slices.turned(index)
+        if seen in self._objects.track(key).unanswered:
+            with self._network.running():
+                self._segmenter.answer(key, seen)
         track = self._objects.track(key)
-        view = self.image.view(key.axis)
-        logits = slice_logits(track, place.index, self._shown.seen_shape(key.axis)[1:])
-        output = track.output(place.index)
-        if logits is None or output is None:
+        output, masks = track.output(seen), track.masks(slices.shape, [seen])
+        if output is None:
             raise PromptError(
                 f"object {object_id} has neither a prompt nor a mask on slice {index} along axis {axis}: add a prompt "
                 "there, or propagate."
             )
-        own = np.ascontiguousarray(view.plane_back(logits))
-        return SliceMask(key.object_id, key.axis, index, own > 0, own, float(output.quality))
+        logits = np.ascontiguousarray(slices.view.plane_back(masks[seen]))
+        return SliceMask(key.object_id, axis, index, logits > 0, logits, float(output.quality))
 
     def propagate(
         self,
@@ -368,11 +375,11 @@ class InteractiveSession:
         direction: str = "both",
         progress: Callable[[Progress], None] | None = None,
     ) -> bool:
-        """Carries the masks of slices with prompts to the others.
+        """Propagate the masks of slices with prompts to the other slices.
 
-        All slices with prompts are conditioning memories, corrections on further slices too: call it again after them.
-        From the first of these slices it goes forward to the end, and from there backward to the beginning, as
-        ``SAM2VideoPredictor`` does; neither way uses what the other one found.
+        All slices with prompts are conditioning memories, including corrections, after which it is called again. It
+        propagates forward from the first of these slices, then backward from there, as ``SAM2VideoPredictor`` does;
+        neither direction uses the results of the other.
 
         Args:
             object_ids: default: all.
@@ -383,45 +390,57 @@ class InteractiveSession:
             progress: called after each slice.
 
         Returns:
-            Whether it went to the end; False after :meth:`stop`, when the slices that it reached have their new masks.
+            True if it reached the end; False after :meth:`stop`, when the slices that it reached have their new masks.
 
         Raises:
             PromptError: there are no prompts, or none of an object on these slices; or SAM 2 sees no object where the
                 first prompts are.
         """
         self._stopped.clear()
-        return self._segmenter.propagate(object_ids, axis, slices, direction, progress, self._stopped)
+        if direction not in DIRECTIONS:
+            raise PromptError(f"direction is {direction!r}, but must be one of {', '.join(DIRECTIONS)}.")
+        keys = self._keys_to_propagate(object_ids, axis)
+        ends = {a: self._ends(slices, a) for a in sorted({key.axis for key in keys})}
+        for key in keys:
+            self._check_sources(key, ends[key.axis])
+        with self._network.running():  # the weights are cast once for all slices
+            for step in self._segmenter.propagate(keys, ends, direction):
+                if progress is not None:
+                    progress(step)
+                if self._stopped.is_set():
+                    return step.done == step.total
+        return True
 
     def stop(self) -> None:
-        """Ends the running :meth:`propagate` after the slice that it is at; from any thread, or from ``progress``."""
+        """Stop the running :meth:`propagate` after its current slice; from any thread, or from ``progress``."""
         self._stopped.set()
 
     def mask(self, object_id: int = 1) -> np.ndarray:
-        """The object, bool (z, y, x) on the image's grid; it is nowhere where no mask has been made.
+        """Return an object's mask, bool (z, y, x) on the image's grid; False where no slice was segmented.
 
         Raises:
             PromptError: there is no such object.
         """
-        return self._segmenter.logits(object_id) > 0
+        return self._logits(object_id) > 0
 
     def labels(self) -> np.ndarray:
-        """All objects, uint8 or uint16 (z, y, x): their numbers, and 0. Where objects overlap the surer one counts."""
+        """Return the label map of all objects, uint8 or uint16 (z, y, x); in overlaps, the higher logit counts."""
         known = self.object_ids
         labels = np.zeros(self.image.shape, dtype=np.uint8 if max(known, default=0) < 256 else np.uint16)
         best = np.zeros(self.image.shape, dtype=np.float16)
         for object_id in known:
-            logits = self._segmenter.logits(object_id)
+            logits = self._logits(object_id)
             higher = logits > best
             labels[higher] = object_id
             np.copyto(best, logits, where=higher)
         return labels
 
     def save(self, path: str | Path, labels: np.ndarray | None = None) -> Path:
-        """Writes all objects as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG, beside, checked and renamed.
+        """Write all objects as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG.
 
         Args:
-            path: of the file.
-            labels: what :meth:`labels` gave; default: asks for it.
+            path: of the file, which appears whole or not at all.
+            labels: the result of :meth:`labels`, where that is known.
 
         Raises:
             UserError: the ending is none of these; the file cannot be written, or would lie beside one that programs
@@ -440,26 +459,74 @@ class InteractiveSession:
             write_segmentation(path, found, self.image)
         return path
 
-    # ---- what these are made of
+    # ---- internals
 
     @property
     def _shown(self) -> ShownImage:
         if self._image is None:
-            raise PromptError("there is no image yet: call set_image first.")
+            raise PromptError(_NO_IMAGE)
         return self._image
 
-    @property
-    def _segmenter(self) -> Segmenter:
-        return Segmenter(self._network, self._shown, self._objects)
+    def _slices(self, axis: int) -> AxisSlices:
+        """Return the slices along an axis of the image, after checking both."""
+        axis = checks.check_axis(axis)
+        if self._image is None:
+            raise PromptError(_NO_IMAGE)
+        return self._axes[axis]
 
-    def _add(self, key: Key, index: int, change: Callable[[SlicePrompt], SlicePrompt]) -> None:
-        """Changes what is said of slice ``index`` of the array."""
-        grey = self._shown.grey(key.axis, index)
+    def _logits(self, object_id: int) -> np.ndarray:
+        with self._network.running():
+            return self._segmenter.logits(object_id, self.image.shape)
+
+    def _prompt(self, slices: AxisSlices, object_id: int, index: int) -> tuple[SlicePrompt, Place]:
+        """Return the prompt of an object on slice ``index`` of the array, and its place.
+
+        Raises:
+            PromptError: the slice shows nothing.
+        """
+        seen = slices.turned(index)
+        grey = slices.grey(seen)
         if grey.min() == grey.max():
             raise PromptError(
-                f"slice {index} along axis {key.axis} shows nothing: all of it has the grey level {grey.flat[0]} in "
+                f"slice {index} along axis {slices.axis} shows nothing: all of it has the grey level {grey.flat[0]} in "
                 f"the window from {self.window.low:g} to {self.window.high:g}; choose another slice or window."
             )
-        place = Place(key, self._shown.seen_index(key.axis, index))
-        before = self._objects.track(key).prompts.get(place.index, SlicePrompt.empty())
-        self._objects.add_prompt(place, change(before))
+        key = Key(object_id, slices.axis)
+        return self._objects.track(key).prompts.get(seen, SlicePrompt.empty()), Place(key, seen)
+
+    def _keys_to_propagate(self, object_ids: Sequence[int] | None, axis: int | None) -> list[Key]:
+        for object_id in object_ids or ():
+            self._objects.keys(object_id)
+        if axis is not None:
+            checks.check_axis(axis)
+        keys = [
+            key
+            for key in sorted(self._objects.tracks)
+            if (object_ids is None or key.object_id in object_ids) and axis in (None, key.axis)
+        ]
+        if not keys:
+            where = "" if axis is None else f" along axis {axis}"
+            raise PromptError(f"there are no prompts{where} to propagate: add points, a box, a mask or a scribble.")
+        return keys
+
+    def _ends(self, slices: tuple[int, int] | None, axis: int) -> tuple[int, int]:
+        """Convert the first and the last slice to propagate to, both included, from the array to the view."""
+        along, shape = self._axes[axis], self.image.shape
+        if slices is None:
+            return 0, along.depth - 1
+        first, last = (checks.check_slice(index, shape, axis) for index in slices)
+        if first > last:
+            raise PromptError(f"the slices go from {first} to {last}, but the first must not be behind the last.")
+        start, end = sorted((along.turned(first), along.turned(last)))
+        return start, end
+
+    def _check_sources(self, key: Key, ends: tuple[int, int]) -> None:
+        """Raise a PromptError if an object has no prompt in a range of slices."""
+        along, sources = self._axes[key.axis], self._objects.track(key).sources()
+        if not any(ends[0] <= index <= ends[1] for index in sources):
+            first, last = sorted(along.turned(index) for index in ends)
+            there = ", ".join(str(index) for index in sorted(along.turned(i) for i in sources))
+            raise PromptError(
+                f"object {key.object_id} has no prompt on slices {first} to {last} along axis {key.axis}, only on "
+                f"{there}: add one there, or choose other slices."
+            )

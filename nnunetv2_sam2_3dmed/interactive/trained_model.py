@@ -1,4 +1,4 @@
-"""What a trainer for prompts leaves in nnU-Net's checkpoints, and the model made from it."""
+"""Models from the checkpoints that trainers for prompts write within nnU-Net."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ NETWORK_ARGUMENTS = (
 
 
 def takes_prompts(checkpoint: dict[str, Any]) -> bool:
-    """Whether a checkpoint of nnU-Net is of a trainer for prompts."""
+    """Return True if a checkpoint of nnU-Net was written by a trainer for prompts."""
     return PROMPTED in checkpoint.get("init_args", {})
 
 
 def trained_model(checkpoint: dict[str, Any], path: Path, image_size: int | None = None) -> PromptableSAM2:
-    """The model of a checkpoint, in eval mode on the CPU, with how it expects images in ``shown_as``.
+    """Build the model of a checkpoint, in eval mode on the CPU; its ``shown_as`` describes the images it expects.
 
     Args:
-        checkpoint: for which :func:`takes_prompts`.
-        path: of it, for messages.
+        checkpoint: one for which :func:`takes_prompts` is true.
+        path: of the checkpoint, for messages.
         image_size: None for that of the training.
 
     Raises:
@@ -64,7 +64,7 @@ def trained_model(checkpoint: dict[str, Any], path: Path, image_size: int | None
 
 
 def _shown_as(described: dict[str, Any], plans: dict[str, Any]) -> ShownAs:
-    """The way images were shown; where it lacks the axis of the patient, as far as the plan tells it."""
+    """Return the display of images in training; a missing axis of the patient is taken from the plan where possible."""
     shown = ShownAs(**described)
     if not shown.normals and plans.get("image_reader_writer") in TURNING_READERS:
         return replace(shown, normals=learned_normals([np.eye(3)], shown.axis))

@@ -1,4 +1,4 @@
-"""What SAM 2 needs to learn to follow prompts and memories from random weights; its code counts on a checkpoint."""
+"""Initialisation with which SAM 2 learns from random weights to follow prompts and memories."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 _PROMPT_GAIN = 2.0
 _TOKEN_GAIN = 4.0
 _MEMORY_BIAS = 3.0
-_MEMORY_GAIN = 2.0  # what is remembered is then about as large as the slice's own features
+_MEMORY_GAIN = 2.0  # memories are then about as large as the slice's own features
 
 
 @torch.no_grad()
 def attend_to_places(sam2: SAM2Base) -> None:
-    """Lets a prompt look at itself and at its place in the image, the image at prompts nearby, and a slice at its place
-    in memories.
+    """Make prompts attend to themselves and to their place in the image, image places to prompts nearby, and slices to
+    the same places in memories.
 
-    What is near then is alike from the first step on; between unrelated random projections it takes long to learn
-    (``benchmarks/prompt_learning.py``).
+    Queries and keys of the same place are then similar from the first step on; with unrelated random projections this
+    takes long to learn (``benchmarks/prompt_learning.py``).
 
     Args:
         sam2: freshly initialised; changed in place.

@@ -1,4 +1,4 @@
-"""SAM 2 as it is trained with prompts: an answer on one slice of a stack, carried both ways with gradients."""
+"""SAM 2 in training with prompts: an answer on one slice of a stack, propagated both ways with gradients."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from nnunetv2_sam2_3dmed.network.checkpointing import recomputed, recomputed_par
 from nnunetv2_sam2_3dmed.network.fresh_attention import attend_to_places
 from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions, keep_steady
 from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.network.prompt_step import Heads, remember_slice, segment_slice
 from nnunetv2_sam2_3dmed.network.resizing import LARGEST_LOGIT, logits_at
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
+from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
 ABSENT = -1024.0  # SAM 2's logits where it sees no object
 # SAM 2 scales the distances of object pointers by the number of slices, at most 16: a stack stands for a volume that
@@ -28,21 +30,21 @@ DRAWS = 2**62  # so many more than a slice has voxels that their remainders are 
 class StackPrompts(NamedTuple):
     """B stacks of D slices, N objects in them, and a prompt on one slice for each object.
 
-    Which slices follow which is decided on the host, and so ``real``, ``stacks`` and ``slices`` are NumPy's: to read
-    them off the device would wait for all that it has to do.
+    The order of slices is decided on the host, and so ``real``, ``stacks`` and ``slices`` are NumPy's: reading them
+    from the device would wait for all queued work.
 
     Attributes:
         images: (B, D, 3, S, S), as the image encoder expects them.
         real: (B, D), bool; False for slices that are padding.
         truth: (N, D, H, W), bool, in voxels.
-        counted: (N, D, H, W), bool; False where nothing is known.
-        stacks: (N,), in which stack each object is.
-        slices: (N,), on which slice its prompt is.
+        counted: (N, D, H, W), bool; False where the ground truth is unknown.
+        stacks: (N,), index of each object's stack.
+        slices: (N,), index of the slice with its prompt.
         points: (N, P, 2), x and y in pixels of the images; None where masks are given.
         labels: (N, P), as SAM 2 numbers them: 1 inside, 0 outside, 2 and 3 the corners of a box; or None.
         masks: (N, 1, S, S), float, 0 or 1; or None.
-        corrections: clicks on errors of the prompted slice, one after the other.
-        rng: places these clicks.
+        corrections: number of successive clicks on errors of the prompted slice.
+        rng: draws the places of these clicks.
     """
 
     images: torch.Tensor
@@ -59,13 +61,13 @@ class StackPrompts(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the network says of n objects, each on one slice.
+    """The network's answer for n objects, each on one slice.
 
     Attributes:
-        objects: (n,), which of the N objects.
-        slices: (n,), which of the D slices.
+        objects: (n,), indices of the N objects.
+        slices: (n,), indices of the D slices.
         candidates: (n, M, S, S), float, logits of SAM 2's one or three masks; in training also where it sees nothing.
-        expected_iou: (n, M), what it expects of them.
+        expected_iou: (n, M), predicted IoU of these masks.
         presence: (n, 1), logits of the object being there.
         logits: (n, 1, S/4, S/4), float, of the mask that counts.
     """
@@ -78,34 +80,23 @@ class Answer(NamedTuple):
     logits: torch.Tensor
 
 
-class _Encoded(NamedTuple):
-    """Three levels of features of B * D slices, and the places of the last one (h w, 1, C)."""
-
-    levels: list[torch.Tensor]
-    position: torch.Tensor
-
-
 class _Memory(NamedTuple):
-    """What later slices attend to, of m objects; as ``SliceOutput`` of the interactive engine."""
+    """A ``prompt_step.SliceMemory`` of m objects."""
 
     memory: torch.Tensor
-    places: torch.Tensor
     pointer: torch.Tensor
 
     def of(self, rows: Any) -> _Memory:
-        return _Memory(self.memory[rows], self.places[rows], self.pointer[rows])
-
-    def for_sam2(self) -> dict[str, Any]:
-        return {"maskmem_features": self.memory, "maskmem_pos_enc": [self.places], "obj_ptr": self.pointer}
+        return _Memory(self.memory[rows], self.pointer[rows])
 
 
 class _Turn(NamedTuple):
     """Objects that are segmented at once, one slice each; all (n,), int64.
 
     Attributes:
-        objects: which of the N objects.
-        slices: which of the D slices.
-        rows: which of the B * D slices.
+        objects: indices of the N objects.
+        slices: indices of the D slices.
+        rows: indices of the B * D slices.
     """
 
     objects: torch.Tensor
@@ -114,7 +105,7 @@ class _Turn(NamedTuple):
 
 
 def copy_to(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Copy numbers of the host to ``device``, on a GPU without waiting for what it has to do."""
+    """Copy numbers of the host to ``device``, on a GPU without waiting for its queued work."""
     tensor = torch.from_numpy(numbers)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
@@ -122,7 +113,7 @@ def copy_to(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
 def random_clicks(
     truth: torch.Tensor, found: torch.Tensor, draws: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Clicks on errors as ``simulated.random_click`` draws them, but on the device, which is not waited for.
+    """Clicks on errors as ``simulated.random_click`` draws them, but on the device, without waiting for it.
 
     Args:
         truth: (n, H, W), bool, none of them empty.
@@ -162,10 +153,10 @@ class PromptableSAM2(SAM2Base):
     pred_obj_scores: bool
 
     def forward(self, prompts: StackPrompts) -> list[Answer]:  # type: ignore[override]
-        """All answers, in the order in which they were given: the prompted slices, corrections, and the others.
+        """Return all answers in their order: the prompted slices, corrections, and the other slices.
 
-        A mask that is given is no answer. From the prompted slice on, both ways are the same to SAM 2: the way back is
-        the way forward in the turned stack.
+        A given mask is no answer. Both directions are alike to SAM 2: the way back is the way forward in the reversed
+        stack.
 
         Raises:
             UserError: there are no prompts, as in nnU-Net's own prediction.
@@ -179,26 +170,27 @@ class PromptableSAM2(SAM2Base):
         with autocast(device, self.precision), attention_kernels(device, self._tokens):
             encoded = self._encode(prompts.images)
             answers, memory = self._answer(encoded, prompts)
-            return [*answers, *self._carry(encoded, prompts, memory)]
+            return [*answers, *self._propagate(encoded, prompts, memory)]
 
     # ---- the prompted slices
 
-    def _answer(self, encoded: _Encoded, prompts: StackPrompts) -> tuple[list[Answer], _Memory]:
-        """The answers to the prompts and to the corrections, and what is remembered of the last one."""
+    def _answer(self, encoded: LevelFeatures, prompts: StackPrompts) -> tuple[list[Answer], _Memory]:
+        """The answers to the prompts and to the corrections, and the memory of the last one."""
         (prompted,) = self._turns(prompts, [list(enumerate(prompts.slices.tolist()))])
+        features = _rows(encoded, prompted)
         points, labels, previous = prompts.points, prompts.labels, None
         answers: list[Answer] = []
         for turn in range(prompts.corrections + 1):
-            given = None
-            if points is not None and labels is not None:
-                given = {"point_coords": points, "point_labels": labels}
-            heads = self._heads(encoded, prompted.rows, 0, True, given, prompts.masks, {}, {}, previous)
+            given = None if points is None or labels is None else (points, labels)
+            heads = segment_slice(
+                self, features, 0, _SLICES_OF_A_VOLUME, {}, {}, points=given, mask=prompts.masks, previous=previous
+            )
             if prompts.masks is None:
                 answers.append(self._as_answer(heads, prompted))
             if turn < prompts.corrections:
-                previous = heads[3].detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+                previous = heads.logits.detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
                 points, labels = self._corrected(prompts, prompted, points, labels, previous)
-        return answers, self._remember(encoded, prompted.rows, heads, prompted=True)
+        return answers, self._remember(features, heads, prompted=True)
 
     def _corrected(
         self, prompts: StackPrompts, prompted: _Turn, points: Any, labels: Any, logits: torch.Tensor
@@ -214,8 +206,8 @@ class PromptableSAM2(SAM2Base):
 
     # ---- all other slices
 
-    def _carry(self, encoded: _Encoded, prompts: StackPrompts, memory: _Memory) -> list[Answer]:
-        """Both ways at once, as twice as many objects; the longest ways come first, so that those left are a prefix."""
+    def _propagate(self, encoded: LevelFeatures, prompts: StackPrompts, memory: _Memory) -> list[Answer]:
+        """Propagate both directions in one batch of 2N tracks, longest first: the ones still running are a prefix."""
         ways = self._ways(prompts)
         if not ways:
             return []
@@ -227,30 +219,31 @@ class PromptableSAM2(SAM2Base):
         others: dict[int, _Memory] = {}
         answers = []
         for step, turn in enumerate(turns, start=1):
-            carried = partial(self._carried, encoded, turn, step, conditioning, dict(others), step < longest)
+            track = partial(self._track, encoded, turn, step, conditioning, dict(others), step < longest)
             if self._recomputes:
-                answer, known = recomputed(carried, encoded.levels[-1], self._tokens)
+                answer, known = recomputed(track, encoded.stride16, self._tokens)
             else:
-                answer, known = carried()
+                answer, known = track()
             answers.append(answer)
             if known is not None:
                 others[step] = known
         return answers
 
-    def _carried(
+    def _track(
         self,
-        encoded: _Encoded,
+        encoded: LevelFeatures,
         turn: _Turn,
         step: int,
         conditioning: _Memory,
         others: dict[int, _Memory],
         remembered: bool,
     ) -> tuple[Answer, _Memory | None]:
-        """The answer for slices ``step`` slices away from their prompts, and what is remembered of them."""
-        left = slice(len(turn.objects))
-        before = {k: known.of(left) for k, known in others.items()}
-        heads = self._heads(encoded, turn.rows, step, False, None, None, {0: conditioning.of(left)}, before, None)
-        memory = self._remember(encoded, turn.rows, heads, prompted=False) if remembered else None
+        """The answer for slices ``step`` slices away from their prompts, and their memory."""
+        running = slice(len(turn.objects))
+        before = {k: known.of(running) for k, known in others.items()}
+        features = _rows(encoded, turn)
+        heads = segment_slice(self, features, step, _SLICES_OF_A_VOLUME, {0: conditioning.of(running)}, before)
+        memory = self._remember(features, heads, prompted=False) if remembered else None
         return self._as_answer(heads, turn), memory
 
     @staticmethod
@@ -275,7 +268,8 @@ class PromptableSAM2(SAM2Base):
 
     # ---- SAM 2's steps
 
-    def _encode(self, images: torch.Tensor) -> _Encoded:
+    def _encode(self, images: torch.Tensor) -> LevelFeatures:
+        """Features of B * D slices."""
         images = images.flatten(0, 1)
         if self._recomputes:
             parts = [
@@ -286,7 +280,7 @@ class PromptableSAM2(SAM2Base):
         levels = [torch.cat(same) for same in zip(*(part["backbone_fpn"] for part in parts), strict=True)]
         if self.steady_features:
             keep_steady(levels)
-        return _Encoded(levels, parts[0]["vision_pos_enc"][-1][:1].flatten(2).permute(2, 0, 1))
+        return LevelFeatures._make(levels)
 
     @property
     def _recomputes(self) -> bool:
@@ -297,51 +291,11 @@ class PromptableSAM2(SAM2Base):
         """Stride-16 features of a slice."""
         return (self.image_size // STRIDE) ** 2
 
-    @staticmethod
-    def _flat(encoded: _Encoded, rows: torch.Tensor) -> list[torch.Tensor]:
-        """Of n of the B * D slices, three levels (h w, n, C)."""
-        return [level[rows].flatten(2).permute(2, 0, 1) for level in encoded.levels]
-
-    def _sizes(self) -> list[tuple[int, int]]:
-        grid = self.image_size // STRIDE
-        return [(grid * scale, grid * scale) for scale in (4, 2, 1)]
-
-    def _heads(
-        self,
-        encoded: _Encoded,
-        rows: torch.Tensor,
-        step: int,
-        first: bool,
-        points: dict[str, torch.Tensor] | None,
-        masks: torch.Tensor | None,
-        conditioning: dict[int, _Memory],
-        others: dict[int, _Memory],
-        previous: torch.Tensor | None,
-    ) -> Sequence[torch.Tensor]:
-        """What SAM 2's heads give for n objects ``step`` slices away from their prompts."""
-        _, heads, _, _ = self._track_step(
-            frame_idx=step,
-            is_init_cond_frame=first,
-            current_vision_feats=self._flat(encoded, rows),
-            current_vision_pos_embeds=[encoded.position.expand(-1, len(rows), -1)],
-            feat_sizes=self._sizes(),
-            point_inputs=points,
-            mask_inputs=masks,
-            output_dict={
-                "cond_frame_outputs": {k: known.for_sam2() for k, known in conditioning.items()},
-                "non_cond_frame_outputs": {k: known.for_sam2() for k, known in others.items()},
-            },
-            num_frames=_SLICES_OF_A_VOLUME,
-            track_in_reverse=False,
-            prev_sam_mask_logits=previous,
-        )
-        return heads
-
     def _forward_sam_heads(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
-        """SAM 2's; in training, absence empties the masks that are remembered but not those that the loss sees.
+        """SAM 2's heads; in training, a predicted absence empties the remembered masks, but not the candidates.
 
-        SAM 2 replaces all masks by a constant where it believes the object to be absent: they then have no gradient,
-        and a loss of hundreds. That its belief is wrong is for the loss of the presence to say.
+        SAM 2 replaces all masks by a constant where it predicts that the object is absent: they then have no gradient,
+        and a loss of hundreds. A wrong prediction of absence is penalised by the loss of the presence alone.
         """
         if not (self.training and self.pred_obj_scores):
             return super()._forward_sam_heads(*args, **kwargs)
@@ -357,26 +311,27 @@ class PromptableSAM2(SAM2Base):
         logits, large = torch.where(shown, logits, ABSENT), torch.where(shown, large, ABSENT)
         return candidates, large_candidates, ious, logits, large, pointer, presence
 
-    def _remember(
-        self, encoded: _Encoded, rows: torch.Tensor, heads: Sequence[torch.Tensor], prompted: bool
-    ) -> _Memory:
-        size = (self.image_size, self.image_size)
-        memory, places = self._encode_new_memory(
-            current_vision_feats=self._flat(encoded, rows),
-            feat_sizes=self._sizes(),
-            pred_masks_high_res=logits_at(heads[3], size),
-            object_score_logits=heads[6],
-            is_mask_from_pts=prompted,
-        )
-        # bfloat16: what SAM 2 keeps, in training too
-        return _Memory(memory.to(torch.bfloat16), places[-1], heads[5])
+    def _remember(self, features: LevelFeatures, heads: Heads, prompted: bool) -> _Memory:
+        return _Memory(remember_slice(self, features, heads.logits, heads.presence, prompted), heads.pointer)
 
-    def _as_answer(self, heads: Sequence[torch.Tensor], turn: _Turn) -> Answer:
-        _, candidates, ious, logits, _, _, presence = heads
+    def _as_answer(self, heads: Heads, turn: _Turn) -> Answer:
+        candidates = heads.candidates
         if not self.training:
             # the constant of an absent object would drown all else in a validation loss
             candidates = candidates.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
-        return Answer(turn.objects, turn.slices, candidates.float(), ious.float(), presence.float(), logits.float())
+        return Answer(
+            turn.objects,
+            turn.slices,
+            candidates.float(),
+            heads.expected_iou.float(),
+            heads.presence.float(),
+            heads.logits.float(),
+        )
+
+
+def _rows(encoded: LevelFeatures, turn: _Turn) -> LevelFeatures:
+    """The features of the turn's slices."""
+    return LevelFeatures._make(level[turn.rows] for level in encoded)
 
 
 def build_promptable_sam2(
@@ -390,23 +345,22 @@ def build_promptable_sam2(
     steady_features: bool = False,
     activation_checkpointing: bool = False,
 ) -> PromptableSAM2:
-    """Builds SAM 2 for prompts, with fresh weights.
+    """Build SAM 2 for prompts, with fresh weights.
 
     Args:
         backbone: one of ``sam2_modules.BACKBONES``.
         image_size: S, a multiple of 32.
-        num_memories: how many slices a slice looks back to; 7 for SAM 2's weights.
+        num_memories: number of slices that memory attention looks back to; 7 for SAM 2's weights.
         dropout: in memory attention.
         fitted_windows: the trunk's attention windows are never larger than the image (see ``fresh_trunk``).
         precision: "auto", "bfloat16" or "float32".
-        several_candidates: as SAM 2's, it gives three masks for a single click and for slices without prompts, of which
-            the best is trained and the one with the largest expected IoU counts. With fresh weights, each of the three
-            settles on one of the objects, whatever the prompt.
-        steady_features: in training, the image encoder's features neither go constant nor grow (see ``fresh_trunk``),
-            as they do with fresh weights, where then neither prompts nor memories are followed.
-        activation_checkpointing: train in less memory and more time: of the slices that a mask is carried to, only
-            answers and memories are kept, of the image encoder only its result, and the rest is computed a second time
-            in backward.
+        several_candidates: as in SAM 2, predict three masks for a single click and for slices without prompts; the best
+            one is trained, and the one with the largest predicted IoU is used. With fresh weights, each of the three
+            specialises in one of the objects, whatever the prompt.
+        steady_features: in training, keep the image encoder's features from becoming constant or growing (see
+            ``fresh_trunk``); with fresh weights they do, and prompts and memories then have no effect.
+        activation_checkpointing: train in less memory and more time: keep only the answers and memories of propagated
+            slices and the results of the image encoder, and recompute the rest in backward.
 
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.

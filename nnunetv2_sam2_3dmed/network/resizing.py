@@ -1,4 +1,4 @@
-"""Between slices and SAM 2's square: the one way, in training and in use alike."""
+"""Resizing between slices and SAM 2's square images, the same in training and in sessions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import torch.nn.functional as F
 
 from nnunetv2_sam2_3dmed.network.slice_encoder import IMAGENET_MEAN, IMAGENET_STD
 
-LARGEST_LOGIT = 32.0  # as SAM 2's predictor clamps the mask of before that it gives along with new points
+LARGEST_LOGIT = 32.0  # to which SAM 2's predictor clamps the previous mask that new points correct
 
 
 def as_images(grey: torch.Tensor, image_size: int) -> torch.Tensor:
-    """Grey levels (..., H, W), 0 to 1 -> what the image encoder expects, (..., 3, S, S)."""
+    """Convert grey levels (..., H, W), 0 to 1, to images (..., 3, S, S) for the image encoder."""
     planes = _resized(grey.flatten(0, -3)[:, None], image_size)
-    # by numbers: a tensor of them would be copied to a GPU, which waits for what that has to do
+    # by numbers: a tensor of them would be copied to a GPU, which waits for its queued work
     channels = [(planes - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD)]
     return torch.cat(channels, dim=1).unflatten(0, grey.shape[:-2])
 
 
 def at_image_size(masks: torch.Tensor, image_size: int) -> torch.Tensor:
-    """Masks (n, H, W), bool -> (n, 1, S, S), float, 0 or 1, as ``SAM2VideoPredictor.add_new_mask`` makes them."""
+    """Resize masks (n, H, W), bool, to (n, 1, S, S), float, 0 or 1, as ``SAM2VideoPredictor.add_new_mask`` does."""
     return (_resized(masks[:, None].float(), image_size) >= 0.5).float()
 
 
 def logits_at(logits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """Logits (n, M, s, s) -> (n, M, rows, columns), float, as SAM 2's predictors enlarge them."""
+    """Resize logits (n, M, s, s) to (n, M, rows, columns), float, as SAM 2's predictors do."""
     if logits.shape[-2:] == shape:
         return logits.float()
     return F.interpolate(logits.float(), size=shape, mode="bilinear", align_corners=False)

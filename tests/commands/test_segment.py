@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import torch
 from nnunetv2_sam2_3dmed.commands import options, segment
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import Volume, read_volume
 from nnunetv2_sam2_3dmed.images.windows import WINDOWS
-from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession, load_model
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import KINDS
 from tests.faults import file_size_limit
 from tests.images.dicom_files import write_series
@@ -27,10 +29,21 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def network(model):
+    return load_model(model, SIZE)
+
+
 @pytest.fixture
-def run(model, tmp_path, monkeypatch):
-    """Runs the command in ``tmp_path``."""
+def run(model, network, tmp_path, monkeypatch):
+    """Run the command in ``tmp_path``; the checkpoint is loaded once for all tests."""
+
+    def load(path, size):
+        assert (str(path), size) == (str(model), SIZE)
+        return network
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.session.load_model", load)
     common = ["--model", str(model), "--image-size", str(SIZE), "-device", "cpu", "--precision", "float32"]
     return lambda *words: main(["segment", *map(str, words), *common])
 
@@ -44,12 +57,12 @@ def image(tmp_path):
     return made
 
 
-def expected(model, path, *calls):
-    session = InteractiveSession(model, "cpu", "float32", SIZE)
+def expected(network, path, *calls, slices=None):
+    session = InteractiveSession(network, "cpu", "float32")
     session.set_image(path)
     for call in calls:
         call(session)
-    session.propagate()
+    session.propagate(slices=slices)
     return session.labels()
 
 
@@ -62,13 +75,13 @@ def test_there_is_an_option_for_every_kind_of_prompt():
     assert options.WINDOWS == WINDOWS
 
 
-def test_one_image(run, model, image, tmp_path, capsys):
+def test_one_image(run, network, image, tmp_path, capsys):
     assert run("a.nii.gz", "-o", "out/mask.nii.gz", "--box", "3,10,12:3,30,33", "--negative-point", "3,15,15") == 0
     labels = read(tmp_path / "out" / "mask.nii.gz")
     np.testing.assert_array_equal(
         labels,
         expected(
-            model,
+            network,
             tmp_path / "a.nii.gz",
             lambda s: s.add_points([(3, 15, 15)], 0),
             lambda s: s.add_box((3, 10, 12), (3, 30, 33)),
@@ -84,18 +97,20 @@ def test_one_image(run, model, image, tmp_path, capsys):
 
 
 def test_millimetres_mean_the_same_place(run, image, tmp_path):
-    assert run("a.nii.gz", "-o", "voxels.mha", "--box", "3,10,12:3,30,33", "--no-preview") == 0
+    one = ("--no-preview", "--slices", 3, 3)
+    assert run("a.nii.gz", "-o", "voxels.mha", "--box", "3,10,12:3,30,33", *one) == 0
     # both axes are turned, and the origin is 0: x = -0.5 * 12, y = -0.8 * 10, z = 3 * 3
-    assert run("a.nii.gz", "-o", "mm.mha", "--unit", "mm", "--box=-6,-8,9:-16.5,-24,9", "--no-preview") == 0
+    assert run("a.nii.gz", "-o", "mm.mha", "--unit", "mm", "--box=-6,-8,9:-16.5,-24,9", *one) == 0
+    assert read(tmp_path / "voxels.mha").any()
     np.testing.assert_array_equal(read(tmp_path / "voxels.mha"), read(tmp_path / "mm.mha"))
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_a_dicom_series_to_a_dicom_seg(run, model, tmp_path):
+def test_a_dicom_series_to_a_dicom_seg(run, network, tmp_path):
     hd = pytest.importorskip("highdicom")
     write_series(tmp_path / "ct", (phantom() - 400).astype(np.int16))
-    assert run("ct", "-o", "seg.dcm", "--box", "3,10,12:3,30,33") == 0
-    labels = expected(model, tmp_path / "ct", lambda s: s.add_box((3, 10, 12), (3, 30, 33)))
+    assert run("ct", "-o", "seg.dcm", "--box", "3,10,12:3,30,33", "--slices", 3, 4) == 0
+    labels = expected(network, tmp_path / "ct", lambda s: s.add_box((3, 10, 12), (3, 30, 33)), slices=(3, 4))
     segmentation = hd.seg.segread(tmp_path / "seg.dcm")
     assert int(segmentation.pixel_array.sum()) == int(labels.sum()) > 0
 
@@ -134,7 +149,7 @@ def test_what_a_series_lacks_is_told_of(run, tmp_path, capsys):
         del data.PixelSpacing, data.StudyInstanceUID, data.PatientID
 
     write_series(tmp_path / "ct", (phantom() - 400).astype(np.int16), change=change)
-    assert run("ct", "-o", "seg.dcm", "--box", "3,10,12:3,30,33", "--no-preview") == 0
+    assert run("ct", "-o", "seg.dcm", "--box", "3,10,12:3,30,33", "--no-preview", "--slices", 3, 3) == 0
     said = capsys.readouterr().err
     assert "warning: ct: the pixel spacing is that at the detector" in said
     assert (
@@ -143,7 +158,7 @@ def test_what_a_series_lacks_is_told_of(run, tmp_path, capsys):
     assert (tmp_path / "seg.dcm").is_file()
 
 
-def test_a_table_of_images_goes_on_after_a_failure(run, model, image, tmp_path, capsys):
+def test_a_table_of_images_goes_on_after_a_failure(run, network, image, tmp_path, capsys):
     (tmp_path / "prompts.csv").write_text(
         "image,prompt,where,object,output\n"
         'missing.nii.gz,point,"3,20,20",,\n'
@@ -157,7 +172,7 @@ def test_a_table_of_images_goes_on_after_a_failure(run, model, image, tmp_path, 
     np.testing.assert_array_equal(
         read(tmp_path / "out" / "a.nii.gz"),
         expected(
-            model,
+            network,
             tmp_path / "a.nii.gz",
             lambda s: s.add_box((3, 10, 12), (3, 30, 33), object_id=2),
             lambda s: s.add_points([(5, 20, 20)], object_id=7),
@@ -165,7 +180,7 @@ def test_a_table_of_images_goes_on_after_a_failure(run, model, image, tmp_path, 
     )
 
 
-def test_whatever_a_case_raises_the_others_go_on(run, model, image, tmp_path, capsys, monkeypatch):
+def test_whatever_a_case_raises_the_others_go_on(run, network, image, tmp_path, capsys, monkeypatch):
     """The second of three images fails in the middle of its propagation, with an object of its own."""
     for name in "bc":
         sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
@@ -188,7 +203,7 @@ def test_whatever_a_case_raises_the_others_go_on(run, model, image, tmp_path, ca
 
     monkeypatch.setattr(InteractiveSession, "propagate", failing)
     monkeypatch.setattr(InteractiveSession, "clear", clearing)
-    assert run("--batch", "prompts.csv", "-o", "out", "--no-preview") == 2
+    assert run("--batch", "prompts.csv", "-o", "out", "--no-preview", "--slices", 3, 3) == 2
     said = capsys.readouterr().err
     assert said.splitlines() == [
         "sam2_3dmed segment: b.nii.gz: IndexError: list index out of range (not foreseen; SAM2_3dMed_debug=1 in the "
@@ -197,13 +212,82 @@ def test_whatever_a_case_raises_the_others_go_on(run, model, image, tmp_path, ca
     ]
     assert left == [([], 0, None)]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz"]
-    labels = expected(model, tmp_path / "a.nii.gz", lambda s: s.add_box((3, 10, 12), (3, 30, 33)))
+    labels = expected(network, tmp_path / "a.nii.gz", lambda s: s.add_box((3, 10, 12), (3, 30, 33)), slices=(3, 3))
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.nii.gz"), labels)
     np.testing.assert_array_equal(read(tmp_path / "out" / "c.nii.gz"), 2 * labels)
     monkeypatch.setenv("SAM2_3dMed_debug", "1")
-    assert run("--batch", "prompts.csv", "-o", "out", "--no-preview") == 2
+    assert run("--batch", "prompts.csv", "-o", "out", "--no-preview", "--slices", 3, 3) == 2
     said = capsys.readouterr().err
     assert 'raise IndexError("list index' in said and "Traceback" in said
+
+
+class RecordingSession:
+    """Keeps the arguments that the command gives, and finds nothing."""
+
+    given: dict[str, object] = {}
+    window, object_ids, learned_axis = (0.0, 1.0), [1], 0
+
+    def __init__(self, model, device, precision, image_size):
+        self.given.update(model=model, device=device, precision=precision, image_size=image_size)
+
+    def set_image(self, image, window):
+        self.image = image if isinstance(image, Volume) else read_volume(image)
+        self.given["window"] = window
+        return self.image
+
+    def add_box(self, corner, opposite, object_id, axis):
+        self.given.update(box=(corner, opposite), axis=axis)
+
+    def propagate(self, slices, progress):
+        self.given["slices"] = slices
+
+    def labels(self):
+        return np.zeros(self.image.shape, np.uint8)
+
+    def save(self, path, labels):
+        self.given["saved"] = path
+
+
+@pytest.fixture
+def recorded(tmp_path, image, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.InteractiveSession", RecordingSession)
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.model.model_file", str)
+    given = RecordingSession.given
+    given.clear()
+    monkeypatch.setattr(
+        "nnunetv2_sam2_3dmed.interactive.preview.write_preview",
+        lambda path, session, labels, axis: given.update(preview=(path.name, axis)),
+    )
+    return given
+
+
+def test_every_option_reaches_the_session(recorded):
+    words = "a.nii.gz -o b.nrrd --unit mm --box=-6,-8,9:-16.5,-8,15 --axis 1 --slices 2 5 --window 40 400"
+    model = "--model some.pt --image-size 96 --precision bfloat16 -device cpu"
+    assert main(["segment", *words.split(), *model.split()]) == 0
+    corner, opposite = recorded.pop("box")
+    # x = -0.5 * 12, y = -0.8 * 10, z = 3 * 3
+    np.testing.assert_allclose([corner, opposite], [(3, 10, 12), (5, 10, 33)])
+    assert recorded == {
+        "model": "some.pt",
+        "device": "cpu",
+        "precision": "bfloat16",
+        "image_size": 96,
+        "window": (40, 400),
+        "axis": 1,
+        "slices": (2, 5),
+        "saved": Path("b.nrrd"),
+        "preview": ("b.png", 1),
+    }
+
+
+def test_a_table_s_files_have_the_format_that_is_asked_for_and_no_picture_that_is_not(recorded, tmp_path):
+    (tmp_path / "prompts.csv").write_text('image,prompt,where\na.nii.gz,box,"3,10,12:3,30,33"\n')
+    words = "--batch prompts.csv -o out --format .mha --no-preview --window lung -device cpu"
+    assert main(["segment", *words.split()]) == 0
+    assert recorded["saved"] == Path("out/a.mha") and "preview" not in recorded
+    assert recorded["window"] == "lung" and recorded["slices"] is None and recorded["axis"] == 0
 
 
 @pytest.mark.parametrize("output", ["file/mask.nii.gz", "folder.nii.gz", f"{'n' * 250}.nii.gz", "/proc/mask.nii.gz"])
@@ -250,7 +334,7 @@ def test_mistakes_are_said_in_a_sentence(run, image, tmp_path, capsys, words, me
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 def test_a_full_disk_leaves_the_older_result(run, image, tmp_path, capsys, ending):
     output = tmp_path / f"b{ending}"
-    words = ["a.nii.gz", "-o", output.name, "--box", "3,10,12:3,30,33", "--no-preview"]
+    words = ["a.nii.gz", "-o", output.name, "--box", "3,10,12:3,30,33", "--no-preview", "--slices", 3, 3]
     assert run(*words) == 0
     older = output.read_bytes()
     with file_size_limit(len(older) // 2):

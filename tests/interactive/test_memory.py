@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive import session as session_module
-from nnunetv2_sam2_3dmed.interactive.memory import HOST
+from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.propagation import plan_runs, propagate
-from nnunetv2_sam2_3dmed.network.prompted_sam2 import PromptedSAM2
+from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter, plan_runs
+from nnunetv2_sam2_3dmed.interactive.tracks import HOST, Objects
 from tests.interactive.fake_gpu import GPU, fake_copy
 from tests.interactive.reference import SIZE, phantom
 
@@ -32,17 +33,18 @@ def memories_on_gpu() -> int:
 def test_a_propagation_leaves_nothing_on_the_gpu_and_has_there_what_attention_reaches(model, reverse):
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     copied = fake_copy(model, mode)
-    with mode:
-        network = PromptedSAM2(copied, GPU, "float32")
-        (features,) = network.encode([np.zeros((40, 48), dtype=np.uint8)])
+    engine = Engine(copied, GPU, "float32")
+    with mode, engine.running():
+        (features,) = engine.encode([np.zeros((40, 48), dtype=np.uint8)])
         assert {level.device for level in features} == {GPU}
         prompt = SlicePrompt.empty().with_box((10, 12, 30, 33))
         start = DEPTH - 1 if reverse else 0
-        answer = network.answer(features, start, prompt, (40, 48), DEPTH, True, False, None, {}, {})
-        conditioning = {1: {start: network.remember(features, answer.to(HOST)).to(HOST)}}
+        answer = engine.answer(features, start, prompt, (40, 48), DEPTH)
+        conditioning = {1: {start: engine.remember(features, answer)}}
         (run,) = plan_runs(conditioning, 0, DEPTH - 1, [reverse])
+        slices = SimpleNamespace(depth=DEPTH, features_along=lambda indices: iter([features] * len(indices)))
         steps, there = [], []
-        for step in propagate(network, run, lambda indices: iter([features] * len(indices)), DEPTH):
+        for step in Segmenter(engine, [slices], Objects()).track(run, 0):
             steps.append(step)
             if len(steps) in (4, 20, 23):
                 there.append(memories_on_gpu())
@@ -50,7 +52,7 @@ def test_a_propagation_leaves_nothing_on_the_gpu_and_has_there_what_attention_re
         assert there == [1 + 3, 1 + 16, 1 + 16]
         del run
         assert memories_on_gpu() == 0
-        found = [output for step in steps for output in step.outputs]
+        found = [output for _, output in steps if output is not None]
         assert len(found) == DEPTH - 1
         assert {tensor.device for output in found for tensor in output} == {HOST}
 
@@ -69,13 +71,14 @@ def test_a_session_keeps_nothing_but_features_on_the_gpu(model, monkeypatch):
         session.propagate()
         assert memories_on_gpu() == 0
         session.add_points([(1, 30, 10)], 0)
-        session._segmenter.answer(session._objects.latest)
+        with session._network.running():
+            session._segmenter.answer(session._objects.latest.key)
         ((track,), (before,)) = session._objects.tracks.values(), session._objects._history[1][0].values()
         assert sorted(track.answered) == [1] and sorted(track.conditioning) == [3, 5]
         known = [*track.answered.values(), *track.conditioning.values(), *track.tracked.values()]
         known += [*before.conditioning.values(), *before.tracked.values()]
         assert {tensor.device for output in known for tensor in output if tensor is not None} == {HOST}
-        assert {level.device for level in session._shown.features(0, 6)} == {GPU}
+        assert {level.device for level in session._axes[0].features(6)} == {GPU}
 
 
 def test_slices_out_of_reach_change_nothing(session):
@@ -87,13 +90,14 @@ def test_slices_out_of_reach_change_nothing(session):
     session.propagate()
     (track,) = session._objects.tracks.values()
     last = DEPTH - 1
-    features = session._shown.features(0, last)
+    features = session._axes[0].features(last)
     near = {index: output for index, output in track.tracked.items() if last - 15 <= index < last}
     nearer = {index: output for index, output in near.items() if index > last - 15}
-    all_of_them, reached, too_few = (
-        network.track(features, last, 1, DEPTH, False, track.conditioning, others).logits
-        for others in (track.tracked, near, nearer)
-    )
+    with network.running():
+        all_of_them, reached, too_few = (
+            network.track(features, last, 1, DEPTH, False, track.conditioning, others).logits
+            for others in (track.tracked, near, nearer)
+        )
     assert torch.equal(reached, all_of_them) and torch.equal(reached, track.tracked[last].logits)
     assert not torch.equal(too_few, all_of_them)
 

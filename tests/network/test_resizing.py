@@ -1,11 +1,15 @@
-"""Between slices and SAM 2's square, beside SAM 2's own transforms."""
+"""Resizing between slices and SAM 2's square, beside SAM 2's own transforms."""
+
+import inspect
+import re
 
 import numpy as np
 import pytest
 import torch
+from sam2.sam2_video_predictor import SAM2VideoPredictor
 from sam2.utils.transforms import SAM2Transforms
 
-from nnunetv2_sam2_3dmed.network.resizing import as_images, at_image_size, logits_at
+from nnunetv2_sam2_3dmed.network.resizing import LARGEST_LOGIT, as_images, at_image_size, logits_at
 
 
 @pytest.mark.parametrize("shape", [(40, 48), (130, 70), (64, 64)])
@@ -36,3 +40,10 @@ def test_logits_are_interpolated_between_the_middles_of_pixels():
     expected = torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
     torch.testing.assert_close(logits_at(ramp, (8, 8))[0, 0], expected.expand(8, 8))
     assert logits_at(ramp.bfloat16(), (4, 4)).dtype == torch.float32
+
+
+def test_the_mask_to_be_corrected_is_clamped_as_sam2s_video_predictor_does():
+    source = inspect.getsource(SAM2VideoPredictor.add_new_points_or_box)
+    assert re.findall(r"clamp\(prev_sam_mask_logits, (\S+), (\S+)\)", source) == [
+        (f"-{LARGEST_LOGIT}", f"{LARGEST_LOGIT}")
+    ]

@@ -1,0 +1,228 @@
+"""Prompts, masks and memories of a session's objects, and the history for undo.
+
+All of it is in the host's memory, that of earlier steps too, so that undo moves nothing. A step copies to the device
+what SAM 2's attention reaches from its slice. Slice indices are those of ``slices.AxisSlices``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
+from nnunetv2_sam2_3dmed.network.resizing import logits_at
+
+HOST = torch.device("cpu")
+HISTORY = 32  # steps that can be undone
+DRAWN = 10.0  # SAM 2's logit of a mask that was drawn
+
+
+class SliceOutput(NamedTuple):
+    """SAM 2's output for N objects on one slice; of each 0.2 MB at S = 512, two thirds of it spatial memory.
+
+    Attributes:
+        logits: (N, 1, S/4, S/4), float32.
+        pointer: object pointers (N, C).
+        presence: logits of the objects being on the slice (N, 1).
+        quality: predicted IoU of the masks (N,); 1 for a mask that the user drew.
+        memory: spatial memory (N, M, S/16, S/16), bfloat16 as SAM 2 keeps it; None until the slice is remembered.
+    """
+
+    logits: torch.Tensor
+    pointer: torch.Tensor
+    presence: torch.Tensor
+    quality: torch.Tensor
+    memory: torch.Tensor | None = None
+
+    def of(self, number: int) -> SliceOutput:
+        """Return the output for one of the N objects alone."""
+        return SliceOutput._make(None if tensor is None else tensor[number : number + 1] for tensor in self)
+
+    def to(self, device: torch.device) -> SliceOutput:
+        """Return the output with its tensors on ``device``; those that are there already are not copied."""
+        # copies to the host are read at once, and so have to be waited for
+        return SliceOutput._make(None if t is None else t.to(device, non_blocking=device.type == "cuda") for t in self)
+
+
+def join(outputs: list[SliceOutput]) -> SliceOutput:
+    """Join the remembered outputs for several objects on one slice."""
+    return outputs[0] if len(outputs) == 1 else SliceOutput._make(map(torch.cat, zip(*outputs, strict=True)))
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object along one axis. Never changed: a step makes another, so that undo keeps this one.
+
+    Successive tracks share the outputs that are the same in them.
+
+    Attributes:
+        prompts: by slice.
+        unanswered: slices whose prompts SAM 2 has not seen yet.
+        answered: outputs for slices with prompts that are not memories yet (SAM 2's temporary outputs).
+        conditioning: outputs with memories for slices with prompts, which every propagation attends to.
+        tracked: outputs with memories for the slices that propagation reached.
+        reverse: for each slice of the latest propagations, True if that went towards slice 0.
+    """
+
+    prompts: dict[int, SlicePrompt] = field(default_factory=dict)
+    unanswered: frozenset[int] = frozenset()
+    answered: dict[int, SliceOutput] = field(default_factory=dict)
+    conditioning: dict[int, SliceOutput] = field(default_factory=dict)
+    tracked: dict[int, SliceOutput] = field(default_factory=dict)
+    reverse: dict[int, bool] = field(default_factory=dict)
+
+    def prompted(self, index: int, prompt: SlicePrompt) -> Track:
+        """Return the track with this prompt on slice ``index`` instead of any other."""
+        return replace(self, prompts={**self.prompts, index: prompt}, unanswered=self.unanswered | {index})
+
+    def with_answer(self, index: int, output: SliceOutput) -> Track:
+        """Return the track with SAM 2's answer to the prompts on slice ``index``."""
+        return replace(self, answered={**self.answered, index: output}, unanswered=self.unanswered - {index})
+
+    def with_conditioning(self, remembered: dict[int, SliceOutput]) -> Track:
+        """Return the track with all answers as conditioning memories."""
+        tracked = {i: output for i, output in self.tracked.items() if i not in remembered}
+        # SAM 2 attends to them in this order
+        ordered = dict(sorted({**self.conditioning, **remembered}.items()))
+        return replace(self, answered={}, conditioning=ordered, tracked=tracked)
+
+    def with_visit(self, index: int, reverse: bool, output: SliceOutput | None) -> Track:
+        """Return the track after a propagation's visit of a slice; there is no output if the slice has prompts."""
+        tracked = self.tracked if output is None else {**self.tracked, index: output}
+        return replace(self, tracked=tracked, reverse={**self.reverse, index: reverse})
+
+    def output(self, index: int) -> SliceOutput | None:
+        """Return the latest output for slice ``index``."""
+        for outputs in (self.answered, self.conditioning, self.tracked):
+            if index in outputs:
+                return outputs[index]
+        return None
+
+    def sources(self) -> list[int]:
+        """Slices from which a propagation can start."""
+        return sorted({*self.answered, *self.conditioning, *self.unanswered})
+
+    def has_prompts_elsewhere(self, index: int) -> bool:
+        """True if a slice other than ``index`` has prompts."""
+        return any(other != index for other in self.prompts)
+
+    def drawn(self, index: int) -> np.ndarray | None:
+        """The mask that the user drew on a slice, where no later prompt replaced it."""
+        prompt = self.prompts.get(index)
+        return None if prompt is None or index in self.unanswered else prompt.mask
+
+    def masks(self, shape: tuple[int, int], indices: list[int] | None = None) -> dict[int, np.ndarray]:
+        """Logits (rows, columns) by slice.
+
+        A drawn mask is returned as it was drawn, not at SAM 2's resolution.
+
+        Args:
+            shape: rows and columns.
+            indices: of slices, those without an output are left out; default: all that have one.
+        """
+        found = {}
+        for index in sorted({*self.answered, *self.conditioning, *self.tracked}) if indices is None else indices:
+            output, drawn = self.output(index), self.drawn(index)
+            if output is not None and drawn is not None:
+                found[index] = np.where(drawn, np.float32(DRAWN), np.float32(-DRAWN))
+            elif output is not None:
+                found[index] = logits_at(output.logits, shape)[0, 0].numpy()
+        return found
+
+
+class Key(NamedTuple):
+    """An object along an axis, where it has memories of its own."""
+
+    object_id: int
+    axis: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A slice of an object."""
+
+    key: Key
+    index: int
+
+
+class Objects:
+    """Tracks by object and axis, and earlier ones for undo.
+
+    A step replaces tracks and never changes them. :data:`HISTORY` steps are kept; outputs that did not change are the
+    same tensors in all of them.
+
+    Attributes:
+        tracks: the present ones.
+        latest: the place of the latest prompt; None before any.
+    """
+
+    def __init__(self) -> None:
+        self.tracks: dict[Key, Track] = {}
+        self.latest: Place | None = None
+        self._history: list[tuple[dict[Key, Track], Place | None]] = []
+
+    @property
+    def ids(self) -> list[int]:
+        return sorted({key.object_id for key in self.tracks})
+
+    def track(self, key: Key) -> Track:
+        """Return the track of an object along an axis; an empty one if there is none."""
+        return self.tracks.get(key, Track())
+
+    def keys(self, object_id: int) -> list[Key]:
+        """Return the keys of an object.
+
+        Raises:
+            PromptError: there is no such object.
+        """
+        keys = [key for key in self.tracks if key.object_id == object_id]
+        if not keys:
+            known = ", ".join(map(str, self.ids)) or "none"
+            raise PromptError(f"there is no object {object_id} (there are: {known}): add a prompt for it first.")
+        return keys
+
+    def add_prompt(self, place: Place, prompt: SlicePrompt) -> None:
+        """Set the prompt of a slice."""
+        self._keep()
+        self.tracks[place.key] = self.track(place.key).prompted(place.index, prompt)
+        self.latest = place
+
+    def remove(self, object_id: int) -> None:
+        """Remove an object.
+
+        Raises:
+            PromptError: there is no such object.
+        """
+        removed = self.keys(object_id)
+        self._keep()
+        self.tracks = {key: track for key, track in self.tracks.items() if key not in removed}
+        if self.latest is not None and self.latest.key in removed:
+            self.latest = None
+
+    def undo(self) -> None:
+        """Restore the state before the latest prompt or removal.
+
+        Raises:
+            PromptError: there is none.
+        """
+        if not self._history:
+            raise PromptError("there is nothing to undo.")
+        self.tracks, self.latest = self._history.pop()
+
+    def take_back(self, place: Place) -> None:
+        """Remove the prompts on a slice that were not answered yet, and only these."""
+        before = [tracks.get(place.key, Track()) for tracks, _ in self._history]
+        answered = [track for track in before if place.index not in track.unanswered]
+        if self.latest == place and self._history:
+            self.latest = self._history.pop()[1]
+        if answered and answered[-1].prompts:
+            self.tracks[place.key] = answered[-1]
+        else:
+            del self.tracks[place.key]
+
+    def _keep(self) -> None:
+        self._history.append((dict(self.tracks), self.latest))
+        del self._history[:-HISTORY]
