@@ -24,7 +24,7 @@ import numpy as np
 import SimpleITK
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.cases import CaseEvaluator, ComparedCase
 from nnunetv2_sam2_3dmed.evaluation.metrics import compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.segmentations import read_segmentation
 
@@ -78,7 +78,7 @@ def evaluate_case(name: str, folder: Path) -> dict:
     classes = {class_name: (i,) for i, class_name in enumerate(CASES[name][2], start=1)}
     files = folder / "truth.nii.gz", folder / "prediction.nii.gz"
     start = time.process_time()
-    CaseEvaluator(classes, None, SimpleITKIO(), TOLERANCE_MM)(Case("case", files[0], {"method": files[1]}))
+    CaseEvaluator(classes, None, SimpleITKIO(), TOLERANCE_MM)(ComparedCase("case", files[0], {"method": files[1]}))
     facts: dict = {"cpu_seconds_with_reading": round(time.process_time() - start, 2), "peak_gib": peak_gib()}
     truth, prediction = (read_segmentation(file, SimpleITKIO()) for file in files)
     facts["classes"] = {}

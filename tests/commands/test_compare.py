@@ -13,7 +13,7 @@ import pytest
 
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.evaluation.compare import compare
-from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND
+from nnunetv2_sam2_3dmed.evaluation.scores import FOREGROUND
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
 
@@ -154,7 +154,7 @@ def test_folders_of_one_name_are_pooled_and_called_folds(tree, capsys):
 def test_the_tolerance_follows_from_the_name_of_the_dataset(tree, tmp_path):
     arguments = {
         "methods": {OURS: [tree / "nnUNet_results" / DATASET / OURS / "fold_1" / "validation"]},
-        "truth_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
+        "gt_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
         "dataset_json": DATASET_JSON,
         "output_folder": tmp_path / "out",
         "processes": 1,
@@ -201,14 +201,14 @@ def test_worker_processes_find_the_same(tree, tmp_path):
     results = tree / "nnUNet_results" / DATASET
     arguments = {
         "methods": {name: [results / name / "fold_1" / "validation"] for name in (OURS, UNET)},
-        "truth_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
+        "gt_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
         "dataset_json": DATASET_JSON,
         "progress": False,
     }
     serial = compare(**arguments, output_folder=tmp_path / "serial", processes=1, seconds={OURS: 12.5})
     parallel = compare(**arguments, output_folder=tmp_path / "parallel", processes=2)
     assert parallel.cases == ["case_1", "case_3", "case_5"]
-    assert parallel.scores == serial.scores
+    assert parallel.scores.equals(serial.scores)
     assert serial.row(OURS, FOREGROUND).seconds == 12.5
     assert "12.5" in (tmp_path / "serial" / "comparison.md").read_text()
     assert "seconds" not in (tmp_path / "parallel" / "comparison.md").read_text()

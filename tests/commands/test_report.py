@@ -13,11 +13,9 @@ import SimpleITK
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
-from nnunetv2_sam2_3dmed.report import measure, measurements
-from nnunetv2_sam2_3dmed.report.costs import build_model, cost_of
-from nnunetv2_sam2_3dmed.report.costs_section import costs_section
+from nnunetv2_sam2_3dmed.report import measure
+from nnunetv2_sam2_3dmed.report.costs import Measurement, build_model, cost_of, costs_section
 from nnunetv2_sam2_3dmed.report.measure import device_name, predict_once
-from nnunetv2_sam2_3dmed.report.measurements import Measurement
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
@@ -126,7 +124,7 @@ def test_images_that_are_not_there_are_said(tree, monkeypatch):
         file.unlink()
     text = report(tree)
     # in the order in which they were chosen: the best of each method first
-    assert "No image on the grid of its truth was found for case_0, case_2, case_1" in text
+    assert "No image on the grid of its ground truth was found for case_0, case_2, case_1" in text
     assert text.count("data:image/png;base64,") == 3 * 3  # the surfaces need no image
 
 
@@ -184,7 +182,7 @@ def test_nnunets_predictor_takes_no_more_threads_than_processes(monkeypatch, thr
 def test_measurements_are_made_in_a_process_of_their_own(tree):
     results, file, said = tree / "nnUNet_results" / DATASET / UNET, checkpoint(tree), []
     image = tree / "nnUNet_raw" / DATASET / "imagesTr" / "case_1_0000.nii.gz"
-    found = measurements._measure(results, file, "case_1", [image], said.append)
+    found = measure._measure(results, file, "case_1", [image], said.append)
     assert said == []
     assert (found.case, found.checkpoint, found.modified) == ("case_1", str(file), file.stat().st_mtime)
     assert 0 < found.seconds < 60 and found.peak_bytes > 0 and found.device
@@ -193,12 +191,12 @@ def test_measurements_are_made_in_a_process_of_their_own(tree):
 def test_measurements_are_kept_until_the_checkpoint_changes(tree, monkeypatch):
     file, asked = checkpoint(tree), []
 
-    def measure(results_folder, checkpoint, case, channels, say):
+    def measured(results_folder, checkpoint, case, channels, say):
         asked.append((results_folder.name, case, [c.name for c in channels]))
         return Measurement(case, str(checkpoint), checkpoint.stat().st_mtime, 12.34, 3 * 2**30, "2 CPU threads (x)")
 
-    monkeypatch.setattr(measurements, "_measure", measure)
-    monkeypatch.setattr(measurements, "_device", lambda: "2 CPU threads (x)")
+    monkeypatch.setattr(measure, "_measure", measured)
+    monkeypatch.setattr(measure, "device_name", lambda _: "2 CPU threads (x)")
     text = report(tree, "--measure", "--no-images")
     # the reference is right everywhere: its median case is the middle one by name
     assert asked == [(UNET, "case_1", ["case_1_0000.nii.gz"])]
@@ -207,7 +205,7 @@ def test_measurements_are_kept_until_the_checkpoint_changes(tree, monkeypatch):
     assert len(asked) == 1
     assert ">12.3<" in report(tree, "--no-images")
     stored = json.loads((tree / "out" / "cost.json").read_text())
-    assert stored == {UNET: asdict(measure(tree / UNET, file, "case_1", [], print))}
+    assert stored == {UNET: asdict(measured(tree / UNET, file, "case_1", [], print))}
     asked.clear()
     torch.save({**torch.load(file, weights_only=True), "more": 1}, file)
     os.utime(file, (1, 1))
@@ -221,13 +219,13 @@ def test_another_device_is_measured_anew(tree, monkeypatch):
     folds = [tree / "nnUNet_results" / DATASET / UNET / "fold_0" / "validation"]
     methods, device = describe_methods({UNET: folds}), "a GPU"
 
-    def measure(results_folder, checkpoint, case, channels, say):
+    def measured(results_folder, checkpoint, case, channels, say):
         return Measurement(case, str(checkpoint), checkpoint.stat().st_mtime, 12.34, 1, device)
 
-    monkeypatch.setattr(measurements, "_measure", measure)
-    monkeypatch.setattr(measurements, "_device", lambda: device)
+    monkeypatch.setattr(measure, "_measure", measured)
+    monkeypatch.setattr(measure, "device_name", lambda _: device)
     for device in ("a GPU", "2 CPU threads (x)"):
-        found = measurements.measure_missing(methods, "case_1", [], tree, print)
+        found = measure.measure_missing(methods, "case_1", [], tree, print)
         assert found[UNET].device == device
     row = costs_section(methods, found).table.rows[0]
     assert (row[-2].text, row[-2].detail) == ("12.3", "on 2 CPU threads (x)")
@@ -235,14 +233,14 @@ def test_another_device_is_measured_anew(tree, monkeypatch):
 
 def test_a_damaged_cost_file_is_measured_anew(tmp_path):
     (tmp_path / "cost.json").write_text("{")
-    assert measurements.stored(tmp_path) == {}
+    assert measure.stored(tmp_path) == {}
     (tmp_path / "cost.json").write_text('{"x": {"unknown": 1}}')
-    assert measurements.stored(tmp_path) == {}
+    assert measure.stored(tmp_path) == {}
 
 
 def test_methods_without_checkpoints_are_not_measured(tree):
     methods = describe_methods({UNET: [tree / "nnUNet_results" / DATASET / UNET / "fold_0" / "validation"]})
-    assert measurements.measure_missing(methods, "case_1", [], tree, print) == {}
+    assert measure.measure_missing(methods, "case_1", [], tree, print) == {}
 
 
 @pytest.mark.parametrize(

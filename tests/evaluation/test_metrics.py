@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average, compute_metrics
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
 
 # surface-distance 0.1 imports from scipy's old namespaces
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
@@ -91,12 +91,3 @@ def test_where_the_masks_lie_in_the_image_does_not_matter():
         assert compute_metrics(np.pad(truth, padding), np.pad(prediction, padding), (2.5, 1, 1), 1) == alone
     # down to the edges on all sides
     assert compute_metrics(truth[1:5, 1:5, 1:4], prediction[1:5, 1:5, 1:4], (2.5, 1, 1), 1) == alone
-
-
-def test_average_over_classes():
-    mean = average([MaskMetrics(1.0, 0.8, 0.6, 2.0), MaskMetrics(0.5, 0.4, 0.2, 6.0)])
-    assert mean.dice == pytest.approx(0.75)
-    assert mean.iou == pytest.approx(0.6)
-    assert mean.nsd == pytest.approx(0.4)
-    assert mean.hd95_mm == pytest.approx(4.0)
-    assert average([MaskMetrics(1, 1, 1, 0), MaskMetrics(0, 0, 0, math.nan)]).failed

@@ -17,13 +17,13 @@ from nnunetv2_sam2_3dmed.report.costs import (
     Model,
     build_model,
     cost_of,
+    costs_section,
     count_encoded_slices,
     count_windows,
     median_shape,
     mirrored_axes,
 )
-from nnunetv2_sam2_3dmed.report.costs_section import costs_section
-from nnunetv2_sam2_3dmed.report.methods import Method
+from nnunetv2_sam2_3dmed.report.methods import ReportMethod
 from nnunetv2_sam2_3dmed.report.operations import count_operations
 
 
@@ -122,12 +122,12 @@ class _LooksAtItsValues(nn.Module):
 
 
 @pytest.fixture
-def unusual(monkeypatch) -> Method:
+def unusual(monkeypatch) -> ReportMethod:
     """A method whose network counts as such, and whose plans lack the median case."""
     configuration = SimpleNamespace(patch_size=[8, 8, 8])
     model = Model(_LooksAtItsValues(), SimpleNamespace(), configuration, {}, "T", 1, (8, 8, 8))
     monkeypatch.setattr(costs, "build_model", lambda folder: model)
-    return Method("odd", "odd", "#000000", "o", "●", Path("T__P__C"), (Path("T__P__C/fold_0"),))
+    return ReportMethod("odd", "odd", "#000000", "o", "●", Path("T__P__C"), (Path("T__P__C/fold_0"),))
 
 
 def test_what_cannot_be_counted_is_not_available_and_said(unusual):
