@@ -30,7 +30,7 @@ from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_lab
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
 from nnunetv2_sam2_3dmed.evaluation.nnunet_validation import check_summaries, chosen_by_scored_cases
 from nnunetv2_sam2_3dmed.evaluation.prompted import prompts_of
-from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published
+from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published, published_dice
 from nnunetv2_sam2_3dmed.evaluation.scores import score_table
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
@@ -82,7 +82,7 @@ def compare(
         processes: number of worker processes; 1 works in this process; None takes
             :func:`default_processes`.
         seconds: a time per method to show beside its scores.
-        progress: whether to show a progress bar on stderr where that is a terminal.
+        progress: show a progress bar on stderr where that is a terminal.
         dataset_name: the dataset's name in the report, and of its folder in nnUNet_raw, whose images are looked at
             where a prediction lies off its ground truth; default: the ``name`` in ``dataset_json``, and no images.
         reference: the method that the paired tests are against; default: the first.
@@ -103,6 +103,8 @@ def compare(
     reference = next(iter(methods)) if reference is None else reference
     if reference not in methods:
         raise UserError(f"the reference is {reference!r}, expected one of the methods: {', '.join(methods)}.")
+    if published:
+        published_dice(dataset_name or "", published)  # refused before the cases are scored
     ending = dataset_json["file_ending"]
     shared = share_cases(methods, gt_folder, ending)
     cases = [_with_image(case, dataset_name, ending) for case in shared.cases]

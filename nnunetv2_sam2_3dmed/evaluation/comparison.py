@@ -1,4 +1,4 @@
-"""Result types of a comparison: the table of scores and what is derived from it."""
+"""Result types of a comparison: the table of scores, and statistics, tests and ranks derived from it."""
 
 from __future__ import annotations
 

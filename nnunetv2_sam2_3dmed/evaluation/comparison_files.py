@@ -226,7 +226,7 @@ def per_case_csv(comparison: Comparison) -> str:
 
 
 def summary_csv(comparison: Comparison) -> str:
-    """The statistics of every method, class and score, one line each; what is missing is empty.
+    """The statistics of every method, class and score, one line each; missing values are empty.
 
     ``n`` is the number of cases that have the score; ``folds``, ``fold_mean`` and ``fold_std`` are over the means of
     the folds, where a method has several.

@@ -45,7 +45,7 @@ class GridDifference:
     apart_voxels: float
 
     def __str__(self) -> str:
-        """In a few words, such as "origin, 0.50 mm apart"."""
+        """A few words, such as "origin, 0.50 mm apart"."""
         values = f" {_by(self.prediction)} instead of {_by(self.gt)} mm" if self.differs == "spacing" else ""
         return f"{self.differs}{values}, {self.apart_mm:.2f} mm apart"
 
@@ -122,7 +122,7 @@ def offset_warning(off_grid: Mapping[str, Mapping[str, GridDifference]]) -> str 
     return (
         f"predictions of {', '.join(methods)} have the shape of their ground truth, but another place in space, in "
         f"{len(worst)} case{'s' * (len(worst) != 1)}: {named}{more}. They were compared voxel by voxel, as nnU-Net "
-        "does, with distances in the ground truth's spacing: look whether image and ground truth lie on each other."
+        "does, with distances in the ground truth's spacing: check that image and ground truth lie on each other."
     )
 
 

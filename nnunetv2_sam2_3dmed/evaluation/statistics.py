@@ -23,8 +23,8 @@ _ROUNDING = 1e-12  # relative; values that differ by less are the same value, co
 class Statistic:
     """Mean, sample standard deviation and median of a score over the ``n`` cases that have it.
 
-    ``low`` and ``high`` bound the mean's 95 % bootstrap confidence interval. What is undefined (the mean of no case,
-    the deviation of fewer than two, the interval of fewer than :data:`FEWEST_CASES`) is NaN.
+    ``low`` and ``high`` bound the mean's 95 % bootstrap confidence interval. Undefined values (the mean of no case, the
+    deviation of fewer than two, the interval of fewer than :data:`FEWEST_CASES`) are NaN.
     """
 
     mean: float

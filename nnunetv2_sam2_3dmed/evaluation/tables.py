@@ -63,7 +63,7 @@ class Cell:
     Attributes:
         text: the main figure or words.
         spread: printed directly behind the text, such as " ± 0.02".
-        detail: what belongs to the figure but may be left out; not in LaTeX, and in small type in HTML.
+        detail: further figures, which LaTeX leaves out and HTML prints in small type.
         best: the best figure of its group; bold in LaTeX and HTML.
         is_method: the text is the name of a method.
     """
@@ -84,7 +84,7 @@ class Table:
         columns: their titles.
         rows: of cells.
         note: how to read the table; may be empty.
-        headings: number of first columns that say what a row is about.
+        headings: number of first columns that are the heading of a row.
         groups: number of first columns whose change starts a new group of rows.
     """
 
@@ -118,7 +118,7 @@ def as_markdown(table: Table) -> str:
 
 
 def latex_escape(text: str) -> str:
-    """``text`` with what LaTeX would take for commands made printable."""
+    """``text`` with the special characters of LaTeX escaped."""
     return text.translate(_LATEX)
 
 

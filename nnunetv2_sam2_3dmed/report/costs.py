@@ -41,7 +41,7 @@ class Cost:
         patch_size: of the configuration, in voxels.
         gflop_patch: operations of one forward pass in eval mode on one patch; a multiplication and an addition are two.
         gflop_volume: operations to predict the median case.
-        remembers_slices: whether the network encodes a slice once that lies in several windows.
+        remembers_slices: true if a slice in several windows is encoded once.
         median_shape: of the dataset's median case after resampling, in voxels.
         windows: patches of nnU-Net's sliding window over it.
         mirrorings: forward passes per patch, by test-time mirroring; None also if there is no checkpoint to say which.
@@ -74,7 +74,7 @@ class Model:
 
 
 def build_model(results_folder: Path) -> Model:
-    """Builds the network of TRAINER__PLANS__CONFIG as nnU-Net does before it predicts.
+    """Build the network of TRAINER__PLANS__CONFIG as nnU-Net does before it predicts.
 
     Raises:
         UserError: the trainer is not known here, or a file is missing or does not fit.
@@ -144,7 +144,7 @@ def cost_of(results_folder: Path, checkpoint: Path | None) -> Cost:
 
 
 def _count_parameters(network: nn.Module) -> tuple[int, int]:
-    """Of the whole network, and of what is not frozen."""
+    """Parameters of the whole network, and those that are not frozen."""
     counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
     return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)
 
@@ -158,7 +158,7 @@ def median_shape(plans: PlansManager, configuration: ConfigurationManager) -> tu
 
 
 def count_windows(image_shape: Sequence[int], patch_size: Sequence[int], step: float = TILE_STEP) -> int:
-    """How many patches nnU-Net's sliding window takes from an image; a 2D patch slides over each slice."""
+    """Number of patches that nnU-Net's sliding window takes from an image; a 2D patch slides over each slice."""
     slices, shape = 1, tuple(image_shape)
     if len(patch_size) < len(shape):
         slices, shape = shape[0], shape[1:]
@@ -171,7 +171,7 @@ def count_windows(image_shape: Sequence[int], patch_size: Sequence[int], step: f
 
 
 def count_encoded_slices(image_shape: Sequence[int], patch_size: Sequence[int], mirrored: Sequence[int]) -> int:
-    """How many different slices the windows over an image hold: one for each slice, place and mirrored copy in plane.
+    """Number of different slices in the windows over an image: one per slice, place and mirrored copy in plane.
 
     Windows that follow each other along the slice axis, and those mirrored along it, hold the same slices. The padding
     of an image with fewer slices than the patch is counted as slices too.

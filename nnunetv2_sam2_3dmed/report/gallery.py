@@ -37,7 +37,7 @@ DPI = 100
 PALETTE = 128  # colours of a picture
 FONT_SIZE = 13  # points, in pictures that are shown at about two thirds of their size
 BLACK, WHITE = "#101114", "#F2F2F2"  # as on a light box: the same on a light and on a dark page
-_CROP_MARGIN = 0.4  # of the size of what is cropped to, on each side
+_CROP_MARGIN = 0.4  # on each side, of the size of the foreground
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def make_gallery(
         methods: of it.
         reference: the method whose cases get surfaces.
         files: of the cases.
-        say: called with a sentence on what is being drawn.
+        say: called with a sentence on each step.
     """
     overlays, without = [], []
     reasons = chosen_by_case(comparison, methods)

@@ -129,14 +129,14 @@ def measure_missing(
 ) -> dict[str, Measurement]:
     """Measure, one after the other, the methods that have a checkpoint and no measurement of this case yet.
 
-    What was measured on another device is measured anew.
+    Measurements on another device are repeated.
 
     Args:
         methods: of the report.
         case: to be predicted.
         channels: the files of its image.
         folder: with cost.json, which is written after each measurement.
-        say: called with a sentence on what is being done, and what failed.
+        say: called with a sentence on each step and failure.
 
     Returns:
         All measurements of this case on this device, by method.

@@ -83,7 +83,7 @@ def build_report(
         reference: the method that others are shown against; default: the first.
         measure: measure time and memory of prediction, where that was not done before.
         images: show overlays and surfaces.
-        say: called with a sentence on what is being done.
+        say: called with a sentence on each step.
 
     Returns:
         The file.

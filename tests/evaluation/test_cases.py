@@ -56,6 +56,19 @@ def test_two_dimensional_images_are_compared_by_their_contours(tmp_path, write_l
     assert scores["organ"].dice == 2 * 9 / (9 + 81)
 
 
+@pytest.mark.parametrize(("axis", "spacing_mm"), [(0, 3.0), (1, 1.0)])
+def test_spacing_of_two_dimensional_images_is_in_the_order_of_the_array(tmp_path, write_labels, axis, spacing_mm):
+    gt = np.zeros((8, 9))
+    gt[3, 4] = 1
+    scores = evaluate(
+        write_labels(tmp_path / "gt.nii.gz", gt, (3, 1)),
+        write_labels(tmp_path / "prediction.nii.gz", np.roll(gt, 1, axis), (3, 1)),
+        ONE_CLASS,
+    )
+    # two neighbouring pixels: the far corners are one pixel away
+    assert scores["organ"].hd95_mm == pytest.approx(spacing_mm)
+
+
 def test_voxels_with_the_ignore_label_do_not_count(tmp_path, write_labels):
     dataset_json = {"labels": {"background": 0, "organ": 1, "ignore": 2}}
     truth, prediction = np.zeros((4, 6, 6)), np.zeros((4, 6, 6))

@@ -54,6 +54,18 @@ def test_neighbouring_single_voxels_share_half_their_surface(spacing: tuple[floa
     assert compute_metrics(truth, prediction, spacing, tolerance_mm=spacing[0]).nsd == 1
 
 
+def test_the_95th_percentile_of_distances_by_counting():
+    # a row of n pixels, all spaced by two, of which the prediction has all and m more, further down: pixels that touch
+    # nothing have 4 corners of one length each, so that a share m / (n + m) of the predicted contour lies far away
+    gt = np.zeros((64, 64), bool)
+    gt[2, :40:2] = True  # 20 pixels
+    for more, far in ((1, False), (2, True)):  # 1 / 21 = 4.8 %, 2 / 22 = 9.1 %
+        prediction = gt.copy()
+        prediction[40, : 2 * more : 2] = True
+        # the rows of corners of a pixel at row 40 lie 37 and 38 rows below those of the nearest at row 2
+        assert (compute_metrics(gt, prediction, (1, 1), 1).hd95_mm > 30) is far
+
+
 def test_identical_masks_are_perfect_up_to_the_edge_of_the_image():
     mask = box((4, 4, 4), (0, 0, 0), (4, 4, 2))
     assert compute_metrics(mask, mask.copy(), (5, 1, 1), 0) == MaskMetrics(dice=1, iou=1, nsd=1, hd95_mm=0)

@@ -120,11 +120,10 @@ def test_without_a_difference_the_level_is_kept():
 def test_the_family_keeps_its_level_after_holm():
     # four methods that do not differ: any of them is called different in at most 5 % of the comparisons
     rng = np.random.default_rng(2)
-    families = [holm([simulated_p(rng, 0.0) for _ in range(4)]) for _ in range(200)]
-    assert sum(min(family) < 0.05 for family in families) <= binom.ppf(0.9995, 200, 0.05)
+    families = [[simulated_p(rng, 0.0) for _ in range(4)] for _ in range(200)]
+    assert sum(min(holm(family)) < 0.05 for family in families) <= binom.ppf(0.9995, 200, 0.05)
     # without the correction it would be 1 - 0.95**4, 19 %: the test above can fail
-    uncorrected = [min(simulated_p(rng, 0.0) for _ in range(4)) for _ in range(200)]
-    assert sum(p < 0.05 for p in uncorrected) > binom.ppf(0.9995, 200, 0.05)
+    assert sum(min(family) < 0.05 for family in families) > binom.ppf(0.9995, 200, 0.05)
 
 
 def test_ranks_by_hand():

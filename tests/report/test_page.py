@@ -14,6 +14,7 @@ import pytest
 from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
 from nnunetv2_sam2_3dmed.evaluation.comparison_files import results_table
 from nnunetv2_sam2_3dmed.evaluation.folds import FoldMean, FoldSpread
+from nnunetv2_sam2_3dmed.report import page as report_page
 from nnunetv2_sam2_3dmed.report.costs import CostsSection
 from nnunetv2_sam2_3dmed.report.gallery import CasePicture, CaseSurfaces, Gallery
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
@@ -85,12 +86,17 @@ def page_of(comparison: Comparison, **changes) -> tuple[Page, str]:
     return Page(text), text
 
 
+@pytest.fixture
+def no_plots(monkeypatch) -> None:
+    monkeypatch.setattr(report_page, "metric_plots", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def curve() -> TrainingCurve:
     return TrainingCurve("0", np.arange(3), np.array([1.0, 2, 3]), *np.array([[3.0, 2, 1], [4, 3, 2], [0.1, 0.5, 0.6]]))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def full(make_comparison, curve):
     comparison = make_comparison(
         {
@@ -190,7 +196,7 @@ def test_classes_that_are_empty_everywhere(make_comparison):
     assert ["case_0", "● x", "0.000", "0.000", "0.000", "n/a"] in rows
 
 
-def test_hd95_of_different_cases_has_no_best(make_comparison):
+def test_hd95_of_different_cases_has_no_best(make_comparison, no_plots):
     # HD95: 1 and 2 against 1.5 and 4
     both = make_comparison({"x": {"a": [0.9, 0.8]}, "y": {"a": [0.85, 0.6]}})
     # the second case of y is missed: its mean, 0.5, is of the easy case alone
@@ -205,7 +211,7 @@ def test_hd95_of_different_cases_has_no_best(make_comparison):
     assert "where methods have an HD95 of different cases, none is bold" in text
 
 
-def test_folds_and_their_spread(make_comparison):
+def test_folds_and_their_spread(make_comparison, no_plots):
     comparison = make_comparison({"x": {"a": [0.5, 0.7]}})
     scores = {"dice": 0.5, "iou": 0.4, "nsd": 0.6, "hd95_mm": float("nan")}
     folds = [FoldMean("fold_0", 1, scores), FoldMean("fold_1", 1, {**scores, "dice": 0.7, "hd95_mm": 3.0})]
@@ -223,7 +229,7 @@ def test_folds_and_their_spread(make_comparison):
     assert ["a", "● x", "all 2", "2", "0.600 ± 0.141", "0.400 ± 0.000", "0.600 ± 0.000", "3.00"] in rows
 
 
-def test_warnings_of_the_comparison_come_first(make_comparison, monkeypatch):
+def test_warnings_of_the_comparison_come_first(make_comparison, no_plots, monkeypatch):
     comparison = make_comparison({"x": {"a": [0.5]}})
     monkeypatch.setattr(Comparison, "warnings", ["The truth <changed>."], raising=False)
     _, text = page_of(comparison)
