@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="output folder (default: comparison_fold_FOLD in the dataset's folder in nnUNet_results)",
     )
-    parser.add_argument("--reference", metavar="METHOD", help="reference of the paired tests (default: the first method)")
+    parser.add_argument("--reference", metavar="METHOD", help="reference of the paired tests (default: the first)")
     parser.add_argument(
         "--published",
         nargs="?",
