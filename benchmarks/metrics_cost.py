@@ -1,4 +1,4 @@
-"""What the four metrics of large cases cost: CPU seconds per class, and the peak memory of a worker.
+"""Costs of the four metrics on large cases: CPU seconds per class, and the peak memory of a worker.
 
     nice -n 15 python benchmarks/metrics_cost.py
 
@@ -24,7 +24,7 @@ import numpy as np
 import SimpleITK
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.cases import CaseEvaluator, ComparedCase
 from nnunetv2_sam2_3dmed.evaluation.metrics import compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.segmentations import read_segmentation
 
@@ -74,11 +74,11 @@ def write_case(name: str, folder: Path) -> None:
 
 
 def evaluate_case(name: str, folder: Path) -> dict:
-    """What a worker does with one case, then the seconds of each class by itself."""
+    """Score one case as a worker does, then time each class by itself."""
     classes = {class_name: (i,) for i, class_name in enumerate(CASES[name][2], start=1)}
     files = folder / "truth.nii.gz", folder / "prediction.nii.gz"
     start = time.process_time()
-    CaseEvaluator(classes, None, SimpleITKIO(), TOLERANCE_MM)(Case("case", files[0], {"method": files[1]}))
+    CaseEvaluator(classes, None, SimpleITKIO(), TOLERANCE_MM)(ComparedCase("case", files[0], {"method": files[1]}))
     facts: dict = {"cpu_seconds_with_reading": round(time.process_time() - start, 2), "peak_gib": peak_gib()}
     truth, prediction = (read_segmentation(file, SimpleITKIO()) for file in files)
     facts["classes"] = {}

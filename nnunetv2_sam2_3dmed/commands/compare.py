@@ -8,8 +8,8 @@ Only cases that every method has are compared. The paired tests are against the 
 several folds, or NAME=FOLDER several times with the same NAME, cases are pooled and the spread over folds is stated.
 
 Predictions of nnU-Net's own validation, and others on the grid of their image in nnUNet_raw, are compared voxel by
-voxel, with a warning where the header puts the truth elsewhere. Other predictions must lie within a voxel of the truth.
-A case that cannot be read is not left out: all such cases are named, and no table is written.
+voxel, with a warning where the header puts the ground truth elsewhere. Other predictions must lie within a voxel of
+the ground truth. A case that cannot be read is not left out: all such cases are named, and no table is written.
 
 The table is printed; comparison.md, .json and .tex (for booktabs), per_case.csv and summary.csv go to the output
 folder. Comparing the same files again into the same folder takes their scores from its folder .cache.
@@ -27,7 +27,7 @@ from nnunetv2_sam2_3dmed.commands.options import add_dataset, add_folds
 from nnunetv2_sam2_3dmed.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
+    from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gt",
         type=Path,
         metavar="FOLDER",
-        help="true segmentations (default: gt_segmentations of the preprocessed dataset)",
+        help="folder of the ground truth (default: gt_segmentations of the preprocessed dataset)",
     )
     parser.add_argument(
         "--tolerance",
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="output folder (default: comparison_fold_FOLD in the dataset's folder in nnUNet_results)",
     )
-    parser.add_argument("--reference", metavar="METHOD", help="what the paired tests are against (default: the first)")
+    parser.add_argument("--reference", metavar="METHOD", help="reference of the paired tests (default: the first)")
     parser.add_argument(
         "--published",
         nargs="?",
@@ -111,7 +111,7 @@ def prediction_folders(dataset: str, methods: Sequence[str] | None, folds: Seque
 
 
 def compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
-    """Runs the comparison that the arguments describe; with the folder it was written to."""
+    """Run the comparison that the arguments describe; return it with the folder it was written to."""
     # nnU-Net imports torch, which `sam2_3dmed compare --help` need not wait for
     from nnunetv2_sam2_3dmed.evaluation.compare import compare
     from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
@@ -136,8 +136,8 @@ def compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
 
 
 def run(args: argparse.Namespace) -> None:
-    from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown
+    from nnunetv2_sam2_3dmed.evaluation.comparison_files import comparison_markdown
 
     comparison, output = compared(args)
-    print(as_markdown(comparison))
+    print(comparison_markdown(comparison))
     print(f"written to {output}", file=sys.stderr)

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from nnunetv2_sam2_3dmed.report.build import build_report
+    from nnunetv2_sam2_3dmed.report.page import build_report
 
     comparison, output = compare_command.compared(args)
     for warning in comparison.warnings:

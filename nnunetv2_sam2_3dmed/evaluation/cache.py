@@ -1,7 +1,7 @@
-"""Scores that were computed before are taken from a folder beside the result, if nothing has changed.
+"""Cache of scores in a folder beside the result.
 
-A score is kept under a digest of all that it depends on, above all the contents of both files. What is read back is
-therefore what would be computed again; a file that was replaced, also by one on another voxel grid, is read anew.
+A score is kept under a digest of all that it depends on, above all the contents of both files. An entry that is found
+therefore equals what would be computed; a file that was replaced, also by one on another voxel grid, is read anew.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator, CaseScores
+from nnunetv2_sam2_3dmed.evaluation.cases import CaseEvaluator, CaseScores, ComparedCase
 from nnunetv2_sam2_3dmed.evaluation.grids import GridDifference
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
 from nnunetv2_sam2_3dmed.files import write_text
 
 FOLDER = ".cache"
 
-# our modules that the scores come from: when one of them changes, all is computed again
+# modules that compute the scores: when one of them changes, all is computed again
 _CODE = ("cases.py", "grids.py", "metrics.py", "segmentations.py", "surfaces.py")
 _PACKAGES = ("surface-distance", "nnunetv2", "simpleitk", "nibabel", "numpy", "scipy")
-# what some formats keep beside the file: TIFF its spacing, MetaImage, NRRD and Analyze their voxels
+# companion files: the spacing of TIFF, the voxels of MetaImage, NRRD and Analyze
 _COMPANIONS = (".json", ".raw", ".zraw", ".img")
 
 _Entry = tuple[dict[str, MaskMetrics], GridDifference | None]
@@ -35,27 +35,27 @@ _Entry = tuple[dict[str, MaskMetrics], GridDifference | None]
 
 @dataclass(frozen=True)
 class CachedEvaluator:
-    """Scores cases as its evaluator does, but each prediction only once.
+    """An evaluator that scores each prediction only once.
 
     Several processes may share the folder: an entry is a file of its own, written beside and renamed. An entry that
     cannot be understood is replaced.
 
     Attributes:
-        evaluator: what computes the scores.
+        evaluator: computes the scores.
         folder: where they are kept; made when the first is.
     """
 
     evaluator: CaseEvaluator
     folder: Path
 
-    def __call__(self, case: Case) -> CaseScores:
-        """The scores of ``case``, and how its predictions lie.
+    def __call__(self, case: ComparedCase) -> CaseScores:
+        """Scores of ``case`` and the grid differences of its predictions.
 
         Raises:
-            UserError: if a file cannot be read, or a prediction lies elsewhere than the truth.
+            UserError: if a file cannot be read, or a prediction lies elsewhere than the ground truth.
         """
-        truth = _digest(case.truth)
-        entries = {method: self._entry(truth, _digest(file)) for method, file in case.predictions.items()}
+        gt = _digest(case.gt)
+        entries = {method: self._entry(gt, _digest(file)) for method, file in case.predictions.items()}
         known = {method: self._load(entry) for method, entry in entries.items()}
         unknown = {method: case.predictions[method] for method, entry in known.items() if entry is None}
         scores: dict[str, Mapping[str, MaskMetrics]] = {}
@@ -64,24 +64,24 @@ class CachedEvaluator:
             if entry is not None:
                 scores[method], difference = entry
                 if difference is not None:
-                    # what is allowed depends on folders and images, which the entry does not
+                    # the allowed difference depends on folders and images, which the entry does not
                     self.evaluator.check(case, method, difference)
                     off_grid[method] = difference
         if unknown:
             computed = self.evaluator(replace(case, predictions=unknown))
             for method, by_class in computed.scores.items():
                 # a file that was replaced meanwhile was perhaps not read as it was digested
-                if self._entry(_digest(case.truth), _digest(unknown[method])) == entries[method]:
+                if self._entry(_digest(case.gt), _digest(unknown[method])) == entries[method]:
                     self._save(entries[method], by_class, computed.off_grid.get(method))
             scores.update(computed.scores)
             off_grid.update(computed.off_grid)
         return CaseScores({method: scores[method] for method in case.predictions}, off_grid)
 
-    def _entry(self, truth: str, prediction: str) -> Path:
-        """The file of a prediction's scores, named by a digest of all that they depend on."""
+    def _entry(self, gt: str, prediction: str) -> Path:
+        """File of a prediction's scores, named by a digest of all that they depend on."""
         reader = type(self.evaluator.reader)
         basis = {
-            "truth": truth,
+            "gt": gt,
             "prediction": prediction,
             "classes": list(self.evaluator.classes.items()),
             "ignore_label": self.evaluator.ignore_label,
@@ -92,7 +92,7 @@ class CachedEvaluator:
         return self.folder / f"{hashlib.sha256(json.dumps(basis).encode()).hexdigest()}.json"
 
     def _load(self, entry: Path) -> _Entry | None:
-        """What an entry holds; None if there is none, or it is damaged."""
+        """Content of an entry; None if there is none, or it is damaged."""
         try:
             content = json.loads(entry.read_text(encoding="utf-8"))
             return _scores(content["scores"], self.evaluator.classes), _difference(content["off_grid"])
@@ -106,10 +106,10 @@ class CachedEvaluator:
 
 
 def _scores(content: Any, classes: Mapping[str, Any]) -> dict[str, MaskMetrics]:
-    """The scores that an entry holds.
+    """Scores in an entry.
 
     Raises:
-        ValueError, TypeError, KeyError: it does not hold the scores of ``classes``.
+        ValueError, TypeError, KeyError: the entry is damaged.
     """
     scores = {}
     for name in classes:
@@ -119,16 +119,16 @@ def _scores(content: Any, classes: Mapping[str, Any]) -> dict[str, MaskMetrics]:
 
 
 def _difference(content: Any) -> GridDifference | None:
-    """The difference between two grids that an entry holds.
+    """Grid difference in an entry.
 
     Raises:
-        ValueError, TypeError, KeyError: it does not hold one.
+        ValueError, TypeError, KeyError: the entry is damaged.
     """
     if content is None:
         return None
-    truth, prediction = (tuple(map(float, content[name])) for name in ("truth", "prediction"))
+    gt, prediction = (tuple(map(float, content[name])) for name in ("gt", "prediction"))
     apart = (float(content[name]) for name in ("apart_mm", "apart_voxels"))
-    return GridDifference(str(content["differs"]), truth, prediction, *apart)
+    return GridDifference(str(content["differs"]), gt, prediction, *apart)
 
 
 def _digest(file: Path) -> str:
@@ -151,7 +151,7 @@ def _content_digest(file: Path) -> str:
 
 @functools.cache
 def _metric_code() -> dict[str, str]:
-    """SHA-256 of our sources that the scores come from, and the versions of the packages that they come from."""
+    """SHA-256 of our sources that compute the scores, and versions of the packages that they use."""
     folder = files("nnunetv2_sam2_3dmed.evaluation")
     sources = hashlib.sha256(b"".join((folder / name).read_bytes() for name in _CODE)).hexdigest()
     return {"sources": sources, **{package: version(package) for package in _PACKAGES}}

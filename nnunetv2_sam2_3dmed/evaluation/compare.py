@@ -1,4 +1,4 @@
-"""Compares any number of methods, case by case, on one nnU-Net dataset."""
+"""Comparison of any number of methods, case by case, on one nnU-Net dataset."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from tqdm import tqdm
 
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.evaluation.cache import FOLDER, CachedEvaluator
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator, CaseScores
+from nnunetv2_sam2_3dmed.evaluation.cases import CaseEvaluator, CaseScores, ComparedCase, find_image, share_cases
+from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison, compare_with, rank_methods, summarize
+from nnunetv2_sam2_3dmed.evaluation.comparison_files import (
+    comparison_json,
+    comparison_latex,
+    comparison_markdown,
+    per_case_csv,
+    summary_csv,
+)
 from nnunetv2_sam2_3dmed.evaluation.folds import spread_over_folds
 from nnunetv2_sam2_3dmed.evaluation.grids import NAMED, GridDifference
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
-from nnunetv2_sam2_3dmed.evaluation.latex import as_latex
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
-from nnunetv2_sam2_3dmed.evaluation.model_selection import chosen_by_scored_cases
-from nnunetv2_sam2_3dmed.evaluation.nnunet_summary import check_summaries
+from nnunetv2_sam2_3dmed.evaluation.nnunet_validation import check_summaries, chosen_by_scored_cases
 from nnunetv2_sam2_3dmed.evaluation.prompted import prompts_of
-from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published
+from nnunetv2_sam2_3dmed.evaluation.published import pair_with_published, published_dice
+from nnunetv2_sam2_3dmed.evaluation.scores import score_table
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
-from nnunetv2_sam2_3dmed.evaluation.sources import find_image, share_cases
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
-from nnunetv2_sam2_3dmed.evaluation.tables import as_csv, as_json, as_markdown, as_summary_csv
 from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
 from nnunetv2_sam2_3dmed.files import check_writable_folder, write_text
 from nnunetv2_sam2_3dmed.images.integrity import check_lengths
@@ -42,7 +46,7 @@ def default_processes() -> int:
 
 def compare(
     methods: Mapping[str, Sequence[Path]],
-    truth_folder: Path,
+    gt_folder: Path,
     dataset_json: Mapping[str, Any],
     output_folder: Path,
     tolerance_mm: float | None = None,
@@ -53,23 +57,23 @@ def compare(
     reference: str | None = None,
     published: str | None = None,
 ) -> Comparison:
-    """Scores every case that all methods share and writes the result.
+    """Score every case that all methods share and write the result.
 
     ``output_folder`` gets ``per_case.csv``, ``summary.csv``, ``comparison.json``, ``comparison.md`` and
     ``comparison.tex``; older ones are replaced. Scores are kept in its folder ``.cache`` as they are computed, and
-    taken from there when the same files are compared again. Nothing is printed but the progress bar; the table is
-    :func:`~nnunetv2_sam2_3dmed.evaluation.tables.as_markdown` of the result. With more than one process,
-    workers are spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
+    taken from there when the same files are compared again. Nothing is printed but the progress bar; see
+    :func:`~nnunetv2_sam2_3dmed.evaluation.comparison_files.comparison_markdown` for a table. With more than one
+    process, workers are spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
 
     A case that cannot be scored is never left out: all others are scored, which keeps their scores, and then all such
     cases are named and nothing is written. Predictions of nnU-Net's own validation, and others on the grid of their
-    image in nnUNet_raw, are compared voxel by voxel wherever the truth's header puts it, with a warning in all
-    outputs; other predictions are refused more than a voxel away from the truth.
+    image in nnUNet_raw, are compared voxel by voxel wherever the ground truth's header puts it, with a warning in all
+    outputs; other predictions are refused more than a voxel away from the ground truth.
 
     Args:
         methods: the folders of each method's predictions, by its name; several, such as one per fold, are
             pooled.
-        truth_folder: the folder of the true segmentations, named as the predictions are.
+        gt_folder: the folder of the ground truth, named as the predictions are.
         dataset_json: the content of nnU-Net's ``dataset.json``; labels or regions, ignore label, file ending
             and reader are taken from it.
         output_folder: where the result goes; made if it does not exist.
@@ -78,16 +82,16 @@ def compare(
         processes: number of worker processes; 1 works in this process; None takes
             :func:`default_processes`.
         seconds: a time per method to show beside its scores.
-        progress: whether to show a progress bar on stderr where that is a terminal.
+        progress: show a progress bar on stderr where that is a terminal.
         dataset_name: the dataset's name in the report, and of its folder in nnUNet_raw, whose images are looked at
-            where a prediction lies off its truth; default: the ``name`` in ``dataset_json``, and no images.
+            where a prediction lies off its ground truth; default: the ``name`` in ``dataset_json``, and no images.
         reference: the method that the paired tests are against; default: the first.
         published: the network of nnU-Net's published per-case results to pair the methods with, if any; needs
             ``dataset_name``.
 
     Raises:
-        UserError: if predictions or truth are missing, unreadable, of different shapes, or lie elsewhere, or the output
-            folder cannot be made.
+        UserError: if predictions or ground truth are missing, unreadable, of different shapes, or lie elsewhere, or the
+            output folder cannot be made.
     """
     processes = default_processes() if processes is None else processes
     if not methods:
@@ -99,14 +103,16 @@ def compare(
     reference = next(iter(methods)) if reference is None else reference
     if reference not in methods:
         raise UserError(f"the reference is {reference!r}, expected one of the methods: {', '.join(methods)}.")
+    if published:
+        published_dice(dataset_name or "", published)  # refused before the cases are scored
     ending = dataset_json["file_ending"]
-    shared = share_cases(methods, truth_folder, ending)
+    shared = share_cases(methods, gt_folder, ending)
     cases = [_with_image(case, dataset_name, ending) for case in shared.cases]
-    check_lengths(file for case in shared.cases for file in (case.truth, *case.predictions.values()))
+    check_lengths(file for case in shared.cases for file in (case.gt, *case.predictions.values()))
     classes, ignored = foreground_classes(dataset_json), ignore_label(dataset_json)
-    evaluator = CaseEvaluator(classes, ignored, _reader(dataset_json, shared.cases[0].truth), tolerance.mm)
+    evaluator = CaseEvaluator(classes, ignored, _reader(dataset_json, shared.cases[0].gt), tolerance.mm)
 
-    scores: dict[str, dict[str, dict[str, MaskMetrics]]] = {method: {} for method in methods}
+    by_method: dict[str, dict[str, Mapping[str, MaskMetrics]]] = {method: {} for method in methods}
     off_grid: dict[str, dict[str, GridDifference]] = {method: {} for method in methods}
     evaluated = _evaluate(CachedEvaluator(evaluator, output_folder / FOLDER), cases, processes)
     failed: dict[str, UserError] = {}
@@ -116,16 +122,17 @@ def compare(
             failed[case.name] = result
             continue
         for method in methods:
-            scores[method][case.name] = dict(result.scores[method])
+            by_method[method][case.name] = result.scores[method]
             if method in result.off_grid:
                 off_grid[method][case.name] = result.off_grid[method]
     if failed:
         raise _incomplete(failed, len(cases))
 
+    scores = score_table(by_method)
     comparison = Comparison(
         dataset_name=dataset_name or dataset_json.get("name", "an unnamed dataset"),
         methods=methods,
-        truth_folder=truth_folder,
+        gt_folder=gt_folder,
         classes=classes,
         ignore_label=ignored,
         tolerance_mm=tolerance.mm,
@@ -138,7 +145,7 @@ def compare(
         tolerance_source=tolerance.source,
         folds=spread_over_folds(methods, shared.cases, scores),
         nnunet_checks=check_summaries(shared.cases, scores, classes),
-        prompted={method: told for method, folders in methods.items() if (told := prompts_of(folders))},
+        prompted={method: prompts for method, folders in methods.items() if (prompts := prompts_of(folders))},
         chosen_by_scored_cases=chosen_by_scored_cases(methods),
         off_grid=off_grid,
     )
@@ -146,7 +153,7 @@ def compare(
     return comparison
 
 
-def _with_image(case: Case, dataset: str | None, ending: str) -> Case:
+def _with_image(case: ComparedCase, dataset: str | None, ending: str) -> ComparedCase:
     """The case with the file of its image, if that is in nnUNet_raw."""
     raw = os.environ.get("nnUNet_raw")
     channels = find_image(Path(raw) / dataset, case.name, ending) if raw and dataset else []
@@ -164,8 +171,10 @@ def _reader(dataset_json: Mapping[str, Any], example: Path) -> BaseReaderWriter:
         ) from error
 
 
-def _evaluate(evaluator: CachedEvaluator, cases: Sequence[Case], processes: int) -> Iterator[CaseScores | UserError]:
-    """The scores of ``cases`` in their order, or why there are none."""
+def _evaluate(
+    evaluator: CachedEvaluator, cases: Sequence[ComparedCase], processes: int
+) -> Iterator[CaseScores | UserError]:
+    """Scores of ``cases`` in their order, or the error of a case."""
     processes = min(processes, len(cases))
     with ExitStack() as stack:
         if processes == 1:
@@ -177,11 +186,11 @@ def _evaluate(evaluator: CachedEvaluator, cases: Sequence[Case], processes: int)
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Scores a case, and gives back what was raised instead of ending the others."""
+    """Score a case, or return the error, so that the other cases go on."""
 
     evaluator: CachedEvaluator
 
-    def __call__(self, case: Case) -> CaseScores | UserError:
+    def __call__(self, case: ComparedCase) -> CaseScores | UserError:
         try:
             return self.evaluator(case)
         except UserError as error:
@@ -191,7 +200,7 @@ class _Attempt:
 
 
 def _incomplete(failed: Mapping[str, UserError], total: int) -> UserError:
-    """The refusal of a comparison of which some cases cannot be scored."""
+    """The error of a comparison in which some cases cannot be scored."""
     reasons = [str(error) for error in failed.values()]
     if len(failed) == 1:
         return UserError(reasons[0])
@@ -203,13 +212,13 @@ def _incomplete(failed: Mapping[str, UserError], total: int) -> UserError:
 
 
 def write(comparison: Comparison, output_folder: Path) -> None:
-    """Writes the tables of a comparison, each file replaced as a whole."""
+    """Write the files of a comparison, each replaced as a whole."""
     contents = {
-        "per_case.csv": as_csv(comparison),
-        "summary.csv": as_summary_csv(comparison),
-        "comparison.json": as_json(comparison, software_and_machine()),
-        "comparison.md": as_markdown(comparison),
-        "comparison.tex": as_latex(comparison),
+        "per_case.csv": per_case_csv(comparison),
+        "summary.csv": summary_csv(comparison),
+        "comparison.json": comparison_json(comparison, software_and_machine()),
+        "comparison.md": comparison_markdown(comparison),
+        "comparison.tex": comparison_latex(comparison),
     }
     for name, content in contents.items():
         write_text(output_folder / name, content)

@@ -1,29 +1,26 @@
-"""How far the scores of a method differ between folds, where its predictions lie in one folder per fold."""
+"""Means of each fold and their spread, for methods whose predictions lie in one folder per fold."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
-from nnunetv2_sam2_3dmed.evaluation.cases import Case
-from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
-from nnunetv2_sam2_3dmed.evaluation.summary import Scores, with_foreground
-
-METRICS = ("dice", "iou", "nsd", "hd95_mm")
+from nnunetv2_sam2_3dmed.evaluation.cases import ComparedCase
+from nnunetv2_sam2_3dmed.evaluation.scores import COLUMNS
 
 
 @dataclass(frozen=True)
 class FoldMean:
-    """The means of one fold.
+    """Means over the cases of one fold.
 
     Attributes:
         fold: the fold, as :func:`fold_names` calls it.
         n: number of its cases that are compared.
-        means: mean over these cases of each of :data:`METRICS`; NaN for HD95 where no case has a distance.
+        means: mean of each score over these cases; NaN for HD95 where no case has a distance.
     """
 
     fold: str
@@ -64,49 +61,28 @@ def fold_names(folders: Sequence[Path]) -> dict[Path, str]:
         parts += 1
 
 
-def spread_over_folds(methods: Mapping[str, Sequence[Path]], cases: Sequence[Case], scores: Scores) -> list[FoldSpread]:
-    """For each class and method with cases in two folders or more: the means of its folds and their spread.
+def spread_over_folds(
+    methods: Mapping[str, Sequence[Path]], cases: Sequence[ComparedCase], scores: pd.DataFrame
+) -> list[FoldSpread]:
+    """Means of the folds and their spread, for each class and each method with cases in two folders or more.
 
     Args:
         methods: the folders of each method's predictions, by its name.
         cases: the cases that were compared, with the files of their predictions.
-        scores: their scores.
+        scores: the table of their scores.
     """
-    members: dict[str, dict[str, list[str]]] = {}
+    fold_of: dict[str, pd.Series] = {}
     for method, folders in methods.items():
-        of_folder = defaultdict(list)
-        for case in cases:
-            of_folder[case.predictions[method].parent].append(case.name)
         names = fold_names([Path(f) for f in folders])
-        folds = {name: of_folder[folder] for folder, name in names.items() if of_folder[folder]}
-        if len(folds) > 1:
-            members[method] = folds
-    complete = {method: with_foreground(scores[method]) for method in members}
-    classes = next(iter(next(iter(complete.values())).values())) if complete else ()
-    return [_spread(method, name, members[method], complete[method]) for name in classes for method in members]
-
-
-def _spread(
-    method: str,
-    class_name: str,
-    folds: Mapping[str, Sequence[str]],
-    by_case: Mapping[str, Mapping[str, MaskMetrics]],
-) -> FoldSpread:
-    means = []
-    for fold, cases in folds.items():
-        metrics = [by_case[case][class_name] for case in cases]
-        values = {metric: _present([getattr(m, metric) for m in metrics]) for metric in METRICS}
-        means.append(FoldMean(fold, len(cases), {k: float(v.mean()) if len(v) else np.nan for k, v in values.items()}))
-    over = {metric: _present([fold.means[metric] for fold in means]) for metric in METRICS}
-    return FoldSpread(
-        method,
-        class_name,
-        means,
-        mean={metric: float(v.mean()) if len(v) else np.nan for metric, v in over.items()},
-        std={metric: float(v.std(ddof=1)) if len(v) > 1 else np.nan for metric, v in over.items()},
-    )
-
-
-def _present(values: Sequence[float]) -> np.ndarray:
-    found = np.asarray(values, float)
-    return found[~np.isnan(found)]
+        of_case = {case.name: names[case.predictions[method].parent] for case in cases}
+        if len(set(of_case.values())) > 1:
+            present = [name for name in names.values() if name in of_case.values()]
+            fold_of[method] = pd.Series(pd.Categorical(of_case.values(), present), of_case.keys())
+    spreads = []
+    for (class_name, method), group in scores.groupby(["class", "method"], observed=True):
+        if method in fold_of:
+            by_fold = group.set_index("case")[COLUMNS].groupby(fold_of[method], observed=True)
+            means, sizes = by_fold.mean(), by_fold.size()
+            folds = [FoldMean(str(f), int(sizes[f]), means.loc[f].to_dict()) for f in means.index]
+            spreads.append(FoldSpread(method, class_name, folds, means.mean().to_dict(), means.std().to_dict()))
+    return spreads

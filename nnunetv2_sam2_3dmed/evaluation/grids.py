@@ -1,4 +1,4 @@
-"""Voxel grids of a prediction and its ground truth: equal, off by what nnU-Net only warns of, or different."""
+"""Voxel grids of a prediction and its ground truth: equal, slightly off, or different."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunetv2_sam2_3dmed.evaluation.segmentations import Segmentation, position_
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-# what rounding to float32 and saving again changes, which nobody needs to be told
+# differences by rounding to float32 and saving again, which are not reported
 SPACING_TOLERANCE = 1e-3  # relative
 DIRECTION_TOLERANCE = 1e-3  # of direction cosines
 ORIGIN_TOLERANCE = 1e-2  # voxels
@@ -32,42 +32,42 @@ class GridDifference:
 
     Attributes:
         differs: the first of "spacing", "origin" and "direction" that does.
-        truth: its value in the ground truth.
+        gt: its value in the ground truth.
         prediction: its value in the prediction.
         apart_mm: the largest distance between corresponding corners of the two volumes.
         apart_voxels: the same in voxels of the ground truth, along the axis on which it is largest.
     """
 
     differs: str
-    truth: tuple[float, ...]
+    gt: tuple[float, ...]
     prediction: tuple[float, ...]
     apart_mm: float
     apart_voxels: float
 
     def __str__(self) -> str:
-        """In a few words, such as "origin, 0.50 mm apart"."""
-        values = f" {_by(self.prediction)} instead of {_by(self.truth)} mm" if self.differs == "spacing" else ""
+        """A few words, such as "origin, 0.50 mm apart"."""
+        values = f" {_by(self.prediction)} instead of {_by(self.gt)} mm" if self.differs == "spacing" else ""
         return f"{self.differs}{values}, {self.apart_mm:.2f} mm apart"
 
 
 def grid_difference(
-    truth: Segmentation, truth_file: Path, prediction: Segmentation, prediction_file: Path
+    gt: Segmentation, gt_file: Path, prediction: Segmentation, prediction_file: Path
 ) -> GridDifference | None:
-    """Compares the grids of two segmentations; None where they are equal up to rounding in the files.
+    """Compare the grids of two segmentations; None where they are equal up to rounding in the files.
 
     Raises:
         UserError: the shapes differ, so that voxels cannot be matched by their index.
     """
-    if truth.labels.shape != prediction.labels.shape:
+    if gt.labels.shape != prediction.labels.shape:
         raise UserError(
-            f"{prediction_file} has shape {prediction.labels.shape}, but its truth {truth_file} has "
-            f"{truth.labels.shape}: give predictions of the image that this truth belongs to, or resample them."
+            f"{prediction_file} has shape {prediction.labels.shape}, but its ground truth {gt_file} has "
+            f"{gt.labels.shape}: give predictions of the image that this ground truth belongs to, or resample them."
         )
-    differing = _differing(truth, prediction)
+    differing = _differing(gt, prediction)
     if differing is None:
         return None
-    corners = np.array(list(itertools.product(*((0, length - 1) for length in truth.labels.shape))), dtype=float)
-    steps, origin = _affine(truth)
+    corners = np.array(list(itertools.product(*((0, length - 1) for length in gt.labels.shape))), dtype=float)
+    steps, origin = _affine(gt)
     other_steps, other_origin = _affine(prediction)
     # a slice in space has no extent along the axes that its array lacks, and 2D files have no position along axis 0
     corners = np.pad(corners, ((0, 0), (len(steps), 0)))[:, -len(steps) :]
@@ -79,11 +79,11 @@ def grid_difference(
     )
 
 
-def elsewhere(difference: GridDifference, truth_file: Path, prediction_file: Path) -> UserError:
-    """The refusal of a prediction that lies elsewhere than its ground truth."""
+def elsewhere(difference: GridDifference, gt_file: Path, prediction_file: Path) -> UserError:
+    """The error of a prediction that lies elsewhere than its ground truth."""
     return UserError(
-        f"{prediction_file} has {difference.differs} {difference.prediction}, but its truth {truth_file} has "
-        f"{difference.truth}, which puts them {difference.apart_mm:.2f} mm ({difference.apart_voxels:.1f} voxels) "
+        f"{prediction_file} has {difference.differs} {difference.prediction}, but its ground truth {gt_file} has "
+        f"{difference.gt}, which puts them {difference.apart_mm:.2f} mm ({difference.apart_voxels:.1f} voxels) "
         "apart: resample one of them, or correct the header that is wrong; a prediction on the grid of its image in "
         "nnUNet_raw is compared voxel by voxel."
     )
@@ -120,19 +120,19 @@ def offset_warning(off_grid: Mapping[str, Mapping[str, GridDifference]]) -> str 
     more = f"; and {len(worst) - len(first)} more, less far apart" if len(worst) > len(first) else ""
     methods = [method for method, differences in off_grid.items() if differences]
     return (
-        f"predictions of {', '.join(methods)} have the shape of their truth, but another place in space, in "
+        f"predictions of {', '.join(methods)} have the shape of their ground truth, but another place in space, in "
         f"{len(worst)} case{'s' * (len(worst) != 1)}: {named}{more}. They were compared voxel by voxel, as nnU-Net "
-        "does, with distances in the truth's spacing: look whether image and truth lie on each other."
+        "does, with distances in the ground truth's spacing: check that image and ground truth lie on each other."
     )
 
 
-def _differing(truth: Segmentation, prediction: Segmentation) -> tuple[str, tuple, tuple] | None:
+def _differing(gt: Segmentation, prediction: Segmentation) -> tuple[str, tuple, tuple] | None:
     """The first property that differs by more than rounding, with the true and the predicted value."""
-    if not np.allclose(prediction.spacing_mm, truth.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
-        return "spacing", truth.spacing_mm, prediction.spacing_mm
-    allowed = {"origin": ORIGIN_TOLERANCE * min(truth.spacing_mm), "direction": DIRECTION_TOLERANCE}
+    if not np.allclose(prediction.spacing_mm, gt.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
+        return "spacing", gt.spacing_mm, prediction.spacing_mm
+    allowed = {"origin": ORIGIN_TOLERANCE * min(gt.spacing_mm), "direction": DIRECTION_TOLERANCE}
     for name, tolerance in allowed.items():
-        true_value, predicted_value = getattr(truth, name), getattr(prediction, name)
+        true_value, predicted_value = getattr(gt, name), getattr(prediction, name)
         if true_value is not None and not np.allclose(predicted_value, true_value, rtol=0, atol=tolerance):
             return name, tuple(true_value.tolist()), tuple(predicted_value.tolist())
     return None

@@ -23,7 +23,7 @@ def foreground_classes(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, 
 
 
 def ignore_label(dataset_json: Mapping[str, Any]) -> int | None:
-    """The label value of voxels that nobody annotated, or None if the dataset has none."""
+    """The label value of voxels without annotation, or None if the dataset has none."""
     return _label_manager(dataset_json).ignore_label
 
 

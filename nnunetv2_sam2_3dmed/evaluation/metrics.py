@@ -20,7 +20,7 @@ EMPTY_MASK_POLICY = (
 
 @dataclass(frozen=True)
 class MaskMetrics:
-    """The scores of one predicted mask against the true one.
+    """Scores of one predicted mask against the ground truth.
 
     Attributes:
         dice: Dice coefficient, 0 to 1.
@@ -37,35 +37,35 @@ class MaskMetrics:
 
     @property
     def failed(self) -> bool:
-        """Whether exactly one of the masks is empty, so that there is no distance between them."""
+        """True if exactly one of the masks is empty, so that there is no distance between them."""
         return math.isnan(self.hd95_mm)
 
 
 def compute_metrics(
-    truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
+    gt: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> MaskMetrics:
-    """Scores a predicted mask; see :data:`EMPTY_MASK_POLICY` for empty ones.
+    """Score a predicted mask; see :data:`EMPTY_MASK_POLICY` for empty ones.
 
     NSD and HD95 weight every surface element by its area (Nikolov et al. 2018, library ``surface-distance``).
 
     Args:
-        truth: the true mask, boolean, of shape (D, H, W) or (H, W).
+        gt: the ground truth mask, boolean, of shape (D, H, W) or (H, W).
         prediction: the predicted mask, boolean, of the same shape.
         spacing_mm: voxel spacing in mm along each axis of the arrays, in their order.
         tolerance_mm: surface elements at most this far from the other surface count as overlapping for NSD.
     """
-    n_truth, n_prediction = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
-    if n_truth == 0 and n_prediction == 0:
+    n_gt, n_prediction = int(np.count_nonzero(gt)), int(np.count_nonzero(prediction))
+    if n_gt == 0 and n_prediction == 0:
         return MaskMetrics(dice=1.0, iou=1.0, nsd=1.0, hd95_mm=0.0)
-    if n_truth == 0 or n_prediction == 0:
+    if n_gt == 0 or n_prediction == 0:
         # surface-distance 0.1 uses np.Inf here, which numpy 2 no longer has
         return MaskMetrics(dice=0.0, iou=0.0, nsd=0.0, hd95_mm=math.nan)
-    overlap = int(np.count_nonzero(truth & prediction))
-    box = _bounding_box(truth | prediction)
-    distances = _surface_distances(truth[box], prediction[box], spacing_mm, tolerance_mm)
+    overlap = int(np.count_nonzero(gt & prediction))
+    box = _bounding_box(gt | prediction)
+    distances = _surface_distances(gt[box], prediction[box], spacing_mm, tolerance_mm)
     return MaskMetrics(
-        dice=2 * overlap / (n_truth + n_prediction),
-        iou=overlap / (n_truth + n_prediction - overlap),
+        dice=2 * overlap / (n_gt + n_prediction),
+        iou=overlap / (n_gt + n_prediction - overlap),
         nsd=float(compute_surface_dice_at_tolerance(distances, tolerance_mm)),
         hd95_mm=float(compute_robust_hausdorff(distances, 95)),
     )
@@ -81,15 +81,15 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _surface_distances(
-    truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
+    gt: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> dict[str, np.ndarray]:
-    """What surface-distance's ``compute_surface_distances`` returns, in a fraction of its time and memory."""
-    true, predicted = surface_of(truth, spacing_mm), surface_of(prediction, spacing_mm)
+    """Result of surface-distance's ``compute_surface_distances``, in a fraction of its time and memory."""
+    true, predicted = surface_of(gt, spacing_mm), surface_of(prediction, spacing_mm)
     to_prediction = distances_between(true, predicted, spacing_mm, tolerance_mm)
-    to_truth = distances_between(predicted, true, spacing_mm, tolerance_mm)
+    to_gt = distances_between(predicted, true, spacing_mm, tolerance_mm)
     return {
         **_sorted("distances_gt_to_pred", to_prediction, "surfel_areas_gt", true),
-        **_sorted("distances_pred_to_gt", to_truth, "surfel_areas_pred", predicted),
+        **_sorted("distances_pred_to_gt", to_gt, "surfel_areas_pred", predicted),
     }
 
 
@@ -97,13 +97,3 @@ def _sorted(distances_key: str, distances: np.ndarray, areas_key: str, surface: 
     # by distance and then by area, as the library does, since the percentile depends on the order of equal distances
     order = np.lexsort((surface.areas_mm2, distances))
     return {distances_key: distances[order], areas_key: surface.areas_mm2[order]}
-
-
-def average(metrics: Sequence[MaskMetrics]) -> MaskMetrics:
-    """The mean of each score, over the classes of one case; HD95 is missing if any of them lacks it."""
-    return MaskMetrics(
-        dice=float(np.mean([m.dice for m in metrics])),
-        iou=float(np.mean([m.iou for m in metrics])),
-        nsd=float(np.mean([m.nsd for m in metrics])),
-        hd95_mm=float(np.mean([m.hd95_mm for m in metrics])),
-    )

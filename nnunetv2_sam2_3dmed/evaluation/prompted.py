@@ -1,4 +1,4 @@
-"""A note beside segmentations that were prompted, so that nobody takes them for segmentations without prompts."""
+"""A note beside prompted segmentations, which tells them from segmentations without prompts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FILE = "prompts.json"
 
 
 def note_prompts(folder: Path, prompts: str, run: Mapping[str, Any] | None = None) -> None:
-    """Says how the segmentations in ``folder`` are made.
+    """Note the prompts of the segmentations in ``folder``.
 
     Args:
         folder: of the segmentations.
-        prompts: with which.
+        prompts: in words.
         run: the model and all options that they depend on, for :func:`check_same_run`.
     """
     note = {"prompts": prompts} if run is None else {"prompts": prompts, "run": run}
@@ -26,7 +26,7 @@ def note_prompts(folder: Path, prompts: str, run: Mapping[str, Any] | None = Non
 
 
 def check_same_run(folder: Path, names: Sequence[str], run: Mapping[str, Any]) -> bool:
-    """That no folder in ``folder`` has segmentations of another run, which could not be told from those of this one.
+    """Refuse to mix the segmentations of another run with those of this one.
 
     Args:
         folder: of all results.
@@ -34,7 +34,7 @@ def check_same_run(folder: Path, names: Sequence[str], run: Mapping[str, Any]) -
         run: see :func:`note_prompts`.
 
     Returns:
-        Whether this run was begun before.
+        True if this run was begun before.
 
     Raises:
         UserError: there are results of another run.
@@ -56,7 +56,7 @@ def check_same_run(folder: Path, names: Sequence[str], run: Mapping[str, Any]) -
 
 
 def prompts_of(folders: Sequence[Path]) -> str | None:
-    """With which prompts the segmentations in any of the folders were made; None where nobody says so."""
+    """Prompts of the segmentations in any of the folders; None where none are noted."""
     notes = [read_json(Path(folder) / FILE)["prompts"] for folder in folders if (Path(folder) / FILE).is_file()]
     return "; ".join(dict.fromkeys(notes)) or None
 

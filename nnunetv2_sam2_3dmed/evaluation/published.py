@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
-import numpy as np
+import pandas as pd
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.evaluation.bootstrap import mean_interval
-from nnunetv2_sam2_3dmed.evaluation.significance import wilcoxon_p
-
-if TYPE_CHECKING:
-    from nnunetv2_sam2_3dmed.evaluation.summary import Scores
+from nnunetv2_sam2_3dmed.evaluation.scores import DICE, foreground_by_case
+from nnunetv2_sam2_3dmed.evaluation.statistics import mean_interval, wilcoxon_p
 
 # plans as the publication calls them: nnU-Net's default and two ResEnc presets
 NETWORKS = ("ConvolutionalEncoder", "ResidualEncoderM", "ResidualEncoderL")
@@ -51,64 +45,58 @@ class PublishedPair:
     p: float | None
 
 
-def published_dice(dataset: str, network: str) -> dict[str, dict[int, float]]:
-    """The published Dice of each case and label.
+def read_published(name: str) -> list[dict[str, str]]:
+    """The lines of a published table that is installed with the package."""
+    with (files("nnunetv2_sam2_3dmed") / "published" / name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records")
+
+
+def published_dice(dataset: str, network: str) -> pd.DataFrame:
+    """The published Dice of each case (rows) and label (columns).
 
     Raises:
         UserError: nothing was published for the dataset.
     """
-    scores: dict[str, dict[int, float]] = defaultdict(dict)
-    datasets = set()
-    text = (files("nnunetv2_sam2_3dmed") / "published" / "nnunet_msd_cv_percase.csv").read_text()
-    for row in csv.DictReader(text.splitlines()):
-        datasets.add(row["dataset"])
-        if (row["dataset"], row["config"]) == (dataset, network):
-            scores[row["case"]][int(row["label"])] = float(row["dice"])
-    if not scores:
+    with (files("nnunetv2_sam2_3dmed") / "published" / "nnunet_msd_cv_percase.csv").open(encoding="utf-8") as file:
+        table = pd.read_csv(file)
+    found = table[(table["dataset"] == dataset) & (table["config"] == network)]
+    if found.empty:
+        known = ", ".join(sorted(table["dataset"].unique()))
         raise UserError(
-            f"there are no published results of {network} for {dataset}, only for {', '.join(sorted(datasets))}: leave "
-            "--published out."
+            f"there are no published results of {network} for {dataset}, only for {known}: leave --published out."
         )
-    return dict(scores)
+    return found.pivot(index="case", columns="label", values="dice")
 
 
 def pair_with_published(
-    dataset: str, scores: Scores, classes: Mapping[str, tuple[int, ...]], network: str
+    dataset: str, scores: pd.DataFrame, classes: Mapping[str, tuple[int, ...]], network: str
 ) -> list[PublishedPair]:
-    """Each method beside the published one.
+    """Put each method beside the published one.
 
     Args:
         dataset: nnU-Net's name of the dataset, such as Dataset004_Hippocampus.
-        scores: ours, by method, case and class.
+        scores: the table of ours.
         classes: the label values of each class; must be the labels that were published.
         network: one of :data:`NETWORKS`.
 
     Raises:
         UserError: nothing was published for the dataset, or for none of our cases and classes.
     """
-    theirs = published_dice(dataset, network)
-    labels = {values for values in classes.values()}
-    pairs = []
-    for method, by_case in scores.items():
-        common = [case for case in by_case if case in theirs and {(label,) for label in theirs[case]} == labels]
-        if not common:
-            raise UserError(
-                f"none of the {len(by_case)} cases of {method} is among the {len(theirs)} published ones of {dataset} "
-                "with the same labels: leave --published out."
-            )
-        ours = np.array([np.mean([metrics.dice for metrics in by_case[case].values()]) for case in common])
-        published = np.array([np.mean(list(theirs[case].values())) for case in common])
-        low, high = mean_interval(ours - published)
-        pairs.append(
-            PublishedPair(
-                method,
-                network,
-                len(common),
-                float(ours.mean()),
-                float(published.mean()),
-                low,
-                high,
-                wilcoxon_p(ours.tolist(), published.tolist()),
-            )
+    theirs = published_dice(dataset, network).dropna()
+    ours = foreground_by_case(scores, DICE)
+    same_labels = {(label,) for label in theirs.columns} == set(classes.values())
+    common = [case for case in ours.index if same_labels and case in theirs.index]
+    if not common:
+        raise UserError(
+            f"none of the {len(ours)} cases is among the {len(theirs)} published ones of {dataset} with the same "
+            "labels: leave --published out."
         )
+    published = theirs.loc[common].mean(axis="columns").to_numpy()
+    pairs = []
+    for method in ours.columns:
+        dice = ours.loc[common, method].to_numpy()
+        low, high = mean_interval(dice - published)
+        p = wilcoxon_p(dice - published)
+        means = float(dice.mean()), float(published.mean())
+        pairs.append(PublishedPair(method, network, len(common), *means, low, high, p))
     return pairs

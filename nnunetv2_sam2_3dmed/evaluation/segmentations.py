@@ -37,7 +37,7 @@ class Segmentation:
 
 
 def read_segmentation(file: Path, reader: BaseReaderWriter) -> Segmentation:
-    """Reads a label map.
+    """Read a label map.
 
     Raises:
         UserError: if the file cannot be read, is incomplete or damaged, or holds more than one volume or values that

@@ -1,4 +1,4 @@
-"""What a comparison was computed with: versions and machine."""
+"""Versions and machine that a comparison was computed with."""
 
 from __future__ import annotations
 

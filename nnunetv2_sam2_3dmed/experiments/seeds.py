@@ -9,10 +9,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from nnunetv2_sam2_3dmed.evaluation.scores import COLUMNS, METRICS
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 from nnunetv2_sam2_3dmed.files import write_text
-
-METRICS = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95_mm": "HD95 (mm)"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class SeedSpread:
         dataset: full name.
         method: its title.
         class_name: the class, or the mean over all of them.
-        metric: a key of :data:`METRICS`.
+        metric: one of ``COLUMNS`` of the score table.
         by_seed: the mean over cases for each seed.
         mean: over seeds.
         std: sample standard deviation over seeds; None for a single one.
@@ -50,7 +49,7 @@ def seed_spreads(comparison: Mapping[str, Any], methods: Sequence[Method], seeds
     spreads = []
     for class_name in dict.fromkeys(name for _, name in rows):
         for method in methods:
-            for metric in METRICS:
+            for metric in COLUMNS:
                 by_seed = {}
                 for seed in seeds:
                     row = rows.get((method.seeded(seed).key, class_name))
@@ -77,9 +76,10 @@ def as_markdown(spreads: Sequence[SeedSpread]) -> str:
     ]
     for dataset in dict.fromkeys(s.dataset for s in spreads):
         here = {(s.class_name, s.method, s.metric): s for s in spreads if s.dataset == dataset}
-        lines += ["", f"## {dataset}", "", f"| class | method | {' | '.join(METRICS.values())} |", "|---" * 6 + "|"]
+        titles = " | ".join(metric.title for metric in METRICS)
+        lines += ["", f"## {dataset}", "", f"| class | method | {titles} |", "|---" * 6 + "|"]
         for class_name, method in dict.fromkeys((c, m) for c, m, _ in here):
-            cells = [_cell(here.get((class_name, method, metric))) for metric in METRICS]
+            cells = [_cell(here.get((class_name, method, metric))) for metric in COLUMNS]
             lines.append(f"| {' | '.join([class_name, method, *cells])} |")
     return "\n".join(lines) + "\n"
 

@@ -1,29 +1,31 @@
-"""What a benchmark of prompts found, as tables."""
+"""Tables of a benchmark of prompts."""
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from nnunetv2_sam2_3dmed.evaluation.metrics import average
-from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND, Statistic
+from nnunetv2_sam2_3dmed.evaluation.published import read_published
+from nnunetv2_sam2_3dmed.evaluation.scores import FOREGROUND
+from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
+from nnunetv2_sam2_3dmed.evaluation.tables import Cell, Table, spread, text_rows, without_nan
+from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown as table_as_markdown
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import AREAS, SALIENT_VOXELS
-from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Interaction, Measured, Score, of_cases
+from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Interaction, Measured, of_cases
 from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol
 
 REACHED = 0.9  # the Dice that clicks are counted to
 PUBLISHED_NOTE = (
     "**Not comparable**: other cases, splits and tolerances, and for most rows other tasks. Dice and NSD in per cent. "
-    "SAM 2.0 large is `sam2_hiera_large` as published, which carries the annotation of one slice through the volume. "
-    "SAM 2.0 tiny is `sam2_hiera_tiny`, fine-tuned and used without memory: the box of the largest slice is put on the "
-    "middle one, other boxes come from the mask of the neighbouring slice, and the truth says where the object ends."
+    "SAM 2.0 large is `sam2_hiera_large` as published, which propagates the annotation of one slice through the "
+    "volume. SAM 2.0 tiny is `sam2_hiera_tiny`, fine-tuned and used without memory: the box of the largest slice is "
+    "put on the middle one, other boxes come from the mask of the neighbouring slice, and the ground truth says where "
+    "the object ends."
 )
 
 
@@ -85,31 +87,36 @@ class ClicksNeeded(NamedTuple):
 
 def score_rows(measured: Measured) -> list[ScoreRow]:
     """By protocol and area each class, and the mean over the classes that a case has."""
-    groups: dict[tuple[str, str], dict[str, dict[str, Score]]] = defaultdict(lambda: defaultdict(dict))
-    for score in measured.scores:
-        groups[score.protocol, score.area][score.case][score.class_name] = score
+    columns = ["protocol", "area", "case", "class", "dice", "nsd", "prompts", "rejected"]
+    scores = pd.DataFrame(
+        [
+            (s.protocol, s.area, s.case, s.class_name, s.metrics.dice, s.metrics.nsd, s.prompts, s.rejected)
+            for s in measured.scores
+        ],
+        columns=columns,
+    )
     rows = []
-    for (protocol, area), by_case in sorted(groups.items(), key=lambda item: AREAS.index(item[0][1])):
-        names = list(dict.fromkeys(name for by_class in by_case.values() for name in by_class))
-        for name in names:
-            known = [[by_class[name]] for by_class in by_case.values() if name in by_class]
-            rows.append(_row(protocol, name, area, known))
-        if len(names) > 1:
-            rows.append(_row(protocol, FOREGROUND, area, [list(by_class.values()) for by_class in by_case.values()]))
+    for area in AREAS:
+        for protocol, group in scores[scores["area"] == area].groupby("protocol", sort=False):
+            for name, of_class in group.groupby("class", sort=False):
+                rows.append(_row(str(protocol), str(name), area, of_class))
+            if group["class"].nunique() > 1:
+                rows.append(_row(str(protocol), FOREGROUND, area, group))
     return rows
 
 
-def _row(protocol: str, name: str, area: str, cases: Sequence[Sequence[Score]]) -> ScoreRow:
+def _row(protocol: str, class_name: str, area: str, scores: pd.DataFrame) -> ScoreRow:
     """Over cases, each of which counts with the mean of its scores."""
-    means = [average([score.metrics for score in scores]) for scores in cases]
+    by_case = scores.groupby("case", sort=False)
+    means = by_case[["dice", "nsd"]].mean()
     return ScoreRow(
         protocol,
-        name,
+        class_name,
         area,
-        Statistic.of([metrics.dice for metrics in means]),
-        Statistic.of([metrics.nsd for metrics in means]),
-        float(np.mean([sum(score.prompts for score in scores) for scores in cases])),
-        sum(score.rejected for scores in cases for score in scores),
+        Statistic.of(means["dice"]),
+        Statistic.of(means["nsd"]),
+        float(by_case["prompts"].sum().mean()),
+        int(scores["rejected"].sum()),
     )
 
 
@@ -130,7 +137,7 @@ def click_rows(measured: Measured, protocol: str) -> list[ClickRow]:
 
 
 def _rejected(turns: Sequence[Interaction], number: int) -> bool:
-    """Whether the click of a round was rejected."""
+    """Tell if the click of a round was rejected."""
     if len(turns) < number:
         return False
     return turns[number - 1].rejected > (turns[number - 2].rejected if number > 1 else 0)
@@ -156,9 +163,9 @@ def _by_object(measured: Measured, protocol: str) -> dict[tuple[str, str], list[
 
 
 def as_json(measured: Measured, protocols: Sequence[Protocol], used: Mapping[str, Any]) -> str:
-    """Means and what they were measured with."""
+    """Means, and the model and options that they were measured with."""
     return json.dumps(
-        _without_nan(
+        without_nan(
             {
                 **used,
                 **of_cases(measured),
@@ -180,24 +187,15 @@ def as_json(measured: Measured, protocols: Sequence[Protocol], used: Mapping[str
     )
 
 
-def _without_nan(content: Any) -> Any:
-    """With null, which JSON knows, for NaN."""
-    if isinstance(content, Mapping):
-        return {name: _without_nan(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content
-
-
 def as_markdown(
     measured: Measured, protocols: Sequence[Protocol], dataset: str, used: Mapping[str, Any], tolerance: str
 ) -> str:
-    """Everything, with what papers published beside it."""
+    """All tables, with published results beside them."""
     cases = len(measured.encoding_seconds)
     parts = [
         f"# Prompts on {dataset}",
         f"{cases} case{'s' * (cases != 1)}; model {used['model']}, images of {used['image_size']} pixels, "
-        f"{used['device']}, seed {used['seed']}. Prompts are made from the truth.",
+        f"{used['device']}, seed {used['seed']}. Prompts are made from the ground truth.",
         *(f"**Warning:** {warning}" for warning in used["warnings"]),
         *([f"**Left out**, for they failed: {_failed(measured)}."] if measured.failed else []),
         f"Mean ± sample standard deviation over cases. NSD at {tolerance}. Salient: only slices with more than "
@@ -206,13 +204,16 @@ def as_markdown(
         "objects were found in its voxels. The masks that are written are label maps, in which of overlapping objects "
         "one counts, so that `sam2_3dmed compare` may find other scores in them. Prompts: those that the model took; "
         "rejected: those, in all cases, that it answered with nothing, which then count for nothing.",
-        _table(
-            ["class", "protocol", "slices", "cases", "Dice", "NSD", "prompts", "rejected"],
-            [
-                [r.class_name, r.protocol, r.area, str(r.dice.n), _spread(r.dice), _spread(r.nsd)]
-                + [f"{r.prompts:.1f}", str(r.rejected)]
-                for r in score_rows(measured)
-            ],
+        table_as_markdown(
+            Table(
+                "",
+                ["class", "protocol", "slices", "cases", "Dice", "NSD", "prompts", "rejected"],
+                [
+                    [*map(Cell, (r.class_name, r.protocol, r.area, str(r.dice.n))), _score(r.dice), _score(r.nsd)]
+                    + [Cell(f"{r.prompts:.1f}"), Cell(str(r.rejected))]
+                    for r in score_rows(measured)
+                ],
+            )
         ),
         "Protocols: " + "; ".join(f"`{p.name}`: {p.title} ({p.source})" for p in protocols) + ".",
     ]
@@ -239,7 +240,7 @@ def _clicks_part(measured: Measured, protocol: Protocol) -> list[str]:
     needed = clicks_needed(measured, protocol.name)
     median = "" if needed.median is None else f", the median of these after {needed.median:g}"
     return [
-        f"`{protocol.name}`, over all objects: what comes of that many clicks on the slice, given one after the "
+        f"`{protocol.name}`, over all objects: the result of that many clicks on the slice, given one after the "
         "other, and then one propagation. Gain: of the Dice of the volume over one click less. Rejected: clicks that "
         "the model answered with nothing; the next one is elsewhere.",
         _table(
@@ -264,21 +265,15 @@ def published_table(dataset: str) -> str:
 def published_rows() -> list[list[str]]:
     """Method and prompt, task, Dice and NSD in per cent, source; empty where a figure was not published."""
     rows = []
-    for row in _read("sam2_interactive_paper.csv"):
+    for row in read_published("sam2_interactive_paper.csv"):
         if row["method"].startswith("SAM 2"):
             for task in ("brats", "spleen", "liver", "lung", "pancreas"):
                 name = "BraTS2020" if task == "brats" else task.capitalize()
                 nsd = row.get(f"{task}_nsd", "")
                 rows.append([row["method"], name, row[f"{task}_dice"], nsd, "arXiv 2408.02635, Tables 1 and 2"])
-    rows += [
-        [row["method"], row["task"], row["dice"], row["nsd"], row["source"]] for row in _read("prompted_papers.csv")
-    ]
+    columns = ("method", "task", "dice", "nsd", "source")
+    rows += [[row[column] for column in columns] for row in read_published("prompted_papers.csv")]
     return rows
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    text = (files("nnunetv2_sam2_3dmed") / "published" / name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
 
 
 def _failed(measured: Measured) -> str:
@@ -289,11 +284,9 @@ def _seconds(measured: Measured, protocol: str) -> float:
     return float(np.median([t.seconds for t in measured.interactions if t.protocol == protocol] or [np.nan]))
 
 
-def _spread(statistic: Statistic) -> str:
-    return f"{statistic.mean:.3f}" + ("" if np.isnan(statistic.std) else f" ± {statistic.std:.3f}")
+def _score(statistic: Statistic) -> Cell:
+    return Cell(f"{statistic.mean:.3f}", spread(statistic.std, 3))
 
 
-def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in (header, *body)]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return table_as_markdown(Table("", columns, text_rows(rows)))

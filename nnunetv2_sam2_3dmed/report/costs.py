@@ -1,9 +1,9 @@
-"""What a method costs: its parameters, and the operations to predict the dataset's median case."""
+"""Costs of a method: its parameters, and the operations to predict the dataset's median case."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.evaluation.tables import NOTHING, Cell, Table
 from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.report.methods import ReportMethod
 from nnunetv2_sam2_3dmed.report.operations import count_operations
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ Counted = TypeVar("Counted")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs; None is what could not be counted.
+    """Costs of a network; None where something could not be counted.
 
     Attributes:
         parameters: of the whole network, with the branches that only training uses.
@@ -39,7 +41,7 @@ class Cost:
         patch_size: of the configuration, in voxels.
         gflop_patch: operations of one forward pass in eval mode on one patch; a multiplication and an addition are two.
         gflop_volume: operations to predict the median case.
-        remembers_slices: whether the network encodes a slice once that lies in several windows.
+        remembers_slices: true if a slice in several windows is encoded once.
         median_shape: of the dataset's median case after resampling, in voxels.
         windows: patches of nnU-Net's sliding window over it.
         mirrorings: forward passes per patch, by test-time mirroring; None also if there is no checkpoint to say which.
@@ -72,7 +74,7 @@ class Model:
 
 
 def build_model(results_folder: Path) -> Model:
-    """Builds the network of TRAINER__PLANS__CONFIG as nnU-Net does before it predicts.
+    """Build the network of TRAINER__PLANS__CONFIG as nnU-Net does before it predicts.
 
     Raises:
         UserError: the trainer is not known here, or a file is missing or does not fit.
@@ -142,7 +144,7 @@ def cost_of(results_folder: Path, checkpoint: Path | None) -> Cost:
 
 
 def _count_parameters(network: nn.Module) -> tuple[int, int]:
-    """Of the whole network, and of what is not frozen."""
+    """Parameters of the whole network, and those that are not frozen."""
     counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
     return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)
 
@@ -156,7 +158,7 @@ def median_shape(plans: PlansManager, configuration: ConfigurationManager) -> tu
 
 
 def count_windows(image_shape: Sequence[int], patch_size: Sequence[int], step: float = TILE_STEP) -> int:
-    """How many patches nnU-Net's sliding window takes from an image; a 2D patch slides over each slice."""
+    """Number of patches that nnU-Net's sliding window takes from an image; a 2D patch slides over each slice."""
     slices, shape = 1, tuple(image_shape)
     if len(patch_size) < len(shape):
         slices, shape = shape[0], shape[1:]
@@ -169,7 +171,7 @@ def count_windows(image_shape: Sequence[int], patch_size: Sequence[int], step: f
 
 
 def count_encoded_slices(image_shape: Sequence[int], patch_size: Sequence[int], mirrored: Sequence[int]) -> int:
-    """How many different slices the windows over an image hold: one for each slice, place and mirrored copy in plane.
+    """Number of different slices in the windows over an image: one per slice, place and mirrored copy in plane.
 
     Windows that follow each other along the slice axis, and those mirrored along it, hold the same slices. The padding
     of an image with fewer slices than the patch is counted as slices too.
@@ -183,3 +185,106 @@ def count_encoded_slices(image_shape: Sequence[int], patch_size: Sequence[int], 
 def mirrored_axes(checkpoint: Path) -> tuple[int, ...]:
     """The patch's axes along which a checkpoint lets nnU-Net mirror: a forward pass for each combination of them."""
     return tuple(int(axis) for axis in load_checkpoint(checkpoint).get("inference_allowed_mirroring_axes") or ())
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Time and memory of predicting one case.
+
+    Attributes:
+        case: the case.
+        checkpoint: the file that was used.
+        modified: when that file was last written, in seconds since 1970: another checkpoint is measured anew.
+        seconds: from the image in memory to the segmentation, preprocessing and resampling included.
+        peak_bytes: of GPU memory, or of the process's memory on a CPU.
+        device: in words.
+    """
+
+    case: str
+    checkpoint: str
+    modified: float
+    seconds: float
+    peak_bytes: int
+    device: str
+
+
+@dataclass(frozen=True)
+class CostsSection:
+    """The table, None if no method has a network here, and notes on it."""
+
+    table: Table | None
+    notes: Sequence[str]
+
+
+def costs_section(methods: Sequence[ReportMethod], measurements: Mapping[str, Measurement]) -> CostsSection:
+    """Count the costs of each method with a results folder, and put the measurements beside them."""
+    measurements = {m.name: measurements[m.name] for m in methods if m.name in measurements}
+    rows, notes, remembering = [], [], []
+    for method in methods:
+        if method.results_folder is None:
+            notes.append(f"{method.label}: only its predictions were given, not its network.")
+            continue
+        try:
+            cost = cost_of(method.results_folder, method.checkpoint)
+        except UserError as error:
+            notes.append(f"{method.label}: {error}")
+            continue
+        notes += [f"{method.label}: {failure}" for failure in cost.failures]
+        if method.checkpoint is None:
+            notes.append(f"{method.label}: no checkpoint says whether it mirrors at test time.")
+        remembering += [method.label] if cost.remembers_slices else []
+        rows.append(
+            [
+                Cell(method.name, is_method=True),
+                Cell(_millions(cost.parameters), detail=f"{_millions(cost.trained_parameters)} trained"),
+                Cell(_times(cost.patch_size)),
+                Cell(NOTHING if cost.gflop_patch is None else f"{cost.gflop_patch:.1f}"),
+                Cell(
+                    f"{_or_nothing(cost.windows)} × {_or_nothing(cost.mirrorings)}",
+                    detail="" if cost.median_shape is None else f"for {_times(cost.median_shape)} voxels",
+                ),
+                Cell(NOTHING if cost.gflop_volume is None else f"{cost.gflop_volume:.0f}"),
+                *_measured(measurements.get(method.name)),
+            ]
+        )
+    if not rows:
+        return CostsSection(None, notes)
+    if remembering:
+        notes.append(
+            f"{', '.join(remembering)}: GFLOP per volume count the encoding of each slice once for all windows that "
+            "hold it in the same place and with the same mirroring in the plane, because the network keeps its "
+            "features (as long as they fit in its memory for them); the rest counts once per window and mirroring."
+        )
+    if not measurements:
+        notes.append("Time and memory were not measured: the option --measure does so, with `sam2_3dmed predict`.")
+    for device, case in sorted({(m.device, m.case) for m in measurements.values()}):
+        what = (
+            "the peak of the whole process"
+            if "CPU threads" in device
+            else "the peak that torch allocated with one window at a time, as nnUNetv2_predict has it"
+        )
+        notes.append(
+            f"Time and memory: {case} on {device}, once, preprocessing and resampling included; memory is {what}. "
+            "Other work on the machine makes it slower."
+        )
+    header = ["method", "parameters (million)", "patch (voxels)", "GFLOP per patch", "windows × mirrorings"]
+    header += ["GFLOP per volume", "seconds per volume", "peak memory (GiB)"]
+    return CostsSection(Table("Costs of prediction", header, rows), notes)
+
+
+def _measured(measured: Measurement | None) -> tuple[Cell, Cell]:
+    if measured is None:
+        return Cell(NOTHING), Cell(NOTHING)
+    return Cell(f"{measured.seconds:.1f}", detail=f"on {measured.device}"), Cell(f"{measured.peak_bytes / 2**30:.2f}")
+
+
+def _millions(parameters: int | None) -> str:
+    return NOTHING if parameters is None else f"{parameters / 1e6:.1f}"
+
+
+def _or_nothing(count: int | None) -> str:
+    return NOTHING if count is None else str(count)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))

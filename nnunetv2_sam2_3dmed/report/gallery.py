@@ -1,15 +1,215 @@
-"""The pictures of the report: overlays and surfaces of the best, median and worst cases."""
+"""Pictures of the best, median and worst cases: slices with contours, and surfaces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import base64
+import io
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
-from nnunetv2_sam2_3dmed.images.overlays import class_colour
-from nnunetv2_sam2_3dmed.report.methods import Method
-from nnunetv2_sam2_3dmed.report.pictures import CaseFiles, overlay_picture, surface_pictures
-from nnunetv2_sam2_3dmed.report.scores import METRICS, case_scores, choose_cases
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from nnunetv2_sam2_3dmed.evaluation.cases import find_image, find_predictions
+from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
+from nnunetv2_sam2_3dmed.evaluation.scores import DICE
+from nnunetv2_sam2_3dmed.images.orientation import View
+from nnunetv2_sam2_3dmed.images.overlays import (
+    CaseOverlay,
+    choose_slices,
+    class_colour,
+    draw_overlay,
+    intensity_window,
+)
+from nnunetv2_sam2_3dmed.report.methods import ReportMethod
+from nnunetv2_sam2_3dmed.report.surfaces import draw_surfaces
+from nnunetv2_sam2_3dmed.report.volumes import any_of, read_image, read_labels, view_of
+
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+DPI = 100
+PALETTE = 128  # colours of a picture
+FONT_SIZE = 13  # points, in pictures that are shown at about two thirds of their size
+BLACK, WHITE = "#101114", "#F2F2F2"  # as on a light box: the same on a light and on a dark page
+_CROP_MARGIN = 0.4  # on each side, of the size of the foreground
+
+
+@dataclass(frozen=True)
+class ComparedFiles:
+    """Files of the compared cases, and their reader.
+
+    Attributes:
+        reader: nnU-Net's, for the dataset.
+        file_ending: with its dot.
+        raw_folder: the dataset in nnUNet_raw; None where that is not set.
+        gt_folder: of the ground truth.
+        predictions: file by case, by method.
+        label_names: of the foreground label values.
+        is_ct: true if the first channel is CT.
+    """
+
+    reader: BaseReaderWriter
+    file_ending: str
+    raw_folder: Path | None
+    gt_folder: Path
+    predictions: Mapping[str, Mapping[str, Path]]
+    label_names: Mapping[int, str]
+    is_ct: bool
+
+    @classmethod
+    def of(
+        cls, comparison: Comparison, dataset_json: Mapping[str, Any], reader: BaseReaderWriter, raw: Path | None
+    ) -> ComparedFiles:
+        """The files of the cases of ``comparison``."""
+        ending = dataset_json["file_ending"]
+        channels = dataset_json.get("channel_names") or {"0": ""}
+        return cls(
+            reader,
+            ending,
+            raw,
+            Path(comparison.gt_folder),
+            {name: find_predictions(folders, ending) for name, folders in comparison.methods.items()},
+            label_names(comparison.classes),
+            str(next(iter(channels.values()))).upper() == "CT",
+        )
+
+    def image(self, case: str) -> list[Path]:
+        """The files of the case's channels; empty if there are none."""
+        return find_image(self.raw_folder, case, self.file_ending) if self.raw_folder is not None else []
+
+    def labels(self, case: str) -> tuple[np.ndarray, dict[str, np.ndarray], View, tuple[float, float, float]]:
+        """Ground truth and predictions of a case, by method, in the view of the ground truth; the view; its spacing.
+
+        Predictions are turned by the header of the ground truth, since they were compared voxel by voxel.
+        """
+        gt, properties = read_labels(self.gt_folder / f"{case}{self.file_ending}", self.reader)
+        view, spacing = view_of(properties)
+        found = {name: view.of(read_labels(files[case], self.reader)[0]) for name, files in self.predictions.items()}
+        return view.of(gt), found, view, spacing
+
+
+def label_names(classes: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
+    """A name for each label value: its class, or the regions that it belongs to."""
+    values = sorted({value for of_class in classes.values() for value in of_class})
+    return {value: ", ".join(name for name, of_class in classes.items() if value in of_class) for value in values}
+
+
+def png(figure: Figure, transparent: bool = False) -> str:
+    """The figure as a ``data:`` address: a PNG with a palette, a third to a fifth of the size of one without."""
+    drawn, reduced = io.BytesIO(), io.BytesIO()
+    background = "none" if transparent else figure.get_facecolor()
+    figure.savefig(drawn, dpi=DPI, facecolor=background, bbox_inches=None if transparent else "tight")
+    with Image.open(drawn) as image:
+        # the one method that keeps transparency
+        image.quantize(PALETTE, Image.Quantize.FASTOCTREE).save(reduced, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(reduced.getvalue()).decode()
+
+
+class ReportOverlay(CaseOverlay):
+    """A case whose slices, where the ground truth is empty, are those of the predictions."""
+
+    def __post_init__(self) -> None:
+        found = [self.truth] if self.truth.any() else list(self.predictions.values())
+        object.__setattr__(self, "slices", choose_slices(np.maximum.reduce(found)))
+
+
+def overlay_picture(
+    comparison: Comparison, methods: Sequence[ReportMethod], case: str, files: ComparedFiles
+) -> str | None:
+    """Slices of the case: image, ground truth and each method; None without an image on the same grid."""
+    channels = files.image(case)
+    if not channels:
+        return None
+    gt, predictions, view, spacing = files.labels(case)
+    image = view.of(read_image(channels[0], files.reader))
+    if image.shape != gt.shape:
+        return None
+    window = intensity_window(image, files.is_ct)
+    crop = crop_to(any_of([gt, *predictions.values()], files.label_names))
+
+    def cropped(volume: np.ndarray) -> np.ndarray:
+        return np.where(np.isin(volume[crop], list(files.label_names)), volume[crop], 0)
+
+    overlay = ReportOverlay(
+        name=case,
+        image=image[crop],
+        truth=cropped(gt),
+        predictions={method.name: cropped(predictions[method.name]) for method in methods},
+        spacing=spacing,
+        class_names=files.label_names,
+        window=window,
+    )
+    figure = draw_overlay(overlay)
+    figure.set_facecolor(BLACK)
+    figure.suptitle("")  # the page has the case's name
+    figure.axes[1].set_title("ground truth")
+    for axes, method in zip(figure.axes[2:], methods):
+        axes.set_title(f"{wrapped(method.label)}\nDice {_dice(comparison, method, case):.3f}")
+    for text in figure.findobj(Text):
+        text.set(color=WHITE, parse_math=False, fontsize=FONT_SIZE)
+    return png(figure)
+
+
+def wrapped(label: str, width: int = 22, lines: int = 3) -> str:
+    """A label in lines of at most ``width`` characters, broken at spaces and after underscores."""
+    return "\n".join(line.replace("_ ", "_") for line in textwrap.wrap(label.replace("_", "_ "), width)[:lines])
+
+
+def crop_to(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """All slices, and of rows and columns those around ``mask`` (slices, rows, columns); all if it is empty."""
+    crop = [slice(None)]
+    for axis in (1, 2):
+        inside = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        if not len(inside):
+            return slice(None), slice(None), slice(None)
+        size = int(inside[-1] - inside[0] + 1)
+        margin = int(np.ceil(max(8, _CROP_MARGIN * size)))
+        crop.append(slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin))
+    return crop[0], crop[1], crop[2]
+
+
+def surface_pictures(methods: Sequence[ReportMethod], case: str, files: ComparedFiles) -> list[tuple[str, str]] | None:
+    """Pictures of the surfaces of the ground truth and of each method, with their names; None for a 2D image."""
+    gt, predictions, _, spacing = files.labels(case)
+    if gt.shape[0] < 2:
+        return None
+    values = list(files.label_names)
+    colours = {value: class_colour(value, values) for value in values}
+    volumes = [gt, *(predictions[method.name] for method in methods)]
+    names = ["ground truth", *(method.label for method in methods)]
+    figures = draw_surfaces(volumes, spacing, colours)
+    return [(name, png(figure, transparent=True)) for name, figure in zip(names, figures, strict=True)]
+
+
+@dataclass(frozen=True)
+class ChosenCase:
+    """A case to show: ``why`` is ``best``, ``median`` or ``worst``, ``dice`` its foreground mean Dice."""
+
+    why: str
+    case: str
+    dice: float
+
+
+def choose_cases(comparison: Comparison, method: str) -> list[ChosenCase]:
+    """The best, the median and the worst case of a method by foreground mean Dice, each case once.
+
+    Of an even number of cases, the median case is the better of the two in the middle. Equal scores are ordered by
+    name. With two cases there is no median, with one only the best.
+    """
+    dice = comparison.case_scores(method, DICE)
+    order = sorted(range(len(dice)), key=lambda i: (-dice[i], comparison.cases[i]))
+    places = {"best": 0, "median": (len(order) - 1) // 2, "worst": len(order) - 1}
+    chosen: dict[int, ChosenCase] = {}
+    for why in ("best", "worst", "median"):
+        index = order[places[why]]
+        chosen.setdefault(index, ChosenCase(why, comparison.cases[index], float(dice[index])))
+    return sorted(chosen.values(), key=lambda c: list(places).index(c.why))
 
 
 @dataclass(frozen=True)
@@ -18,9 +218,9 @@ class CasePicture:
 
     Attributes:
         case: the case.
-        reasons: why it was chosen, such as ``best of nnUNetTrainer``.
+        reasons: of the choice, such as ``best of nnUNetTrainer``.
         picture: as a ``data:`` address.
-        description: what is to be seen.
+        description: alternative text.
     """
 
     case: str
@@ -31,7 +231,7 @@ class CasePicture:
 
 @dataclass(frozen=True)
 class CaseSurfaces:
-    """Surfaces of one case: name and picture, of the truth and of each method."""
+    """Surfaces of one case: name and picture, of the ground truth and of each method."""
 
     case: str
     why: str
@@ -40,13 +240,13 @@ class CaseSurfaces:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All pictures; what is missing is said in the notes.
+    """All pictures; notes name the missing ones.
 
     Attributes:
         overlays: one per chosen case.
         surfaces: of the cases chosen for the reference.
         classes: name and colour of each class in the pictures.
-        notes: sentences about what could not be drawn.
+        notes: sentences about missing pictures.
     """
 
     overlays: Sequence[CasePicture] = ()
@@ -57,19 +257,19 @@ class Gallery:
 
 def make_gallery(
     comparison: Comparison,
-    methods: Sequence[Method],
-    reference: Method,
-    files: CaseFiles,
+    methods: Sequence[ReportMethod],
+    reference: ReportMethod,
+    files: ComparedFiles,
     say: Callable[[str], None],
 ) -> Gallery:
-    """Draws everything.
+    """Draw everything.
 
     Args:
-        comparison: what was compared.
+        comparison: to show.
         methods: of it.
         reference: the method whose cases get surfaces.
         files: of the cases.
-        say: told what is being drawn.
+        say: called with a sentence on each step.
     """
     overlays, without = [], []
     reasons = chosen_by_case(comparison, methods)
@@ -80,12 +280,12 @@ def make_gallery(
             without.append(case)
             continue
         dice = ", ".join(f"{m.label} {_dice(comparison, m, case):.3f}" for m in methods)
-        description = f"Slices of {case}: image, true contours, and the contours of each method; Dice: {dice}."
+        description = f"Slices of {case}: image, ground truth, and the contours of each method; Dice: {dice}."
         overlays.append(CasePicture(case, why, picture, description))
     notes = []
     if without:
         where = "nnUNet_raw is not set" if files.raw_folder is None else f"not in {files.raw_folder}"
-        notes.append(f"No image on the grid of its truth was found for {', '.join(without)} ({where}).")
+        notes.append(f"No image on the grid of its ground truth was found for {', '.join(without)} ({where}).")
 
     surfaces = []
     for chosen in choose_cases(comparison, reference.name):
@@ -101,17 +301,17 @@ def make_gallery(
     return Gallery(overlays, surfaces, classes, notes)
 
 
-def _dice(comparison: Comparison, method: Method, case: str) -> float:
-    return float(case_scores(comparison, method.name, METRICS[0])[comparison.cases.index(case)])
+def _dice(comparison: Comparison, method: ReportMethod, case: str) -> float:
+    return float(comparison.case_scores(method.name, DICE)[comparison.cases.index(case)])
 
 
-def _with_dice(panel: tuple[str, str], comparison: Comparison, method: Method, case: str) -> tuple[str, str]:
+def _with_dice(panel: tuple[str, str], comparison: Comparison, method: ReportMethod, case: str) -> tuple[str, str]:
     name, picture = panel
     return f"{name}, Dice {_dice(comparison, method, case):.3f}", picture
 
 
-def chosen_by_case(comparison: Comparison, methods: Sequence[Method]) -> dict[str, list[str]]:
-    """Why each case was chosen: best, median and worst of each method; a case chosen twice is shown once."""
+def chosen_by_case(comparison: Comparison, methods: Sequence[ReportMethod]) -> dict[str, list[str]]:
+    """Reasons of each chosen case: best, median or worst of a method; a case chosen twice is shown once."""
     reasons: dict[str, list[str]] = {}
     for why in ("best", "median", "worst"):
         for method in methods:

@@ -1,8 +1,8 @@
-"""Predicts one case as ``sam2_3dmed predict`` does, and says how long it took and how much memory it needed.
+"""Seconds and memory of a prediction as ``sam2_3dmed predict`` makes it, kept in ``cost.json``.
 
     python -m nnunetv2_sam2_3dmed.report.measure RESULTS_FOLDER CHECKPOINT IMAGE... --to RESULT.json
 
-A process of its own for each measurement: the peak of a process's memory never falls.
+measures one case. Each measurement is a process of its own, since the peak of a process's memory never falls.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ import argparse
 import json
 import platform
 import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -23,7 +28,10 @@ from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
 from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
-from nnunetv2_sam2_3dmed.report.costs import TILE_STEP, build_model
+from nnunetv2_sam2_3dmed.report.costs import TILE_STEP, Measurement, build_model
+from nnunetv2_sam2_3dmed.report.methods import ReportMethod
+
+FILE = "cost.json"
 
 Predictor = TypeVar("Predictor", bound=nnUNetPredictor)
 
@@ -31,10 +39,10 @@ Predictor = TypeVar("Predictor", bound=nnUNetPredictor)
 def predict_once(
     results_folder: Path, checkpoint_file: Path, channels: list[str], device: torch.device
 ) -> dict[str, Any]:
-    """Preprocesses, predicts and resamples one case, on a device that has been warmed up if it is a GPU.
+    """Preprocess, predict and resample one case, on a device that has been warmed up if it is a GPU.
 
-    Timed is ``sam2_3dmed predict``, which gives any network several windows at once, on a GPU as many as fit. That
-    takes what memory there is; how much is needed is seen with nnU-Net's own predictor, one window at a time.
+    The time is that of ``sam2_3dmed predict``, which batches windows, on a GPU as many as fit. Batches fill the memory
+    of the GPU, so the peak is measured with nnU-Net's own predictor, one window at a time.
 
     Returns:
         ``seconds`` from the image in memory to the segmentation; ``peak_bytes``: of the GPU's memory that torch held
@@ -98,6 +106,80 @@ def cpu_name() -> str:
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def stored(folder: Path) -> dict[str, Measurement]:
+    """The measurements in ``folder``'s cost.json whose checkpoints are still the same, by method."""
+    file = folder / FILE
+    if not file.is_file():
+        return {}
+    try:
+        found = {name: Measurement(**values) for name, values in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError):  # not ours, or of another version: measured anew
+        return {}
+    return {name: m for name, m in found.items() if _modified(Path(m.checkpoint)) == m.modified}
+
+
+def measure_missing(
+    methods: Sequence[ReportMethod],
+    case: str,
+    channels: Sequence[Path],
+    folder: Path,
+    say: Callable[[str], None],
+) -> dict[str, Measurement]:
+    """Measure, one after the other, the methods that have a checkpoint and no measurement of this case yet.
+
+    Measurements on another device are repeated.
+
+    Args:
+        methods: of the report.
+        case: to be predicted.
+        channels: the files of its image.
+        folder: with cost.json, which is written after each measurement.
+        say: called with a sentence on each step and failure.
+
+    Returns:
+        All measurements of this case on this device, by method.
+    """
+    device = device_name(best_device())
+    found = {name: m for name, m in stored(folder).items() if (m.case, m.device) == (case, device)}
+    for method in methods:
+        checkpoint = method.checkpoint
+        if checkpoint is None or method.results_folder is None:
+            continue
+        if method.name in found and found[method.name].checkpoint == str(checkpoint):
+            continue
+        say(f"predicting {case} with {method.name} to measure time and memory")
+        measured = _measure(method.results_folder, checkpoint, case, channels, say)
+        if measured is not None:
+            found[method.name] = measured
+            _store(folder, found)
+    return found
+
+
+def _measure(
+    results_folder: Path, checkpoint: Path, case: str, channels: Sequence[Path], say: Callable[[str], None]
+) -> Measurement | None:
+    modified = _modified(checkpoint)
+    with tempfile.TemporaryDirectory() as scratch:
+        to = Path(scratch) / "result.json"
+        command = [sys.executable, "-m", "nnunetv2_sam2_3dmed.report.measure", str(results_folder)]
+        command += [str(checkpoint), *map(str, channels), "--to", str(to)]
+        ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        if ended.returncode or not to.is_file():
+            last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+            say(f"{results_folder.name} could not be measured ({last}).")
+            return None
+        result = json.loads(to.read_text())
+    return Measurement(case, str(checkpoint), modified, result["seconds"], result["peak_bytes"], result["device"])
+
+
+def _modified(file: Path) -> float:
+    return file.stat().st_mtime if file.is_file() else -1.0
+
+
+def _store(folder: Path, measurements: dict[str, Measurement]) -> None:
+    write_text(folder / FILE, json.dumps({name: asdict(m) for name, m in measurements.items()}, indent=2))
 
 
 def main() -> None:

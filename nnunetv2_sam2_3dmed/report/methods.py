@@ -1,4 +1,4 @@
-"""How each method is called and drawn, the same way throughout the report."""
+"""Names, colours and markers of the methods, the same throughout the report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CHECKPOINT = "checkpoint_final.pth"
 
 
 @dataclass(frozen=True)
-class Method:
+class ReportMethod:
     """A method's place in the report.
 
     Attributes:
         name: as the comparison calls it.
         label: shorter, for plots and headings; unique among the methods.
         colour: #RRGGBB; repeats after the seventh method.
-        marker: of its points, in matplotlib's notation, so that colour is not all that tells methods apart.
+        marker: of its points, in matplotlib's notation, so that methods differ by more than colour.
         symbol: the marker as a character.
         results_folder: TRAINER__PLANS__CONFIG with ``plans.json``; None for a folder of predictions.
         fold_folders: its ``fold_N`` folders that were compared; empty for a folder of predictions.
@@ -41,7 +41,7 @@ class Method:
         return next((f / CHECKPOINT for f in self.fold_folders if (f / CHECKPOINT).is_file()), None)
 
 
-def describe_methods(methods: Mapping[str, Sequence[Path]]) -> list[Method]:
+def describe_methods(methods: Mapping[str, Sequence[Path]]) -> list[ReportMethod]:
     """The methods of a comparison, from their folders of predictions by name."""
     labels = short_labels(list(methods))
     described = []
@@ -52,7 +52,7 @@ def describe_methods(methods: Mapping[str, Sequence[Path]]) -> list[Method]:
         if results is None or len(results.name.split("__")) != 3 or not (results / "plans.json").is_file():
             results, folds = None, ()
         described.append(
-            Method(
+            ReportMethod(
                 name,
                 labels[index],
                 COLOURS[index % len(COLOURS)],

@@ -43,7 +43,7 @@ class Operations:
         Args:
             windows: of the sliding window over it.
             mirrorings: forward passes per window.
-            encoded_slices: different slices in all of these passes: what lies in another place in the plane, or is
+            encoded_slices: different slices in all of these passes: one in another place in the plane, or
                 mirrored in the plane, is another slice.
         """
         encoding = self.encoding or 0
@@ -52,7 +52,7 @@ class Operations:
 
 
 def count_operations(network: nn.Module, shape: Sequence[int]) -> Operations:
-    """Counts matrix products, convolutions and attention, as torch counts them.
+    """Count matrix products, convolutions and attention, as torch counts them.
 
     Nothing is computed: the tensors are fake, so that the largest network needs neither time nor memory.
 

@@ -1,8 +1,9 @@
-"""Puts the report together and writes it as one HTML file."""
+"""The report of a comparison: collects its contents, draws them, and writes one HTML file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,22 +11,24 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-from nnunetv2_sam2_3dmed.evaluation.published import SOURCE
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
-from nnunetv2_sam2_3dmed.evaluation.tables import FOLDS, RANKS, TESTS, coverage
+from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
+from nnunetv2_sam2_3dmed.evaluation.comparison_files import case_table, coverage, further_tables, results_table
+from nnunetv2_sam2_3dmed.evaluation.scores import METRICS
+from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
+from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_html
 from nnunetv2_sam2_3dmed.files import write_text
-from nnunetv2_sam2_3dmed.report import papers, tables
-from nnunetv2_sam2_3dmed.report.costs_section import CostsSection
-from nnunetv2_sam2_3dmed.report.curve_plots import curve_plots
-from nnunetv2_sam2_3dmed.report.facts import facts
-from nnunetv2_sam2_3dmed.report.gallery import Gallery
-from nnunetv2_sam2_3dmed.report.methods import Method
-from nnunetv2_sam2_3dmed.report.plots import box_plot, scatter_plot, waterfall_plot
-from nnunetv2_sam2_3dmed.report.scores import METRICS
+from nnunetv2_sam2_3dmed.nnunet.folders import load_dataset_json
+from nnunetv2_sam2_3dmed.report import measure as measuring
+from nnunetv2_sam2_3dmed.report.costs import CostsSection, Measurement, costs_section
+from nnunetv2_sam2_3dmed.report.gallery import ComparedFiles, Gallery, choose_cases, make_gallery
+from nnunetv2_sam2_3dmed.report.methods import ReportMethod, describe_methods
+from nnunetv2_sam2_3dmed.report.papers import published_tables
+from nnunetv2_sam2_3dmed.report.plots import box_plot, curve_plots, scatter_plot, waterfall_plot
 from nnunetv2_sam2_3dmed.report.surfaces import MAX_VOXELS
-from nnunetv2_sam2_3dmed.report.training_curves import TrainingCurve
-from nnunetv2_sam2_3dmed.report.wording import caveats, summary_sentences
+from nnunetv2_sam2_3dmed.report.training_curves import TrainingCurve, read_training_curve
+from nnunetv2_sam2_3dmed.report.wording import caveats, facts, summary_sentences
 
 FILE = "report.html"
 
@@ -41,7 +44,7 @@ class MetricPlots:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the report shows beside the comparison.
+    """Contents of the report beside the comparison.
 
     Attributes:
         methods: of the comparison, in its order.
@@ -53,8 +56,8 @@ class Contents:
         gallery: overlays and surfaces; None if they were not wanted.
     """
 
-    methods: Sequence[Method]
-    reference: Method
+    methods: Sequence[ReportMethod]
+    reference: ReportMethod
     folds: Sequence[str]
     used: Mapping[str, Any]
     curves: Mapping[str, Sequence[TrainingCurve]]
@@ -62,8 +65,86 @@ class Contents:
     gallery: Gallery | None
 
 
+def build_report(
+    comparison: Comparison,
+    output: Path,
+    folds: Sequence[str],
+    reference: str | None = None,
+    measure: bool = False,
+    images: bool = True,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Write ``report.html`` of a comparison.
+
+    Args:
+        comparison: of a dataset that is in nnU-Net's folders.
+        output: the folder in which it was written.
+        folds: nnU-Net's folds, as the user named them.
+        reference: the method that others are shown against; default: the first.
+        measure: measure time and memory of prediction, where that was not done before.
+        images: show overlays and surfaces.
+        say: called with a sentence on each step.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    methods = describe_methods(comparison.methods)
+    of_reference = next((m for m in methods if m.name == reference), methods[0])
+    files = _compared_files(comparison)
+    median = _median_case(comparison, of_reference)
+    say("counting parameters and operations")
+    measured = _measurements(methods, median, files, output, measure, say)
+    contents = Contents(
+        methods=methods,
+        reference=of_reference,
+        folds=folds,
+        used=software_and_machine(),
+        curves={m.name: [c for c in map(read_training_curve, m.fold_folders) if c is not None] for m in methods},
+        costs=costs_section(methods, measured),
+        gallery=make_gallery(comparison, methods, of_reference, files, say) if images else None,
+    )
+    say("drawing plots")
+    write_text(output / FILE, render(comparison, contents, datetime.now()))
+    return output / FILE
+
+
+def _compared_files(comparison: Comparison) -> ComparedFiles:
+    dataset_json: Mapping[str, Any] = load_dataset_json(comparison.dataset_name)
+    raw = os.environ.get("nnUNet_raw")
+    example = Path(comparison.gt_folder) / f"{comparison.cases[0]}{dataset_json['file_ending']}"
+    reader = determine_reader_writer_from_dataset_json(dict(dataset_json), example_file=str(example), verbose=False)()
+    return ComparedFiles.of(comparison, dataset_json, reader, Path(raw) / comparison.dataset_name if raw else None)
+
+
+def _median_case(comparison: Comparison, method: ReportMethod) -> str:
+    """The median case of a method; with fewer than three cases, its best."""
+    chosen = {c.why: c.case for c in choose_cases(comparison, method.name)}
+    return chosen.get("median", chosen["best"])
+
+
+def _measurements(
+    methods: Sequence[ReportMethod],
+    case: str,
+    files: ComparedFiles,
+    output: Path,
+    measure: bool,
+    say: Callable[[str], None],
+) -> dict[str, Measurement]:
+    if not measure:
+        return measuring.stored(output)
+    channels = files.image(case)
+    if not channels:
+        where = files.raw_folder or "nnUNet_raw, which is not set"
+        say(f"nothing is measured: there is no image of {case} in {where}.")
+        return measuring.stored(output)
+    return measuring.measure_missing(methods, case, channels, output, say)
+
+
 def render(comparison: Comparison, contents: Contents, now: datetime) -> str:
-    """The report as HTML; everything that it shows is in it."""
+    """The report as HTML, without references to other files."""
     environment = Environment(
         loader=PackageLoader("nnunetv2_sam2_3dmed", "report/templates"),
         autoescape=True,  # names of cases, classes and methods are the user's
@@ -74,6 +155,17 @@ def render(comparison: Comparison, contents: Contents, now: datetime) -> str:
     # the style sheet is our own text, and is not to be escaped
     style, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
     methods = contents.methods
+    by_name = {method.name: method for method in methods}
+
+    def name_of(method: ReportMethod) -> Markup:
+        return Markup(
+            '<span class="method"><span class="symbol" style="color: {}" aria-hidden="true">{}</span>&nbsp;{}</span>'
+        ).format(method.colour, method.symbol, method.label)
+
+    def show(table: Table) -> Markup:
+        return as_html(table, lambda name: name_of(by_name[name]))
+
+    names = comparison.class_names
     return environment.get_template("report.html").render(
         comparison=comparison,
         coverage=coverage(comparison),
@@ -83,24 +175,21 @@ def render(comparison: Comparison, contents: Contents, now: datetime) -> str:
         contents=contents,
         methods=methods,
         reference=contents.reference,
-        results=tables.results_tables(comparison, methods),
-        paired=tables.paired_table(comparison, methods),
-        ranks=tables.rank_table(comparison, methods),
-        folds=tables.fold_table(comparison, methods),
-        pairs=tables.pair_table(comparison, methods),
-        cases=tables.case_table(comparison, methods),
-        texts={"tests": TESTS, "ranks": RANKS, "folds": FOLDS, "published": SOURCE},
+        name_of=name_of,
+        show=show,
+        results=[results_table(comparison, name) for name in (names[-1], *names[:-1])],
+        further=further_tables(comparison),
+        cases=case_table(comparison),
         plots=metric_plots(comparison, methods, contents.reference),
         curves=curve_plots(methods, contents.curves),
         without_curves=[method.label for method in methods if not contents.curves.get(method.name)],
-        papers=papers.published_tables(comparison.dataset_name),
-        papers_header=papers.HEADER,
+        papers=published_tables(comparison.dataset_name),
         max_voxels=f"{MAX_VOXELS:,}",
         style=Markup(style),
     )
 
 
-def metric_plots(comparison: Comparison, methods: Sequence[Method], reference: Method) -> list[MetricPlots]:
+def metric_plots(comparison: Comparison, methods: Sequence[ReportMethod], reference: ReportMethod) -> list[MetricPlots]:
     """The plots of every metric."""
     plots = []
     for metric in METRICS:
@@ -112,9 +201,3 @@ def metric_plots(comparison: Comparison, methods: Sequence[Method], reference: M
                 pairs.append(waterfall_plot(comparison, method, reference, metric, f"waterfall-{name}"))
         plots.append(MetricPlots(metric.title, box_plot(comparison, methods, metric), pairs))
     return plots
-
-
-def write_page(page: str, folder: Path) -> Path:
-    """Writes the page; returns the file."""
-    write_text(folder / FILE, page)
-    return folder / FILE

@@ -1,25 +1,97 @@
-"""Plots of a comparison: box plots, each method against the reference, and differences per case."""
+"""Plots of the report as inline SVG: box plots, cases against the reference, and training curves.
+
+The SVG belongs to the page: it takes the page's text colour and font, and its identifiers do not clash.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
-from nnunetv2_sam2_3dmed.report.methods import Method
-from nnunetv2_sam2_3dmed.report.scores import Metric, case_scores, class_names
-from nnunetv2_sam2_3dmed.report.svg import INK, inline_svg, new_figure
+from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
+from nnunetv2_sam2_3dmed.evaluation.scores import Metric
+from nnunetv2_sam2_3dmed.report.methods import ReportMethod
+from nnunetv2_sam2_3dmed.report.training_curves import TrainingCurve
+
+# a colour that no method has; written as the page's own text colour
+INK = "#010203"
+
+STYLE: dict[Any, Any] = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.facecolor": "none",
+    "font.size": 9.5,
+    "grid.alpha": 0.15,
+    "grid.color": INK,
+    "grid.linewidth": 0.7,
+    "svg.fonttype": "none",  # text stays text: it can be selected, read aloud and scaled
+    "text.color": INK,
+    "text.parse_math": False,  # a case or method may have a $ in its name
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
 
 WIDTH, HEIGHT = 5.0, 3.5  # inches
+CURVE_HEIGHT = 3.2  # inches
 _NAMED_CASES = 2  # cases named in a scatter plot: the largest differences
 
 
-def box_plot(comparison: Comparison, methods: Sequence[Method], metric: Metric) -> Markup:
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure in the report's style, ``width`` x ``height`` inches; draw and :func:`inline_svg` it inside."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> Markup:
+    """The figure as an ``<svg>`` element to be put into a page.
+
+    Args:
+        figure: made by :func:`new_figure`.
+        name: unique within the page; all identifiers in the figure start with it.
+        description: alternative text.
+    """
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # the style would hold for the whole page, which has it in its own style sheet
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = text.replace(INK, "currentColor")
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    opening = (
+        f'<svg role="img" aria-label="{escape(description)}" viewBox="0 0 {width:g} {height:g}" '
+        f'style="--width: {width:g}px" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    return Markup(re.sub(r"<svg.*?>", lambda _: opening, text, count=1, flags=re.DOTALL).strip())
+
+
+def box_plot(comparison: Comparison, methods: Sequence[ReportMethod], metric: Metric) -> Markup:
     """Boxes (quartiles, whiskers to 1.5 interquartile ranges) of each class and method, with every case a point."""
-    names = class_names(comparison)
+    names = comparison.class_names
     width = max(WIDTH, 0.9 + 0.36 * len(names) * (len(methods) + 1))
     with new_figure(width, HEIGHT) as figure:
         axes = figure.add_subplot()
@@ -27,7 +99,7 @@ def box_plot(comparison: Comparison, methods: Sequence[Method], metric: Metric) 
         jitter = np.random.default_rng(0)  # the same picture every time
         for index, method in enumerate(methods):
             places = np.arange(len(names)) + (index - (len(methods) - 1) / 2) * step
-            values = [case_scores(comparison, method.name, metric, name) for name in names]
+            values = [comparison.case_scores(method.name, metric, name) for name in names]
             present = [v[~np.isnan(v)] for v in values]
             axes.boxplot(
                 present,
@@ -54,10 +126,12 @@ def box_plot(comparison: Comparison, methods: Sequence[Method], metric: Metric) 
         return inline_svg(figure, f"box-{metric.attribute}", description)
 
 
-def scatter_plot(comparison: Comparison, method: Method, reference: Method, metric: Metric, name: str) -> Markup:
+def scatter_plot(
+    comparison: Comparison, method: ReportMethod, reference: ReportMethod, metric: Metric, name: str
+) -> Markup:
     """Each case a point: the reference's foreground mean across, the method's up."""
-    x = case_scores(comparison, reference.name, metric)
-    y = case_scores(comparison, method.name, metric)
+    x = comparison.case_scores(reference.name, metric)
+    y = comparison.case_scores(method.name, metric)
     with new_figure(WIDTH, HEIGHT) as figure:
         axes = figure.add_subplot()
         axes.plot(x, y, method.marker, color=method.colour, ms=4.5, mew=0, alpha=0.7)
@@ -80,10 +154,12 @@ def scatter_plot(comparison: Comparison, method: Method, reference: Method, metr
         return inline_svg(figure, name, description)
 
 
-def waterfall_plot(comparison: Comparison, method: Method, reference: Method, metric: Metric, name: str) -> Markup:
+def waterfall_plot(
+    comparison: Comparison, method: ReportMethod, reference: ReportMethod, metric: Metric, name: str
+) -> Markup:
     """The method's foreground mean minus the reference's, a bar per case, sorted from better to worse."""
-    x = case_scores(comparison, reference.name, metric)
-    y = case_scores(comparison, method.name, metric)
+    x = comparison.case_scores(reference.name, metric)
+    y = comparison.case_scores(method.name, metric)
     difference = (y - x)[~np.isnan(y - x)]
     difference = np.sort(difference)[:: -1 if metric.larger_is_better else 1]
     with new_figure(WIDTH, HEIGHT) as figure:
@@ -103,7 +179,7 @@ def waterfall_plot(comparison: Comparison, method: Method, reference: Method, me
 
 
 def count_better(reference: np.ndarray, scores: np.ndarray, metric: Metric) -> str:
-    """In how many cases a method is better and worse than the reference, in words; NaN counts for neither."""
+    """Numbers of cases in which a method is better and worse than the reference, in words; NaN counts for neither."""
     difference = (scores - reference) * (1 if metric.larger_is_better else -1)
     difference = difference[~np.isnan(difference)]
     better, worse = int((difference > 0).sum()), int((difference < 0).sum())
@@ -112,7 +188,7 @@ def count_better(reference: np.ndarray, scores: np.ndarray, metric: Metric) -> s
 
 
 def _name_cases(axes: Axes, cases: Sequence[str], x: np.ndarray, y: np.ndarray) -> None:
-    """Writes the names of the cases with the largest differences beside their points."""
+    """Write the names of the cases with the largest differences beside their points."""
     distance = np.nan_to_num(abs(y - x))
     middle = np.mean(axes.get_xlim())
     for index in np.argsort(-distance, kind="stable")[:_NAMED_CASES]:
@@ -131,10 +207,56 @@ def _name_cases(axes: Axes, cases: Sequence[str], x: np.ndarray, y: np.ndarray) 
 
 
 def _bound(axes: Axes, metric: Metric, axis: str) -> None:
-    """No room beyond what the score can be: 1, or 0 mm."""
+    """Limit an axis to possible scores: 1, or 0 mm."""
     low, high = getattr(axes, f"get_{axis}lim")()
     getattr(axes, f"set_{axis}lim")(max(low, 0), min(high, 1.005) if metric.larger_is_better else high)
 
 
 def _wrapped(label: str, length: int = 40) -> str:
     return label if len(label) <= length else f"{label[: length - 1]}…"
+
+
+def curve_plots(methods: Sequence[ReportMethod], curves: Mapping[str, Sequence[TrainingCurve]]) -> list[Markup]:
+    """Pseudo Dice and losses, each against epochs and against time; no plot if there are no curves.
+
+    Args:
+        methods: of the report, for their colours.
+        curves: one per fold, by the method's name.
+    """
+    if not any(curves.values()):
+        return []
+    plots = []
+    for quantity in ("dice", "loss"):
+        for scale in ("epochs", "hours"):
+            plots.append(_curve_plot(methods, curves, quantity, scale))
+    return plots
+
+
+def _curve_plot(
+    methods: Sequence[ReportMethod], curves: Mapping[str, Sequence[TrainingCurve]], quantity: str, scale: str
+) -> Markup:
+    longest = max(curve.hours[-1] for of_method in curves.values() for curve in of_method)
+    minutes = longest < 2
+    with new_figure(WIDTH, CURVE_HEIGHT) as figure:
+        axes = figure.add_subplot()
+        for method in methods:
+            of_method = curves.get(method.name, ())
+            thin: dict[str, Any] = {"color": method.colour, "lw": 1.4 if len(of_method) == 1 else 0.9}
+            for curve in of_method:
+                x = curve.epochs + 1 if scale == "epochs" else curve.hours * (60 if minutes else 1)
+                if quantity == "dice":
+                    axes.plot(x, curve.pseudo_dice, **thin)
+                else:
+                    axes.plot(x, curve.train_loss, **thin)
+                    axes.plot(x, curve.val_loss, ls=(0, (3, 1.5)), alpha=0.75, **thin)
+        axes.set_xlabel("epochs" if scale == "epochs" else "minutes of training" if minutes else "hours of training")
+        axes.set_ylabel("pseudo Dice" if quantity == "dice" else "loss")
+        if quantity == "dice":
+            axes.set_ylim(0, max(axes.get_ylim()[1], 0.1))
+        else:
+            for line, label in (("-", "training"), ((0, (3, 1.5)), "validation")):
+                axes.plot([], [], color=INK, ls=line, lw=1.2, label=label)
+            axes.legend(frameon=False, fontsize=8.5)
+        what = "mean pseudo Dice" if quantity == "dice" else "training and validation loss"
+        description = f"{what} against {scale}, for {', '.join(m.label for m in methods if curves.get(m.name))}."
+        return inline_svg(figure, f"curve-{quantity}-{scale}", description)

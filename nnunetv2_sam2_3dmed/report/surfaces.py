@@ -52,7 +52,7 @@ def bounds(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def sampling_steps(shape: Sequence[int], spacing_mm: Sequence[float]) -> tuple[int, ...]:
-    """How many voxels, along each axis, become one, so that at most :data:`MAX_VOXELS` are left; the finest first."""
+    """Voxels to join along each axis so that at most :data:`MAX_VOXELS` are left; the finest axis first."""
     steps = [1] * len(shape)
     while np.prod([-(-n // step) for n, step in zip(shape, steps)]) > MAX_VOXELS:
         steps[int(np.argmin(np.multiply(steps, spacing_mm)))] += 1

@@ -1,4 +1,4 @@
-"""How a training went, epoch by epoch: from nnU-Net's checkpoint, or else from its log files."""
+"""Losses and pseudo Dice of a training by epoch, from nnU-Net's checkpoint, or else from its log files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingCurve:
     Attributes:
         fold: such as ``0`` or ``all``.
         epochs: their numbers, from 0.
-        hours: of training at the end of each epoch; what lies between epochs (checkpoints, interruptions) is not
+        hours: of training at the end of each epoch; time between epochs (checkpoints, interruptions) is not
             counted.
         train_loss: mean over the iterations of the epoch.
         val_loss: the same, over validation patches.
@@ -61,7 +61,7 @@ def _from_checkpoint(file: Path, fold: str) -> TrainingCurve | None:
 
 
 def curve_of_logging(logging: Mapping[str, Sequence[Any]], fold: str) -> TrainingCurve | None:
-    """The curve in what nnU-Net's logger stores in a checkpoint; None if it has no finished epoch."""
+    """The curve in the logging that nnU-Net stores in a checkpoint; None if it has no finished epoch."""
     keys = ("train_losses", "val_losses", "mean_fg_dice", "epoch_start_timestamps", "epoch_end_timestamps")
     columns = [np.asarray(logging.get(key, ()), float) for key in keys]
     count = min(map(len, columns))

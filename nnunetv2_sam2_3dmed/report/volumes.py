@@ -1,9 +1,8 @@
-"""Images and segmentations of a case, turned so that they can be looked at."""
+"""Images and segmentations of a case, turned as radiologists look at them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,41 +12,27 @@ import numpy as np
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.segmentations import as_integers
 from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
+from nnunetv2_sam2_3dmed.images.orientation import View
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 
-@dataclass(frozen=True)
-class View:
-    """How the voxels of a case's files become (slices, rows, columns).
+def view_of(properties: Mapping[str, Any]) -> tuple[View, tuple[float, float, float]]:
+    """The view as slices, rows and columns of an array from one of nnU-Net's readers.
 
     Slices are axial, head last; in a slice, front is up and the patient's left is right, as radiologists look at
     them. Where the axial axis does not have the coarsest spacing, slices lie across that one, head up; coronal ones run
-    from front to back. (columns, rows, slices) is thus right-handed, so that a surface is no mirror image.
+    from front to back. (columns, rows, slices) is thus right-handed, so that a surface is no mirror image. Without
+    directions in the file, its axes stay as they are.
 
-    Attributes:
-        axes: of the file's array, in the new order.
-        flipped: which of the new axes run the other way.
-        spacing_mm: along the new axes.
+    Returns:
+        The view, and the spacing in mm of slices, rows and columns.
     """
-
-    axes: tuple[int, int, int]
-    flipped: tuple[bool, bool, bool]
-    spacing_mm: tuple[float, float, float]
-
-    def __call__(self, volume: np.ndarray) -> np.ndarray:
-        """``volume``, (D, H, W) as in the file, as (slices, rows, columns)."""
-        turned = volume.transpose(self.axes)
-        return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
-
-
-def view_of(properties: Mapping[str, Any]) -> View:
-    """The view for what one of nnU-Net's readers read; without directions in the file, its axes stay as they are."""
     spacing = [float(s) for s in properties["spacing"]]
     matrix = _directions(properties)
     if matrix is None:
-        return View((0, 1, 2), (False, False, False), (spacing[0], spacing[1], spacing[2]))
+        return View((0, 1, 2), (False, False, False)), (spacing[0], spacing[1], spacing[2])
     # file axis (x, y, z) -> world axis, and whether it runs towards right, front and head
     orientation = nib.orientations.io_orientation(matrix)
     file_axis = {int(world): 2 - axis for axis, (world, _) in enumerate(orientation)}  # arrays are (z, y, x)
@@ -59,11 +44,8 @@ def view_of(properties: Mapping[str, Any]) -> View:
     rise = {slices} - {y}
     flipped = tuple(rising[world] != (world in rise) for world in order)
     axes = tuple(file_axis[world] for world in order)
-    return View(
-        (axes[0], axes[1], axes[2]),
-        (flipped[0], flipped[1], flipped[2]),
-        (spacing[axes[0]], spacing[axes[1]], spacing[axes[2]]),
-    )
+    view = View((axes[0], axes[1], axes[2]), (flipped[0], flipped[1], flipped[2]))
+    return view, (spacing[axes[0]], spacing[axes[1]], spacing[axes[2]])
 
 
 def _directions(properties: Mapping[str, Any]) -> np.ndarray | None:
@@ -81,52 +63,38 @@ def _directions(properties: Mapping[str, Any]) -> np.ndarray | None:
     return None
 
 
-def read_image(file: Path, reader: BaseReaderWriter, view: View | None = None) -> tuple[np.ndarray, View]:
-    """The first channel of an image as (slices, rows, columns), and the view that made it so.
-
-    Args:
-        file: to read.
-        reader: nnU-Net's.
-        view: of a file with the same voxels, whose header counts; default: by the file's own header.
+def read_image(file: Path, reader: BaseReaderWriter) -> np.ndarray:
+    """The first channel of an image, with its axes as in the file.
 
     Raises:
         UserError: the file cannot be read.
     """
-    try:
-        with checked_paths([file], finite=False) as paths:
-            channels, properties = reader.read_images(paths)
-    except UserError:
-        raise
-    except Exception as error:  # every reader raises exceptions of its own
-        raise UserError(f"{file} cannot be read as an image ({error}): replace it.") from error
-    view = view or view_of(properties)
-    return view(channels[0]), view
+    return _read(file, reader, "an image")[0]
 
 
-def read_labels(file: Path, reader: BaseReaderWriter, view: View | None = None) -> tuple[np.ndarray, View]:
-    """A segmentation as (slices, rows, columns), in the smallest integer type, and the view that made it so.
-
-    Args:
-        file: to read.
-        reader: nnU-Net's.
-        view: of a file with the same voxels, whose header counts; default: by the file's own header.
+def read_labels(file: Path, reader: BaseReaderWriter) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """A segmentation in the smallest integer type, with its axes as in the file, and nnU-Net's properties of it.
 
     Raises:
         UserError: the file cannot be read, or holds values that are no labels.
     """
+    labels, properties = _read(file, reader, "a segmentation")
+    return as_integers(labels, file), properties
+
+
+def _read(file: Path, reader: BaseReaderWriter, kind: str) -> tuple[np.ndarray, Mapping[str, Any]]:
     try:
-        with checked_paths([file]) as (path,):
-            channels, properties = reader.read_seg(path)
+        with checked_paths([file], finite=kind != "an image") as paths:
+            channels, properties = reader.read_images(paths) if kind == "an image" else reader.read_seg(paths[0])
     except UserError:
         raise
     except Exception as error:  # every reader raises exceptions of its own
-        raise UserError(f"{file} cannot be read as a segmentation ({error}): replace it.") from error
-    view = view or view_of(properties)
-    return view(as_integers(channels[0], file)), view
+        raise UserError(f"{file} cannot be read as {kind} ({error}): replace it.") from error
+    return channels[0], properties
 
 
 def any_of(volumes: Iterable[np.ndarray], values: Collection[int]) -> np.ndarray:
-    """Where any of the label maps has one of the values; one map after the other, to need little memory.
+    """Mask of the voxels in which any label map has one of the values; one map at a time, to save memory.
 
     Raises:
         ValueError: there are no label maps.

@@ -1,19 +1,24 @@
-"""What a comparison found, in plain sentences that claim no more than it shows."""
+"""Texts of the report: the summary in sentences that claim no more than the comparison shows, caveats and facts."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from nnunetv2_sam2_3dmed.evaluation.significance import PairedTest
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
-from nnunetv2_sam2_3dmed.report.methods import Method
-from nnunetv2_sam2_3dmed.report.scores import METRICS, case_scores
+from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
+from nnunetv2_sam2_3dmed.evaluation.metrics import EMPTY_MASK_POLICY
+from nnunetv2_sam2_3dmed.evaluation.scores import METRICS
+from nnunetv2_sam2_3dmed.evaluation.statistics import PairedTest
+from nnunetv2_sam2_3dmed.report.methods import ReportMethod
 
 LEVEL = 0.05
 
 
-def summary_sentences(comparison: Comparison, methods: Sequence[Method]) -> list[str]:
+def summary_sentences(comparison: Comparison, methods: Sequence[ReportMethod]) -> list[str]:
     """The summary at the head of the report, a sentence or two per entry."""
     labels = {method.name: method.label for method in methods}
     rows = sorted((comparison.row(m.name) for m in methods), key=lambda row: -row.dice.mean)
@@ -41,7 +46,7 @@ def summary_sentences(comparison: Comparison, methods: Sequence[Method]) -> list
 
 
 def caveats(comparison: Comparison) -> list[str]:
-    """What the numbers do not say."""
+    """Limits of the numbers, in sentences."""
     sentences = ["Dice and NSD are here the mean over the classes of each case."] if len(comparison.classes) > 1 else []
     sentences.append(
         "Intervals and tests are over cases: they say how far the result could differ on other cases of the same kind."
@@ -93,9 +98,9 @@ def _difference(comparison: Comparison, test: PairedTest, labels: dict[str, str]
 
 
 def _direction_of_cases(comparison: Comparison, test: PairedTest) -> str:
-    """In how many cases the method lies where the test's effect says."""
+    """Number of cases in which the method differs in the direction of the test's effect, in words."""
     metric = next(metric for metric in METRICS if metric.name == test.metric)
-    differences = case_scores(comparison, test.method, metric) - case_scores(comparison, test.reference, metric)
+    differences = comparison.case_scores(test.method, metric) - comparison.case_scores(test.reference, metric)
     return f"in {int((differences * test.effect > 0).sum())} of {_cases(test.n)}"
 
 
@@ -105,3 +110,63 @@ def _with_interval(mean: float, low: float, high: float) -> str:
 
 def _cases(count: int) -> str:
     return f"{count} case" if count == 1 else f"{count} cases"
+
+
+def facts(
+    comparison: Comparison,
+    methods: Sequence[ReportMethod],
+    folds: Sequence[str],
+    used: Mapping[str, Any],
+    now: datetime,
+) -> list[tuple[str, str]]:
+    """Names and values of the facts at the foot of the report.
+
+    Args:
+        comparison: to report.
+        methods: of it.
+        folds: nnU-Net's, as the user named them.
+        used: versions and machine, as ``software_and_machine`` states them.
+        now: the date of the report.
+    """
+    of_folds = any(method.fold_folders for method in methods)
+    classes = ", ".join(f"{name} ({' + '.join(map(str, values))})" for name, values in comparison.classes.items())
+    found = [
+        ("Dataset", comparison.dataset_name),
+        ("Cases", str(len(comparison.cases))),
+        ("Classes (label values)", classes),
+        ("Folds", ", ".join(folds) if of_folds else "none: folders of predictions were given"),
+        ("Methods", "; ".join(method.name for method in methods)),
+        ("NSD tolerance", f"{comparison.tolerance_mm:g} mm ({comparison.tolerance_source})"),
+        ("Empty masks", EMPTY_MASK_POLICY),
+        # not the whole path: a report is shared, and the folders of a machine are private
+        ("Ground truth", "/".join(Path(comparison.gt_folder).parts[-2:])),
+        ("Date", now.strftime("%Y-%m-%d %H:%M")),
+    ]
+    if comparison.ignore_label is not None:
+        found.insert(3, ("Ignore label", f"{comparison.ignore_label}; its voxels are left out of all masks"))
+    found += [(title, _listed(used[key])) for key, title in _TITLES.items() if used.get(key)]
+    trained = {method.label: training_hardware(method.fold_folders) for method in methods}
+    if any(trained.values()):
+        found.append(("Trained on", "; ".join(f"{label}: {on}" for label, on in trained.items() if on)))
+    return found
+
+
+_TITLES = {"versions": "Software", "machine": "Compared on"}
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items() if value is not None)
+
+
+def training_hardware(fold_folders: Sequence[Path]) -> str:
+    """The devices on which the folds were trained, as nnU-Net notes them in ``debug.json``; empty if it does not."""
+    devices: list[str] = []
+    for folder in fold_folders:
+        try:
+            notes = json.loads((folder / "debug.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        name = notes.get("gpu_name") if "cuda" in str(notes.get("device")) else notes.get("device")
+        if name and str(name) not in devices:
+            devices.append(str(name))
+    return ", ".join(devices)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.evaluation.compare import compare
-from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND
+from nnunetv2_sam2_3dmed.evaluation.scores import FOREGROUND
+from tests.conftest import write_label_map
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
 
@@ -27,26 +29,34 @@ DATASET_JSON = {
 }
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch, write_labels) -> Path:
+@pytest.fixture(scope="module")
+def built_tree(tmp_path_factory) -> Path:
     """Seven cases in folds 0 and 1; the U-Net is always right, ours misses one slice, and case_6 entirely."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
-    preprocessed = tmp_path / "nnUNet_preprocessed" / DATASET
-    results = tmp_path / "nnUNet_results" / DATASET
+    root = tmp_path_factory.mktemp("tree")
+    (root / "nnUNet_raw").mkdir()
+    preprocessed = root / "nnUNet_preprocessed" / DATASET
+    results = root / "nnUNet_results" / DATASET
     for i in range(7):
-        truth = np.zeros((8, 6, 6))
-        truth[1 : 3 + i % 5, 1:5, 1:5] = 1  # 2 to 6 slices
-        ours = truth.copy()
+        gt = np.zeros((8, 6, 6))
+        gt[1 : 3 + i % 5, 1:5, 1:5] = 1  # 2 to 6 slices
+        ours = gt.copy()
         ours[1 if i < 6 else slice(None)] = 0
         fold, name = f"fold_{i % 2}", f"case_{i}.nii.gz"
-        write_labels(preprocessed / "gt_segmentations" / name, truth, (3, 1, 1))
-        write_labels(results / UNET / fold / "validation" / name, truth, (3, 1, 1))
-        write_labels(results / OURS / fold / "validation" / name, ours, (3, 1, 1))
+        write_label_map(preprocessed / "gt_segmentations" / name, gt, (3, 1, 1))
+        write_label_map(results / UNET / fold / "validation" / name, gt, (3, 1, 1))
+        write_label_map(results / OURS / fold / "validation" / name, ours, (3, 1, 1))
     for method, fold in itertools.product((UNET, OURS), ("fold_0", "fold_1")):
         (results / method / fold / "validation" / "summary.json").write_text('{"metric_per_case": []}')
     (preprocessed / "dataset.json").write_text(json.dumps(DATASET_JSON))
+    return root
+
+
+@pytest.fixture
+def tree(built_tree, tmp_path, monkeypatch) -> Path:
+    """A copy of the tree."""
+    shutil.copytree(built_tree, tmp_path, dirs_exist_ok=True)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
     return tmp_path
 
 
@@ -130,11 +140,16 @@ def test_folders_of_predictions_and_another_truth(tree, capsys, write_labels):
     truth = ["--gt", str(tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations")]
     (results / OURS / "fold_0" / "validation" / "case_2.nii.gz").unlink()
     output = tree / "out"
-    assert main(["compare", "-d", DATASET, *arguments, *truth, "-o", str(output), "--processes", "1"]) == 0
+    arguments += ["-o", str(output), "--processes", "1", "--reference", "mine"]
+    assert main(["compare", "-d", DATASET, *arguments, *truth]) == 0
     content = json.loads((output / "comparison.json").read_text())
     assert list(content["methods"]) == [UNET, "mine"]
     assert content["cases"] == ["case_0", "case_4", "case_6"]
     assert content["cases_missing"] == {UNET: [], "mine": ["case_2"]}
+    assert [(t["metric"], t["method"], t["reference"]) for t in content["paired_tests"]] == [
+        ("Dice", UNET, "mine"),
+        ("NSD", UNET, "mine"),
+    ]
     printed = capsys.readouterr().out
     assert "Left out: 1 (mine lacks 1)." in printed
     assert "n/a (n=3)" in printed
@@ -154,7 +169,7 @@ def test_folders_of_one_name_are_pooled_and_called_folds(tree, capsys):
 def test_the_tolerance_follows_from_the_name_of_the_dataset(tree, tmp_path):
     arguments = {
         "methods": {OURS: [tree / "nnUNet_results" / DATASET / OURS / "fold_1" / "validation"]},
-        "truth_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
+        "gt_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
         "dataset_json": DATASET_JSON,
         "output_folder": tmp_path / "out",
         "processes": 1,
@@ -201,14 +216,14 @@ def test_worker_processes_find_the_same(tree, tmp_path):
     results = tree / "nnUNet_results" / DATASET
     arguments = {
         "methods": {name: [results / name / "fold_1" / "validation"] for name in (OURS, UNET)},
-        "truth_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
+        "gt_folder": tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
         "dataset_json": DATASET_JSON,
         "progress": False,
     }
     serial = compare(**arguments, output_folder=tmp_path / "serial", processes=1, seconds={OURS: 12.5})
     parallel = compare(**arguments, output_folder=tmp_path / "parallel", processes=2)
     assert parallel.cases == ["case_1", "case_3", "case_5"]
-    assert parallel.scores == serial.scores
+    assert parallel.scores.equals(serial.scores)
     assert serial.row(OURS, FOREGROUND).seconds == 12.5
     assert "12.5" in (tmp_path / "serial" / "comparison.md").read_text()
     assert "seconds" not in (tmp_path / "parallel" / "comparison.md").read_text()
@@ -236,6 +251,9 @@ def test_worker_processes_find_the_same(tree, tmp_path):
             ["-d", "42", "-o", "/dev/null/out"],
             "the output /dev/null/out cannot be written, since /dev/null is not a folder",
         ),
+        (["-d", "42", "--reference", "other"], "the reference is 'other', expected one of the methods"),
+        (["-d", "42", "--published"], "no published results of ConvolutionalEncoder for Dataset042_Blocks"),
+        (["-d", "42", "--published", "ResidualEncoderL"], "no published results of ResidualEncoderL for Dataset042"),
         (["-d", "42", "--processes", "0"], "the number of processes is 0"),
     ],
 )

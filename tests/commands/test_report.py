@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,11 +14,9 @@ import SimpleITK
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
-from nnunetv2_sam2_3dmed.report import measure, measurements
-from nnunetv2_sam2_3dmed.report.costs import build_model, cost_of
-from nnunetv2_sam2_3dmed.report.costs_section import costs_section
+from nnunetv2_sam2_3dmed.report import measure, page
+from nnunetv2_sam2_3dmed.report.costs import Measurement, build_model, cost_of, costs_section
 from nnunetv2_sam2_3dmed.report.measure import device_name, predict_once
-from nnunetv2_sam2_3dmed.report.measurements import Measurement
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
@@ -72,29 +71,42 @@ def write(file: Path, voxels: np.ndarray) -> None:
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(file))
 
 
-@pytest.fixture
-def tree(tmp_path, monkeypatch) -> Path:
+@pytest.fixture(scope="module")
+def built_tree(tmp_path_factory) -> Path:
     """Three cases of fold 0: a U-Net's, always right, and a folder of predictions that lack a slice."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-        (tmp_path / name / DATASET).mkdir(parents=True)
-    results = tmp_path / "nnUNet_results" / DATASET / UNET
+    root = tmp_path_factory.mktemp("tree")
+    preprocessed, results = root / "nnUNet_preprocessed" / DATASET, root / "nnUNet_results" / DATASET / UNET
     generator = np.random.default_rng(0)
     for i in range(3):
-        truth = np.zeros((8, 10, 10), np.uint8)
-        truth[2 : 5 + i, 3:8, 3:8] = 1
-        other = truth.copy()
+        gt = np.zeros((8, 10, 10), np.uint8)
+        gt[2 : 5 + i, 3:8, 3:8] = 1
+        other = gt.copy()
         other[2] = 0
         name = f"case_{i}.nii.gz"
-        write(tmp_path / "nnUNet_preprocessed" / DATASET / "gt_segmentations" / name, truth)
-        write(results / "fold_0" / "validation" / name, truth)
-        write(tmp_path / "others" / name, other)
-        image = generator.normal(size=truth.shape).astype(np.float32)
-        write(tmp_path / "nnUNet_raw" / DATASET / "imagesTr" / f"case_{i}_0000.nii.gz", image)
-    for folder in (results, tmp_path / "nnUNet_preprocessed" / DATASET):
+        write(preprocessed / "gt_segmentations" / name, gt)
+        write(results / "fold_0" / "validation" / name, gt)
+        write(root / "others" / name, other)
+        image = generator.normal(size=gt.shape).astype(np.float32)
+        write(root / "nnUNet_raw" / DATASET / "imagesTr" / f"case_{i}_0000.nii.gz", image)
+    for folder in (results, preprocessed):
         (folder / "dataset.json").write_text(json.dumps(DATASET_JSON))
     (results / "plans.json").write_text(json.dumps(PLANS))
+    return root
+
+
+@pytest.fixture
+def tree(built_tree, tmp_path, monkeypatch) -> Path:
+    """A copy of the tree."""
+    shutil.copytree(built_tree, tmp_path, dirs_exist_ok=True)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
     return tmp_path
+
+
+@pytest.fixture
+def no_plots(monkeypatch) -> None:
+    """Leaves out the plots, which take most of a report's time."""
+    monkeypatch.setattr(page, "metric_plots", lambda *_: [])
 
 
 def report(tree: Path, *arguments: str) -> str:
@@ -116,21 +128,35 @@ def test_the_report_lies_beside_the_comparison(tree, capsys):
     assert 'id="published"' not in text
 
 
-def test_without_images(tree):
+def test_without_images(tree, no_plots):
     text = report(tree, "--no-images")
     assert "data:image" not in text and 'id="cases"' not in text
 
 
-def test_images_that_are_not_there_are_said(tree, monkeypatch):
+def test_the_reference_is_the_one_that_is_asked_for(tree, monkeypatch, no_plots):
+    asked = []
+
+    def measured(methods, case, channels, folder, say):
+        asked.append(case)
+        return {}
+
+    monkeypatch.setattr(measure, "measure_missing", measured)
+    text = " ".join(report(tree, "--no-images", "--reference", "others", "--measure").split())
+    assert 'The reference is <span class="method">' in text and "&nbsp;others</span>." in text
+    # its Dice is 4/5, 6/7 and 8/9
+    assert asked == ["case_1"]
+
+
+def test_images_that_are_not_there_are_said(tree, no_plots):
     for file in (tree / "nnUNet_raw" / DATASET / "imagesTr").iterdir():
         file.unlink()
     text = report(tree)
     # in the order in which they were chosen: the best of each method first
-    assert "No image on the grid of its truth was found for case_0, case_2, case_1" in text
+    assert "No image on the grid of its ground truth was found for case_0, case_2, case_1" in text
     assert text.count("data:image/png;base64,") == 3 * 3  # the surfaces need no image
 
 
-def test_two_dimensions(tree):
+def test_two_dimensions(tree, no_plots):
     for folder in (
         tree / "nnUNet_preprocessed" / DATASET / "gt_segmentations",
         tree / "nnUNet_results" / DATASET / UNET / "fold_0" / "validation",
@@ -184,21 +210,21 @@ def test_nnunets_predictor_takes_no_more_threads_than_processes(monkeypatch, thr
 def test_measurements_are_made_in_a_process_of_their_own(tree):
     results, file, said = tree / "nnUNet_results" / DATASET / UNET, checkpoint(tree), []
     image = tree / "nnUNet_raw" / DATASET / "imagesTr" / "case_1_0000.nii.gz"
-    found = measurements._measure(results, file, "case_1", [image], said.append)
+    found = measure._measure(results, file, "case_1", [image], said.append)
     assert said == []
     assert (found.case, found.checkpoint, found.modified) == ("case_1", str(file), file.stat().st_mtime)
     assert 0 < found.seconds < 60 and found.peak_bytes > 0 and found.device
 
 
-def test_measurements_are_kept_until_the_checkpoint_changes(tree, monkeypatch):
+def test_measurements_are_kept_until_the_checkpoint_changes(tree, no_plots, monkeypatch):
     file, asked = checkpoint(tree), []
 
-    def measure(results_folder, checkpoint, case, channels, say):
+    def measured(results_folder, checkpoint, case, channels, say):
         asked.append((results_folder.name, case, [c.name for c in channels]))
         return Measurement(case, str(checkpoint), checkpoint.stat().st_mtime, 12.34, 3 * 2**30, "2 CPU threads (x)")
 
-    monkeypatch.setattr(measurements, "_measure", measure)
-    monkeypatch.setattr(measurements, "_device", lambda: "2 CPU threads (x)")
+    monkeypatch.setattr(measure, "_measure", measured)
+    monkeypatch.setattr(measure, "device_name", lambda _: "2 CPU threads (x)")
     text = report(tree, "--measure", "--no-images")
     # the reference is right everywhere: its median case is the middle one by name
     assert asked == [(UNET, "case_1", ["case_1_0000.nii.gz"])]
@@ -207,7 +233,7 @@ def test_measurements_are_kept_until_the_checkpoint_changes(tree, monkeypatch):
     assert len(asked) == 1
     assert ">12.3<" in report(tree, "--no-images")
     stored = json.loads((tree / "out" / "cost.json").read_text())
-    assert stored == {UNET: asdict(measure(tree / UNET, file, "case_1", [], print))}
+    assert stored == {UNET: asdict(measured(tree / UNET, file, "case_1", [], print))}
     asked.clear()
     torch.save({**torch.load(file, weights_only=True), "more": 1}, file)
     os.utime(file, (1, 1))
@@ -221,13 +247,13 @@ def test_another_device_is_measured_anew(tree, monkeypatch):
     folds = [tree / "nnUNet_results" / DATASET / UNET / "fold_0" / "validation"]
     methods, device = describe_methods({UNET: folds}), "a GPU"
 
-    def measure(results_folder, checkpoint, case, channels, say):
+    def measured(results_folder, checkpoint, case, channels, say):
         return Measurement(case, str(checkpoint), checkpoint.stat().st_mtime, 12.34, 1, device)
 
-    monkeypatch.setattr(measurements, "_measure", measure)
-    monkeypatch.setattr(measurements, "_device", lambda: device)
+    monkeypatch.setattr(measure, "_measure", measured)
+    monkeypatch.setattr(measure, "device_name", lambda _: device)
     for device in ("a GPU", "2 CPU threads (x)"):
-        found = measurements.measure_missing(methods, "case_1", [], tree, print)
+        found = measure.measure_missing(methods, "case_1", [], tree, print)
         assert found[UNET].device == device
     row = costs_section(methods, found).table.rows[0]
     assert (row[-2].text, row[-2].detail) == ("12.3", "on 2 CPU threads (x)")
@@ -235,14 +261,14 @@ def test_another_device_is_measured_anew(tree, monkeypatch):
 
 def test_a_damaged_cost_file_is_measured_anew(tmp_path):
     (tmp_path / "cost.json").write_text("{")
-    assert measurements.stored(tmp_path) == {}
+    assert measure.stored(tmp_path) == {}
     (tmp_path / "cost.json").write_text('{"x": {"unknown": 1}}')
-    assert measurements.stored(tmp_path) == {}
+    assert measure.stored(tmp_path) == {}
 
 
 def test_methods_without_checkpoints_are_not_measured(tree):
     methods = describe_methods({UNET: [tree / "nnUNet_results" / DATASET / UNET / "fold_0" / "validation"]})
-    assert measurements.measure_missing(methods, "case_1", [], tree, print) == {}
+    assert measure.measure_missing(methods, "case_1", [], tree, print) == {}
 
 
 @pytest.mark.parametrize(

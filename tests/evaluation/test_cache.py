@@ -13,13 +13,13 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation import cache, cases
 from nnunetv2_sam2_3dmed.evaluation.cache import CachedEvaluator
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.cases import CaseEvaluator, ComparedCase
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
 
 
 @pytest.fixture
-def case(tmp_path, write_labels) -> Case:
+def case(tmp_path, write_labels) -> ComparedCase:
     truth = np.zeros((6, 8, 10))
     truth[1:4, 2:6, 3:8] = 1
     truth[4, 4, 4] = 2
@@ -29,7 +29,7 @@ def case(tmp_path, write_labels) -> Case:
         if name == "b":
             labels[labels == 2] = 0  # missed: HD95 is NaN
         files[name] = write_labels(tmp_path / f"{name}.nii.gz", labels, (2.5, 0.7, 0.9))
-    return Case("case", files["truth"], {"a": files["a"], "b": files["b"]})
+    return ComparedCase("case", files["truth"], {"a": files["a"], "b": files["b"]})
 
 
 @pytest.fixture
@@ -55,32 +55,32 @@ def computed(monkeypatch) -> list[Path]:
 def test_the_second_time_no_image_is_read_and_the_scores_are_the_same(case, evaluator, computed):
     first = evaluator(case)
     assert first.scores["b"]["vessel"].failed
-    assert computed == [case.truth, *case.predictions.values()]
+    assert computed == [case.gt, *case.predictions.values()]
     computed.clear()
     # NaN is not equal to itself, its text is
     assert repr(evaluator(case)) == repr(first) == repr(evaluator.evaluator(case))
-    assert computed == [case.truth, *case.predictions.values()]  # of the last, which has no cache
+    assert computed == [case.gt, *case.predictions.values()]  # of the last, which has no cache
 
 
 def test_only_what_is_new_is_computed(case, evaluator, computed, write_labels):
-    only_a = Case(case.name, case.truth, {"a": case.predictions["a"]})
+    only_a = ComparedCase(case.name, case.gt, {"a": case.predictions["a"]})
     evaluator(only_a)
     computed.clear()
     scores = evaluator(case).scores
-    assert computed == [case.truth, case.predictions["b"]]
+    assert computed == [case.gt, case.predictions["b"]]
     assert list(scores) == ["a", "b"]
     # contents count, not names and dates
     computed.clear()
     renamed = case.predictions["a"].with_name("renamed.nii.gz")
     renamed.write_bytes(case.predictions["a"].read_bytes())
-    assert repr(evaluator(Case("other", case.truth, {"z": renamed})).scores["z"]) == repr(scores["a"])
+    assert repr(evaluator(ComparedCase("other", case.gt, {"z": renamed})).scores["z"]) == repr(scores["a"])
     assert computed == []
 
 
 @pytest.mark.parametrize("changed", ["truth", "a"])
 def test_a_replaced_file_is_scored_anew(case, evaluator, write_labels, changed):
     evaluator(case)
-    file = case.truth if changed == "truth" else case.predictions["a"]
+    file = case.gt if changed == "truth" else case.predictions["a"]
     write_labels(file, np.ones((6, 8, 10)), (2.5, 0.7, 0.9))
     scores = evaluator(case)
     assert repr(scores) == repr(evaluator.evaluator(case))
@@ -143,7 +143,7 @@ def test_another_grid_is_refused_though_the_case_was_cached(case, evaluator, wri
     for _ in range(2):  # nor is a refusal kept as a score
         with pytest.raises(UserError, match="b.nii.gz has origin"):
             evaluator(case)
-    write_labels(case.truth, np.ones((6, 8, 9)), (2.5, 0.7, 0.9))
+    write_labels(case.gt, np.ones((6, 8, 9)), (2.5, 0.7, 0.9))
     with pytest.raises(UserError, match="a.nii.gz has shape"):
         evaluator(case)
 
@@ -168,7 +168,7 @@ def test_an_interrupted_run_keeps_what_was_done(case, evaluator, computed, tmp_p
     broken.write_bytes(b"not an image")
     evaluator(case)
     with pytest.raises(UserError):
-        evaluator(Case("next", case.truth, {"a": broken}))
+        evaluator(ComparedCase("next", case.gt, {"a": broken}))
     computed.clear()
     evaluator(case)
     assert computed == []

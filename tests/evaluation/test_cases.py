@@ -1,4 +1,4 @@
-"""Labels, regions, spacing and ignored voxels, through files that SimpleITK wrote."""
+"""Cases and their files; labels, regions, spacing and ignored voxels, through files that SimpleITK wrote."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator
+from nnunetv2_sam2_3dmed.evaluation.cases import CaseEvaluator, ComparedCase, find_predictions, share_cases
 from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
@@ -21,7 +21,7 @@ def evaluate(truth: Path, prediction: Path, dataset_json: dict, reader: BaseRead
     evaluator = CaseEvaluator(
         foreground_classes(dataset_json), ignore_label(dataset_json), reader or SimpleITKIO(), tolerance_mm=1
     )
-    return evaluator(Case("case", truth, {"method": prediction})).scores["method"]
+    return evaluator(ComparedCase("case", truth, {"method": prediction})).scores["method"]
 
 
 ONE_CLASS = {"labels": {"background": 0, "organ": 1}}
@@ -54,6 +54,19 @@ def test_two_dimensional_images_are_compared_by_their_contours(tmp_path, write_l
     assert scores["organ"].nsd == 0
     assert 6 <= scores["organ"].hd95_mm <= 6 * 2**0.5
     assert scores["organ"].dice == 2 * 9 / (9 + 81)
+
+
+@pytest.mark.parametrize(("axis", "spacing_mm"), [(0, 3.0), (1, 1.0)])
+def test_spacing_of_two_dimensional_images_is_in_the_order_of_the_array(tmp_path, write_labels, axis, spacing_mm):
+    gt = np.zeros((8, 9))
+    gt[3, 4] = 1
+    scores = evaluate(
+        write_labels(tmp_path / "gt.nii.gz", gt, (3, 1)),
+        write_labels(tmp_path / "prediction.nii.gz", np.roll(gt, 1, axis), (3, 1)),
+        ONE_CLASS,
+    )
+    # two neighbouring pixels: the far corners are one pixel away
+    assert scores["organ"].hd95_mm == pytest.approx(spacing_mm)
 
 
 def test_voxels_with_the_ignore_label_do_not_count(tmp_path, write_labels):
@@ -131,3 +144,59 @@ def test_an_unreadable_file_is_named(tmp_path, write_labels):
     broken.write_bytes(b"not an image")
     with pytest.raises(UserError, match=f"{broken} cannot be read"):
         evaluate(truth, broken, ONE_CLASS)
+
+
+def folder(path: Path, *cases: str) -> Path:
+    path.mkdir(parents=True)
+    for case in cases:
+        (path / f"{case}.nii.gz").touch()
+    return path
+
+
+def test_folds_are_pooled_and_other_files_left_out(tmp_path):
+    first, second = folder(tmp_path / "fold_0", "a", "c"), folder(tmp_path / "fold_1", "b")
+    (first / "summary.json").touch()
+    (first / "a.npz").touch()
+    (first / "._a.nii.gz").touch()  # as macOS leaves on foreign disks
+    assert find_predictions([first, second], ".nii.gz") == {
+        "a": first / "a.nii.gz",
+        "b": second / "b.nii.gz",
+        "c": first / "c.nii.gz",
+    }
+
+
+def test_the_same_case_in_two_folds_is_refused(tmp_path):
+    folders = [folder(tmp_path / "fold_0", "a"), folder(tmp_path / "fold_all", "a")]
+    with pytest.raises(UserError, match="two predictions of one method for one case"):
+        find_predictions(folders, ".nii.gz")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_without_predictions_is_refused(tmp_path, exists):
+    if exists:
+        folder(tmp_path / "empty")
+    with pytest.raises(UserError, match="empty holds no predictions"):
+        find_predictions([tmp_path / "empty"], ".nii.gz")
+
+
+def test_only_shared_cases_are_compared_and_the_rest_is_reported(tmp_path):
+    methods = {"x": [folder(tmp_path / "x", "b", "a", "c")], "y": [folder(tmp_path / "y", "b", "c", "d")]}
+    truth = folder(tmp_path / "truth", "a", "b", "c", "d", "e")
+    shared = share_cases(methods, truth, ".nii.gz")
+    assert [case.name for case in shared.cases] == ["b", "c"]
+    assert shared.cases[0].gt == truth / "b.nii.gz"
+    assert shared.cases[0].predictions == {m: tmp_path / m / "b.nii.gz" for m in methods}
+    assert shared.missing == {"x": ["d"], "y": ["a"]}
+
+
+def test_no_shared_case_is_refused(tmp_path):
+    methods = {"x": [folder(tmp_path / "x", "a", "b")], "y": [folder(tmp_path / "y", "c")]}
+    with pytest.raises(UserError, match=r"no case was predicted by all methods \(cases of x: 2, y: 1\)"):
+        share_cases(methods, tmp_path, ".nii.gz")
+
+
+def test_a_case_without_truth_is_refused(tmp_path):
+    methods = {"x": [folder(tmp_path / "x", "a", "b")]}
+    truth = folder(tmp_path / "truth", "a")
+    with pytest.raises(UserError, match=r"truth/b\.nii\.gz does not exist"):
+        share_cases(methods, truth, ".nii.gz")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nnunetv2_sam2_3dmed.evaluation.cases import Case
+from nnunetv2_sam2_3dmed.evaluation.cases import ComparedCase
 from nnunetv2_sam2_3dmed.evaluation.folds import fold_names, spread_over_folds
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
-from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND
+from nnunetv2_sam2_3dmed.evaluation.scores import FOREGROUND, score_table
 
 RESULTS = Path("results")
 
@@ -29,12 +29,12 @@ def test_means_of_folds_and_their_spread_by_hand():
     other = [Path("pooled")]
     fold_of = {"a": 0, "b": 0, "c": 0, "d": 1}
     cases = [
-        Case(name, Path("truth"), {"x": folders[i] / f"{name}.nii.gz", "y": other[0] / f"{name}.nii.gz"})
+        ComparedCase(name, Path("truth"), {"x": folders[i] / f"{name}.nii.gz", "y": other[0] / f"{name}.nii.gz"})
         for name, i in fold_of.items()
     ]
     organ = {"a": metrics(0.9), "b": metrics(0.6), "c": metrics(0.0, math.nan), "d": metrics(0.7, 4.0)}
     scores = {method: {name: {"organ": m} for name, m in organ.items()} for method in ("x", "y")}
-    spreads = spread_over_folds({"x": folders, "y": other}, cases, scores)
+    spreads = spread_over_folds({"x": folders, "y": other}, cases, score_table(scores))
     # y lies in one folder and has no folds
     assert [(s.method, s.class_name) for s in spreads] == [("x", "organ"), ("x", FOREGROUND)]
     spread = spreads[0]
@@ -49,9 +49,9 @@ def test_means_of_folds_and_their_spread_by_hand():
 
 def test_a_fold_without_distances_does_not_count_for_hd95():
     folders = [Path("fold_0/validation"), Path("fold_1/validation")]
-    cases = [Case(n, Path("truth"), {"x": folders[i] / f"{n}.nii.gz"}) for i, n in enumerate("ab")]
+    cases = [ComparedCase(n, Path("truth"), {"x": folders[i] / f"{n}.nii.gz"}) for i, n in enumerate("ab")]
     scores = {"x": {"a": {"organ": metrics(0, math.nan)}, "b": {"organ": metrics(1, 3.0)}}}
-    spread = spread_over_folds({"x": folders}, cases, scores)[0]
+    spread = spread_over_folds({"x": folders}, cases, score_table(scores))[0]
     assert math.isnan(spread.folds[0].means["hd95_mm"])
     assert spread.mean["hd95_mm"] == 3
     assert math.isnan(spread.std["hd95_mm"])
@@ -59,5 +59,5 @@ def test_a_fold_without_distances_does_not_count_for_hd95():
 
 def test_folders_whose_cases_are_not_shared_are_no_folds():
     folders = [Path("fold_0/validation"), Path("fold_1/validation")]
-    cases = [Case("a", Path("truth"), {"x": folders[0] / "a.nii.gz"})]
-    assert spread_over_folds({"x": folders}, cases, {"x": {"a": {"organ": metrics(1)}}}) == []
+    cases = [ComparedCase("a", Path("truth"), {"x": folders[0] / "a.nii.gz"})]
+    assert spread_over_folds({"x": folders}, cases, score_table({"x": {"a": {"organ": metrics(1)}}})) == []

@@ -15,7 +15,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.evaluation.cases import Case, CaseEvaluator, is_validation
+from nnunetv2_sam2_3dmed.evaluation.cases import CaseEvaluator, ComparedCase, is_validation
 from nnunetv2_sam2_3dmed.evaluation.compare import compare
 from nnunetv2_sam2_3dmed.evaluation.grids import GridDifference, grid_difference, offset_warning
 from nnunetv2_sam2_3dmed.evaluation.segmentations import read_segmentation
@@ -75,7 +75,7 @@ def test_nnunet_s_own_folds_are_compared_voxel_by_voxel(tmp_path, write_labels, 
     truth = write_labels(tmp_path / "truth.nii.gz", block(), SPACING)
     moved = np.roll(block(), 1, axis=0)
     prediction = write_labels(tmp_path / FOLD / "case.nii.gz", moved, **{"spacing": SPACING, **other})
-    evaluated = CaseEvaluator({"organ": (1,)}, None, SimpleITKIO(), 1.0)(Case("case", truth, {"m": prediction}))
+    evaluated = CaseEvaluator({"organ": (1,)}, None, SimpleITKIO(), 1.0)(ComparedCase("case", truth, {"m": prediction}))
     assert evaluated.scores["m"]["organ"].dice == 0.5  # one of two slices is common
     assert evaluated.scores["m"]["organ"].hd95_mm == 5.0  # a slice of the truth
     assert list(evaluated.off_grid) == ["m"]
@@ -85,16 +85,16 @@ def test_others_predictions_may_lie_up_to_a_voxel_away(tmp_path, write_labels):
     truth = write_labels(tmp_path / "truth.nii.gz", block(), SPACING)
     evaluator = CaseEvaluator({"organ": (1,)}, None, SimpleITKIO(), 1.0)
     near = write_labels(tmp_path / "near.nii.gz", block(), SPACING, origin=(0.9, 0, 0))
-    assert evaluator(Case("case", truth, {"m": near})).off_grid["m"].apart_voxels == pytest.approx(0.9)
+    assert evaluator(ComparedCase("case", truth, {"m": near})).off_grid["m"].apart_voxels == pytest.approx(0.9)
     far = write_labels(tmp_path / "far.nii.gz", block(), SPACING, origin=(1.1, 0, 0))
     with pytest.raises(UserError, match=r"far.nii.gz has origin .* 1.10 mm \(1.1 voxels\) apart: resample"):
-        evaluator(Case("case", truth, {"m": far}))
+        evaluator(ComparedCase("case", truth, {"m": far}))
     # the image says that it was predicted from it, and that the truth's header is the one that is off
     image = write_labels(tmp_path / "case_0000.nii.gz", 7 * block(), SPACING, origin=(1.1, 0, 0))
-    assert evaluator(Case("case", truth, {"m": far}, image)).scores["m"]["organ"].dice == 1
+    assert evaluator(ComparedCase("case", truth, {"m": far}, image)).scores["m"]["organ"].dice == 1
     other_image = write_labels(tmp_path / "case_0000.nii.gz", 7 * block(), SPACING)
     with pytest.raises(UserError, match="1.1 voxels"):
-        evaluator(Case("case", truth, {"m": far}, other_image))
+        evaluator(ComparedCase("case", truth, {"m": far}, other_image))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,9 @@ def test_many_cases_are_one_sentence():
 
     told = offset_warning({"a": {f"case_{i}": apart(i / 2) for i in range(1, 8)}, "b": {}})
     assert told is not None
-    assert told.startswith("predictions of a have the shape of their truth, but another place in space, in 7 cases: ")
+    assert told.startswith(
+        "predictions of a have the shape of their ground truth, but another place in space, in 7 cases: "
+    )
     assert "case_7 (origin, 3.50 mm apart); case_6" in told and told.count("apart)") == 5
     assert "and 2 more, less far apart" in told and told.count(". ") == 1
     assert offset_warning({"a": {}, "b": {}}) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, average, compute_metrics
+from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
 
 # surface-distance 0.1 imports from scipy's old namespaces
 pytestmark = pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
@@ -54,6 +54,18 @@ def test_neighbouring_single_voxels_share_half_their_surface(spacing: tuple[floa
     assert compute_metrics(truth, prediction, spacing, tolerance_mm=spacing[0]).nsd == 1
 
 
+def test_the_95th_percentile_of_distances_by_counting():
+    # a row of n pixels, all spaced by two, of which the prediction has all and m more, further down: pixels that touch
+    # nothing have 4 corners of one length each, so that a share m / (n + m) of the predicted contour lies far away
+    gt = np.zeros((64, 64), bool)
+    gt[2, :40:2] = True  # 20 pixels
+    for more, far in ((1, False), (2, True)):  # 1 / 21 = 4.8 %, 2 / 22 = 9.1 %
+        prediction = gt.copy()
+        prediction[40, : 2 * more : 2] = True
+        # the rows of corners of a pixel at row 40 lie 37 and 38 rows below those of the nearest at row 2
+        assert (compute_metrics(gt, prediction, (1, 1), 1).hd95_mm > 30) is far
+
+
 def test_identical_masks_are_perfect_up_to_the_edge_of_the_image():
     mask = box((4, 4, 4), (0, 0, 0), (4, 4, 2))
     assert compute_metrics(mask, mask.copy(), (5, 1, 1), 0) == MaskMetrics(dice=1, iou=1, nsd=1, hd95_mm=0)
@@ -91,12 +103,3 @@ def test_where_the_masks_lie_in_the_image_does_not_matter():
         assert compute_metrics(np.pad(truth, padding), np.pad(prediction, padding), (2.5, 1, 1), 1) == alone
     # down to the edges on all sides
     assert compute_metrics(truth[1:5, 1:5, 1:4], prediction[1:5, 1:5, 1:4], (2.5, 1, 1), 1) == alone
-
-
-def test_average_over_classes():
-    mean = average([MaskMetrics(1.0, 0.8, 0.6, 2.0), MaskMetrics(0.5, 0.4, 0.2, 6.0)])
-    assert mean.dice == pytest.approx(0.75)
-    assert mean.iou == pytest.approx(0.6)
-    assert mean.nsd == pytest.approx(0.4)
-    assert mean.hd95_mm == pytest.approx(4.0)
-    assert average([MaskMetrics(1, 1, 1, 0), MaskMetrics(0, 0, 0, math.nan)]).failed

@@ -3,8 +3,8 @@ import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.compare import compare
+from nnunetv2_sam2_3dmed.evaluation.comparison_files import comparison_markdown
 from nnunetv2_sam2_3dmed.evaluation.prompted import check_same_run, note_prompts, prompts_of
-from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown
 
 
 def test_what_was_prompted_is_said_wherever_it_is_compared(write_labels, tmp_path):
@@ -19,8 +19,8 @@ def test_what_was_prompted_is_said_wherever_it_is_compared(write_labels, tmp_pat
     dataset = {"labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz", "channel_names": {"0": "CT"}}
     methods = {"told": [tmp_path / "prompted"], "alone": [tmp_path / "other"]}
     comparison = compare(methods, tmp_path / "truth", dataset, tmp_path / "out", processes=1, progress=False)
-    said = "told was prompted from the truth (box on every slice), which methods without prompts were not."
-    assert comparison.warnings == [said] and f"**Warning:** {said}" in as_markdown(comparison)
+    said = "told was prompted from the ground truth (box on every slice), which methods without prompts were not."
+    assert comparison.warnings == [said] and f"**Warning:** {said}" in comparison_markdown(comparison)
 
 
 def test_masks_of_another_run_are_not_mixed_with_those_of_this_one(tmp_path):

@@ -6,7 +6,20 @@ from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
 
 @pytest.mark.parametrize(
     ("dataset", "mm"),
-    [("Dataset004_Hippocampus", 1), ("Dataset003_Liver", 7), ("Dataset909_Spleen", 3), ("Dataset010_Colon", 4)],
+    [
+        # Antonelli et al. 2022, Methods, "Metrics": brain 5, heart 4, hippocampus 1, liver 7, lung 2, prostate 4,
+        # pancreas 5, colon 4, hepatic vessel 3, spleen 3
+        ("Dataset001_BrainTumour", 5),
+        ("Dataset002_Heart", 4),
+        ("Dataset003_Liver", 7),
+        ("Dataset004_Hippocampus", 1),
+        ("Dataset005_Prostate", 4),
+        ("Dataset006_Lung", 2),
+        ("Dataset007_Pancreas", 5),
+        ("Dataset008_HepaticVessel", 3),
+        ("Dataset909_Spleen", 3),  # whatever its number
+        ("Dataset010_Colon", 4),
+    ],
 )
 def test_msd_tasks_have_their_own_by_name(dataset, mm):
     tolerance = nsd_tolerance(dataset)

@@ -9,7 +9,7 @@ import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
-from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND
+from nnunetv2_sam2_3dmed.evaluation.scores import FOREGROUND
 from nnunetv2_sam2_3dmed.prompt_evaluation import results
 from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import (
     Interaction,

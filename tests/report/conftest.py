@@ -1,4 +1,4 @@
-"""Comparisons made of stated scores: no files, no nnU-Net."""
+"""Comparisons made of stated Dice."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison, compare_with, rank_methods, summarize
+from tests.evaluation.comparisons import comparison_of
 
 
 def metrics_of(dice: float | None) -> MaskMetrics:
@@ -19,7 +20,7 @@ def metrics_of(dice: float | None) -> MaskMetrics:
     return MaskMetrics(dice, dice / (2 - dice), min(1.0, dice + 0.05), 10 * (1 - dice))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_comparison():
     """A comparison from Dice by method and class, one value per case; case names are given or made."""
 
@@ -29,24 +30,11 @@ def make_comparison():
         dataset: str = "Dataset042_Blocks",
         folders: Mapping[str, Sequence[Path]] | None = None,
     ) -> Comparison:
-        first = next(iter(dice.values()))
-        cases = cases or [f"case_{i}" for i in range(len(next(iter(first.values()))))]
+        cases = cases or [f"case_{i}" for i in range(len(next(iter(next(iter(dice.values())).values()))))]
         scores = {
             method: {case: {c: metrics_of(values[i]) for c, values in by_class.items()} for i, case in enumerate(cases)}
             for method, by_class in dice.items()
         }
-        return Comparison(
-            dataset_name=dataset,
-            methods=folders or {method: [Path("predictions") / str(i)] for i, method in enumerate(dice)},
-            truth_folder=Path("truth"),
-            classes={name: (value,) for value, name in enumerate(first, start=1)},
-            ignore_label=None,
-            tolerance_mm=2.0,
-            scores=scores,
-            missing={method: [] for method in dice},
-            rows=summarize(scores),
-            tests=compare_with(next(iter(dice)), scores),
-            ranks=rank_methods(scores),
-        )
+        return comparison_of(scores, dataset_name=dataset, **({"methods": folders} if folders else {}))
 
     return make

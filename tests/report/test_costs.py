@@ -17,13 +17,13 @@ from nnunetv2_sam2_3dmed.report.costs import (
     Model,
     build_model,
     cost_of,
+    costs_section,
     count_encoded_slices,
     count_windows,
     median_shape,
     mirrored_axes,
 )
-from nnunetv2_sam2_3dmed.report.costs_section import costs_section
-from nnunetv2_sam2_3dmed.report.methods import Method
+from nnunetv2_sam2_3dmed.report.methods import ReportMethod
 from nnunetv2_sam2_3dmed.report.operations import count_operations
 
 
@@ -91,23 +91,23 @@ def test_mirrored_axes_are_those_of_the_checkpoint(tmp_path, axes):
 
 def test_operations_of_a_volume_are_those_that_really_run(make_network):
     """SAM2-3dMed over all windows and mirrored copies, with its slice cache, as nnU-Net's predictor runs it."""
-    patch, shape, mirrored = (4, 24, 20), (7, 24, 30), (0, 2)
-    network = make_network(srpp=False, boundary=False).eval()
+    patch, shape, mirrored = (2, 24, 20), (3, 24, 25), (0, 2)
+    network = make_network(srpp=False, boundary=False, num_slices=2).eval()
     volume = torch.randn(1, 1, *shape)
     along = compute_steps_for_sliding_window(shape, patch, 0.5)
-    assert along == [[0, 2, 3], [0], [0, 10]]
+    assert along == [[0, 1], [0], [0, 5]]
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         for z, y, x in product(*along):
-            window = volume[:, :, z : z + 4, y : y + 24, x : x + 20]
+            window = volume[:, :, z : z + 2, y : y + 24, x : x + 20]
             for axes in ((), (2,), (4,), (2, 4)):
                 network(window.flip(axes))
     cache = network.slice_cache
     counted = count_operations(network, (1, 1, *patch))
     assert network.slice_cache is cache
-    volume_flop = counted.of_volume(3 * 2, 4, count_encoded_slices(shape, patch, mirrored))
+    volume_flop = counted.of_volume(2 * 2, 4, count_encoded_slices(shape, patch, mirrored))
     assert volume_flop == counter.get_total_flops()
-    # 28 slices are encoded, of 6 windows x 4 passes x 4 slices = 96
-    assert volume_flop == counted.patch * 24 - counted.encoding / 4 * (96 - 28)
+    # 12 slices are encoded (3 slices, 2 places, 2 mirrored copies), of 4 windows x 4 passes x 2 slices = 32
+    assert volume_flop == counted.patch * 16 - counted.encoding / 2 * (32 - 12)
 
 
 class _LooksAtItsValues(nn.Module):
@@ -122,12 +122,12 @@ class _LooksAtItsValues(nn.Module):
 
 
 @pytest.fixture
-def unusual(monkeypatch) -> Method:
+def unusual(monkeypatch) -> ReportMethod:
     """A method whose network counts as such, and whose plans lack the median case."""
     configuration = SimpleNamespace(patch_size=[8, 8, 8])
     model = Model(_LooksAtItsValues(), SimpleNamespace(), configuration, {}, "T", 1, (8, 8, 8))
     monkeypatch.setattr(costs, "build_model", lambda folder: model)
-    return Method("odd", "odd", "#000000", "o", "●", Path("T__P__C"), (Path("T__P__C/fold_0"),))
+    return ReportMethod("odd", "odd", "#000000", "o", "●", Path("T__P__C"), (Path("T__P__C/fold_0"),))
 
 
 def test_what_cannot_be_counted_is_not_available_and_said(unusual):

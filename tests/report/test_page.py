@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
+from nnunetv2_sam2_3dmed.evaluation.comparison_files import results_table
 from nnunetv2_sam2_3dmed.evaluation.folds import FoldMean, FoldSpread
-from nnunetv2_sam2_3dmed.evaluation.summary import Comparison
-from nnunetv2_sam2_3dmed.report.costs_section import CostsSection
+from nnunetv2_sam2_3dmed.report import page as report_page
+from nnunetv2_sam2_3dmed.report.costs import CostsSection
 from nnunetv2_sam2_3dmed.report.gallery import CasePicture, CaseSurfaces, Gallery
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
-from nnunetv2_sam2_3dmed.report.page import Contents, render, write_page
-from nnunetv2_sam2_3dmed.report.tables import results_tables
+from nnunetv2_sam2_3dmed.report.page import Contents, render
 from nnunetv2_sam2_3dmed.report.training_curves import TrainingCurve
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -86,12 +86,17 @@ def page_of(comparison: Comparison, **changes) -> tuple[Page, str]:
     return Page(text), text
 
 
+@pytest.fixture
+def no_plots(monkeypatch) -> None:
+    monkeypatch.setattr(report_page, "metric_plots", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def curve() -> TrainingCurve:
     return TrainingCurve("0", np.arange(3), np.array([1.0, 2, 3]), *np.array([[3.0, 2, 1], [4, 3, 2], [0.1, 0.5, 0.6]]))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def full(make_comparison, curve):
     comparison = make_comparison(
         {
@@ -103,7 +108,7 @@ def full(make_comparison, curve):
     )
     gallery = Gallery(
         [CasePicture("<i>two</i>", ["best of unet"], PIXEL, "Slices.")],
-        [CaseSurfaces("one", "median", [("truth", PIXEL), ("unet", PIXEL), (NASTY, PIXEL)])],
+        [CaseSurfaces("one", "median", [("ground truth", PIXEL), ("unet", PIXEL), (NASTY, PIXEL)])],
         [("organ", "#56B4E9"), ("lesion", "#E69F00")],
         ["A note."],
     )
@@ -157,7 +162,7 @@ def test_every_row_of_the_tables_is_there(full):
     assert ["three", "● unet", "0.350"] in [row[:3] for row in rows]
     assert ["three", "● unet", "n/a"] in [[*row[:2], row[-1]] for row in rows]
     # organ: mean and sample standard deviation of 0.9, 0.8 and 0.7
-    assert any(row[0] == "● unet" and row[1].startswith("0.800 ± 0.100median 0.800") for row in rows)
+    assert any(row[0] == "● unet" and row[1].startswith("0.800 ± 0.100(0.800)") for row in rows)
     assert any(row[0] == "● unet" and row[-1] == "1" for row in rows)  # a failure
     tests = [row for row in rows if row[:3] in (["Dice", nasty, "● unet"], ["NSD", nasty, "● unet"])]
     assert [row[-1] for row in tests] == ["n/a (n=3)"] * 2
@@ -191,7 +196,7 @@ def test_classes_that_are_empty_everywhere(make_comparison):
     assert ["case_0", "● x", "0.000", "0.000", "0.000", "n/a"] in rows
 
 
-def test_hd95_of_different_cases_has_no_best(make_comparison):
+def test_hd95_of_different_cases_has_no_best(make_comparison, no_plots):
     # HD95: 1 and 2 against 1.5 and 4
     both = make_comparison({"x": {"a": [0.9, 0.8]}, "y": {"a": [0.85, 0.6]}})
     # the second case of y is missed: its mean, 0.5, is of the easy case alone
@@ -199,34 +204,33 @@ def test_hd95_of_different_cases_has_no_best(make_comparison):
     # as many cases, but others
     others = make_comparison({"x": {"a": [0.9, None]}, "y": {"a": [None, 0.5]}})
     for comparison, best in ((both, {"x"}), (one, set()), (others, set())):
-        (table,) = results_tables(comparison, describe_methods(comparison.methods))
+        table = results_table(comparison, "a")
         assert {row[0].text for row in table.rows if row[4].best} == best
         assert {row[0].text for row in table.rows if row[1].best} == {"x"}
     _, text = page_of(one)
     assert "where methods have an HD95 of different cases, none is bold" in text
 
 
-def test_folds_and_their_spread(make_comparison):
+def test_folds_and_their_spread(make_comparison, no_plots):
     comparison = make_comparison({"x": {"a": [0.5, 0.7]}})
     scores = {"dice": 0.5, "iou": 0.4, "nsd": 0.6, "hd95_mm": float("nan")}
     folds = [FoldMean("fold_0", 1, scores), FoldMean("fold_1", 1, {**scores, "dice": 0.7, "hd95_mm": 3.0})]
-    spread = FoldSpread("x", "a", folds, {**scores, "dice": 0.6, "hd95_mm": 3.0}, {**scores, "dice": 0.1414})
+    spread = FoldSpread(
+        "x",
+        "a",
+        folds,
+        {**scores, "dice": 0.6, "hd95_mm": 3.0},
+        {**dict.fromkeys(scores, 0.0), "dice": 0.1414, "hd95_mm": float("nan")},
+    )
     page, _ = page_of(replace(comparison, folds=[spread]))
     rows = page.table_rows()
     assert ["a", "● x", "fold_0", "1", "0.500", "0.400", "0.600", "n/a"] in rows
     assert ["a", "● x", "fold_1", "1", "0.700", "0.400", "0.600", "3.00"] in rows
-    assert ["a", "● x", "all 2", "2", "0.600 ± 0.141", "0.400 ± 0.400", "0.600 ± 0.600", "3.00 ± n/a"] in rows
+    assert ["a", "● x", "all 2", "2", "0.600 ± 0.141", "0.400 ± 0.000", "0.600 ± 0.000", "3.00"] in rows
 
 
-def test_warnings_of_the_comparison_come_first(make_comparison, monkeypatch):
+def test_warnings_of_the_comparison_come_first(make_comparison, no_plots, monkeypatch):
     comparison = make_comparison({"x": {"a": [0.5]}})
     monkeypatch.setattr(Comparison, "warnings", ["The truth <changed>."], raising=False)
     _, text = page_of(comparison)
     assert text.index("The truth &lt;changed&gt;.") < text.index("x reaches a mean Dice")
-
-
-def test_the_file_is_replaced_as_a_whole(tmp_path):
-    (tmp_path / "report.html").write_text("old")
-    assert write_page("new", tmp_path) == tmp_path / "report.html"
-    assert [f.name for f in Path(tmp_path).iterdir()] == ["report.html"]
-    assert (tmp_path / "report.html").read_text() == "new"

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from nnunetv2_sam2_3dmed.report import surfaces
-from nnunetv2_sam2_3dmed.report.pictures import crop_to
+from nnunetv2_sam2_3dmed.report.gallery import crop_to
 from nnunetv2_sam2_3dmed.report.surfaces import bounds, draw_surfaces, sampling_steps, shaded, surface
 
 SPACING = (2.0, 1.0, 1.0)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nnunetv2_sam2_3dmed.evaluation.model_selection import selection_note
+from nnunetv2_sam2_3dmed.evaluation.nnunet_validation import selection_note
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
 from nnunetv2_sam2_3dmed.report.wording import caveats, summary_sentences
 

@@ -1,33 +1,64 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from nnunetv2_sam2_3dmed.evaluation.latex import as_latex, escape
+from nnunetv2_sam2_3dmed.evaluation.comparison import Comparison
+from nnunetv2_sam2_3dmed.evaluation.comparison_files import (
+    comparison_json,
+    comparison_latex,
+    comparison_markdown,
+    per_case_csv,
+    summary_csv,
+)
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
-from nnunetv2_sam2_3dmed.evaluation.summary import FOREGROUND, Comparison, Scores, compare_with, rank_methods, summarize
+from nnunetv2_sam2_3dmed.evaluation.scores import FOREGROUND
+from nnunetv2_sam2_3dmed.evaluation.tables import latex_escape
+from tests.evaluation.comparisons import comparison_of
 
 
-def comparison(scores: Scores) -> Comparison:
-    methods = list(scores)
-    return Comparison(
-        dataset_name="Dataset042_A&B",
-        methods={method: [Path(method)] for method in methods},
-        truth_folder=Path("truth"),
-        classes={"left_organ": (1,)},
-        ignore_label=None,
-        tolerance_mm=2.5,
-        scores=scores,
-        missing={method: [] for method in methods},
-        rows=summarize(scores),
-        tests=compare_with(methods[0], scores),
-        ranks=rank_methods(scores),
-        tolerance_source="50 % of a voxel",
-    )
+@pytest.fixture(scope="module")
+def failure() -> Comparison:
+    """One method that missed the organ of its only case."""
+    return comparison_of({"a|b": {"case": {"organ": MaskMetrics(0, 0, 0, math.nan)}}})
+
+
+def test_what_is_missing_is_null_in_json(failure):
+    row = json.loads(comparison_json(failure, used={}))["results"][0]
+    assert row["hd95_mm"] == {"mean": None, "std": None, "median": None, "low": None, "high": None, "n": 0}
+    assert row["dice"] == {"mean": 0, "std": None, "median": 0, "low": None, "high": None, "n": 1}
+    assert row["failures"] == 1
+
+
+def test_what_is_missing_is_empty_in_csv(failure):
+    assert per_case_csv(failure).splitlines()[1] == "a|b,case,organ,0.0,0.0,0.0,,"
+
+
+def test_the_summary_has_a_line_for_each_score_and_leaves_out_what_is_missing(failure):
+    lines = summary_csv(failure).splitlines()
+    assert lines[0] == ("method,class,metric,mean,std,median,ci_low,ci_high,n,failures,folds,fold_mean,fold_std")
+    assert lines[1] == "a|b,organ,dice,0.0,,0.0,,,1,1,,,"
+    assert lines[4] == "a|b,organ,hd95_mm,,,,,,0,1,,,"
+    assert len(lines) == 1 + 2 * 4  # the class and the foreground mean
+
+
+def test_markdown_has_straight_columns_and_no_test_of_a_single_method(failure):
+    report = comparison_markdown(failure)
+    table = [line for line in report.splitlines() if line.startswith("|")]
+    assert len(table) == 4  # header, rule, organ, foreground mean
+    assert len({len(line) for line in table}) == 1
+    assert "n/a (n/a), n=0" in table[2]
+    assert r"a\|b" in table[2]
+    assert "Wilcoxon" not in report
+    assert "1 case that every method has was compared." in report
+
+
+def comparison(scores: dict) -> Comparison:
+    return comparison_of(scores, dataset_name="Dataset042_A&B", tolerance_mm=2.5, tolerance_source="50 % of a voxel")
 
 
 def case(dice: float, nsd: float, hd95_mm: float) -> dict:
@@ -49,12 +80,12 @@ def lost() -> dict:
 
 
 def cells(table: str, method: str) -> list[str]:
-    line = next(line for line in table.splitlines() if f"& {escape(method)} &" in line)
+    line = next(line for line in table.splitlines() if f"& {latex_escape(method)} &" in line)
     return [cell.strip() for cell in line.strip().removesuffix(r"\\").split("&")]
 
 
 def test_the_best_of_each_score_is_bold(scores):
-    table = as_latex(comparison(scores))
+    table = comparison_latex(comparison(scores))
     # 0.9 and 0.7: mean 0.8, deviation 0.1 * sqrt(2); distances 3 and 5
     assert cells(table, "nnUNet_x") == [
         r"left\_organ",
@@ -72,7 +103,7 @@ def test_the_best_of_each_score_is_bold(scores):
 
 
 def test_distances_over_different_cases_have_no_best(scores, lost):
-    table = as_latex(comparison({**scores, "lost": lost}))
+    table = comparison_latex(comparison({**scores, "lost": lost}))
     assert [cells(table, method)[5] for method in (*scores, "lost")] == [
         r"4.00 $\pm$ 1.41",
         r"2.25 $\pm$ 0.35",
@@ -83,7 +114,7 @@ def test_distances_over_different_cases_have_no_best(scores, lost):
 
 def test_a_distance_that_no_case_has(scores):
     nothing = {name: case(0.0, 0.0, math.nan) for name in "ab"}
-    assert cells(as_latex(comparison({**scores, "lost": nothing})), "lost")[2:] == [
+    assert cells(comparison_latex(comparison({**scores, "lost": nothing})), "lost")[2:] == [
         *[r"0.000 $\pm$ 0.000"] * 3,
         "--",
         "2",
@@ -91,14 +122,14 @@ def test_a_distance_that_no_case_has(scores):
 
 
 def test_a_single_method_is_not_the_best(lost):
-    assert r"\textbf" not in as_latex(comparison({"lost": lost}))
+    assert r"\textbf" not in comparison_latex(comparison({"lost": lost}))
 
 
 def test_it_is_a_booktabs_table_of_one_block_per_class(scores):
-    table = as_latex(comparison(scores))
+    table = comparison_latex(comparison(scores))
     assert table.count(r"\toprule") == table.count(r"\bottomrule") == 1
     assert table.count(r"\midrule") == 2
-    assert escape(FOREGROUND) in table
+    assert latex_escape(FOREGROUND) in table
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 1 + 2 * 2
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {6}
@@ -110,7 +141,7 @@ def test_it_is_a_booktabs_table_of_one_block_per_class(scores):
 
 
 def test_what_latex_would_take_for_commands_is_escaped():
-    assert escape(r"a_b & 5% #1 ${x}$ ~ ^ \n <|>") == (
+    assert latex_escape(r"a_b & 5% #1 ${x}$ ~ ^ \n <|>") == (
         r"a\_b \& 5\% \#1 \$\{x\}\$ \textasciitilde{} \textasciicircum{} \textbackslash{}n "
         r"\textless{}\textbar{}\textgreater{}"
     )
@@ -118,5 +149,5 @@ def test_what_latex_would_take_for_commands_is_escaped():
 
 def test_the_number_of_cases_is_stated(scores):
     one = {method: {"a": by_case["a"]} for method, by_case in scores.items()}
-    assert "deviation over 1 case." in as_latex(comparison(one))
-    assert cells(as_latex(replace(comparison(one), tolerance_mm=2.0)), "nnUNet_x")[2] == r"\textbf{0.900}"
+    assert "deviation over 1 case." in comparison_latex(comparison(one))
+    assert cells(comparison_latex(replace(comparison(one), tolerance_mm=2.0)), "nnUNet_x")[2] == r"\textbf{0.900}"

@@ -5,10 +5,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from nnunetv2_sam2_3dmed.evaluation.scores import METRICS
 from nnunetv2_sam2_3dmed.report.methods import describe_methods
-from nnunetv2_sam2_3dmed.report.plots import count_better, scatter_plot
-from nnunetv2_sam2_3dmed.report.scores import METRICS
-from nnunetv2_sam2_3dmed.report.svg import INK, inline_svg, new_figure
+from nnunetv2_sam2_3dmed.report.plots import INK, count_better, inline_svg, new_figure, scatter_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = '<b>$x$ & "y"</b>'
