@@ -50,6 +50,16 @@ def lively_network() -> PromptableSAM2:
     return network.eval()
 
 
+@pytest.fixture(scope="session")
+def promptable_file(tmp_path_factory) -> Path:
+    """A checkpoint of ``SAM2_PromptTrainer_noPretrain_tuned`` with random weights. To be linked, not to be changed."""
+    from tests.interactive.test_trained_model import promptable_checkpoint
+
+    file = tmp_path_factory.mktemp("promptable") / "checkpoint_final.pth"
+    promptable_checkpoint(file)
+    return file
+
+
 @pytest.fixture
 def write_labels() -> WriteLabels:
     """Writes a label map as an image file; ``spacing`` is in array order, all else in SimpleITK's."""

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.annotation.disagreement import Answer, between_directions, between_prompts
+from nnunetv2_sam2_3dmed.annotation.disagreement import SegmentedObject, between_directions, between_prompts
 from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round, as_csv
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled
@@ -51,9 +51,9 @@ def test_a_case_as_a_user_would_have_measured_it(ranking, model, images, folders
     organ, lesion = made.cases["new_1"].objects
     assert (organ.label, organ.name, lesion.label, lesion.name) == (1, "organ", 3, "lesion")
     for scored, index, boxed in ((organ, 3, True), (lesion, 4, False)):
-        answer = Answer(scored.label, 0, index, boxed, masks[scored.label])
-        assert scored.between_prompts == between_prompts(session, answer)
-        assert scored.between_directions == between_directions(session, answer)
+        segmented = SegmentedObject(scored.label, 0, index, boxed, masks[scored.label])
+        assert scored.between_prompts == between_prompts(session, segmented)
+        assert scored.between_directions == between_directions(session, segmented)
         assert scored.voxels == (labels == scored.label).sum()
     assert made.cases["new_1"].disagreement == max(organ.disagreement, lesion.disagreement)
 
