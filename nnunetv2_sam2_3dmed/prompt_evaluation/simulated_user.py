@@ -16,7 +16,7 @@ Classes = Mapping[str, tuple[int, ...]]
 
 
 class SimulatedUser:
-    """Prompts the classes of a case, one object per class, numbered from 1 in the order of all classes.
+    """User of a session with a case; each class is an object, numbered from 1 in the order of all classes.
 
     Slice indices, rows and columns are those of the slices as they are displayed: of the view along ``axis``. Image and
     ground truth are matched voxel by voxel as in nnU-Net, and the image's grid counts.

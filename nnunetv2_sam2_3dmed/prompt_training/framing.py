@@ -14,7 +14,7 @@ ZOOM = (0.9, 1.4)  # 1.4 is the largest enlargement in nnU-Net's augmentation
 
 
 class FramedAffineTransform(InPlaneAffineTransform):
-    """Stretches the loaded part of the image, without padding, over the output; then rotates, shears and zooms.
+    """Stretch of the loaded image, without padding, to the output size, then rotation, shear and zoom.
 
     nnU-Net loads patches of one size around a voxel of an object, with padding where the image ends. Slices in use have
     no padding: trained with it, objects would be smaller than in use, and always in the middle.

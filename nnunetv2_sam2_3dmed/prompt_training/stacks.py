@@ -72,7 +72,7 @@ class TrainingPrompts(NamedTuple):
 
 
 class StackMaker:
-    """Makes stacks from nnU-Net's batches.
+    """Converter of nnU-Net's batches to stacks.
 
     Args:
         targets: splits nnU-Net's target into masks.
