@@ -81,52 +81,43 @@ class FinetuningRun:
             UserError: a file is missing, or inputs do not fit together.
         """
         plans_file, plans = read_plans(self.dataset.name, self.plans)
-        with locked(plans_file.parent):
-            return self._prepare(plans_file.parent, plans, model, epochs, processes, progress, seen_validation)
-
-    def _prepare(
-        self,
-        preprocessed: Path,
-        plans: dict,
-        model: str | None,
-        epochs: int,
-        processes: int,
-        progress: Callable[[str], None],
-        seen_validation: bool,
-    ) -> Finetuning:
-        check_configuration(plans, self.configuration, read_json(preprocessed / "dataset.json"))
-        check_slices(plans, self.configuration, self.trainer, SAM2_PromptTrainer_finetune.required_slices)
-        self._check_trainer()
-        record = self._record()
-        splits = preprocessed / FOLDS
-        folds = folds_without_validating(splits, self.dataset.cases(), record)
-        if not 0 <= self.fold < len(folds):
-            raise UserError(f"the fold is {self.fold}, but must be one from 0 to {len(folds) - 1}.")
-        fold = folds[self.fold]
-        experts = [case for part in ("train", "val") for case in fold[part] if case not in record]
-        check_preprocessed(data_folder(preprocessed, plans, self.configuration), experts)
-        folder = self._folder(plans)
-        check_ended(folder)
-        chosen = (
-            last_checkpoint(self.trainer, plans, self.configuration, self.fold) if model is None else model_file(model)
-        ).resolve()
-        start = starting_point(chosen, epochs, sorted(record))
-        warnings = leakage_warnings(chosen, start.sha256, self.dataset.name, fold["val"], folds)
-        if PUBLIC_WEIGHTS in warnings:
-            progress(PUBLIC_WEIGHTS)
-        start = replace(start, seen_validation=reason_for_leakage(chosen, warnings, seen_validation))
-        self._check_files([*fold["val"], *sorted(record)], record, progress)
-        if not splits.is_file():  # before new cases are there, from which nnU-Net would draw too
-            write_text(splits, json.dumps(folds, indent=4))
-        labels = {case: record[case].label_sha256 for case in sorted(record)}
-        preprocess_new(self.dataset, preprocessed, plans, self.configuration, labels, processes, progress)
-        aside = put_aside(folder)
-        if aside is not None:
-            progress(f"the previous round is now {aside}")
-            if chosen.is_relative_to(folder.resolve()):
-                start = replace(start, checkpoint=str(aside.resolve() / chosen.relative_to(folder.resolve())))
-        start.write(folder)
-        return start
+        preprocessed = plans_file.parent
+        with locked(preprocessed):
+            check_configuration(plans, self.configuration, read_json(preprocessed / "dataset.json"))
+            check_slices(plans, self.configuration, self.trainer, SAM2_PromptTrainer_finetune.required_slices)
+            self._check_trainer()
+            record = self._record()
+            splits = preprocessed / FOLDS
+            folds = folds_without_validating(splits, self.dataset.cases(), record)
+            if not 0 <= self.fold < len(folds):
+                raise UserError(f"the fold is {self.fold}, but must be one from 0 to {len(folds) - 1}.")
+            fold = folds[self.fold]
+            experts = [case for part in ("train", "val") for case in fold[part] if case not in record]
+            check_preprocessed(data_folder(preprocessed, plans, self.configuration), experts)
+            folder = self._folder(plans)
+            check_ended(folder)
+            chosen = (
+                last_checkpoint(self.trainer, plans, self.configuration, self.fold)
+                if model is None
+                else model_file(model)
+            ).resolve()
+            start = starting_point(chosen, epochs, sorted(record))
+            warnings = leakage_warnings(chosen, start.sha256, self.dataset.name, fold["val"], folds)
+            if PUBLIC_WEIGHTS in warnings:
+                progress(PUBLIC_WEIGHTS)
+            start = replace(start, seen_validation=reason_for_leakage(chosen, warnings, seen_validation))
+            self._check_files([*fold["val"], *sorted(record)], record, progress)
+            if not splits.is_file():  # before new cases are there, from which nnU-Net would draw too
+                write_text(splits, json.dumps(folds, indent=4))
+            labels = {case: record[case].label_sha256 for case in sorted(record)}
+            preprocess_new(self.dataset, preprocessed, plans, self.configuration, labels, processes, progress)
+            aside = put_aside(folder)
+            if aside is not None:
+                progress(f"the previous round is now {aside}")
+                if chosen.is_relative_to(folder.resolve()):
+                    start = replace(start, checkpoint=str(aside.resolve() / chosen.relative_to(folder.resolve())))
+            start.write(folder)
+            return start
 
     def begun(self) -> Finetuning:
         """Return the settings of an interrupted fine-tuning.

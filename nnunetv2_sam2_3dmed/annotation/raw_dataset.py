@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
+from nnunetv2_sam2_3dmed.nnunet.dataset_labels import expected_values, foreground_names
 from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_dataset_json
 
 
@@ -74,17 +74,14 @@ def open_dataset(name_or_id: str) -> RawDataset:
             f"{file} lists its cases one by one (the key 'dataset'), but new ones are put into imagesTr and labelsTr: "
             "move its files there and take the list out."
         )
-    classes = foreground_classes(content)
+    classes = foreground_names(content)
     if any(len(values) > 1 for values in classes.values()):
         raise UserError(f"{name} has regions, but an object gets one label: make a dataset with labels.")
     ending = content["file_ending"]
     if ending not in WRITABLE:
         raise UserError(f"the files of {name} end in {ending}, but masks are written as {', '.join(WRITABLE)}.")
-    objects = {values[0]: class_name for class_name, values in classes.items()}
-    ignored = ignore_label(content)
-    return RawDataset(
-        name, folder, ending, objects, frozenset({0, *objects} | ({ignored} if ignored is not None else set()))
-    )
+    objects = {label: class_name for label, class_name in sorted((v[0], k) for k, v in classes.items())}
+    return RawDataset(name, folder, ending, objects, frozenset(expected_values(content)))
 
 
 def _channel_names(file: Path, content: dict[str, Any]) -> dict[str, str]:
