@@ -155,7 +155,7 @@ def read_rows(folder: Path) -> Measured:
             summary["absent_classes"],
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"the files of an earlier run in {folder} are damaged ({error!r}): give another -o.") from error
+        raise UserError(f"the earlier run in {folder} is damaged ({error!r}): give another -o.") from error
     done = measured.encoding_seconds
     measured.scores = [score for score in measured.scores if score.case in done]
     measured.interactions = [turn for turn in measured.interactions if turn.case in done]

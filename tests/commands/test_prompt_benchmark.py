@@ -144,7 +144,7 @@ def test_cases_of_the_training_are_told_and_runs_are_not_mixed(run, dataset, che
     content = json.loads((out / "prompt_benchmark.json").read_text())
     assert f"warning: {warned}" in said and any(warning.startswith(warned) for warning in content["warnings"])
     assert f"**Warning:** {warned}" in (out / "prompt_benchmark.md").read_text()
-    assert "the truth of a lies elsewhere than the image" in said
+    assert "the ground truth of a lies elsewhere than the image" in said
     assert sitk.ReadImage(str(out / "box" / "a.nii.gz")).GetOrigin() == (0.0, 0.0, 0.0)
 
     # as if it had been killed while it wrote the rows of c
