@@ -1,8 +1,8 @@
-"""How soon SAM 2's decoder follows boxes when it starts from random weights, by how its attention is initialised.
+"""Number of steps until SAM 2's decoder follows boxes from random weights, for two initialisations of its attention.
 
     python benchmarks/prompt_learning.py            # two minutes on one core
 
-The task: fill the box. Features are random and say nothing; all that there is to learn is where the prompt points.
+The task is to fill the box. Image features are random, so that only the position of the prompt can be learned.
 Writes benchmarks/results/prompt_learning.json: the Dice of the boxes, the mean over 20 steps, every 40 steps.
 """
 
@@ -38,7 +38,7 @@ def boxes(generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tens
 
 
 def learn(initialise: Callable[[SAM2Base], None], seed: int) -> dict[int, float]:
-    """Dice after so many steps."""
+    """Train and return the Dice by number of steps."""
     torch.manual_seed(seed)
     sam2 = build_sam2_base("sam2.1_hiera_tiny", SIZE, with_trunk=False).train()
     initialise(sam2)
@@ -72,7 +72,7 @@ def learn(initialise: Callable[[SAM2Base], None], seed: int) -> dict[int, float]
 
 
 def dice(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Of each mask of a batch."""
+    """Dice of each mask of a batch."""
     return 2 * (found * truth).sum((1, 2)) / (found.sum((1, 2)) + truth.sum((1, 2))).clamp(min=1)
 
 

@@ -1,4 +1,4 @@
-"""A model that takes prompts, trained on one fold of MSD hippocampus from random weights, and what prompts get of it.
+"""Train a promptable model on one fold of MSD hippocampus from random weights, and measure it with simulated prompts.
 
     eval "$(sam2_3dmed env)"
     python benchmarks/prompt_training.py --minutes 45 -device cpu --image-size 96 --patch-size 56 40 --slices 6 \
@@ -6,8 +6,8 @@
     python benchmarks/prompt_training.py --minutes 20 -device cuda
 
 Hippocampus must be planned and preprocessed (benchmarks/equal_time.py does it). Runs stock commands only, prints each,
-skips what is there already (a training goes on with --c), and writes benchmarks/results/NAME.json, NAME.md and
-NAME_per_case.csv: Dice and NSD of the cases that the model never saw, for each way to prompt.
+skips finished ones (an interrupted training continues with --c), and writes benchmarks/results/NAME.json, NAME.md and
+NAME_per_case.csv: Dice and NSD of the validation cases for each protocol.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def main() -> None:
     parser.add_argument("-device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--patch-size", type=int, nargs=2)
-    parser.add_argument("--slices", type=int, help="of the configuration `3d`; stacks for prompts have 8")
+    parser.add_argument("--slices", type=int, help="slices of the configuration `3d`; prompt stacks have 8")
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--note", action="append", default=[], help="what a reader must know about this run")
+    parser.add_argument("--note", action="append", default=[], help="remark about this run for readers")
     args = parser.parse_args()
 
     run = Runner(dry=False)
@@ -76,13 +76,13 @@ def main() -> None:
 
 
 def _network_of(file: Path) -> dict:
-    """What was built, of which the plan's network is only the beginning."""
+    """Arguments of the network that was built."""
     described = load_checkpoint(file)["init_args"][PROMPTED]
     return {"network": "PromptableSAM2", "network_arguments": described["network"]}
 
 
 def _write(file: Path, text: str, own: dict[str, str]) -> None:
-    """Without this machine's folders, of which a reader has others."""
+    """Write the text with variable names for this machine's folders."""
     for here, anywhere in own.items():
         text = text.replace(here, anywhere)
     file.write_text(text)

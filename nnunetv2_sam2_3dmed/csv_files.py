@@ -1,4 +1,7 @@
-"""CSV files as spreadsheets of all countries save them: other separators, encodings and spellings of the header."""
+"""CSV files as spreadsheets save them, with any separator, encoding and spelling of the header.
+
+Not read with pandas, whose rows have no line numbers for error messages.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 
 SEPARATORS = (",", ";", "\t", "|")
 _MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is its beginning
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -23,12 +26,12 @@ _MARKS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A row of a table.
 
     Attributes:
-        number: of the line in the file, from 1; of several lines the last.
-        values: by column; empty where the line has none.
-        ends_early: the line has fewer values than the header has columns.
+        number: line number in the file, from 1; the last one of a row on several lines.
+        values: values by column; empty if the row has none.
+        ends_early: the row has fewer values than the header has columns.
     """
 
     number: int
@@ -40,27 +43,27 @@ class Row:
 
 
 def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = (), allow_others: bool = True) -> list[Row]:
-    """The lines of a table that have any value.
+    """Return the rows of a table that are not empty.
 
-    Columns are known whatever their case and the spaces around them, and may come in any order. The separator is the
-    one with which the header has most of the known columns. Others, such as a comment, are ignored, unless their names
-    resemble that of a known column that is not there.
+    Column names are matched without case and surrounding spaces, in any order. The separator is the one with which the
+    header has most of the known columns. Other columns, such as a comment, are ignored, unless their name resembles
+    that of a missing known column.
 
     Args:
-        file: to read.
-        required: columns that must be there.
-        optional: columns that may be there.
-        allow_others: whether other columns may be there; not in a file that is written again without them.
+        file: the file.
+        required: columns that must exist.
+        optional: columns that may exist.
+        allow_others: accept other columns; False for a file that is written again without them.
 
     Raises:
-        UserError: the file is not there or no text; the header lacks a column, has a known one twice, or one that seems
-            to be misspelt; or a line has more values than the header has columns.
+        UserError: the file is missing or no text; the header lacks a column, has a known one twice, or one that seems
+            to be misspelt; or a row has more values than the header has columns.
     """
     known = (*required, *optional)
     text = _text(file)
     first, _, rest = text.partition("\n")
     skipped = 0
-    if first.strip().lower().startswith("sep=") and len(first.strip()) <= len("sep=;"):  # a spreadsheet's own line
+    if first.strip().lower().startswith("sep=") and len(first.strip()) <= len("sep=;"):  # written by Excel
         text, skipped = rest, 1
     separator = _separator(text, known)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
@@ -68,7 +71,7 @@ def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = (), 
         lines = [(reader.line_num + skipped, [value.strip() for value in line]) for line in reader]
     except csv.Error as error:
         raise UserError(
-            f"line {reader.line_num + skipped} of {file} cannot be read as CSV ({error}): mend it."
+            f"line {reader.line_num + skipped} of {file} cannot be read as CSV ({error}): correct it."
         ) from error
     filled = [(number, line) for number, line in lines if any(line)]
     header = [name.lower() for name in filled[0][1]] if filled else []
@@ -93,14 +96,14 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise UserError(f"{file} cannot be read as CSV ({error.strerror}): give a table.") from error
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in content[:4]:  # UTF-16 of plain letters, without a mark
+    if encoding == "utf-8" and b"\0" in content[:4]:  # UTF-16 of ASCII letters, without a mark
         encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
-        text = content.decode("latin-1")  # what older spreadsheets save; every byte is a letter
+        text = content.decode("latin-1")  # saved by older spreadsheets; decodes any bytes
     if content.startswith(b"PK") or "\0" in text:
-        raise UserError(f"{file} cannot be read as CSV, since it is no text: save the spreadsheet as CSV.")
+        raise UserError(f"{file} cannot be read as CSV, because it is no text: save the spreadsheet as CSV.")
     return text
 
 
@@ -110,7 +113,7 @@ def _separator(text: str, known: Sequence[str]) -> str:
     def found(separator: str) -> int:
         try:
             names = next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
-        except csv.Error:  # a name that is longer than the reader allows: the header is refused later
+        except csv.Error:  # a field longer than the reader allows; refused later
             return 0
         return len({name.strip().lower() for name in names} & set(known))
 
@@ -120,7 +123,7 @@ def _separator(text: str, known: Sequence[str]) -> str:
 def _check_header(
     file: Path, header: Sequence[str], required: Sequence[str], known: Sequence[str], allow_others: bool
 ) -> None:
-    """Refuses a header that lacks a column, or says more than is understood.
+    """Refuse a header with missing, repeated or misspelt columns.
 
     Raises:
         UserError: see :func:`read_csv`.

@@ -74,6 +74,16 @@ def write_label_map(
     return file
 
 
+@pytest.fixture(scope="session")
+def promptable_file(tmp_path_factory) -> Path:
+    """A checkpoint of ``SAM2_PromptTrainer_noPretrain_tuned`` with random weights. To be linked, not to be changed."""
+    from tests.interactive.test_trained_model import promptable_checkpoint
+
+    file = tmp_path_factory.mktemp("promptable") / "checkpoint_final.pth"
+    promptable_checkpoint(file)
+    return file
+
+
 @pytest.fixture
 def write_labels() -> WriteLabels:
     return write_label_map

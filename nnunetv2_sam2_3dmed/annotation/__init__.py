@@ -1,1 +1,1 @@
-"""Annotating in rounds: rank unlabelled cases, take masks back into the dataset, fine-tune."""
+"""Annotation in rounds: rank unlabelled cases, take reviewed masks into the dataset, fine-tune."""

@@ -1,4 +1,4 @@
-"""Preprocesses what is new in a dataset with the plans that there are."""
+"""Preprocessing of new cases with a dataset's existing plans."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from nnunetv2_sam2_3dmed.files import copy_file, read_json, write_text
 from nnunetv2_sam2_3dmed.nnunet.raw_files import check_files
 from nnunetv2_sam2_3dmed.processes import spawned
 
-FILES = (".b2nd", "_seg.b2nd", ".pkl")  # that nnU-Net makes of a case, in the order in which they are put in place
+FILES = (".b2nd", "_seg.b2nd", ".pkl")  # nnU-Net's files of a case, in the order in which they are moved
 
 
 def data_folder(folder: Path, plans: dict[str, Any], configuration: str) -> Path:
-    """Where the preprocessed cases of a configuration lie in ``folder``, the dataset's in nnUNet_preprocessed."""
+    """Return the folder of a configuration's cases in ``folder``, the dataset's folder in nnUNet_preprocessed."""
     return folder / PlansManager(plans).get_configuration(configuration).data_identifier
 
 
-def check_experts(into: Path, cases: Sequence[str]) -> None:
-    """That nnU-Net has preprocessed the cases that are trained on and validated against anyway.
+def check_preprocessed(into: Path, cases: Sequence[str]) -> None:
+    """Check that nnU-Net has preprocessed the cases of a fold.
 
     Args:
         into: the folder of preprocessed cases.
-        cases: the experts' of a fold.
+        cases: case identifiers.
 
     Raises:
-        UserError: a file is missing, or the folder is one of an older nnU-Net.
+        UserError: a file is missing, or the folder was written by an older nnU-Net.
     """
     if any(into.glob("*.npz")):
         raise UserError(
@@ -59,50 +59,50 @@ def preprocess_new(
     processes: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
-    """Preprocesses those of the cases whose label is another than the one that was preprocessed.
+    """Preprocess the cases whose label has changed since their last preprocessing.
 
-    Plans, fingerprint and all other cases stay as they are: intensities of the new ones do not enter the
-    normalisation, which the checkpoint has learned with. A training that is running finds all files at any time.
+    Plans, fingerprint and all other cases stay unchanged: the intensities of new cases do not enter the normalisation
+    with which the checkpoint was trained. A running training finds all files at any time.
 
     Args:
-        dataset: with the raw files.
-        folder: the dataset's in nnUNet_preprocessed.
-        plans: the content of nnUNetPlans.json.
-        configuration: of these plans.
-        labels: the cases that may be new, with the checksums of their labels in the record.
-        processes: how many cases at once.
-        progress: told of each case.
+        dataset: dataset with the raw files.
+        folder: the dataset's folder in nnUNet_preprocessed.
+        plans: content of nnUNetPlans.json.
+        configuration: configuration of these plans.
+        labels: checksums of the recorded labels by case.
+        processes: number of processes.
+        progress: callback for one line per case.
 
     Returns:
-        The cases that were preprocessed.
+        The preprocessed cases.
 
     Raises:
         UserError: a process was killed.
     """
     into = data_folder(folder, plans, configuration)
-    # not in the folder: nnU-Net takes no other kind of file there
+    # not in the folder, where nnU-Net allows no other kind of file
     note = folder / f"{into.name}.annotations.json"
     known = read_json(note, "delete it") if note.is_file() else {}
-    truths = {case: folder / "gt_segmentations" / f"{case}{dataset.ending}" for case in labels}
+    gt_files = {case: folder / "gt_segmentations" / f"{case}{dataset.ending}" for case in labels}
     new = [
         case
         for case in labels
-        if known.get(case) != labels[case] or not truths[case].is_file() or not _is_whole(into, case)
+        if known.get(case) != labels[case] or not gt_files[case].is_file() or not _is_whole(into, case)
     ]
     content = {**read_json(folder / "dataset.json"), "numTraining": len(dataset.cases())}
     beside = folder / f".{into.name}.new"
-    shutil.rmtree(beside, ignore_errors=True)  # left by one that was killed
+    shutil.rmtree(beside, ignore_errors=True)  # left by a killed process
     beside.mkdir(parents=True)
     try:
         jobs = [
             (dataset.image(case), dataset.label(case), beside / case, plans, configuration, content) for case in new
         ]
         for number, case in enumerate(_done(jobs, processes), start=1):
-            known.pop(case, None)  # while its files are replaced, they are those of no label
+            known.pop(case, None)  # while its files are replaced, they belong to no label
             write_text(note, json.dumps(known, indent=2))
             for ending in FILES:
                 os.replace(beside / f"{case}{ending}", into / f"{case}{ending}")
-            copy_file(dataset.label(case), truths[case])
+            copy_file(dataset.label(case), gt_files[case])
             known[case] = labels[case]
             write_text(note, json.dumps(known, indent=2))
             progress(f"preprocessed {number}/{len(new)} {case}")
@@ -117,7 +117,7 @@ def _is_whole(into: Path, case: str) -> bool:
 
 
 def _done(jobs: Sequence[tuple], processes: int) -> Iterator[str]:
-    """Names of the cases, as they are done."""
+    """Yield the cases as they are done."""
     if processes == 1 or len(jobs) < 2:
         for job in jobs:
             yield _preprocess(*job)
@@ -130,10 +130,10 @@ def _done(jobs: Sequence[tuple], processes: int) -> Iterator[str]:
 def _preprocess(
     image: Path, label: Path, into: Path, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
 ) -> str:
-    """nnU-Net's preprocessing of one case.
+    """Run nnU-Net's preprocessing on one case.
 
     Raises:
-        UserError: its files are not whole, or those that it becomes cannot be written.
+        UserError: its files are incomplete, or its preprocessed files cannot be written.
     """
     check_files([image, label])
     manager = PlansManager(plans)
@@ -141,10 +141,10 @@ def _preprocess(
     preprocessor = configured.preprocessor_class(verbose=False)
     try:
         preprocessor.run_case_save(str(into), [str(image)], str(label), manager, configured, dataset_json)
-    except (OSError, RuntimeError) as error:  # blosc2 does not say why it could not write
+    except (OSError, RuntimeError) as error:  # blosc2 gives no reason
         free = shutil.disk_usage(into.parent).free / 2**30
         raise UserError(
-            f"{into.name} cannot be preprocessed into {into.parent}, where {free:.1f} GiB are free ({error}): make "
-            "room, or mend the case, and run the same command again."
+            f"{into.name} cannot be preprocessed into {into.parent}, where {free:.1f} GiB are free ({error}): free "
+            "space, or correct the case, and run the same command again."
         ) from error
     return into.name

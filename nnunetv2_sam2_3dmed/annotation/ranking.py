@@ -1,4 +1,4 @@
-"""Segments unlabelled cases, and says of which the model is least sure."""
+"""Segmentation of unlabelled cases, and ranking by the model's disagreement with itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from nnunetv2_sam2_3dmed.annotation.disagreement import NOTHING_IN_COMMON, answers, between_directions, between_prompts
+from nnunetv2_sam2_3dmed.annotation.disagreement import (
+    NOTHING_IN_COMMON,
+    between_directions,
+    between_prompts,
+    segmented_objects,
+)
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, in_words
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
@@ -19,14 +24,14 @@ from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 
 @dataclass(frozen=True)
 class Ranking:
-    """How cases are segmented.
+    """Settings of a ranking.
 
     Attributes:
-        session: with the model.
+        session: session with the model.
         objects: names of the objects by label.
-        axis: along which slices of predictions are prompted; None for that which the model has learned.
-        window: what is black and white, as for ``InteractiveSession.set_image``.
-        previews: whether there is a picture of each mask.
+        axis: slice axis of prompts made from predictions; None for the one that the model was trained on.
+        window: intensity window, as for ``InteractiveSession.set_image``.
+        previews: write a picture of each mask.
     """
 
     session: InteractiveSession
@@ -38,10 +43,10 @@ class Ranking:
     def run(
         self, cases: Sequence[Unlabelled], into: Round, progress: Callable[[str], None] = lambda line: None
     ) -> dict[str, str]:
-        """Ranks the cases that ``into`` lacks; each is there as soon as it is done.
+        """Rank the cases that ``into`` lacks, and save after each.
 
         Returns:
-            Why cases could not be segmented, by their names; these do not stop the others, whatever they raised.
+            Error messages of failed cases by their names; no error stops the other cases.
         """
         failed = {}
         left = [case for case in cases if not is_done(case, into, self.axis)]
@@ -52,7 +57,7 @@ class Ranking:
             except Exception as error:
                 failed[case.name] = in_one_sentence(error)
             if ranked is None:
-                self.session.clear()  # outside of the handler, whose traceback holds what is to be freed
+                self.session.clear()  # outside of the handler, whose traceback holds the memory
                 progress(f"{number}/{len(left)} {case.name}: {failed[case.name]}")
                 continue
             into.cases[case.name] = ranked
@@ -61,10 +66,10 @@ class Ranking:
         return failed
 
     def rank(self, case: Unlabelled, into: Round) -> RankedCase:
-        """Segments a case, writes its mask, and measures how much the model disagrees with itself.
+        """Segment a case, write its mask, and measure the disagreement.
 
         Raises:
-            UserError: image, prediction or a prompt make no sense.
+            UserError: image, prediction or a prompt is not valid.
         """
         image = self.session.set_image(case.image, window=self.window)
         image_sha256, source = sha256_of(case.image), case.source(self.axis)
@@ -77,13 +82,14 @@ class Ranking:
         if self.previews:
             write_preview(into.preview(case.name), self.session, labels, prompts[0].axis_in(self.session))
         scores = {}
-        for answer in answers(self.session):
-            scores[answer.object_id] = ObjectScore(
-                answer.object_id,
-                self.objects[answer.object_id],
-                between_prompts(self.session, answer),
-                between_directions(self.session, answer),
-                int((labels == answer.object_id).sum()),
+        for segmented in segmented_objects(self.session):
+            label = segmented.object_id
+            scores[label] = ObjectScore(
+                label,
+                self.objects[label],
+                between_prompts(self.session, segmented),
+                between_directions(self.session, segmented),
+                int((labels == label).sum()),
             )
         for label in {line.object_id for line in prompts} - set(scores):
             scores[label] = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0)
@@ -98,28 +104,28 @@ class Ranking:
         )
 
     def _segment(self, prompts: Sequence[PromptLine]) -> None:
-        """Prompts all objects and carries them through; those that the model does not see are left out."""
+        """Prompt and propagate all objects; those that the model does not see are left out."""
         for line in prompts:
             line.add_to(self.session)
         for prompted in self.session.prompts:
             try:
                 self.session.predict_slice(prompted.object_id, prompted.axis, prompted.index)
-            except PromptError:  # it sees nothing; the session took the prompts back
+            except PromptError:  # the session took the prompts back
                 continue
         if self.session.object_ids:
             self.session.propagate()
 
 
 def is_done(case: Unlabelled, into: Round, axis: int | None) -> bool:
-    """Whether a round has a case.
+    """Return if a round has a case already.
 
     Args:
-        case: to rank.
+        case: the case.
         into: the round.
-        axis: as :class:`Ranking` has it.
+        axis: axis of the :class:`Ranking`.
 
     Raises:
-        UserError: it has the case with another image, or other prompts.
+        UserError: the round has the case with another image or other prompts.
     """
     known = into.cases.get(case.name)
     if known is None or not into.mask(case.name).is_file():
@@ -130,11 +136,7 @@ def is_done(case: Unlabelled, into: Round, axis: int | None) -> bool:
     ):
         if before != now:
             raise UserError(
-                f"{into.folder} has the case {case.name} with other {what} ({_words(before)}, now {_words(now)}): give "
-                "another folder."
+                f"{into.folder} has the case {case.name} with other {what} "
+                f"({'; '.join(before)}, now {'; '.join(now)}): give another folder."
             )
     return True
-
-
-def _words(parts: Sequence[str]) -> str:
-    return "; ".join(parts)

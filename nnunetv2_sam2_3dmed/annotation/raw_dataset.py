@@ -1,4 +1,4 @@
-"""A dataset in nnU-Net's raw folder that can take new cases."""
+"""Raw nnU-Net datasets that new cases can be added to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
-from nnunetv2_sam2_3dmed.files import read_json
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
-from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder
+from nnunetv2_sam2_3dmed.nnunet.dataset_labels import expected_values, foreground_names
+from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_dataset_json
 
 
 @dataclass(frozen=True)
@@ -19,10 +18,10 @@ class RawDataset:
 
     Attributes:
         name: such as ``Dataset009_Spleen``.
-        folder: in nnUNet_raw.
-        ending: of its files.
+        folder: its folder in nnUNet_raw.
+        ending: file ending.
         objects: names of the foreground classes by label.
-        labels: all values that a mask may have.
+        labels: all values that a mask may have, including the ignore label.
     """
 
     name: str
@@ -42,20 +41,20 @@ class RawDataset:
         return self.folder / "labelsTr" / f"{case}{self.ending}"
 
     def has(self, case: str) -> bool:
-        """Whether there is a training case of that name, or half of one."""
+        """Return if there is an image or label of a training case of that name."""
         return self.image(case).exists() or self.label(case).exists()
 
     def cases(self) -> list[str]:
-        """All training cases, sorted."""
+        """Return all training cases, sorted."""
         end = f"_0000{self.ending}"
         return sorted(file.name.removesuffix(end) for file in (self.folder / "imagesTr").glob(f"[!.]*{end}"))
 
 
 def open_dataset(name_or_id: str) -> RawDataset:
-    """The dataset of a name or number.
+    """Open the dataset of a name or number.
 
     Raises:
-        UserError: it is not there, or new cases cannot be taken into it: its images have several channels, its labels
+        UserError: it does not exist, or new cases cannot be added to it: its images have several channels, its labels
             are regions, its cases are listed in dataset.json, or masks cannot be written in its format.
     """
     name = dataset_name(name_or_id)
@@ -63,7 +62,7 @@ def open_dataset(name_or_id: str) -> RawDataset:
     file = folder / "dataset.json"
     if not file.is_file():
         raise UserError(f"there is no {file}: set nnUNet_raw to the folder that has the raw images of {name}.")
-    content: dict[str, Any] = read_json(file, "mend it")
+    content = read_dataset_json(file, "correct it")
     channels = len(_channel_names(file, content))
     if channels != 1:
         raise UserError(
@@ -75,26 +74,23 @@ def open_dataset(name_or_id: str) -> RawDataset:
             f"{file} lists its cases one by one (the key 'dataset'), but new ones are put into imagesTr and labelsTr: "
             "move its files there and take the list out."
         )
-    classes = foreground_classes(content)
+    classes = foreground_names(content)
     if any(len(values) > 1 for values in classes.values()):
         raise UserError(f"{name} has regions, but an object gets one label: make a dataset with labels.")
     ending = content["file_ending"]
     if ending not in WRITABLE:
         raise UserError(f"the files of {name} end in {ending}, but masks are written as {', '.join(WRITABLE)}.")
-    objects = {values[0]: class_name for class_name, values in classes.items()}
-    ignored = ignore_label(content)
-    return RawDataset(
-        name, folder, ending, objects, frozenset({0, *objects} | ({ignored} if ignored is not None else set()))
-    )
+    objects = {label: class_name for label, class_name in sorted((v[0], k) for k, v in classes.items())}
+    return RawDataset(name, folder, ending, objects, frozenset(expected_values(content)))
 
 
-def _channel_names(file: Path, content: Any) -> dict[str, str]:
-    """Of a ``dataset.json``, old or new.
+def _channel_names(file: Path, content: dict[str, Any]) -> dict[str, str]:
+    """Return the channel names under nnU-Net's new or old key.
 
     Raises:
-        UserError: it has none, or lacks something else.
+        UserError: there are none.
     """
-    names = content.get("channel_names", content.get("modality")) if isinstance(content, dict) else None
-    if not isinstance(names, dict) or not isinstance(content.get("labels"), dict) or "file_ending" not in content:
-        raise UserError(f"{file} must have channel_names (or modality), labels and file_ending: add what is missing.")
+    names = content.get("channel_names", content.get("modality"))
+    if not isinstance(names, dict):
+        raise UserError(f"{file} has the channel_names {names!r}, expected names such as {{'0': 'CT'}}: correct it.")
     return names

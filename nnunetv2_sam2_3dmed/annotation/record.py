@@ -1,4 +1,4 @@
-"""The record of who made which label of a dataset: ``annotations.csv`` beside its ``dataset.json``."""
+"""Record of the labels that came from rounds: ``annotations.csv`` beside a dataset's ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from nnunetv2_sam2_3dmed.locks import held
 
 FILE = "annotations.csv"
 LOCK = ".annotations.lock"
-MACHINE, CONFIRMED, CORRECTED = SOURCES = ("machine", "confirmed", "corrected")  # by how much was looked at
+MACHINE, CONFIRMED, CORRECTED = SOURCES = ("machine", "confirmed", "corrected")  # by the extent of the review
 
 
 class Annotation(NamedTuple):
-    """A case that came from a round; training cases without one are the experts'.
+    """A case that came from a round; training cases without one were labelled by experts.
 
     Attributes:
-        case: its identifier.
-        source: "machine" (as the model made it), "confirmed" (the same, and somebody agreed) or "corrected".
+        case: case identifier.
+        source: "machine" (the model's mask, not reviewed), "confirmed" (the model's mask, reviewed) or "corrected".
         round: name of the round's folder.
-        round_id: of the round, wherever its folder lies.
-        model: that segmented it.
-        model_sha256: of the model's file.
-        annotator: who corrected or confirmed; empty where nobody is named.
-        date: on which it was taken, ISO 8601.
-        disagreement: of the model with itself, 0 to 1.
-        dice: of the machine's mask and the one that was taken, the mean over their labels.
-        label_sha256: of the label's voxels as they were written, see :func:`voxels_sha256`.
+        round_id: identifier of the round, independent of its folder.
+        model: the model that segmented the case.
+        model_sha256: checksum of the model's file.
+        annotator: name of the annotator who corrected or confirmed; may be empty.
+        date: date on which it was taken, ISO 8601.
+        disagreement: disagreement of the model with itself, 0 to 1.
+        dice: mean Dice over labels between the model's mask and the label.
+        label_sha256: checksum of the label's voxels, see :func:`voxels_sha256`.
     """
 
     case: str
@@ -54,10 +54,10 @@ class Annotation(NamedTuple):
 
 
 def read_record(dataset_folder: Path) -> dict[str, Annotation]:
-    """The record of a dataset by case; empty where there is none.
+    """Read the record of a dataset by case; empty if there is none.
 
     Args:
-        dataset_folder: in nnUNet_raw.
+        dataset_folder: the dataset's folder in nnUNet_raw.
 
     Raises:
         UserError: the file is damaged.
@@ -69,21 +69,21 @@ def read_record(dataset_folder: Path) -> dict[str, Annotation]:
     for line in read_csv(file, Annotation._fields, allow_others=False):
         row = Annotation(**line.values)
         if line.ends_early:
-            raise UserError(f"{file} has a line of {row.case} that ends too early: mend it.")
+            raise UserError(f"{file} has an incomplete row of {row.case}: correct it.")
         if not is_case_name(row.case):
-            raise UserError(f"{file} has the case {row.case!r}, which is no name of a file: mend it.")
+            raise UserError(f"{file} has the case {row.case!r}, which is no file name: correct it.")
         if row.source not in SOURCES:
             raise UserError(
-                f"{file} says {row.source!r} of {row.case}, but a source must be one of {', '.join(SOURCES)}: mend it."
+                f"{file} has the source {row.source!r} of {row.case}, expected one of {', '.join(SOURCES)}: correct it."
             )
         if row.case in record:
-            raise UserError(f"{file} has two lines of {row.case}: take one out.")
+            raise UserError(f"{file} has two rows of {row.case}: delete one.")
         record[row.case] = row
     return record
 
 
 def write_record(dataset_folder: Path, record: Mapping[str, Annotation]) -> None:
-    """Replaces the record of a dataset."""
+    """Replace the record of a dataset."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerows([Annotation._fields, *record.values()])
@@ -92,13 +92,13 @@ def write_record(dataset_folder: Path, record: Mapping[str, Annotation]) -> None
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Has a dataset's folder for this process alone.
+    """Lock a dataset's folder for this process.
 
     Args:
-        folder: that of the record, or the one of the same dataset in nnUNet_preprocessed.
+        folder: the dataset's folder in nnUNet_raw or nnUNet_preprocessed.
 
     Raises:
-        UserError: another process has it.
+        UserError: another process has locked it.
     """
     with held(folder / LOCK) as descriptor:
         if descriptor is None:
@@ -107,31 +107,30 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_case_name(name: str) -> bool:
-    """Whether files may be called so: no path, and not hidden."""
+    """Return if a name can be that of a file: neither a path nor hidden."""
     return bool(name) and Path(name).name == name and not name.startswith(".")
 
 
 def voxels_sha256(labels: np.ndarray) -> str:
-    """SHA-256 of the shape and the values of a label map (z, y, x), whatever its type and its file's compression."""
+    """SHA-256 of shape and values of a label map (z, y, x), independent of data type and compression."""
     digest = hashlib.sha256(repr(tuple(int(length) for length in labels.shape)).encode())
     for plane in labels:
-        digest.update(plane.astype("<f4").tobytes())  # exact for all labels; of one slice at a time
+        digest.update(plane.astype("<f4").tobytes())  # exact for all labels; one slice at a time
     return digest.hexdigest()
 
 
 def check_recorded(label: Path, annotation: Annotation) -> None:
-    """That the label of a case is the one that was recorded.
+    """Check that the label of a case is the recorded one.
 
     Args:
-        label: a file that is there.
-        annotation: of the case.
+        label: an existing file.
+        annotation: the recorded row of the case.
 
     Raises:
-        UserError: it has other voxels.
+        UserError: the label has other voxels.
     """
     if voxels_sha256(read_volume(label).array) != annotation.label_sha256:
         raise UserError(
-            f"{label} is not the label that {FILE} records: if somebody edited it, move it into a folder and take it "
-            "from there with --corrected; if `loop take` was interrupted, delete it; then run the same `loop take` "
-            "again."
+            f"{label} is not the label that {FILE} records: if it was edited, move it into a folder and take it from "
+            "there with --corrected; if `annotate take` was interrupted, delete it and run the same command again."
         )

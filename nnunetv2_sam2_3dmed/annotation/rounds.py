@@ -1,4 +1,4 @@
-"""A round: machine masks of unlabelled cases, how far they can be trusted, and what made them."""
+"""Rounds: a model's masks of unlabelled cases, its disagreement about each, and its settings."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """How much a model disagrees with itself about an object; each 1 - Dice, from 0 to 1.
+    """Disagreement of a model with itself about an object; each value is 1 - Dice, from 0 to 1.
 
     Attributes:
-        label: of the object.
-        name: of the label.
-        between_prompts: the prompt that was given, and another kind.
-        between_directions: the way out and the way back; None where the object is on one slice alone.
-        voxels: of its mask; 0 where the model saw nothing at the prompt.
+        label: label value.
+        name: name of the label.
+        between_prompts: disagreement between the given and another kind of prompt.
+        between_directions: disagreement between the propagations outwards and back; None for objects on one slice.
+        voxels: size of the mask; 0 if the model saw nothing at the prompt.
     """
 
     label: int
@@ -51,7 +51,7 @@ class ObjectScore:
 
     @property
     def disagreement(self) -> float:
-        """The larger of both."""
+        """The larger one of both disagreements."""
         return max(self.between_prompts, self.between_directions or 0.0)
 
 
@@ -60,13 +60,13 @@ class RankedCase:
     """A case of a round.
 
     Attributes:
-        image: its file.
-        image_sha256: of that file.
-        source: what its prompts come from, see ``Unlabelled.source``.
+        image: file of the image.
+        image_sha256: checksum of that file.
+        source: origin of the prompts, see ``Unlabelled.source``.
         prompts: the prompts, in words.
-        mask_sha256: of the file of the machine's mask.
-        date: of the mask, ISO 8601.
-        objects: that were prompted.
+        mask_sha256: checksum of the file with the model's mask.
+        date: date of the mask, ISO 8601.
+        objects: the prompted objects.
     """
 
     image: str
@@ -79,15 +79,15 @@ class RankedCase:
 
     @property
     def disagreement(self) -> float:
-        """That of the object with the largest: a case is as hard as its hardest object."""
+        """The largest disagreement of its objects: a case is as hard as its hardest object."""
         return max(scored.disagreement for scored in self.objects)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RankedCase:
-        """A case of ``round.json``.
+        """Make a case from its entry in ``round.json``.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not what was written.
+            KeyError, TypeError, ValueError: the entry is damaged.
         """
         case = cls(**{**content, "objects": [ObjectScore(**scored) for scored in content["objects"]]})
         if not math.isfinite(case.disagreement):
@@ -103,10 +103,10 @@ class Round:
     """A folder with its ``round.json``.
 
     Attributes:
-        folder: of the round.
-        made_by: what all masks of the round have in common: dataset, model and its checksum, and settings.
-        cases: by name.
-        id: tells rounds apart whose folders have the same name.
+        folder: folder of the round.
+        made_by: dataset, model, its checksum, and settings of all masks.
+        cases: ranked cases by name.
+        id: unique identifier, since folders can have the same name.
     """
 
     folder: Path
@@ -119,24 +119,24 @@ class Round:
         return self.folder.resolve().name
 
     def mask(self, case: str) -> Path:
-        """The file of the machine's mask."""
+        """Return the file of the model's mask."""
         return self.folder / "masks" / f"{case}{self.made_by['file_ending']}"
 
     def preview(self, case: str) -> Path:
         return self.folder / "previews" / f"{case}.png"
 
     def save(self) -> None:
-        """Writes ``round.json`` and ``ranking.csv``."""
+        """Write ``round.json`` and ``ranking.csv``."""
         content = {"id": self.id, **self.made_by, "cases": {name: asdict(case) for name, case in self.cases.items()}}
         write_text(self.folder / FILE, json.dumps(content, indent=2) + "\n")
         write_text(self.folder / RANKING, as_csv(self.cases))
 
     @classmethod
     def begin(cls, folder: Path, made_by: Mapping[str, Any]) -> Round:
-        """A new round, or the one in ``folder`` to go on with; its model may lie elsewhere now.
+        """Return a new round, or the one in ``folder`` to continue; the path of its model may have changed.
 
         Raises:
-            UserError: the one in ``folder`` was made by something else.
+            UserError: the round in ``folder`` has another dataset, model or settings.
         """
         if not (folder / FILE).is_file():
             return cls(folder, dict(made_by))
@@ -152,14 +152,14 @@ class Round:
 
     @classmethod
     def read(cls, folder: Path) -> Round:
-        """The round in a folder.
+        """Read the round in a folder.
 
         Raises:
             UserError: there is none, or its ``round.json`` is damaged.
         """
         file = folder / FILE
         if not file.is_file():
-            raise UserError(f"there is no {file}: give the folder of a round that `sam2_3dmed annotate rank` has made.")
+            raise UserError(f"there is no {file}: give the folder of a round made by `sam2_3dmed annotate rank`.")
         content = read_json(file, "rank again, into another folder")
         try:
             cases = {name: RankedCase.from_json(case) for name, case in content.pop("cases").items()}
@@ -176,7 +176,7 @@ class Round:
 
 
 def as_csv(cases: Mapping[str, RankedCase]) -> str:
-    """A line for each object, those of the hardest case first."""
+    """Table with a row per object, those of the hardest case first."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,4 +1,4 @@
-"""Cases to rank, and where their prompts come from: a table, or the predictions of an automatic model."""
+"""Unlabelled cases, with prompts from a table or from the predictions of an automatic model."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Unlabelled:
     """A case without a label.
 
     Attributes:
-        name: its identifier.
-        image: its file.
-        given: prompts of a table.
-        prediction: file of a segmentation that prompts are made of, in their place.
+        name: case identifier.
+        image: file of the image.
+        given: prompts from a table.
+        prediction: file of a segmentation from which prompts are made instead.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Unlabelled:
     prediction: Path | None = None
 
     def prompts(self, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:
-        """The prompts.
+        """Return the prompts.
 
         Args:
-            image: the case's, read.
+            image: image of the case.
             objects: label values that a prediction may have.
-            axis: along which slices are prompted where that is not given.
+            axis: slice axis of prompts made from a prediction.
 
         Raises:
             UserError: the prediction cannot be used.
@@ -53,10 +53,10 @@ class Unlabelled:
         return boxes_of(self.prediction, image, objects, axis)
 
     def source(self, axis: int | None) -> list[str]:
-        """What its prompts come from, in words and checksums: the same words, the same prompts.
+        """Describe the origin of the prompts in words and checksums, which are equal for equal prompts.
 
         Args:
-            axis: as for :meth:`prompts`; None for that which the model has learned.
+            axis: as for :meth:`prompts`; None for the one that the model was trained on.
         """
         if self.prediction is not None:
             return [f"boxes of {self.prediction}, {_checksum(self.prediction)}, {_in_words(axis)}"]
@@ -64,7 +64,7 @@ class Unlabelled:
 
 
 def in_words(line: PromptLine) -> str:
-    """A prompt with its object, axis and unit, and of a mask the checksum of its file."""
+    """Describe a prompt with its object, axis and unit, or for a mask the checksum of its file."""
     where = _checksum(line.mask_file[0]) if line.kind == "mask" else line.unit
     return f"object {line.object_id}: {line}, {_in_words(line.axis)}, {where}"
 
@@ -74,7 +74,7 @@ def _in_words(axis: int | None) -> str:
 
 
 def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
-    """The cases of a CSV as ``sam2_3dmed segment --batch`` takes it; its column ``output`` is not used.
+    """Read the cases of a CSV as for ``sam2_3dmed segment --batch``; its column ``output`` is ignored.
 
     Raises:
         UserError: it cannot be read, an object is no label of the dataset, or has two boxes on one slice.
@@ -89,13 +89,13 @@ def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
                 f"must be one of the labels {known}: give it in the column `object`."
             )
         _check_boxes(file, case)
-        # not resolved: a link has the name of the case, what it points to may have any
+        # not resolved: a symbolic link has the name of the case, its target may have any
         cases.append(Unlabelled(_name_of(case.image, dataset), case.image.absolute(), case.prompts))
     return cases
 
 
 def cases_of_predictions(predictions: Path, images: Path, dataset: RawDataset) -> list[Unlabelled]:
-    """The cases of a folder as ``nnUNetv2_predict`` writes it.
+    """Return the cases of a folder as ``nnUNetv2_predict`` writes it.
 
     Raises:
         UserError: there are none, or one has no image.
@@ -108,7 +108,7 @@ def cases_of_predictions(predictions: Path, images: Path, dataset: RawDataset) -
         name = file.name.removesuffix(dataset.ending)
         image = images / f"{name}{CHANNEL}{dataset.ending}"
         if not image.is_file():
-            raise UserError(f"the prediction {file} has no image {image}: put it there, or take the prediction away.")
+            raise UserError(f"the prediction {file} has no image {image}: add it, or remove the prediction.")
         cases.append(Unlabelled(name, image.absolute(), prediction=file.absolute()))
     if not cases:
         raise UserError(f"{predictions} holds no predictions *{dataset.ending}: run nnUNetv2_predict.")
@@ -116,15 +116,15 @@ def cases_of_predictions(predictions: Path, images: Path, dataset: RawDataset) -
 
 
 def check_new(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collection[str] = ()) -> None:
-    """That each case has an image of its own in the dataset's format, and a name that nothing else has.
+    """Check that each case has its own image in the dataset's format, and a unique name.
 
     Args:
-        cases: to rank.
-        dataset: that they are for.
-        ranked: those of the round already, which may have been taken since.
+        cases: unlabelled cases.
+        dataset: dataset to which they will be added.
+        ranked: cases of an existing round, which may have been taken since.
 
     Raises:
-        UserError: one has not.
+        UserError: a case does not.
     """
     names: dict[str, Path] = {}
     files: dict[Path, Path] = {}
@@ -139,7 +139,7 @@ def check_new(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collecti
         if case.name in names:
             raise UserError(f"{case.image} and {names[case.name]} would both be the case {case.name}: rename one.")
         if not is_case_name(case.name):
-            raise UserError(f"{case.image} would be the case {case.name!r}, which is no name of a file: rename it.")
+            raise UserError(f"{case.image} would be the case {case.name!r}, which is no file name: rename it.")
         files[file] = names[case.name] = case.image
         if case.name not in ranked and dataset.has(case.name):
             raise UserError(
@@ -148,7 +148,7 @@ def check_new(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collecti
 
 
 def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:
-    """A box around each object of a segmentation, on the object's middle slice along ``axis``.
+    """Make a box around each object of a segmentation, on the object's middle slice along ``axis``.
 
     Raises:
         UserError: the segmentation is empty, has other labels, or lies on another grid.
@@ -173,10 +173,10 @@ def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int)
 
 
 def _check_boxes(file: Path, case: Case) -> None:
-    """That no box replaces another: an object has one on a slice.
+    """Check that each object has at most one box per slice, since the second would replace the first.
 
     Raises:
-        UserError: two lines have a box for the same object on the same slice.
+        UserError: two rows have a box for the same object on the same slice.
     """
     seen = set()
     for line in case.prompts:
@@ -190,9 +190,9 @@ def _check_boxes(file: Path, case: Case) -> None:
 
 
 def _slice_of(line: PromptLine) -> tuple[int, int, str, float] | None:
-    """Object, axis, unit and place of a box's slice; None for other prompts, and for what is no box.
+    """Return object, axis, unit and position of a box's slice; None for other prompts and malformed boxes.
 
-    Where the axis is the learned one, which only the image tells, it is that along which the corners do not differ.
+    If the axis is not given, it is the one along which the corners do not differ.
     """
     if line.kind != "box":
         return None
@@ -202,7 +202,7 @@ def _slice_of(line: PromptLine) -> tuple[int, int, str, float] | None:
         flat = [axis for axis in range(3) if corner[axis] == opposite[axis]]
         axis = line.axis if line.axis is not None else flat[0] if flat else 0
         place = corner[axis]
-    except (ValueError, IndexError):  # which the session will say
+    except (ValueError, IndexError):  # which the session refuses
         return None
     return line.object_id, axis, line.unit, np.floor(place + 0.5) if line.unit == VOXELS else place
 

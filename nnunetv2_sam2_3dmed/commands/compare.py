@@ -114,7 +114,7 @@ def compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
     """Run the comparison that the arguments describe; return it with the folder it was written to."""
     # nnU-Net imports torch, which `sam2_3dmed compare --help` need not wait for
     from nnunetv2_sam2_3dmed.evaluation.compare import compare
-    from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
+    from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, gt_folder, load_dataset_json, nnunet_folder
 
     dataset = dataset_name(args.dataset)
     dataset_json = load_dataset_json(dataset)
@@ -123,7 +123,7 @@ def compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
         output = nnunet_folder("nnUNet_results") / dataset / f"comparison_fold_{'_'.join(args.folds)}"
     comparison = compare(
         prediction_folders(dataset, args.methods, args.folds),
-        args.gt or truth_folder(dataset),
+        args.gt or gt_folder(dataset),
         dataset_json,
         output,
         tolerance_mm=args.tolerance,

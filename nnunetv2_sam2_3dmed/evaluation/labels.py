@@ -7,7 +7,7 @@ from typing import Any
 
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.nnunet.dataset_labels import check_declared_labels
 
 
 def foreground_classes(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -28,8 +28,7 @@ def ignore_label(dataset_json: Mapping[str, Any]) -> int | None:
 
 
 def _label_manager(dataset_json: Mapping[str, Any]) -> LabelManager:
-    if "labels" not in dataset_json:
-        raise UserError("dataset.json has no labels, such as {'background': 0, 'organ': 1}: add them.")
+    check_declared_labels("dataset.json", dataset_json)
     return LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
 
 

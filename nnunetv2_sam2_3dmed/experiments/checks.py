@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments.specification import Method, Specification
 from nnunetv2_sam2_3dmed.files import read_json, write_text
-from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, load_dataset_json, nnunet_folder, truth_folder
+from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, gt_folder, load_dataset_json, nnunet_folder
 
 DEFAULT_FOLDS = 5  # nnU-Net's
 # plans -> the planner that makes them
@@ -122,7 +122,7 @@ def check_folds(dataset: str, folds: Sequence[int], data: Path) -> None:
     if file.is_file():
         splits = read_json(file)
     else:
-        expected = {path.name.removesuffix(ending) for path in truth_folder(dataset).glob(f"[!.]*{ending}")}
+        expected = {path.name.removesuffix(ending) for path in gt_folder(dataset).glob(f"[!.]*{ending}")}
         _check_cases(expected, cases, data)
         splits = generate_crossval_split(cases, n_splits=DEFAULT_FOLDS)
         splits = [{part: [str(case) for case in split[part]] for part in ("train", "val")} for split in splits]

@@ -1,0 +1,1 @@
+"""nnU-Net's files: folders, plans, checkpoints, datasets and folds."""

@@ -1,4 +1,4 @@
-"""nnU-Net's checkpoints, read without running code from them."""
+"""nnU-Net's checkpoints, read without running code stored in them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nnunetv2_sam2_3dmed.safe_loading import load_safely
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint of nnU-Net; its tensors stay in the file until they are used.
+    """Read a checkpoint of nnU-Net; its tensors are memory-mapped.
 
     Raises:
-        UserError: the file is missing or damaged, or holds more than tensors, plain values and numbers of numpy.
+        UserError: the file is missing or damaged, or holds more than tensors, plain values and numpy scalars.
     """
     if not file.is_file():
         raise UserError(f"there is no file {file}: give a checkpoint of nnU-Net (.pth).")

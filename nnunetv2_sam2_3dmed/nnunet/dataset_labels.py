@@ -1,4 +1,4 @@
-"""The labels that dataset.json declares, checked before any long work."""
+"""Labels and regions declared in dataset.json, checked before any long work."""
 
 from __future__ import annotations
 
@@ -8,21 +8,37 @@ from typing import Any
 from nnunetv2_sam2_3dmed.errors import UserError
 
 BACKGROUND, IGNORE, ORDER = "background", "ignore", "regions_class_order"
-NONZERO_OUTSIDE = -1  # nnU-Net's mark, in preprocessed segmentations, for voxels around the body
+NONZERO_OUTSIDE = -1  # nnU-Net's value in preprocessed segmentations for voxels outside the body
 
 
 def check_labels(dataset: str, dataset_json: Mapping[str, Any]) -> None:
-    """Refuse labels that nnU-Net cannot train: it demands 0 to K without a gap, but asks only when told to verify.
+    """Refuse labels that nnU-Net cannot train: it needs 0 to K without a gap, but verifies this only on request.
 
     Args:
-        dataset: its name, for messages.
-        dataset_json: the content of dataset.json.
+        dataset: dataset name, for messages.
+        dataset_json: content of dataset.json.
 
     Raises:
-        UserError: labels are missing or not integers, the background is not 0, there is no foreground, a number is left
-            out or has two names, the ignore label is not the highest, or the order of regions does not fit.
+        UserError: the labels are refused by :func:`check_declared_labels`, a number is left out or has two names, or
+            the ignore label is not the highest.
     """
     where = f"dataset.json of {dataset}"
+    check_declared_labels(where, dataset_json)
+    labels = dataset_json["labels"]
+    _check_numbers(where, labels, _has_regions(labels))
+
+
+def check_declared_labels(where: str, dataset_json: Any) -> None:
+    """Refuse labels that cannot be read; those with gaps can be read, but not trained (:func:`check_labels`).
+
+    Args:
+        where: the file or its description, for messages.
+        dataset_json: content of dataset.json.
+
+    Raises:
+        UserError: labels are missing or not integers, the background is not 0, there is no foreground, or the order of
+            regions does not fit.
+    """
     labels = dataset_json.get("labels") if isinstance(dataset_json, Mapping) else None
     if not isinstance(labels, Mapping) or not labels:
         raise UserError(
@@ -31,24 +47,34 @@ def check_labels(dataset: str, dataset_json: Mapping[str, Any]) -> None:
         )
     for name, value in labels.items():
         _check_value(where, name, value)
-    regions = {name: value for name, value in labels.items() if isinstance(value, (list, tuple)) and len(value) > 1}
     if BACKGROUND not in labels or labels[BACKGROUND] != 0:
         said = f"is {labels[BACKGROUND]!r}" if BACKGROUND in labels else "is missing"
         raise UserError(f"the label `background` {said} in {where}, but must be 0: correct it.")
-    _check_numbers(where, labels, bool(regions))
-    if regions:
+    if not foreground_names(dataset_json):
+        raise UserError(f"{where} has no label but the background, so that there is nothing to segment: add one.")
+    if _has_regions(labels):
         _check_order(where, dataset_json.get(ORDER), labels)
 
 
 def expected_values(dataset_json: Mapping[str, Any]) -> list[int]:
-    """The values that a raw segmentation may hold, with the ignore label, sorted; for labels that are checked."""
+    """Return the values that a raw segmentation may hold, including the ignore label, sorted; needs checked labels."""
     return sorted({number for value in dataset_json["labels"].values() for number in _numbers(value)})
 
 
 def foreground_names(dataset_json: Mapping[str, Any]) -> dict[str, list[int]]:
-    """The classes or regions with their values, without background and ignore label; for labels that are checked."""
+    """Return the values of each class or region, without background and ignore label; needs checked labels."""
     named = {name: _numbers(value) for name, value in dataset_json["labels"].items() if name != IGNORE}
     return {name: values for name, values in named.items() if set(values) != {0}}
+
+
+def written_values(dataset_json: Mapping[str, Any]) -> list[int]:
+    """Return the value that each class is written as; for regions ``regions_class_order``; needs checked labels."""
+    order = dataset_json.get(ORDER)
+    return [int(value) for value in order] if order else sorted(v[0] for v in foreground_names(dataset_json).values())
+
+
+def _has_regions(labels: Mapping[str, Any]) -> bool:
+    return any(len(_numbers(value)) > 1 for value in labels.values())
 
 
 def _numbers(value: Any) -> list[int]:
@@ -67,11 +93,9 @@ def _check_value(where: str, name: str, value: Any) -> None:
 
 
 def _check_numbers(where: str, labels: Mapping[str, Any], has_regions: bool) -> None:
-    """Check that the numbers are 0 to K, the ignore label is the highest, and without regions each has one name."""
+    """Refuse numbers that are not 0 to K, an ignore label that is not the highest, and numbers with two names."""
     named = {name: _numbers(value) for name, value in labels.items() if name != IGNORE}
     declared = sorted({number for numbers in named.values() for number in numbers})
-    if declared == [0]:
-        raise UserError(f"{where} has no label but the background, so that there is nothing to segment: add one.")
     gaps = sorted(set(range(declared[-1])) - set(declared))
     if gaps:
         listed = ", ".join(map(str, declared))
@@ -101,7 +125,7 @@ def _check_order(where: str, order: Any, labels: Mapping[str, Any]) -> None:
     if not isinstance(order, (list, tuple)) or len(order) != len(regions):
         raise UserError(
             f"{ORDER} is {order!r} in {where}, expected a list of {len(regions)} labels, one for each region "
-            f"({', '.join(regions)}), which says what each is written as: correct it."
+            f"({', '.join(regions)}), the value that each is written as: correct it."
         )
     strange = [value for value in order if type(value) is not int or value not in known]
     if strange:

@@ -1,4 +1,4 @@
-"""nnU-Net's environment variables: its three folders, and where it searches for trainers."""
+"""nnU-Net's environment variables: its three folders, and its search path for trainers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXT_TRAINER = "nnUNet_extTrainer"
 
 
 def trainers_folder() -> str:
-    """The folder that ``nnUNet_extTrainer`` must name.
+    """Return the folder that ``nnUNet_extTrainer`` must name.
 
     Raises:
         UserError: the package is not installed.
@@ -28,6 +28,6 @@ def trainers_folder() -> str:
 
 
 def search_path(*more: Path) -> str:
-    """The value of ``nnUNet_extTrainer``: our trainers, the folders that it names already, and ``more``."""
+    """Return the value of ``nnUNet_extTrainer``: our trainers, the folders that it names already, and ``more``."""
     folders = [trainers_folder(), *os.environ.get(EXT_TRAINER, "").split(os.pathsep), *map(str, more)]
     return os.pathsep.join(dict.fromkeys(folder for folder in folders if folder))

@@ -1,4 +1,4 @@
-"""nnU-Net's version and folders: plans, validation predictions, true segmentations, ``dataset.json``."""
+"""nnU-Net's version and folders: plans, validation predictions, ground truth, ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json
+from nnunetv2_sam2_3dmed.nnunet.dataset_labels import check_declared_labels
 
 OLDEST_NNUNET = (2, 8)  # the first with nnUNet_extTrainer
 PLAN_AGAIN = "let `nnUNetv2_plan_and_preprocess` write it again"
 
 
 def check_nnunet_version() -> None:
-    """Refuses a version of nnU-Net that does not look for trainers outside of itself.
+    """Refuse a version of nnU-Net that does not search for trainers outside its own package.
 
     Raises:
         UserError: nnunetv2 is older than 2.8.
@@ -30,10 +31,10 @@ def check_nnunet_version() -> None:
 
 
 def nnunet_folder(variable: str) -> Path:
-    """The folder that the environment variable ``variable`` names.
+    """Return the folder that the environment variable ``variable`` names.
 
     Raises:
-        UserError: if the variable is not set.
+        UserError: the variable is not set.
     """
     value = os.environ.get(variable)
     if not value:
@@ -45,10 +46,10 @@ def nnunet_folder(variable: str) -> Path:
 
 
 def dataset_name(name_or_id: str) -> str:
-    """The dataset's full name, such as ``Dataset009_Spleen``, from that name or its number.
+    """Return a dataset's full name, such as ``Dataset009_Spleen``, from that name or its number.
 
     Raises:
-        UserError: if nnU-Net does not find exactly one such dataset, or none of its folders is set.
+        UserError: nnU-Net does not find exactly one such dataset, or none of its folders is set.
     """
     if not any(os.environ.get(v) for v in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")):
         nnunet_folder("nnUNet_preprocessed")  # says that it is not set
@@ -65,10 +66,10 @@ def dataset_name(name_or_id: str) -> str:
 
 
 def load_dataset_json(dataset: str) -> dict[str, Any]:
-    """The dataset's ``dataset.json``, preprocessed or raw.
+    """Read a dataset's ``dataset.json``, the preprocessed or else the raw one.
 
     Raises:
-        UserError: if neither folder has one, or it is damaged.
+        UserError: neither folder has one, or :func:`read_dataset_json` refuses it.
     """
     variables = [v for v in ("nnUNet_preprocessed", "nnUNet_raw") if os.environ.get(v)]
     files = [nnunet_folder(v) / dataset / "dataset.json" for v in variables or ["nnUNet_preprocessed"]]
@@ -82,36 +83,28 @@ def load_dataset_json(dataset: str) -> dict[str, Any]:
 
 
 def read_dataset_json(file: Path, remedy: str) -> dict[str, Any]:
-    """A ``dataset.json`` that has what commands read of it.
+    """Read and check a ``dataset.json``.
 
     Args:
-        file: to read.
-        remedy: what to do about a damaged one.
+        file: the file.
+        remedy: advice for a damaged file.
 
     Raises:
-        UserError: it is damaged, the file ending is missing, or it or the labels are of another kind.
+        UserError: the file is damaged, the file ending is missing, or the labels cannot be read, see
+            :func:`~nnunetv2_sam2_3dmed.nnunet.dataset_labels.check_declared_labels`.
     """
     content = read_json(file, remedy)
     if not isinstance(content, dict):
         raise UserError(f"{file} holds a {type(content).__name__}, expected nnU-Net's description of a dataset.")
-    labels = content.get("labels", {"background": 0})
-    if not isinstance(labels, dict) or "background" not in labels:
-        raise UserError(
-            f"{file} has no labels such as {{'background': 0, 'organ': 1}} (names first, as nnU-Net v2 has them): "
-            "correct it."
-        )
     ending = content.get("file_ending")
     if not isinstance(ending, str) or not ending.startswith("."):
         raise UserError(f"{file} has the file_ending {ending!r}, but it must be one such as '.nii.gz': correct it.")
-    for name, value in labels.items():
-        values = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(v, (int, float)) and v >= 0 and float(v).is_integer() for v in values):
-            raise UserError(f"{file} has the label {name!r}: {value!r}, but labels are whole numbers: correct it.")
+    check_declared_labels(str(file), content)
     return content
 
 
 def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
-    """The file with a dataset's plans, and what it holds.
+    """Return the file with a dataset's plans and its content.
 
     Args:
         dataset: the dataset's full name.
@@ -130,14 +123,14 @@ def read_plans(dataset: str, plans: str) -> tuple[Path, dict[str, Any]]:
 
 
 def read_plans_file(file: Path, remedy: str) -> dict[str, Any]:
-    """Plans of nnU-Net that have their names and configurations.
+    """Read plans of nnU-Net and check their names and configurations.
 
     Args:
-        file: to read.
-        remedy: what to do about a damaged one.
+        file: the file.
+        remedy: advice for a damaged file.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     content = read_json(file, remedy)
     if not isinstance(content, dict):
@@ -152,30 +145,30 @@ def read_plans_file(file: Path, remedy: str) -> dict[str, Any]:
     return content
 
 
-def truth_folder(dataset: str) -> Path:
-    """The folder of true segmentations that nnU-Net itself validates against.
+def gt_folder(dataset: str) -> Path:
+    """Return the folder with the ground truth that nnU-Net itself validates against.
 
     Raises:
-        UserError: if the dataset was not preprocessed here.
+        UserError: the dataset was not preprocessed here.
     """
     folder = nnunet_folder("nnUNet_preprocessed") / dataset / "gt_segmentations"
     if not folder.is_dir():
         raise UserError(
-            f"{folder} does not exist, expected the true segmentations: run nnUNetv2_plan_and_preprocess, or "
+            f"{folder} does not exist, expected the ground truth: run nnUNetv2_plan_and_preprocess, or "
             "give their folder with --gt."
         )
     return folder
 
 
 def validation_folders(results_folder: Path, folds: Sequence[str]) -> list[Path]:
-    """The folders with the validation predictions of ``folds``.
+    """Return the folders with the validation predictions of ``folds``.
 
     Args:
         results_folder: a folder ``TRAINER__PLANS__CONFIG``.
         folds: fold numbers, or ``all``.
 
     Raises:
-        UserError: if a fold was not validated.
+        UserError: a fold was not validated.
     """
     if not results_folder.is_dir():
         raise UserError(
@@ -193,12 +186,12 @@ def validation_folders(results_folder: Path, folds: Sequence[str]) -> list[Path]
 
 
 def validated_results_folders(dataset: str, folds: Sequence[str]) -> list[Path]:
-    """The results folders in which all ``folds`` are validated, nnU-Net's own 3d_fullres first.
+    """Return the results folders in which all ``folds`` are validated, nnU-Net's own 3d_fullres first.
 
     nnU-Net writes ``summary.json`` last: a validation that is under way does not count.
 
     Raises:
-        UserError: if there is none.
+        UserError: there is none.
     """
     folder = nnunet_folder("nnUNet_results") / dataset
     found = [
@@ -216,6 +209,6 @@ def validated_results_folders(dataset: str, folds: Sequence[str]) -> list[Path]:
 
 
 def _order(results_folder: Path) -> tuple:
-    """The first becomes the reference: nnU-Net's default, rather than its 2D network or one of our baselines."""
+    """Sort key; the first becomes the reference: nnU-Net's default, rather than its 2D network or a baseline."""
     trainer, plans, configuration = results_folder.name.split("__")
     return trainer != "nnUNetTrainer", configuration != "3d_fullres", trainer, plans, configuration

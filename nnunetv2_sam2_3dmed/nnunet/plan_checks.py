@@ -1,4 +1,4 @@
-"""Plans that nnU-Net did not write, or that somebody has damaged since."""
+"""Checks of plans that were not written by nnU-Net, or were damaged since."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nnunetv2_sam2_3dmed.nnunet.folders import PLAN_AGAIN
 
 
 def check_plans(plans: dict[str, Any], dataset_json: Mapping[str, Any], parent: str) -> None:
-    """Refuse plans of which the label manager or the parent configuration is damaged.
+    """Refuse plans with a damaged label manager or parent configuration.
 
     Args:
-        plans: the content of nnUNetPlans.json, as :func:`~nnunetv2_sam2_3dmed.nnunet.folders.read_plans` gives it.
-        dataset_json: with labels that are checked.
-        parent: the configuration that ours inherit from; whether there is one is not asked here.
+        plans: content of nnUNetPlans.json, see :func:`~nnunetv2_sam2_3dmed.nnunet.folders.read_plans`.
+        dataset_json: dataset.json with checked labels.
+        parent: the configuration that ours inherit from; it may be missing.
 
     Raises:
         UserError: a value is missing or of another kind.
@@ -26,7 +26,7 @@ def check_plans(plans: dict[str, Any], dataset_json: Mapping[str, Any], parent: 
     name = f"{plans['plans_name']} of {plans['dataset_name']}"
     try:
         PlansManager(plans).get_label_manager(dict(dataset_json))
-    except Exception as error:  # nnU-Net looks for a class by the name that is there
+    except Exception as error:  # nnU-Net searches a class of this name
         raise UserError(
             f"the label manager {plans.get('label_manager')!r} in {name} cannot be used ({error}): {PLAN_AGAIN}."
         ) from error
@@ -39,7 +39,7 @@ def check_plans(plans: dict[str, Any], dataset_json: Mapping[str, Any], parent: 
             "normalization_schemes": configuration.normalization_schemes,
             "data_identifier": configuration.data_identifier,
         }
-    except Exception as error:  # what is missing, or inherited from what does not exist or from itself
+    except Exception as error:  # values are missing, or inherited from a missing configuration or from itself
         raise UserError(
             f"the configuration {parent!r} in {name} is damaged ({type(error).__name__}: {error}): {PLAN_AGAIN}."
         ) from error

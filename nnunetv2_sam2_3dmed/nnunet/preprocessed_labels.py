@@ -1,4 +1,4 @@
-"""The labels that the preprocessed segmentations of a dataset hold, with a note of them, so that each is read once."""
+"""Labels in the preprocessed segmentations of a dataset, cached in a file so that each segmentation is read once."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import NONZERO_OUTSIDE, expected_values, foreground_names
 
-# endings of what holds a case's segmentation, of which nnU-Net reads the first that is there
+# files with a case's segmentation; nnU-Net reads the first that exists
 _FILES: tuple[tuple[str, type[nnUNetBaseDataset]], ...] = (
     ("_seg.b2nd", nnUNetDatasetBlosc2),
     ("_seg.npy", nnUNetDatasetNumpy),
     (".npz", nnUNetDatasetNumpy),
 )
-_SHOWN = 3  # values or names in a message
+_SHOWN = 3  # values or names in a message at most
 
 
 def preprocessed_cases(folder: Path) -> list[str]:
-    """Identifiers of the cases in a folder of preprocessed cases, sorted; none where there is no such folder."""
+    """Return the sorted identifiers of the cases in a folder of preprocessed cases; none if the folder is missing."""
     images = [file.name for ending in (".b2nd", ".npz") for file in folder.glob(f"*{ending}")]
     return sorted(name.rpartition(".")[0] for name in images if not name.endswith("_seg.b2nd"))
 
 
 def labels_of_cases(folder: Path, cases: Iterable[str]) -> dict[str, list[int]]:
-    """The values in the segmentation of each case, sorted; without -1, nnU-Net's mark for what is outside of the body.
+    """Return the sorted values in the segmentation of each case, without -1, nnU-Net's value for outside the body.
 
-    A note beside the folder (``FOLDER.labels.json``; inside, nnU-Net takes no other kind of file) says what was read
-    before, by size and time of each file.
+    A cache beside the folder (``FOLDER.labels.json``; nnU-Net allows no other kind of file inside) holds earlier
+    results by size and time of each file.
 
     Args:
-        folder: with the preprocessed cases of a configuration.
-        cases: identifiers.
+        folder: the preprocessed cases of a configuration.
+        cases: case identifiers.
 
     Raises:
         UserError: a case is missing or cannot be read.
@@ -49,25 +49,25 @@ def labels_of_cases(folder: Path, cases: Iterable[str]) -> dict[str, list[int]]:
     known = _read_note(note)
     stamps = {case: _stamp(_segmentation(folder, case)[0]) for case in wanted}
     new = [case for case in wanted if known.get(case, {}).get("file") != stamps[case]]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decompressing and counting release Python's lock
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decompressing and counting release the GIL
         found = list(pool.map(lambda case: _values(folder, case), new))
     for case, values in zip(new, found, strict=True):
         known[case] = {"file": stamps[case], "labels": values}
     if new:
         try:
             write_text(note, json.dumps(dict(sorted(known.items()))))
-        except UserError:  # shared data that may only be read: next time they are read again
+        except UserError:  # read-only shared data: they are read again next time
             pass
     return {case: list(known[case]["labels"]) for case in wanted}
 
 
 def check_cases(dataset: str, dataset_json: Mapping[str, Any], labels: Mapping[str, Sequence[int]]) -> None:
-    """Refuse cases with values that dataset.json does not declare: our losses would take them for background.
+    """Refuse cases with values that dataset.json does not declare, which our losses would count as background.
 
     Args:
-        dataset: its name, for messages.
-        dataset_json: with labels that are checked.
-        labels: the values that each case holds.
+        dataset: dataset name, for messages.
+        dataset_json: dataset.json with checked labels.
+        labels: values in the segmentation of each case.
 
     Raises:
         UserError: a case holds another value.
@@ -85,7 +85,7 @@ def check_cases(dataset: str, dataset_json: Mapping[str, Any], labels: Mapping[s
 
 
 def absent_classes(dataset_json: Mapping[str, Any], labels: Mapping[str, Sequence[int]]) -> list[str]:
-    """Names of the classes or regions of which none of the cases holds a voxel."""
+    """Return the names of classes or regions without a voxel in any of the cases."""
     held = {value for values in labels.values() for value in values}
     return [name for name, values in foreground_names(dataset_json).items() if not held & set(values)]
 
@@ -93,13 +93,13 @@ def absent_classes(dataset_json: Mapping[str, Any], labels: Mapping[str, Sequenc
 def warning_of_absent_classes(
     dataset: str, dataset_json: Mapping[str, Any], labels: Mapping[str, Sequence[int]], of: str
 ) -> str | None:
-    """A sentence about classes that cannot be learned; None where each is there.
+    """Return a warning about classes that cannot be learned; None if every class is present.
 
     Args:
-        dataset: its name, for messages.
-        dataset_json: with labels that are checked.
-        labels: the values that each case holds.
-        of: what these cases are, such as "training cases of fold 0".
+        dataset: dataset name, for messages.
+        dataset_json: dataset.json with checked labels.
+        labels: values in the segmentation of each case.
+        of: description of these cases, such as "training cases of fold 0".
 
     Raises:
         UserError: there is no foreground at all.
@@ -135,14 +135,14 @@ def _stamp(file: Path) -> list[int]:
 
 def _values(folder: Path, case: str) -> list[int]:
     file, reader = _segmentation(folder, case)
-    present = np.zeros(2**16, dtype=bool)  # of the 16 bits that nnU-Net stores
+    present = np.zeros(2**16, dtype=bool)  # nnU-Net stores 16 bits
     try:
         _, segmentation, _, _ = reader(str(folder), [case]).load_case(case)
         thickness = getattr(segmentation, "chunks", segmentation.shape)[1]
-        for start in range(0, segmentation.shape[1], thickness):  # a layer of compressed chunks at a time
+        for start in range(0, segmentation.shape[1], thickness):  # one layer of compressed chunks at a time
             layer = np.asarray(segmentation[:, start : start + thickness]).astype(np.int16, copy=False)
             present[layer.ravel().view(np.uint16)] = True
-    except Exception as error:  # a damaged file may break anything in blosc2, zipfile or pickle
+    except Exception as error:  # damaged files raise anything in blosc2, zipfile or pickle
         raise UserError(
             f"{file} or what belongs to it cannot be read ({error}): run nnUNetv2_preprocess again."
         ) from error
@@ -151,7 +151,7 @@ def _values(folder: Path, case: str) -> list[int]:
 
 
 def _read_note(note: Path) -> dict[str, dict[str, Any]]:
-    """The content of a note; nothing where that is damaged or of another kind."""
+    """Read the cache; empty if it is damaged or holds something else."""
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
         return {case: {"file": list(said["file"]), "labels": list(said["labels"])} for case, said in content.items()}

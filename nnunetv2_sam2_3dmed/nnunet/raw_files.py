@@ -1,4 +1,4 @@
-"""Files of nnU-Net's raw folders that nnU-Net would read without a word though they are not whole."""
+"""Checks of raw files that nnU-Net would read without an error although they are incomplete."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nnunetv2_sam2_3dmed.nnunet.folders import load_dataset_json
 
 
 def check_training_files(dataset: str) -> None:
-    """Compares headers and lengths of a dataset's raw images and labels, where nnUNet_raw has them.
+    """Compare header and length of a dataset's raw images and labels, if nnUNet_raw has them.
 
-    Stock nnU-Net preprocesses them; voxels that a file lacks were zeros there.
+    nnU-Net itself reads missing voxels as zeros.
 
     Raises:
-        UserError: one is not whole, or would be taken for another.
+        UserError: a file is incomplete, or ITK would read another one in its place.
     """
     raw = os.environ.get("nnUNet_raw")
     if not raw or not (Path(raw) / dataset).is_dir():
@@ -31,21 +31,21 @@ def check_training_files(dataset: str) -> None:
         check_files(file for folder in folders for file in visible(folder, ending))
     except UserError as error:
         raise UserError(
-            f"{str(error).removesuffix('.')}; what nnU-Net preprocessed of it is wrong: when the files are whole, run "
+            f"{str(error).removesuffix('.')}; its preprocessed data are wrong: when the files are complete, run "
             f"`nnUNetv2_plan_and_preprocess -d {dataset} -c 3d_fullres` again."
         ) from error
 
 
 def warning_of_not_finite(dataset: str) -> str | None:
-    """A sentence about raw images with NaN or infinite voxels, where nnUNet_raw has them; None where there are none.
+    """Return a warning about raw images with NaN or infinite voxels; None without such images, or without nnUNet_raw.
 
-    SimpleITK makes such voxels of NIfTI files 0 before nnU-Net preprocesses them. Only floating-point files are read.
+    SimpleITK sets such voxels of NIfTI files to 0 before nnU-Net preprocesses them. Only floating-point files are read.
     """
     raw = os.environ.get("nnUNet_raw")
     if not raw or not (Path(raw) / dataset).is_dir():
         return None
     images = visible(Path(raw) / dataset / "imagesTr", load_dataset_json(dataset)["file_ending"])
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decompressing releases Python's lock
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decompressing releases the GIL
         floats = [file for file in images if is_nifti(file) and holds_floats(file)]
         counts = pool.map(count_not_finite, floats)
         wrong = [file.name for file, count in zip(floats, counts, strict=True) if count]
@@ -59,27 +59,27 @@ def warning_of_not_finite(dataset: str) -> str | None:
 
 
 def check_files(files: Iterable[Path]) -> None:
-    """Compares headers and lengths of files that nnU-Net will read by their names.
+    """Compare header and length of files that nnU-Net is about to read.
 
     Raises:
-        UserError: one is not whole, or ITK would read another one in its place.
+        UserError: a file is incomplete, or ITK would read another one in its place.
     """
     known = list(files)
     for file in known:
         if is_nifti(file) and file.name.lower().endswith(".gz") and twin(file).exists():
             raise UserError(
-                f"{file} has {twin(file).name} beside it, which SimpleITK would read in its place: move one of both."
+                f"{file} has {twin(file).name} beside it, which SimpleITK would read in its place: move one of them."
             )
     check_lengths(known)
 
 
 def visible(folder: Path, ending: str) -> list[Path]:
-    """The files with an ending, sorted, without those that macOS leaves on foreign disks (``._NAME``)."""
+    """Return the sorted files with an ending, without the hidden ``._NAME`` files of macOS."""
     return sorted(folder.glob(f"[!.]*{ending}"))
 
 
 def cases_in(folder: Path, ending: str) -> dict[str, list[Path]]:
-    """The files of each case's channels, ``CASE_0000``, ``CASE_0001`` and so on, by case, as nnU-Net sorts them."""
+    """Return the files ``CASE_0000``, ``CASE_0001`` ... of each case's channels, in nnU-Net's order."""
     cases: dict[str, list[Path]] = {}
     for file in visible(folder, ending):
         case, _, channel = file.name.removesuffix(ending).rpartition("_")

@@ -1,4 +1,4 @@
-"""The direction of an image, from what nnU-Net's readers note of it."""
+"""Direction of an image, from the properties that nnU-Net's readers store."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
 def direction_of(properties: Mapping[str, Any]) -> np.ndarray:
-    """Unit vectors (3, 3) of the index axes x, y, z of an image in its columns, in LPS, as ITK has them.
+    """Return the direction matrix of an image as ITK defines it.
 
     Args:
-        properties: of a preprocessed case. Readers that turn images note how they have left them.
+        properties: properties of a preprocessed case. Readers that reorient images store the new orientation.
 
     Returns:
-        Those; for readers of images that have no direction, such as TIFF, axes along those of the patient.
+        (3, 3), in LPS; the columns are the unit vectors of the index axes x, y and z. The identity for readers without
+        a direction, such as those of TIFF.
     """
     if "sitk_stuff" in properties:
         return np.array(properties["sitk_stuff"]["direction"], dtype=float).reshape(3, 3)

@@ -1,0 +1,1 @@
+"""Simulated prompts, protocols, and the benchmark that measures a model with them."""

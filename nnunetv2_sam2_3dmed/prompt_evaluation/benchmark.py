@@ -1,4 +1,4 @@
-"""Prompted segmentation measured on the cases of an nnU-Net dataset."""
+"""Benchmark of prompted segmentation on the cases of an nnU-Net dataset."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-from nnunetv2_sam2_3dmed.prompt_evaluation.cases import PromptedCase, RawCase
 from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Interaction, Measured, Score
-from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol, Round
+from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol, Turn
+from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import middle_slice
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
 
-SALIENT_VOXELS = 256  # of the object: slices of arXiv 2408.02635's salient area have more
+SALIENT_VOXELS = 256  # slices of arXiv 2408.02635's salient area have more voxels of the object
 ALL, SALIENT = AREAS = ("all", "salient")
 
 
 @dataclass(frozen=True)
 class PromptBenchmark:
-    """What is measured and how.
+    """A benchmark and its settings.
 
     Attributes:
-        session: with the model.
+        session: session with the model.
         classes: label values of each class or region.
-        values: what each class is written as.
-        ignore_label: that nothing is known of, or None.
-        tolerance_mm: of NSD.
-        axis: of the array along which the slices lie; None for that which the model has learned.
-        seed: of all that is drawn; each object of a case draws its own, whatever else is run.
-        file_ending: of the masks.
-        described: the model and all options, which is noted beside the masks.
+        values: value that each class is written as.
+        ignore_label: label value without ground truth, or None.
+        tolerance_mm: tolerance of NSD.
+        axis: array axis along which the slices lie; None for the one that the model was trained on.
+        seed: random seed; each object has its own generator, independent of other cases and protocols.
+        file_ending: file ending of the masks.
+        described: the model and all options, written beside the masks.
     """
 
     session: InteractiveSession
@@ -61,17 +62,17 @@ class PromptBenchmark:
         earlier: Measured | None = None,
         keep: Callable[[Measured], None] = lambda measured: None,
     ) -> Measured:
-        """Prompts all objects of all cases; writes masks as ``folder/PROTOCOL/CASE`` with the file ending.
+        """Prompt all objects of all cases; write masks as ``folder/PROTOCOL/CASE`` with the file ending.
 
-        A case that fails, whatever it raised, is left out with all its rows, and told in ``failed``.
+        A case that fails with any error is left out with all its rows, and named in ``failed``.
 
         Args:
-            cases: to be prompted.
-            protocols: how.
-            folder: for the masks.
-            progress: told what is done.
-            earlier: what this run measured before it was ended; its cases are finished.
-            keep: called with all that was measured, after each case.
+            cases: the cases.
+            protocols: the ways to prompt them.
+            folder: output folder of the masks.
+            progress: callback for one line per case.
+            earlier: measurements of this run before an interruption; its cases are finished.
+            keep: callback for all measurements so far, called after each case.
 
         Raises:
             UserError: there are no cases, or none can be read.
@@ -89,7 +90,7 @@ class PromptBenchmark:
             progress(counted)
             try:
                 self._measure(
-                    PromptedCase(self.session, raw, self.classes, self.ignore_label, self.axis),
+                    SimulatedUser(self.session, raw, self.classes, self.ignore_label, self.axis),
                     protocols,
                     folder,
                     measured,
@@ -106,28 +107,28 @@ class PromptBenchmark:
             raise UserError(f"no case can be prompted: {next(iter(measured.failed.values()))}")
         return measured
 
-    def _measure(self, case: PromptedCase, protocols: Sequence[Protocol], folder: Path, measured: Measured) -> None:
+    def _measure(self, user: SimulatedUser, protocols: Sequence[Protocol], folder: Path, measured: Measured) -> None:
         start = time.perf_counter()
-        self.session.prepare(case.axis)
+        self.session.prepare(user.axis)
         if self.session.device.type == "cuda":
-            torch.cuda.synchronize(self.session.device)  # the device may still be at it
+            torch.cuda.synchronize(self.session.device)  # encoding may still be running
         seconds = time.perf_counter() - start
-        absent = [name for number, name in enumerate(self.classes, start=1) if number not in case.truths]
+        absent = [name for number, name in enumerate(self.classes, start=1) if number not in user.gt]
         if absent:
-            measured.absent[case.case.name] = absent
+            measured.absent[user.case.name] = absent
         for protocol in protocols:
-            self._run(case, protocol, folder, measured)
-        measured.encoding_seconds[case.case.name] = seconds
+            self._run(user, protocol, folder, measured)
+        measured.encoding_seconds[user.case.name] = seconds
 
-    def _run(self, case: PromptedCase, protocol: Protocol, folder: Path, measured: Measured) -> None:
+    def _run(self, user: SimulatedUser, protocol: Protocol, folder: Path, measured: Measured) -> None:
         self.session.reset()
         names = list(self.classes)
-        for number, truth in case.truths.items():
-            rng = np.random.default_rng([self.seed, zlib.crc32(case.case.name.encode()), number])
-            about = (protocol.name, case.case.name, names[number - 1])
-            index, seconds = middle_slice(truth), 0.0
-            turn: Round | None = None
-            for turn in protocol.interact(case, number, rng):
+        for number, gt in user.gt.items():
+            rng = np.random.default_rng([self.seed, zlib.crc32(user.case.name.encode()), number])
+            about = (protocol.name, user.case.name, names[number - 1])
+            index, seconds = middle_slice(gt), 0.0
+            turn: Turn | None = None
+            for turn in protocol.interact(user, number, rng):
                 seconds += turn.seconds
                 measured.interactions.append(
                     Interaction(
@@ -135,29 +136,29 @@ class PromptBenchmark:
                         turn.number,
                         turn.prompts,
                         turn.rejected,
-                        dice(truth, turn.found),
-                        dice(truth[index], turn.found[index]),
+                        dice(gt, turn.found),
+                        dice(gt[index], turn.found[index]),
                         turn.seconds,
                     )
                 )
-            assert turn is not None, "an object that nothing was said of is missing: there is an error to click on"
-            for area, metrics in self._scored(case, truth, turn.found).items():
+            assert turn is not None, "without prompts the object is missing, which is an error to click on"
+            for area, metrics in self._scored(user, gt, turn.found).items():
                 measured.scores.append(Score(*about, area, metrics, turn.prompts, turn.rejected, seconds))
-        labels = case.label_map(self.values)
-        write_segmentation(folder / protocol.name / f"{case.case.name}{self.file_ending}", labels, case.image)
+        labels = user.label_map(self.values)
+        write_segmentation(folder / protocol.name / f"{user.case.name}{self.file_ending}", labels, user.image)
 
-    def _scored(self, case: PromptedCase, truth: np.ndarray, found: np.ndarray) -> dict[str, MaskMetrics]:
-        """Scores by area; an object whose slices are all small has no salient one."""
-        spacing = [case.image.spacing[axis] for axis in case.view.order]
-        scores = {ALL: compute_metrics(truth, found, spacing, self.tolerance_mm)}
-        large = truth.sum(axis=(1, 2)) > SALIENT_VOXELS
+    def _scored(self, user: SimulatedUser, gt: np.ndarray, found: np.ndarray) -> dict[str, MaskMetrics]:
+        """Return the metrics by area; an object without large slices has no salient area."""
+        spacing = [user.image.spacing[axis] for axis in user.view.order]
+        scores = {ALL: compute_metrics(gt, found, spacing, self.tolerance_mm)}
+        large = gt.sum(axis=(1, 2)) > SALIENT_VOXELS
         if large.any():
             only = large[:, None, None]
-            scores[SALIENT] = compute_metrics(truth & only, found & only, spacing, self.tolerance_mm)
+            scores[SALIENT] = compute_metrics(gt & only, found & only, spacing, self.tolerance_mm)
         return scores
 
 
-def dice(truth: np.ndarray, found: np.ndarray) -> float:
-    """Dice coefficient of two masks; both empty: 1."""
-    total = int(truth.sum()) + int(found.sum())
-    return 1.0 if not total else 2 * int((truth & found).sum()) / total
+def dice(gt: np.ndarray, found: np.ndarray) -> float:
+    """Dice coefficient of two masks; 1 if both are empty."""
+    total = int(gt.sum()) + int(found.sum())
+    return 1.0 if not total else 2 * int((gt & found).sum()) / total

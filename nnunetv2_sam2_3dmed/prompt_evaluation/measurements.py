@@ -1,4 +1,4 @@
-"""What a benchmark of prompts measures, and the files that keep it."""
+"""Measurements of the prompt benchmark, and the files that store them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SCORES, INTERACTIONS, SUMMARY = "per_case.csv", "interactions.csv", "prompt_benc
 
 @dataclass(frozen=True)
 class Score:
-    """How well an object was segmented, whatever other objects were found in its voxels.
+    """Metrics of the final mask of an object, regardless of other objects in its voxels.
 
     Attributes:
-        protocol: name of it.
-        case: name of it.
-        class_name: of the object.
+        protocol: protocol name.
+        case: case identifier.
+        class_name: class or region.
         area: "all" slices, or the "salient" ones.
-        metrics: against the truth.
-        prompts: that were given and taken.
-        rejected: that SAM 2 answered with nothing.
-        seconds: of all interactions.
+        metrics: metrics against the ground truth.
+        prompts: number of accepted prompts.
+        rejected: number of prompts in which SAM 2 saw no object.
+        seconds: duration of all interactions.
     """
 
     protocol: str
@@ -44,18 +44,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Interaction:
-    """How well an object was segmented after a round, whatever other objects were found in its voxels.
+    """Dice of an object after a turn, regardless of other objects in its voxels.
 
     Attributes:
-        protocol: name of it.
-        case: name of it.
-        class_name: of the object.
-        number: of the round, from 1.
-        prompts: given so far and taken.
-        rejected: given so far, which SAM 2 answered with nothing.
-        dice: of the volume.
-        slice_dice: of the middle slice.
-        seconds: of this round.
+        protocol: protocol name.
+        case: case identifier.
+        class_name: class or region.
+        number: number of the turn, from 1.
+        prompts: number of accepted prompts so far.
+        rejected: number of prompts so far in which SAM 2 saw no object.
+        dice: Dice of the volume.
+        slice_dice: Dice of the middle slice.
+        seconds: duration of this turn.
     """
 
     protocol: str
@@ -71,14 +71,14 @@ class Interaction:
 
 @dataclass
 class Measured:
-    """All that was measured.
+    """All measurements of a run.
 
     Attributes:
-        scores: of the final masks of each object.
-        interactions: of all rounds.
-        encoding_seconds: of the slices of each case, before any prompt; these cases are finished.
-        absent: classes that a case does not have, and that nothing could be prompted of.
-        failed: cases that are left out, and why.
+        scores: metrics of the final mask of each object.
+        interactions: Dice after each turn.
+        encoding_seconds: duration of encoding the slices of each case, before any prompt; these cases are finished.
+        absent: classes that a case does not have.
+        failed: error messages of the cases that are left out.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -88,14 +88,14 @@ class Measured:
     failed: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, case: str) -> None:
-        """Takes the rows of a case out that was not finished."""
+        """Remove the rows of an unfinished case."""
         self.scores = [score for score in self.scores if score.case != case]
         self.interactions = [turn for turn in self.interactions if turn.case != case]
         self.absent.pop(case, None)
 
 
 def as_csv(measured: Measured) -> str:
-    """A line per protocol, case, class and area; a missing HD95 is empty."""
+    """Table with a row per protocol, case, class and area; a missing HD95 is empty."""
     header = ["protocol", "case", "class", "slices", "dice", "iou", "nsd", "hd95_mm", "prompts", "rejected", "seconds"]
     rows = [
         [s.protocol, s.case, s.class_name, s.area, s.metrics.dice, s.metrics.iou, s.metrics.nsd]
@@ -106,7 +106,7 @@ def as_csv(measured: Measured) -> str:
 
 
 def as_interactions_csv(measured: Measured) -> str:
-    """A line per round."""
+    """Table with a row per turn."""
     header = ["protocol", "case", "class", "round", "prompts", "rejected", "dice", "dice_of_the_slice", "seconds"]
     rows = [
         [t.protocol, t.case, t.class_name, t.number, t.prompts, t.rejected, t.dice, t.slice_dice, round(t.seconds, 4)]
@@ -116,7 +116,7 @@ def as_interactions_csv(measured: Measured) -> str:
 
 
 def of_cases(measured: Measured) -> dict[str, Any]:
-    """What the summary says of each case."""
+    """Part of the summary about single cases."""
     return {
         "encoding_seconds": measured.encoding_seconds,
         "absent_classes": measured.absent,
@@ -125,13 +125,13 @@ def of_cases(measured: Measured) -> dict[str, Any]:
 
 
 def write_rows(folder: Path, measured: Measured, summary: str) -> None:
-    """Writes the files that :func:`read_rows` reads.
+    """Write the files that :func:`read_rows` reads.
 
     Args:
-        folder: for all of them.
-        measured: so far.
-        summary: JSON with what :func:`of_cases` gives. It is written last, so that the cases that it names have all
-            their rows.
+        folder: output folder.
+        measured: measurements so far.
+        summary: JSON that includes :func:`of_cases`. It is written last, so that the tables have all rows of the cases
+            that it names.
     """
     write_text(folder / SCORES, as_csv(measured))
     write_text(folder / INTERACTIONS, as_interactions_csv(measured))
@@ -139,7 +139,7 @@ def write_rows(folder: Path, measured: Measured, summary: str) -> None:
 
 
 def read_rows(folder: Path) -> Measured:
-    """What a run has measured that was ended early: its finished cases.
+    """Read the finished cases of an interrupted run.
 
     Raises:
         UserError: the files are damaged.
@@ -155,7 +155,7 @@ def read_rows(folder: Path) -> Measured:
             summary["absent_classes"],
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"what {folder} has of an earlier run is damaged ({error!r}): give another -o.") from error
+        raise UserError(f"the earlier run in {folder} is damaged ({error!r}): give another -o.") from error
     done = measured.encoding_seconds
     measured.scores = [score for score in measured.scores if score.case in done]
     measured.interactions = [turn for turn in measured.interactions if turn.case in done]

@@ -1,4 +1,4 @@
-"""Ways to prompt an object, a round at a time, after published experiments; docs/decisions.md says what is ours."""
+"""Ways to prompt an object, one turn at a time, after published experiments; docs/decisions.md says what is ours."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnunetv2_sam2_3dmed.prompt_evaluation.cases import PromptedCase
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import Click, bounding_box, error_click, middle_slice
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
 
 
-class Round(NamedTuple):
-    """What one interaction led to.
+class Turn(NamedTuple):
+    """Result of one interaction.
 
     Attributes:
         number: from 1.
-        prompts: clicks, boxes or masks that the session has taken so far.
-        rejected: those that SAM 2 answered with nothing, so that the session took them back.
+        prompts: clicks, boxes or masks that the session has accepted so far.
+        rejected: prompts so far in which SAM 2 saw no object, so that the session took them back.
         seconds: from the prompt until the masks of all slices are there.
         found: the object, bool, in the view.
     """
@@ -30,94 +30,94 @@ class Round(NamedTuple):
     found: np.ndarray
 
 
-# prompts object NUMBER of a case; what is drawn comes from the generator
-Interaction = Callable[[PromptedCase, int, np.random.Generator], Iterator[Round]]
+# prompts object NUMBER of a user's case; the generator is the source of randomness
+Interact = Callable[[SimulatedUser, int, np.random.Generator], Iterator[Turn]]
 
 
 class Protocol(NamedTuple):
     """A way to prompt.
 
     Attributes:
-        name: of its folder.
-        title: what is done.
-        source: who published results of it.
-        interact: does it.
+        name: name of its output folder.
+        title: description.
+        source: publication with results of it.
+        interact: the interaction itself.
     """
 
     name: str
     title: str
     source: str
-    interact: Interaction
+    interact: Interact
 
 
-def clicks_on_the_middle_slice(rounds: int) -> Interaction:
-    """Clicks on the largest error of the middle slice, one a round; the slice is carried through the volume at the end.
+def clicks_on_the_middle_slice(turns: int) -> Interact:
+    """Click on the largest error of the middle slice, once per turn, and propagate the slice at the end.
 
     As in section 3.3 of arXiv 2408.02635, the slice is annotated first and then propagated; where to click, and that
-    clicks are answered without memory, is not stated there. What a round leads to is therefore what a user gets who
-    stops there: the object is forgotten, the clicks so far are given one after the other, and one propagation follows.
-    The seconds are those of the round's own click and the propagation.
+    clicks are answered without memory, is not stated there. The result of a turn is therefore that of a user who stops
+    there: the object is removed, all clicks so far are given one after the other, and one propagation follows. The
+    seconds are those of the turn's own click and the propagation.
     """
 
-    def interact(case: PromptedCase, number: int, rng: np.random.Generator) -> Iterator[Round]:
-        truth = case.truths[number]
-        index = middle_slice(truth)
-        found = case.found(number)
+    def interact(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+        gt = user.gt[number]
+        index = middle_slice(gt)
+        found = user.found(number)
         clicks: list[Click] = []
-        for turn in range(1, rounds + 1):
-            click = error_click(truth[index], found[index], rng, clicks)
+        for turn in range(1, turns + 1):
+            click = error_click(gt[index], found[index], rng, clicks)
             if click is None:
-                return  # the slice is as it should be
-            case.forget(number)
-            taken = sum(case.click(number, index, earlier) for earlier in clicks)
+                return  # no error is left on the slice
+            user.forget(number)
+            accepted = sum(user.click(number, index, earlier) for earlier in clicks)
             start = time.perf_counter()
-            taken += case.click(number, index, click)
+            accepted += user.click(number, index, click)
             clicks.append(click)
-            case.propagate(number)
-            found = case.found(number)
-            yield Round(turn, taken, len(clicks) - taken, time.perf_counter() - start, found)
+            user.propagate(number)
+            found = user.found(number)
+            yield Turn(turn, accepted, len(clicks) - accepted, time.perf_counter() - start, found)
 
     return interact
 
 
-def mask_of_the_middle_slice(case: PromptedCase, number: int, rng: np.random.Generator) -> Iterator[Round]:
-    """The true mask of the middle slice, carried through the volume."""
-    truth = case.truths[number]
-    index = middle_slice(truth)
-    yield _once(case, number, lambda: [case.mask(number, index, truth[index])])
+def mask_of_the_middle_slice(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+    """Give the ground truth mask of the middle slice and propagate it."""
+    gt = user.gt[number]
+    index = middle_slice(gt)
+    yield _once(user, number, lambda: [user.mask(number, index, gt[index])])
 
 
-def box_on_the_middle_slice(case: PromptedCase, number: int, rng: np.random.Generator) -> Iterator[Round]:
-    """The box around the middle slice, carried through the volume."""
-    truth = case.truths[number]
-    index = middle_slice(truth)
-    yield _once(case, number, lambda: [case.box(number, index, bounding_box(truth[index]))])
+def box_on_the_middle_slice(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+    """Give the ground truth box of the middle slice and propagate it."""
+    gt = user.gt[number]
+    index = middle_slice(gt)
+    yield _once(user, number, lambda: [user.box(number, index, bounding_box(gt[index]))])
 
 
-def box_on_every_slice(case: PromptedCase, number: int, rng: np.random.Generator) -> Iterator[Round]:
-    """A box on each slice that the object is on, and nothing carried: every slice stands for itself."""
-    truth = case.truths[number]
-    slices = [int(index) for index in np.flatnonzero(truth.any(axis=(1, 2)))]
+def box_on_every_slice(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+    """Give the ground truth box of every slice with the object, without propagation."""
+    gt = user.gt[number]
+    slices = [int(index) for index in np.flatnonzero(gt.any(axis=(1, 2)))]
     yield _once(
-        case, number, lambda: [case.box(number, index, bounding_box(truth[index])) for index in slices], carried=False
+        user, number, lambda: [user.box(number, index, bounding_box(gt[index])) for index in slices], propagated=False
     )
 
 
-def _once(case: PromptedCase, number: int, prompt: Callable[[], list[bool]], carried: bool = True) -> Round:
-    """The only round of a protocol; ``prompt`` says of each prompt whether the session has taken it."""
+def _once(user: SimulatedUser, number: int, prompt: Callable[[], list[bool]], propagated: bool = True) -> Turn:
+    """Return the only turn of a protocol; ``prompt`` returns for each prompt if the session has accepted it."""
     start = time.perf_counter()
-    taken = prompt()
-    if carried:
-        case.propagate(number)
-    found = case.found(number)  # which waits for the device: within the seconds
-    return Round(1, sum(taken), len(taken) - sum(taken), time.perf_counter() - start, found)
+    accepted = prompt()
+    if propagated:
+        user.propagate(number)
+    found = user.found(number)  # which waits for the device: within the seconds
+    return Turn(1, sum(accepted), len(accepted) - sum(accepted), time.perf_counter() - start, found)
 
 
 def protocols(clicks: int = 5) -> dict[str, Protocol]:
-    """All protocols by their names.
+    """Return all protocols by their names.
 
     Args:
-        clicks: how many at most in the protocol of clicks; arXiv 2408.02635: 5.
+        clicks: maximum number of clicks in the protocol of clicks; 5 in arXiv 2408.02635.
     """
     known = (
         Protocol(
@@ -128,7 +128,7 @@ def protocols(clicks: int = 5) -> dict[str, Protocol]:
         ),
         Protocol(
             "1_mask",
-            "true mask of the middle slice",
+            "ground truth mask of the middle slice",
             "Interactive 3D Medical Image Segmentation with SAM 2",
             mask_of_the_middle_slice,
         ),

@@ -1,4 +1,4 @@
-"""Prompts that a user might have given, made from the truth, on slices (rows, columns) in voxels."""
+"""Prompts made from the ground truth of slices (rows, columns), as a user might give them; in voxels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Click(NamedTuple):
     """A point.
 
     Attributes:
-        row: in voxels.
-        column: in voxels.
+        row: row index.
+        column: column index.
         label: 1 inside the object, 0 outside.
     """
 
@@ -26,28 +26,28 @@ class Click(NamedTuple):
 
 
 def middle_slice(mask: np.ndarray) -> int:
-    """The middle one of the slices (the first axis) on which a mask (slices, rows, columns) is.
+    """Return the index of the middle one of the slices on which a mask (slices, rows, columns) is not empty.
 
     Raises:
         ValueError: the mask is empty.
     """
     present = np.flatnonzero(mask.any(axis=(1, 2)))
     if not len(present):
-        raise ValueError("the mask is empty, so that it has no middle slice.")
+        raise ValueError("the mask is empty and has no middle slice.")
     return int(present[len(present) // 2])
 
 
 def bounding_box(mask: np.ndarray) -> Box:
-    """The box around a mask (rows, columns).
+    """Return the box around a mask (rows, columns).
 
-    Voxel v lies between v and v + 1 where coordinates are scaled with the slice, as SAM 2's are; so the box ends at
-    the last voxel's far edge, or at the last voxel of the slice, which is as far as coordinates go.
+    Where coordinates are scaled with the slice, as SAM 2's are, voxel v lies between v and v + 1. The box ends at the
+    far edge of the last voxel, or at the last voxel of the slice, the largest coordinate there is.
 
     Raises:
         ValueError: the mask is empty.
     """
     if not mask.any():
-        raise ValueError("the mask is empty, so that there is no box around it.")
+        raise ValueError("the mask is empty and has no box around it.")
     ends = []
     for axis, length in enumerate(mask.shape):
         occupied = np.flatnonzero(mask.any(axis=1 - axis))
@@ -58,16 +58,16 @@ def bounding_box(mask: np.ndarray) -> Box:
 
 
 def loose_box(box: Box, shape: tuple[int, int], largest: tuple[float, float], rng: np.random.Generator) -> Box:
-    """A box whose four edges lie further out, as those that people draw.
+    """Return a box with its four edges moved outwards, as annotators draw them.
 
-    MedSAM2 perturbs boxes by 0 to 10 pixels and does not say in which direction. Outwards only is our reading: a box
-    then never cuts off a part of the object.
+    MedSAM2 perturbs boxes by 0 to 10 pixels and does not state the direction. We move them outwards only, so that a box
+    never cuts off a part of the object.
 
     Args:
-        box: the tight one.
-        shape: rows and columns of the slice, where the box ends.
-        largest: how far an edge moves at most, in rows and in columns; each draws its own distance from 0 to that.
-        rng: what draws.
+        box: the tight box.
+        shape: rows and columns of the slice, to which the box is clipped.
+        largest: largest shift in rows and in columns; each edge draws its own shift from 0 to that.
+        rng: random generator.
     """
     moved = rng.uniform(0, 1, size=4) * np.array([largest[0], largest[1], largest[0], largest[1]])
     top, left, bottom, right = np.array(box) + moved * np.array([-1, -1, 1, 1])
@@ -75,31 +75,30 @@ def loose_box(box: Box, shape: tuple[int, int], largest: tuple[float, float], rn
 
 
 def error_click(
-    truth: np.ndarray, prediction: np.ndarray | None, rng: np.random.Generator, before: Sequence[Click] = ()
+    gt: np.ndarray, prediction: np.ndarray | None, rng: np.random.Generator, before: Sequence[Click] = ()
 ) -> Click | None:
-    """A click at the centre of the largest error, as simulated users of interactive segmentation do.
+    """Return a click at the centre of the largest error, as in simulations of interactive segmentation.
 
-    Errors are the connected parts (4 neighbours) of what is missing and of what is too much. The centre is the voxel
-    of the largest part that is furthest from all that is not in it; the edge of the slice counts as outside.
+    Errors are the connected components (4 neighbours) of false negatives and of false positives. The centre is the
+    voxel of the largest component with the largest distance to its outside; the edge of the slice counts as outside.
 
     Args:
-        truth: (rows, columns), bool.
+        gt: ground truth (rows, columns), bool.
         prediction: same shape; None before the first click.
-        rng: decides between parts of one size and voxels of one distance.
-        before: clicks that did not mend the error. Their voxels count as outside of it: who clicked there in vain
-            clicks elsewhere.
+        rng: breaks ties between components of one size and voxels of one distance.
+        before: earlier clicks. Their voxels count as outside of the error, so that a click without effect is not
+            repeated.
 
     Returns:
-        The click; None where there is no error, or all of it was clicked on.
+        The click; None if there is no error, or all of it was clicked on.
     """
-    found = np.zeros_like(truth) if prediction is None else prediction
+    found = np.zeros_like(gt) if prediction is None else prediction
     if before:
-        clicked = np.zeros_like(truth)
+        clicked = np.zeros_like(gt)
         clicked[[click.row for click in before], [click.column for click in before]] = True
-        # what was clicked on is right as it is: truth and found agree
-        found = np.where(clicked, truth, found)
+        found = np.where(clicked, gt, found)  # no error there
     parts = []
-    for label, errors in ((1, truth & ~found), (0, found & ~truth)):
+    for label, errors in ((1, gt & ~found), (0, found & ~gt)):
         numbered, count = ndimage.label(errors)
         sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
         parts += [(int(size), label, numbered == number) for number, size in enumerate(sizes, start=1)]
@@ -114,15 +113,15 @@ def error_click(
     return Click(int(row), int(column), label)
 
 
-def random_click(truth: np.ndarray, prediction: np.ndarray | None, rng: np.random.Generator) -> Click:
-    """A click anywhere on an error, as SAM 2 is trained with; inside the object where there is no error.
+def random_click(gt: np.ndarray, prediction: np.ndarray | None, rng: np.random.Generator) -> Click:
+    """Return a click anywhere on an error, as in SAM 2's training; inside the object if there is no error.
 
     Args:
-        truth: (rows, columns), bool, not empty.
+        gt: ground truth (rows, columns), bool, not empty.
         prediction: same shape; None before the first click.
-        rng: what draws.
+        rng: random generator.
     """
-    errors = truth if prediction is None else truth ^ prediction
-    places = np.argwhere(errors if errors.any() else truth)
+    errors = gt if prediction is None else gt ^ prediction
+    places = np.argwhere(errors if errors.any() else gt)
     row, column = places[rng.integers(len(places))]
-    return Click(int(row), int(column), int(truth[row, column]))
+    return Click(int(row), int(column), int(gt[row, column]))

@@ -1,4 +1,4 @@
-"""SAM2_PromptTrainer_finetune: goes on from a model that takes prompts, at lower learning rates."""
+"""SAM2_PromptTrainer_finetune: fine-tunes a promptable model at lower learning rates."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.interactive.model import fill, nnunet_checkpoint
 from nnunetv2_sam2_3dmed.network.checkpoints import read_checkpoint, sha256_of
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import FINETUNED
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
 
-FINETUNED = "finetuned"  # the key in a checkpoint's ``init_args``
 FILE = "finetune.json"  # beside the checkpoints
 
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What a fine-tuning starts from, and how it trains.
+    """Starting point and settings of a fine-tuning.
 
     Attributes:
-        checkpoint: file of the weights.
-        sha256: of that file.
-        trained_by: the trainer that made it, or the name of the weights.
-        network: the network's arguments that go with the weights, over those of the plan.
-        peak_lr: learning rate.
-        trunk_lr: of the image encoder; None for the same.
-        epochs: of nnU-Net's 250 iterations.
-        cases: that are trained on beside the training cases of the fold.
-        seen_validation: why the weights may know the fold's validation cases; empty where they do not.
+        checkpoint: file with the initial weights.
+        sha256: checksum of that file.
+        trained_by: trainer that made it, or the name of the weights.
+        network: network arguments of the weights, which override those of the plan.
+        peak_lr: peak learning rate.
+        trunk_lr: peak learning rate of the image encoder; None for the same.
+        epochs: number of epochs of 250 iterations.
+        cases: cases that are added to the training cases of the fold.
+        seen_validation: why the initial weights may have been trained on the fold's validation cases; empty if not.
     """
 
     checkpoint: str
@@ -49,22 +49,22 @@ class Finetuning:
     seen_validation: str = ""
 
     def write(self, folder: Path) -> None:
-        """Puts it where the trainer looks for it: into the folder of the fold."""
+        """Write the settings into the folder of the fold, where the trainer reads them."""
         write_text(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Finetuning:
-        """What was put there.
+        """Read the settings from the folder of the fold.
 
         Raises:
-            UserError: nothing was, or the file holds something else.
+            UserError: there are none, or the file holds something else.
         """
         file = folder / FILE
         if not file.is_file():
             raise UserError(
-                f"there is no {file}, which says what to fine-tune: start it with `sam2_3dmed annotate finetune`."
+                f"there is no {file} with the settings of a fine-tuning: start it with `sam2_3dmed annotate finetune`."
             )
-        remedy = "delete its folder and begin again"
+        remedy = "delete its folder and start again"
         try:
             return cls(**read_json(file, remedy))
         except TypeError as error:
@@ -72,13 +72,13 @@ class Finetuning:
 
 
 def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> Path:
-    """Where nnU-Net puts what a trainer makes of a fold."""
+    """Return nnU-Net's results folder of a trainer and fold."""
     results = nnunet_folder("nnUNet_results") / plans["dataset_name"]
     return results / f"{trainer}__{plans['plans_name']}__{configuration}" / f"fold_{fold}"
 
 
 def with_network(plans: dict[str, Any], configuration: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Plans whose configuration builds the network with other arguments."""
+    """Return plans whose configuration builds the network with other arguments."""
     changed = deepcopy(plans)
     architecture = deepcopy(PlansManager(plans).get_configuration(configuration).configuration["architecture"])
     architecture["arch_kwargs"].update(arguments)
@@ -87,10 +87,10 @@ def with_network(plans: dict[str, Any], configuration: str, arguments: dict[str,
 
 
 class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
-    """From the weights, on the cases, at the learning rates and for the epochs that ``finetune.json`` says.
+    """Fine-tuning with the weights, cases, learning rates and epochs of ``finetune.json``.
 
-    ``sam2_3dmed annotate finetune`` writes that file into the fold's folder and starts nnU-Net. Its cases are added to
-    the training cases of this training alone: nnU-Net's ``splits_final.json`` is every trainer's and stays as it is.
+    ``sam2_3dmed annotate finetune`` writes that file into the fold's folder and starts nnU-Net. The cases are added to
+    the training cases of this trainer only: nnU-Net's ``splits_final.json``, which all trainers share, is not changed.
     The recipe is that of :class:`SAM2_PromptTrainer`.
     """
 
@@ -112,27 +112,25 @@ class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
         self.my_init_kwargs[FINETUNED] = asdict(wanted)
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """nnU-Net's training cases of the fold with those from rounds, and its validation cases.
+        """Return nnU-Net's training cases of the fold with those from rounds, and its validation cases.
 
         Raises:
-            UserError: the fold validates against a case from a round now.
+            UserError: the fold now validates against a case from a round.
         """
         train, val = super().do_split()
         both = sorted(set(self.wanted.cases) & set(val))
         if both:
             raise UserError(
                 f"fold {self.fold} validates against {both[0]}, which this fine-tuning trains on: put the "
-                "splits_final.json back with which it was begun, or begin again."
+                "splits_final.json back with which it was started, or start again."
             )
         return [*train, *(case for case in self.wanted.cases if case not in train)], val
 
     def _find_checkpoint(self) -> Path:
         checkpoint = Path(self.wanted.checkpoint)
         if not checkpoint.is_file() or sha256_of(checkpoint) != self.wanted.sha256:
-            raise UserError(
-                f"{checkpoint} is {'another file than' if checkpoint.is_file() else 'not there'} when the fine-tuning "
-                "was begun: put it back, or begin again."
-            )
+            problem = "has changed since" if checkpoint.is_file() else "is missing, but was the start of"
+            raise UserError(f"{checkpoint} {problem} the fine-tuning: put it back, or start again.")
         return checkpoint
 
     def _load_pretrained(self, checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""Slices framed in training as they are in use: a user's slice fills the square that the network sees."""
+"""Framing of training slices as in use, where a slice fills the square input of the network."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import torch
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL
 
-ZOOM = (0.9, 1.4)  # nnU-Net's largest
+ZOOM = (0.9, 1.4)  # 1.4 is the largest enlargement in nnU-Net's augmentation
 
 
 class FramedAffineTransform(InPlaneAffineTransform):
-    """Stretches what was loaded of the image, without padding, over the output; then rotates, shears and zooms.
+    """Stretch of the loaded image, without padding, to the output size, then rotation, shear and zoom.
 
-    nnU-Net loads patches of one size around a voxel of an object. Of an image that is smaller, or whose edge is near,
-    a part is padding. Users' slices have none: shown with it, objects would be smaller than they will be, and always in
-    the middle.
+    nnU-Net loads patches of one size around a voxel of an object, with padding where the image ends. Slices in use have
+    no padding: trained with it, objects would be smaller than in use, and always in the middle.
 
     Args:
-        size: in-plane size that comes out; None for that which comes in.
-        probability: how often anything but the framing is done.
-        zoom: smallest and largest enlargement; above 1, the image is cut off at its edges.
+        size: in-plane size of the output; None for that of the input.
+        probability: probability of rotation, shear and zoom.
+        zoom: smallest and largest enlargement; above 1, the edges of the image are cut off.
     """
 
     def __init__(self, size: Sequence[int] | None, probability: float = 1.0, zoom: tuple[float, float] = ZOOM):

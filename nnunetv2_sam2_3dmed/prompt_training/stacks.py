@@ -1,4 +1,4 @@
-"""From nnU-Net's batches to stacks with prompts: turned and grey as users' images are, one object per prompt."""
+"""Stacks with prompts made from nnU-Net's batches, oriented and windowed as in use, one object per prompt."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import bounding_box, loose_
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
 BOX, CLICK, MASK = KINDS = ("box", "click", "mask")
-SHIFT = 10.0  # how far the edges of a box move outwards at most, in pixels of an image of 512 (MedSAM2: 0 to 10 pixels)
+SHIFT = 10.0  # largest shift of a box edge, in pixels of an image of 512 (MedSAM2: 0 to 10 pixels)
 _SHIFT_AT = 512
 
 
 class PromptMix(NamedTuple):
-    """What is drawn in training.
+    """Probabilities of prompts in training.
 
     Attributes:
-        box: share of batches in which the prompt is a box.
-        click: in which it is a click; in the others it is the mask of the slice.
-        corrected: share of boxes and clicks that are followed by clicks on errors.
-        corrections: at most.
-        objects: of a stack at most, as SAM 2's of a video: what differs between them is the prompt alone.
-        images: share of batches in which every slice is a stack of its own. SAM 2 learned prompts on images before it
-            learned to carry masks on; in a stack of eight, one slice of eight is prompted.
+        box: share of batches with boxes.
+        click: share of batches with clicks; the others have the mask of the slice.
+        corrected: share of batches with boxes or clicks that are followed by clicks on errors.
+        corrections: maximum number of these clicks.
+        objects: maximum number of objects per stack, as per video in SAM 2: they differ only in their prompts.
+        images: share of batches in which every slice is a stack of its own. SAM 2 was trained on images before videos;
+            in a stack of eight, only one slice of eight is prompted.
     """
 
     box: float = 0.5
@@ -44,12 +44,12 @@ class PromptMix(NamedTuple):
 
 
 class Stacks(NamedTuple):
-    """A batch as it is shown.
+    """A batch of images and masks, as the network sees them.
 
     Attributes:
         grey: (B, D, H, W), 0 to 1.
-        masks: (B, K, D, H, W), bool, the K classes or regions.
-        counted: (B, D, H, W), bool; False where the label is the ignore label.
+        masks: (B, K, D, H, W), bool, ground truth of the K classes or regions.
+        counted: (B, D, H, W), bool; False for the ignore label.
         real: (B, D), bool; False for slices that are padding.
     """
 
@@ -59,12 +59,12 @@ class Stacks(NamedTuple):
     real: torch.Tensor
 
 
-class Objects(NamedTuple):
-    """Prompts, and what they are about.
+class TrainingPrompts(NamedTuple):
+    """Prompts of N objects, and their classes.
 
     Attributes:
-        prompts: for the network.
-        classes: (N,), which of the K classes each object is.
+        prompts: input of the network.
+        classes: (N,), index of each object's class.
     """
 
     prompts: StackPrompts
@@ -72,11 +72,11 @@ class Objects(NamedTuple):
 
 
 class StackMaker:
-    """Makes stacks of nnU-Net's batches.
+    """Converter of nnU-Net's batches to stacks.
 
     Args:
-        targets: takes nnU-Net's target apart.
-        shown_as: black and white.
+        targets: splits nnU-Net's target into masks.
+        shown_as: intensity window.
         transpose_forward: nnU-Net's order of axes.
     """
 
@@ -86,16 +86,16 @@ class StackMaker:
         self.transpose_forward = [int(axis) for axis in transpose_forward]
 
     def __call__(self, data: torch.Tensor, target: torch.Tensor, views: Sequence[View]) -> Stacks:
-        """Stacks as users' images are shown.
+        """Make stacks that look like images in use.
 
         Args:
             data: (B, 1, D, H, W), normalised.
-            target: nnU-Net's, with padding marked.
-            views: how slices of each case are turned.
+            target: nnU-Net's target, with padding marked.
+            views: orientation of the slices of each case.
         """
         low, high = self.shown_as.low, self.shown_as.high
         grey = ((data.float() - low) / (high - low)).clamp(0, 1)
-        # outside the image and the body nnU-Net has the mean intensity, or that of 0; users see black
+        # nnU-Net fills what lies outside the image or body with the mean intensity or 0; in use it is black
         grey = grey.masked_fill(self.targets.padding(target), 0)
         targets = self.targets(target)
         slices = [torch.flip(s, [0]) if view.flips[0] else s for s, view in zip(targets.slices, views)]
@@ -107,28 +107,30 @@ class StackMaker:
         )
 
     def _turned(self, stacks: torch.Tensor, views: Sequence[View]) -> torch.Tensor:
-        """(B, C, D, H, W) as nnU-Net has them -> each as its view shows it."""
+        """Orient each stack of (B, C, D, H, W) as its view displays it."""
         turned = []
         for stack, view in zip(stacks, views):
             order = [self.transpose_forward.index(axis) + 1 for axis in view.order]
             turned.append(stack.permute(0, *order).flip([k + 1 for k, flip in enumerate(view.flips) if flip]))
-        # stored the other way round, a case has rows for columns
+        # in another orientation, rows and columns of a case are swapped
         height, width = (max(stack.shape[axis] for stack in turned) for axis in (-2, -1))
         return torch.stack([F.pad(s, (0, width - s.shape[-1], 0, height - s.shape[-2])) for s in turned])
 
 
 def single_slices(stacks: Stacks) -> Stacks:
-    """Every slice that is not padding as a stack of its own."""
-    places = stacks.real.nonzero(as_tuple=True)  # one wait for the device, where a boolean index would be one each
+    """Return every slice that is not padding as a stack of its own."""
+    places = stacks.real.nonzero(as_tuple=True)  # one synchronisation; every boolean index would be another
     grey, real = stacks.grey[places], stacks.real[places]
     masks, counted = stacks.masks.transpose(1, 2)[places], stacks.counted[places]
     return Stacks(grey[:, None], masks[:, :, None], counted[:, None], real[:, None])
 
 
-def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.random.Generator) -> Objects | None:
-    """Some objects of each stack, each prompted on a slice that is drawn; None where there are none.
+def objects_to_train(
+    stacks: Stacks, image_size: int, mix: PromptMix, rng: np.random.Generator
+) -> TrainingPrompts | None:
+    """Prompt random objects of each stack on random slices; None without objects.
 
-    The kind of prompt is drawn for the batch, because SAM 2 answers one click with three masks and all else with one.
+    The kind of prompt is drawn per batch, since SAM 2 predicts three masks for one click and one mask for all else.
     """
     if rng.uniform() < mix.images:
         stacks = single_slices(stacks)
@@ -140,15 +142,15 @@ def objects_to_train(stacks: Stacks, image_size: int, mix: PromptMix, rng: np.ra
             chosen.append((stack, number, int(rng.choice(np.flatnonzero(present[number])))))
     kind = str(rng.choice(KINDS, p=(mix.box, mix.click, 1 - mix.box - mix.click)))
     if kind == MASK and not any(real[stack].sum() > 1 for stack, _, _ in chosen):
-        kind = BOX  # the mask of the only slice leaves nothing to ask
+        kind = BOX  # given the mask of the only slice, nothing is left to predict
     corrections = 0
     if kind != MASK and rng.uniform() < mix.corrected:
         corrections = int(rng.integers(1, mix.corrections + 1))
     return _objects(stacks, real, chosen, image_size, kind, corrections, SHIFT, rng)
 
 
-def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generator) -> Objects | None:
-    """All objects, with the box around them on their middle slice."""
+def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generator) -> TrainingPrompts | None:
+    """Prompt all objects with the ground truth box on their middle slice; None without objects."""
     real, presence = _on_host(stacks)
     chosen = []
     for stack, present in enumerate(presence):
@@ -159,7 +161,7 @@ def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generato
 
 
 def _on_host(stacks: Stacks) -> tuple[np.ndarray, np.ndarray]:
-    """Slices that are no padding (B, D), and presence of each class on them (B, K, D); one wait for the device."""
+    """Slices that are no padding (B, D), and presence of each class on them (B, K, D); one synchronisation."""
     inside = (stacks.masks & stacks.counted[:, None]).flatten(3).any(dim=3)
     real = stacks.real[:, None]
     known = torch.cat([real, inside & real], dim=1).cpu().numpy()
@@ -175,19 +177,18 @@ def _objects(
     corrections: int,
     shift: float,
     rng: np.random.Generator,
-) -> Objects | None:
-    """Objects by their stack, class and prompted slice.
+) -> TrainingPrompts | None:
+    """Prompt objects, given by stack, class and slice.
 
-    Boxes and clicks are placed on the host: for the prompted slices they wait for the device, before the network has
-    anything to do.
+    Boxes and clicks are placed on the host. This waits for the prompted slices, before the network runs.
     """
     if not chosen:
         return None
     device = stacks.grey.device
     host = np.array(chosen).T  # stacks, classes and slices
     stack, number, index = copy_to(host, device)
-    truth = stacks.masks[stack, number] & stacks.counted[stack]
-    prompted = truth[torch.arange(len(chosen), device=device), index]
+    gt = stacks.masks[stack, number] & stacks.counted[stack]
+    prompted = gt[torch.arange(len(chosen), device=device), index]
     points = labels = masks = None
     if kind == MASK:
         masks = at_image_size(prompted, image_size)
@@ -200,7 +201,7 @@ def _objects(
     prompts = StackPrompts(
         as_images(stacks.grey, image_size),
         real,
-        truth,
+        gt,
         stacks.counted[stack],
         host[0],
         host[2],
@@ -210,11 +211,11 @@ def _objects(
         corrections,
         rng,
     )
-    return Objects(prompts, host[1].tolist())
+    return TrainingPrompts(prompts, host[1].tolist())
 
 
 def _points(planes: np.ndarray, kind: str, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """x and y in voxels (N, P, 2) of boxes or clicks for masks (N, H, W), and SAM 2's labels (N, P)."""
+    """Return boxes or clicks for masks (N, H, W): x and y in voxels (N, P, 2), and SAM 2's labels (N, P)."""
     height, width = planes.shape[1:]
     if kind == CLICK:
         clicks = [random_click(plane, None, rng) for plane in planes]

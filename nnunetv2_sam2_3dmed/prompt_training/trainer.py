@@ -1,4 +1,4 @@
-"""SAM2_PromptTrainer: a model that takes prompts, trained within nnU-Net."""
+"""SAM2_PromptTrainer: a promptable model, trained within nnU-Net."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_chec
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer, PromptableSAM2, build_promptable_sam2, copy_to
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.nnunet.stored_direction import direction_of
-from nnunetv2_sam2_3dmed.prompt_evaluation.cases import RawCase, raw_cases
-from nnunetv2_sam2_3dmed.prompt_evaluation.headers import check_headers
+from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
 from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import (
-    Objects,
     PromptMix,
     StackMaker,
     Stacks,
+    TrainingPrompts,
     objects_to_train,
     objects_to_validate,
 )
+from nnunetv2_sam2_3dmed.prompt_training.validation import validate_with_boxes
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 
@@ -49,28 +49,28 @@ MOST_EMPTY_BATCHES = 100
 class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     """SAM 2 with its prompt encoder, after MedSAM2's training protocol.
 
-    From MedSAM2 (arXiv 2504.03600, "Training protocol"): SAM 2.1 tiny (the plan's default), all of which trains, the
+    From MedSAM2 (arXiv 2504.03600, "Training protocol"): SAM 2.1 tiny (the plan's default), fully trained, the
     image encoder at 3e-5 and the rest at 5e-5; AdamW with weight decay 0.01; stacks of 8 consecutive slices; focal and
-    Dice loss 20 to 1; boxes that are perturbed by 0 to 10 pixels; horizontal flip and affine transformation; 70 epochs.
+    Dice loss 20 to 1; boxes perturbed by 0 to 10 pixels; horizontal flip and affine transformation; 70 epochs.
     An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset; MedSAM2 does not say what an
     epoch is.
 
-    Otherwise than in MedSAM2:
+    Differences from MedSAM2:
 
     - The batch is that of the plan, 4 over all GPUs (MedSAM2: 8 per GPU, 12 GPUs); ``sam2_3dmed plan --batch-size``.
-    - Edges of boxes move outwards only, as those that people draw. MedSAM2 states no direction; SAM 2's own
+    - Edges of boxes move outwards only, as annotators draw them. MedSAM2 states no direction; SAM 2's own
       ``sample_box_points`` moves them either way.
-    - Colour jitter and random greyscale are left out. Slices are grey: saturation, hue and greyscale conversion would
-      change nothing. Brightness and contrast would; in their place are the noise and blur of
-      :class:`SAM2_3dMedTrainer`, which MedSAM2 does not have.
+    - Colour jitter and random greyscale are left out. On grey slices, saturation, hue and greyscale conversion would
+      change nothing. Brightness and contrast are replaced by the noise and blur of :class:`SAM2_3dMedTrainer`, which
+      MedSAM2 does not have.
 
-    MedSAM2 does not state, and is ours: the cosine schedule and early stopping (those of :class:`SAM2_3dMedTrainer`),
-    the strength of the affine transformation (the same, enlarged by 0.9 to 1.4), clicks and masks beside boxes, up to
-    three objects of a stack, each prompted on one slice and carried in both directions. The losses of the expected IoU
-    and of the presence, and clicks on errors, are SAM 2's.
+    Not stated by MedSAM2, and our choice: the cosine schedule and early stopping (those of :class:`SAM2_3dMedTrainer`),
+    the strength of the affine transformation (the same, and a zoom of 0.9 to 1.4), clicks and masks beside boxes, up to
+    three objects per stack, each prompted on one slice and propagated in both directions. The losses of the predicted
+    IoU and of the presence, and clicks on errors, are those of SAM 2.
 
     The checkpoints serve ``sam2_3dmed segment`` and ``InteractiveSession``. The pseudo Dice and the final validation
-    are of boxes made from the truth: they say nothing of segmentation without prompts.
+    use ground truth boxes: they do not measure segmentation without prompts.
     """
 
     network: Any
@@ -80,10 +80,10 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     peak_lr = 5e-5
     trunk_lr: float | None = 3e-5
     trunk_prefix = "image_encoder."
-    find_unused_parameters = True  # each kind of prompt has embeddings of its own
-    mosaic_probability = 0.0  # of four copies, a prompt would mean one
+    find_unused_parameters = True  # each kind of prompt has its own embeddings
+    mosaic_probability = 0.0  # with four copies of an object, prompts would be ambiguous
     mix: ClassVar[PromptMix] = PromptMix()
-    images_first: ClassVar[float] = 0.0  # share of the training in which every slice is prompted by itself
+    images_first: ClassVar[float] = 0.0  # share of the training, from its start, with single slices
     max_epochs: ClassVar[int] = 70  # MedSAM2's
 
     def __init__(
@@ -106,7 +106,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
             determine_num_input_channels(self.plans_manager, self.configuration_manager, dataset_json),
         )
         self.rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
-        # what whoever prompts the model needs to know, beside its weights
+        # stored beside the weights, for sessions
         self._described = {"network": _network_arguments(architecture), "shown_as": self.shown_as.for_checkpoint()}
         self.my_init_kwargs[PROMPTED] = self._described
         self._mix = self.mix_at(0.0)
@@ -123,7 +123,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = False,
     ) -> PromptableSAM2:
-        """SAM 2 as a whole, whatever the number of classes: what is segmented is what the prompt points at."""
+        """Build the whole of SAM 2. The model is class-agnostic: it segments whatever the prompt marks."""
         return build_promptable_sam2(**_network_arguments(cls.architecture_of(configuration_manager)))
 
     def loss_terms(self) -> list[str]:
@@ -139,14 +139,14 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         super().load_checkpoint(filename_or_checkpoint)
-        # nnU-Net takes over what the checkpoint had; the plan may have changed since, and is what trains on
+        # nnU-Net restores the checkpoint's values; training goes on with those of the plan, which may have changed
         self.my_init_kwargs[PROMPTED] = self._described
 
     # ------------------------------------------------------------------ data
 
     @cached_property
     def stack_maker(self) -> StackMaker:
-        """From nnU-Net's batches to stacks as they are shown."""
+        """Converter of nnU-Net's batches."""
         return StackMaker(self.target_maker(), self.shown_as, self.plans_manager.transpose_forward)
 
     @classmethod
@@ -157,7 +157,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     def get_validation_transforms(
         cls, deep_supervision_scales, is_cascaded=False, foreground_labels=None, regions=None, ignore_label=None
     ) -> BasicTransform:
-        """Framed as slices in use; padding stays marked."""
+        """Return the framing alone; padding stays marked."""
         transforms: list[BasicTransform] = [
             Convert3DTo2DTransform(),
             FramedAffineTransform(None, probability=0),
@@ -176,11 +176,11 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return self.stack_maker(data, target, [self._view(str(key)) for key in batch["keys"]])
 
     def _view(self, case: str) -> View:
-        """How the slices of a case are turned when a user prompts them."""
+        """Orientation in which the slices of a case are prompted."""
         return view_along(self._direction(case), self.shown_as.axis)
 
     def _direction(self, case: str) -> np.ndarray:
-        """The direction of a case as nnU-Net's reader gave it, which may have turned it."""
+        """Direction of a case as stored by nnU-Net's reader, which may have reoriented it."""
         if case not in self._directions:
             properties = load_pickle(join(self.preprocessed_dataset_folder, f"{case}.pkl"))
             self._directions[case] = direction_of(properties)
@@ -188,13 +188,13 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     def check_data(self, train: Sequence[str], val: Sequence[str]) -> None:
         super().check_data(train, val)
-        # what the final validation will need is there, or training does not begin
+        # fail before the training rather than in the final validation
         for warning in check_headers(self._validation_cases(val)):
             self.print_to_log_file(warning)
         self._note_normals(train)
 
     def _note_normals(self, train: Sequence[str]) -> None:
-        """Note, in the checkpoints, along which axes of the patient the slices of the training cases lie."""
+        """Store the patient axes along which the slices of the training cases lie in the checkpoints."""
         normals = learned_normals((self._direction(case) for case in train), self.shown_as.axis)
         self.shown_as = replace(self.shown_as, normals=normals)
         self._described["shown_as"] = self.shown_as.for_checkpoint()
@@ -202,7 +202,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         self.print_to_log_file(f"Slices of the training cases lie along the patient's axis {named}.")
 
     def _validation_cases(self, names: Sequence[str]) -> list[RawCase]:
-        """The raw images and labels of these cases.
+        """Return the raw images and labels of these cases.
 
         Raises:
             UserError: nnUNet_raw is not set, or a file is missing.
@@ -215,12 +215,12 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     # ---------------------------------------------------------- optimization
 
     def share_done(self) -> float:
-        """Share of the training that is done, 0 to 1."""
+        """Return the completed share of the training, 0 to 1."""
         return self.current_epoch / self.num_epochs
 
     @classmethod
     def mix_at(cls, share: float) -> PromptMix:
-        """What is drawn when this share of the training is done."""
+        """Return the probabilities of prompts after this share of the training."""
         return cls.mix._replace(images=1.0) if share < cls.images_first else cls.mix
 
     def on_train_epoch_start(self) -> None:
@@ -228,7 +228,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         self._mix = self.mix_at(self.share_done())
 
     def _do_i_compile(self) -> bool:
-        """No: SAM 2's own steps take dictionaries, whose entries differ from object to object."""
+        """Return False: SAM 2's steps take dictionaries, whose entries differ between objects."""
         return False
 
     def _optimize(self, batch: dict) -> dict:
@@ -241,7 +241,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return self.with_finite_loss(self.numbers_of(terms), batch)
 
     def validation_step(self, batch: dict) -> dict:
-        """The pseudo Dice is that of all objects of the stacks, each with the true box on its middle slice."""
+        """Compute the loss and pseudo Dice of all objects, each with the ground truth box on its middle slice."""
         labels = self.label_manager
         count = len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
         objects, batch = self._with_objects(
@@ -253,12 +253,12 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return self.with_finite_loss(outputs, batch, training=False)
 
     def _with_objects(
-        self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], Objects | None]
-    ) -> tuple[Objects, dict]:
-        """The objects chosen of a batch, or of a later one, and that batch: what is annotated can lie beside a patch.
+        self, batch: dict, more: Iterator[dict], choose: Callable[[Stacks], TrainingPrompts | None]
+    ) -> tuple[TrainingPrompts, dict]:
+        """Return objects of a batch or of the next one with any, and that batch; a patch can be without objects.
 
         Raises:
-            UserError: there is nothing in many batches.
+            UserError: many batches have no object.
         """
         for _ in range(MOST_EMPTY_BATCHES):
             objects = choose(self._stacks(batch))
@@ -266,8 +266,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
                 return objects, batch
             batch = next(more)
         raise UserError(
-            f"{MOST_EMPTY_BATCHES} batches of {self.plans_manager.dataset_name} showed no object to prompt: look "
-            f"whether the labels of fold {self.fold} hold any foreground."
+            f"{MOST_EMPTY_BATCHES} batches of {self.plans_manager.dataset_name} showed no object to prompt: check "
+            f"that the labels of fold {self.fold} hold foreground."
         )
 
     @property
@@ -277,35 +277,33 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     # ------------------------------------------------------------- validation
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Segments the fold's validation cases from the true box on the middle slice of each object.
+        """Segment the fold's validation cases from the ground truth box on the middle slice of each object.
 
         The folder ``validation`` and its ``summary.json`` are like nnU-Net's, so that ``sam2_3dmed compare`` reads
-        them; but the boxes tell the model where to look.
+        them, but the boxes tell the model where the objects are.
         """
-        from nnunetv2_sam2_3dmed.prompt_training.validation import validate_with_boxes
-
         if save_probabilities:
             self.print_to_log_file("There are no probabilities to save (--npz): masks come from prompts.")
         train, val = self.do_split()
         self._note_normals(train)  # with --val, nothing was trained before
-        validate_with_boxes(self, self._validation_cases(val))
+        validate_with_boxes(self, self.shown_as, self._validation_cases(val))
 
 
 def _network_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
-    """What of the plan's arguments SAM 2 has a use for; the others are about segmentation without prompts."""
+    """Select the plan's arguments that SAM 2 takes; the others are for segmentation without prompts."""
     return {name: architecture[name] for name in NETWORK_ARGUMENTS if name in architecture}
 
 
-def hits_of(answers: Sequence[Answer], objects: Objects, count: int) -> np.ndarray:
-    """Voxels that each of ``count`` classes hits, has too much, and misses in the answers: (3, count), read at once."""
+def hits_of(answers: Sequence[Answer], objects: TrainingPrompts, count: int) -> np.ndarray:
+    """Count true positive, false positive and false negative voxels of ``count`` classes: (3, count)."""
     prompts = objects.prompts
     classes = copy_to(np.array(objects.classes), prompts.truth.device)
     totals = torch.zeros(3, count, dtype=torch.int64, device=prompts.truth.device)
     for answer in answers:
-        truth = prompts.truth[answer.objects, answer.slices]
+        gt = prompts.truth[answer.objects, answer.slices]
         counted = prompts.counted[answer.objects, answer.slices]
-        height, width = truth.shape[-2:]
+        height, width = gt.shape[-2:]
         found = (logits_at(answer.logits, (height, width))[:, 0] > 0) & counted
-        sums = torch.stack([found & truth, found & ~truth, truth & ~found]).flatten(2).sum(dim=2)
+        sums = torch.stack([found & gt, found & ~gt, gt & ~found]).flatten(2).sum(dim=2)
         totals.index_add_(1, classes[answer.objects], sums)
     return totals.cpu().numpy()

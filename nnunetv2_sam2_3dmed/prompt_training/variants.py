@@ -1,8 +1,8 @@
-"""Variants of the trainer for prompts: each overrides what its name says and nothing else."""
+"""Variants of the prompt trainer; each overrides only the settings in its name."""
 
 from __future__ import annotations
 
-from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss, entropy_loss
+from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss, bce_loss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
 from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
@@ -11,17 +11,17 @@ from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 class SAM2_PromptTrainer_noPretrain_tuned(SAM2_PromptTrainer):
     """From random weights, as ``SAM2_3dMedTrainer_noPretrain_tuned``: one learning rate of 4e-4, no dropout.
 
-    One mask per prompt and slice: SAM 2's three candidates would each settle on one of the objects. And the
-    encoder's features are kept steady (``fresh_trunk.keep_steady``).
+    One mask per prompt and slice: each of SAM 2's three candidates would settle on one of the objects. The encoder's
+    features are normalised (``fresh_trunk.keep_steady``).
 
     Binary cross entropy and Dice loss, as there, instead of 20 times the focal loss, which learns more slowly.
 
-    For the first two fifths of the training each slice is prompted by itself, as SAM 2 was trained on images before
-    videos: what a prompt means is learned from every slice, not from one of eight. Then so is every other batch, and of
-    the prompts of stacks two of five are masks, from which memory learns most directly.
+    In the first two fifths of the training each slice is prompted by itself, as SAM 2 was trained on images before
+    videos: prompts are then learned from every slice instead of one in eight. Afterwards so is every other batch, and
+    two of five prompts of stacks are masks, from which the memory learns most directly.
 
-    Stacks are rotated and sheared in three of ten cases instead of always, as there. It takes up to 500 epochs instead
-    of the 70 in which MedSAM2 changed weights that knew images already.
+    Stacks are rotated and sheared with probability 0.3 instead of always, as there. The training takes up to 500 epochs
+    instead of the 70 with which MedSAM2 fine-tuned pretrained weights.
     """
 
     pretrained = False
@@ -40,7 +40,7 @@ class SAM2_PromptTrainer_noPretrain_tuned(SAM2_PromptTrainer):
     max_epochs = 500
 
     def _build_loss(self) -> PromptLoss:  # type: ignore[override]
-        return PromptLoss(entropy_loss, 1.0)
+        return PromptLoss(bce_loss, 1.0)
 
 
 class SAM2_PromptTrainer_noPretrain_tuned_20minutes(WallClockBudget, SAM2_PromptTrainer_noPretrain_tuned):

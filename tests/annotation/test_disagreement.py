@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.annotation.disagreement import Answer, answers, between_directions, between_prompts
+from nnunetv2_sam2_3dmed.annotation.disagreement import (
+    SegmentedObject,
+    between_directions,
+    between_prompts,
+    segmented_objects,
+)
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import PromptError
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
@@ -53,7 +58,7 @@ class ScriptedSession:
 def test_a_click_is_set_against_a_box():
     first = block(1, 2, 3)  # 24 voxels
     session = ScriptedSession(block(2, 3))  # 16, all of them common
-    assert between_prompts(session, Answer(4, 0, 2, True, first)) == pytest.approx(1 - 2 * 16 / (24 + 16))
+    assert between_prompts(session, SegmentedObject(4, 0, 2, True, first)) == pytest.approx(1 - 2 * 16 / (24 + 16))
     # the four voxels furthest from the edge are those in the middle of both rows
     _, (kind, ((z, y, x),), label, *rest), propagated = session.asked
     assert (kind, label, rest) == ("points", 1, [4, 0]) and z == 2 and y in (1, 2) and x in (3, 4)
@@ -70,14 +75,14 @@ def test_a_click_is_set_against_a_box():
 )
 def test_a_box_is_set_against_all_else(direction, corners):
     session = ScriptedSession(block(1, 2, 3), direction=direction)
-    assert between_prompts(session, Answer(1, 0, 2, False, block(1, 2, 3))) == 0
+    assert between_prompts(session, SegmentedObject(1, 0, 2, False, block(1, 2, 3))) == 0
     assert session.asked[1] == ("box", *corners, 1, 0)
 
 
 def test_nothing_seen_is_nothing_in_common():
-    assert between_prompts(ScriptedSession(None), Answer(1, 0, 2, True, block(2))) == 1
+    assert between_prompts(ScriptedSession(None), SegmentedObject(1, 0, 2, True, block(2))) == 1
     empty = ScriptedSession()
-    assert between_prompts(empty, Answer(1, 0, 0, True, block(2))) == 1 and not empty.asked
+    assert between_prompts(empty, SegmentedObject(1, 0, 0, True, block(2))) == 1 and not empty.asked
 
 
 def test_out_and_back_on_both_sides():
@@ -86,7 +91,7 @@ def test_out_and_back_on_both_sides():
     half = block(2, rows=slice(1, 2))
     session = ScriptedSession(block(0, 1) | half, block(3))
     # slices 2 and 1, then 2: out 8 + 8 + 8, back 8 + 4 + 0, common 8 + 4 + 0
-    assert between_directions(session, Answer(1, 0, 2, True, first)) == pytest.approx(1 - 2 * 12 / (24 + 12))
+    assert between_directions(session, SegmentedObject(1, 0, 2, True, first)) == pytest.approx(1 - 2 * 12 / (24 + 12))
     assert session.asked == [
         *("reset", ("mask", 8, 0, 1, 0), ("propagate", [1], 0, (0, 2))),
         *("reset", ("mask", 8, 3, 1, 0), ("propagate", [1], 0, (2, 3))),
@@ -94,19 +99,19 @@ def test_out_and_back_on_both_sides():
 
 
 def test_an_object_on_one_slice_has_no_way_back():
-    assert between_directions(ScriptedSession(), Answer(1, 0, 2, True, block(2))) is None
-    assert between_directions(ScriptedSession(), Answer(1, 0, 2, True, block())) is None
+    assert between_directions(ScriptedSession(), SegmentedObject(1, 0, 2, True, block(2))) is None
+    assert between_directions(ScriptedSession(), SegmentedObject(1, 0, 2, True, block())) is None
 
 
 def test_a_last_slice_that_is_too_small_to_see():
-    assert between_directions(ScriptedSession(None), Answer(1, 0, 2, True, block(2, 3))) == 1
+    assert between_directions(ScriptedSession(None), SegmentedObject(1, 0, 2, True, block(2, 3))) == 1
 
 
 def test_slices_along_another_axis():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[1:3, 2:4, 3:6] = True
     session = ScriptedSession(mask)
-    assert between_directions(session, Answer(1, 2, 3, True, mask)) == 0
+    assert between_directions(session, SegmentedObject(1, 2, 3, True, mask)) == 0
     assert session.asked[1:] == [("mask", 4, 5, 1, 2), ("propagate", [1], 2, (3, 5))]
 
 
@@ -116,7 +121,7 @@ def test_the_slice_of_several_with_prompts_is_the_one_with_most_of_the_object():
     session.object_ids = [7]
     box, click = SlicePrompt.empty().with_box((0, 0, 3, 3)), SlicePrompt.empty()
     session.prompts = [PromptedSlice(7, 0, 1, box), PromptedSlice(7, 0, 3, click)]
-    (answer,) = answers(session)
-    assert (answer.object_id, answer.axis, answer.index, answer.boxed) == (7, 0, 3, False)
+    (segmented,) = segmented_objects(session)
+    assert (segmented.object_id, segmented.axis, segmented.index, segmented.boxed) == (7, 0, 3, False)
     session.prompts = session.prompts[:1]
-    assert answers(session)[0].boxed
+    assert segmented_objects(session)[0].boxed

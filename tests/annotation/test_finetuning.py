@@ -23,7 +23,6 @@ from nnunetv2_sam2_3dmed.nnunet.environment import trainers_folder
 from nnunetv2_sam2_3dmed.prompt_training.finetuning import Finetuning
 from tests.annotation.conftest import DATASET, change_dataset, read, write
 from tests.interactive.reference import phantom
-from tests.interactive.test_trained_model import promptable_checkpoint
 from tests.plans.test_planner import make_plans
 
 FOLDS = [{"train": ["expert_02"], "val": ["expert_01"]}, {"train": ["expert_01"], "val": ["expert_02"]}]
@@ -63,7 +62,7 @@ def plans(dataset) -> dict:
 
 
 @pytest.fixture
-def run(dataset, plans, folders, monkeypatch) -> FinetuningRun:
+def run(dataset, plans, folders, promptable_file, monkeypatch) -> FinetuningRun:
     """Two experts' cases that nnU-Net has preprocessed, and one that was taken since."""
     monkeypatch.setenv("nnUNet_extTrainer", trainers_folder())
     write(dataset.image("new_1"), phantom())
@@ -80,7 +79,7 @@ def run(dataset, plans, folders, monkeypatch) -> FinetuningRun:
         ("splits_final", FOLDS),
     ):
         (done / f"{name}.json").write_text(json.dumps(content))
-    promptable_checkpoint(folders / "model.pth")
+    os.link(promptable_file, folders / "model.pth")
     return FinetuningRun(dataset, "3d_slices8", 0)
 
 
@@ -121,7 +120,7 @@ def test_made_ready(run, dataset, folders):
     assert second.checkpoint == str(fold.with_name("round_1_fold_0") / "checkpoint_final.pth") and second.epochs == 15
     assert sha256_of(fold.with_name("round_1_fold_0") / "checkpoint_final.pth") == second.sha256
     assert Finetuning.read(fold.with_name("round_1_fold_0")) == point
-    assert said[1:] == [f"the round before is now {fold.with_name('round_1_fold_0')}"]
+    assert said[1:] == [f"the previous round is now {fold.with_name('round_1_fold_0')}"]
     with pytest.raises(UserError, match="has not ended, or was not validated: add --c"):
         run.prepare(None, 15)
 
@@ -188,12 +187,13 @@ def test_folds_are_drawn_of_the_experts_before_anything_new_is_there(run, datase
 
 
 def test_a_model_that_knows_the_validation_cases(run, folders):
-    file = folders / "model.pth"
-    content = promptable_checkpoint(file)
+    file = folders / "known.pth"
+    content = torch.load(folders / "model.pth", weights_only=False)
     content["init_args"] |= {"plans": {"plans_name": "p", "dataset_name": DATASET}, "fold": 1}
     torch.save(content, file)
     with pytest.raises(
-        UserError, match=r"cases that it may know \(1 of these 1 cases \(expert_01\).*--seen-validation"
+        UserError,
+        match=r"may have been trained on the validation cases \(1 of these 1 cases \(expert_01\).*--seen-validation",
     ):
         run.prepare(str(file), 6)
     assert "expert_01" in run.prepare(str(file), 6, seen_validation=True).seen_validation
@@ -202,7 +202,7 @@ def test_a_model_that_knows_the_validation_cases(run, folders):
     content["init_args"] |= {"fold": 0, "finetuned": vars(run.begun())}
     torch.save(content, file)
     shutil.rmtree(folders / "nnUNet_results")
-    with pytest.raises(UserError, match="cases that it may know"):
+    with pytest.raises(UserError, match="may have been trained on the validation cases"):
         run.prepare(str(file), 6)
 
 

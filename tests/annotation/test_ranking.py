@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.annotation.disagreement import Answer, between_directions, between_prompts
+from nnunetv2_sam2_3dmed.annotation import ranking as ranking_module
+from nnunetv2_sam2_3dmed.annotation.disagreement import SegmentedObject, between_directions, between_prompts
 from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round, as_csv
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled
@@ -15,31 +16,32 @@ from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from tests.annotation.conftest import SHAPE, read, write
-from tests.interactive.reference import build, random_weights
 
 MADE_BY = {"dataset": "Dataset301_Tiny", "file_ending": ".nii.gz", "model": "m", "model_sha256": "abc"}
 BOX = PromptLine("box", "3,10,12:3,30,33", 1)
 CLICK = PromptLine("point", "4,15,15", 3)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return build(random_weights())
+@pytest.fixture
+def ranking(lively_network, dataset) -> Ranking:
+    return Ranking(InteractiveSession(lively_network, "cpu", "float32"), dataset.objects, previews=False)
 
 
 @pytest.fixture
-def ranking(model, dataset) -> Ranking:
-    return Ranking(InteractiveSession(model, "cpu", "float32"), dataset.objects, previews=False)
+def unmeasured(monkeypatch):
+    """Leaves out the propagations that only measure disagreement."""
+    monkeypatch.setattr(ranking_module, "between_prompts", lambda session, segmented: 0.25)
+    monkeypatch.setattr(ranking_module, "between_directions", lambda session, segmented: None)
 
 
-def test_a_case_as_a_user_would_have_measured_it(ranking, model, images, folders):
+def test_a_case_as_a_user_would_have_measured_it(ranking, lively_network, images, folders):
     case = Unlabelled("new_1", images / "new_1_0000.nii.gz", (BOX, CLICK))
     made = Round(folders / "round", MADE_BY)
     with_preview = Ranking(ranking.session, ranking.objects)
     assert with_preview.run([case], made) == {}
     assert (folders / "round" / "previews" / "new_1.png").stat().st_size > 1000
 
-    session = InteractiveSession(model, "cpu", "float32")
+    session = InteractiveSession(lively_network, "cpu", "float32")
     session.set_image(case.image)
     session.add_box((3, 10, 12), (3, 30, 33), 1)
     session.add_points([(4, 15, 15)], 1, 3)
@@ -51,14 +53,14 @@ def test_a_case_as_a_user_would_have_measured_it(ranking, model, images, folders
     organ, lesion = made.cases["new_1"].objects
     assert (organ.label, organ.name, lesion.label, lesion.name) == (1, "organ", 3, "lesion")
     for scored, index, boxed in ((organ, 3, True), (lesion, 4, False)):
-        answer = Answer(scored.label, 0, index, boxed, masks[scored.label])
-        assert scored.between_prompts == between_prompts(session, answer)
-        assert scored.between_directions == between_directions(session, answer)
+        segmented = SegmentedObject(scored.label, 0, index, boxed, masks[scored.label])
+        assert scored.between_prompts == between_prompts(session, segmented)
+        assert scored.between_directions == between_directions(session, segmented)
         assert scored.voxels == (labels == scored.label).sum()
     assert made.cases["new_1"].disagreement == max(organ.disagreement, lesion.disagreement)
 
 
-def test_what_is_done_is_not_done_again_and_what_fails_stops_nothing(ranking, images, folders):
+def test_what_is_done_is_not_done_again_and_what_fails_stops_nothing(ranking, unmeasured, images, folders):
     cases = [
         Unlabelled("bad", images / "new_1_0000.nii.gz", (PromptLine("point", "4,15,900", 1),)),
         Unlabelled("new_1", images / "new_1_0000.nii.gz", (BOX,)),
@@ -172,13 +174,13 @@ def test_the_hardest_case_comes_first():
     assert rows[0]["between_directions"] == "" and rows[1]["between_prompts"] == "0.3000"
 
 
-def test_whatever_a_case_raises_the_others_are_ranked(ranking, images, folders, monkeypatch):
+def test_whatever_a_case_raises_the_others_are_ranked(ranking, unmeasured, images, folders, monkeypatch):
     segment = Ranking._segment
 
     def failing(self, prompts):
-        segment(self, prompts)
         if prompts[0] == CLICK:
             raise MemoryError
+        segment(self, prompts)
 
     monkeypatch.setattr(Ranking, "_segment", failing)
     cases = [

@@ -22,9 +22,9 @@ def test_the_older_name_of_channels(folders):
     file.write_text(json.dumps(content))
     assert open_dataset("301").objects == {1: "organ", 3: "lesion"}
     del content["modality"]
-    for text in (json.dumps(content), "[]"):
+    for text, message in ((json.dumps(content), "has the channel_names None"), ("[]", "holds a list")):
         file.write_text(text)
-        with pytest.raises(UserError, match="must have channel_names"):
+        with pytest.raises(UserError, match=message):
             open_dataset("301")
 
 

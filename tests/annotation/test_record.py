@@ -17,12 +17,12 @@ def test_written_and_read(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("new_1", "../new_1"), "has the case '../new_1', which is no name"),
-        (lambda text: text.replace("new_1", ".new_1"), "has the case '.new_1', which is no name"),
-        (lambda text: text.replace("new_1", ""), "has the case '', which is no name"),
-        (lambda text: text.replace("corrected", "drawn"), "says 'drawn' of new_1"),
-        (lambda text: text.replace(",0.9,def", ""), "ends too early"),
-        (lambda text: text + text.splitlines()[1], "has two lines of new_1"),
+        (lambda text: text.replace("new_1", "../new_1"), "has the case '../new_1', which is no file name"),
+        (lambda text: text.replace("new_1", ".new_1"), "has the case '.new_1', which is no file name"),
+        (lambda text: text.replace("new_1", ""), "has the case '', which is no file name"),
+        (lambda text: text.replace("corrected", "drawn"), "has the source 'drawn' of new_1"),
+        (lambda text: text.replace(",0.9,def", ""), "an incomplete row of new_1"),
+        (lambda text: text + text.splitlines()[1], "has two rows of new_1"),
         (lambda text: text.replace("label_sha256", "sha"), "has the column .sha., which is not known"),
     ],
 )

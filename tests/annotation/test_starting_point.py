@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from nnunetv2_sam2_3dmed.annotation.starting_point import check_ended, last_checkpoint, put_aside, starting_point
+from nnunetv2_sam2_3dmed.annotation.finetuning import check_ended, last_checkpoint, put_aside, starting_point
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.nnunet.environment import trainers_folder
 from nnunetv2_sam2_3dmed.prompt_training.finetuning import fold_folder
 from tests.interactive.reference import TINY, random_weights
-from tests.interactive.test_trained_model import promptable_checkpoint
 
 PLANS = {"dataset_name": "Dataset301_Tiny", "plans_name": "nnUNetPlans"}
 TRAINER = "SAM2_PromptTrainer_finetune"
@@ -21,11 +20,17 @@ def found_by_nnunet(monkeypatch, tmp_path):
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
 
 
-def test_half_of_what_random_weights_were_trained_with(tmp_path):
-    content = promptable_checkpoint(tmp_path / "a.pth")
-    point = starting_point(tmp_path / "a.pth", 6, ["new_1"])
+def described(file) -> dict:
+    """A checkpoint without its weights, which a starting point does not read."""
+    content = torch.load(file, weights_only=False, mmap=True)
+    return {**content, "network_weights": {}}
+
+
+def test_half_of_what_random_weights_were_trained_with(tmp_path, promptable_file):
+    content = described(promptable_file)
+    point = starting_point(promptable_file, 6, ["new_1"])
     assert (point.peak_lr, point.trunk_lr, point.epochs, point.cases) == (2e-4, None, 6, ["new_1"])
-    assert point.trained_by == "SAM2_PromptTrainer_noPretrain_tuned" and point.sha256 == sha256_of(tmp_path / "a.pth")
+    assert point.trained_by == "SAM2_PromptTrainer_noPretrain_tuned" and point.sha256 == sha256_of(promptable_file)
     assert point.network == content["init_args"]["prompted"]["network"]
 
     content["trainer_name"] = "SAM2_PromptTrainer"
@@ -46,19 +51,22 @@ def test_half_of_the_recipe_for_official_weights(tmp_path):
     assert point.network == {"backbone": TINY} and point.trained_by == "MedSAM2_latest"
 
 
-def test_later_rounds_keep_the_rates(tmp_path):
-    content = promptable_checkpoint(tmp_path / "a.pth")
-    first = starting_point(tmp_path / "a.pth", 6)
+def test_later_rounds_keep_the_rates(tmp_path, promptable_file):
+    content = described(promptable_file)
+    first = starting_point(promptable_file, 6)
     content["init_args"]["finetuned"] = {**vars(first)}
     content["trainer_name"] = TRAINER
     torch.save(content, tmp_path / "b.pth")
     second = starting_point(tmp_path / "b.pth", 15)
     assert (second.peak_lr, second.trunk_lr, second.epochs) == (2e-4, None, 15)
     assert second.trained_by == TRAINER and second.sha256 != first.sha256
+    content["init_args"]["finetuned"]["trunk_lr"] = 1.5e-5
+    torch.save(content, tmp_path / "c.pth")
+    assert starting_point(tmp_path / "c.pth", 15).trunk_lr == 1.5e-5
 
 
-def test_models_without_prompts_are_refused(tmp_path):
-    content = promptable_checkpoint(tmp_path / "a.pth")
+def test_models_without_prompts_are_refused(tmp_path, promptable_file):
+    content = described(promptable_file)
     del content["init_args"]["prompted"]
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(UserError, match="segments without prompts"):

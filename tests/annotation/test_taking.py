@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from nnunetv2_sam2_3dmed.annotation import taking
-from nnunetv2_sam2_3dmed.annotation.choosing import Judgement, choose, mean_dice
 from nnunetv2_sam2_3dmed.annotation.record import locked, read_record, voxels_sha256
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
-from nnunetv2_sam2_3dmed.annotation.taking import take
+from nnunetv2_sam2_3dmed.annotation.taking import Review, choose, mean_dice, take
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from tests.annotation.conftest import SHAPE, read, write
@@ -64,22 +63,22 @@ def sources(chosen):
 
 
 def test_one_voxel_makes_a_corrected_mask_and_a_new_file_does_not(dataset, done, corrected):
-    assert sources(choose(dataset, done, Judgement(corrected))) == {"new_2": "corrected"}
-    confirmed = Judgement(corrected, ["new_1", "new_2"])
+    assert sources(choose(dataset, done, Review(corrected))) == {"new_2": "corrected"}
+    confirmed = Review(corrected, ["new_1", "new_2"])
     assert sources(choose(dataset, done, confirmed)) == {"new_1": "confirmed", "new_2": "corrected"}
 
 
 def test_unseen_masks_are_taken_up_to_the_disagreement_that_is_named(dataset, done, corrected):
-    assert sources(choose(dataset, done, Judgement())) == {}
-    assert sources(choose(dataset, done, Judgement(accept_below=0.03))) == {}
-    assert sources(choose(dataset, done, Judgement(accept_below=0.04))) == {"new_1": "machine"}
-    assert sources(choose(dataset, done, Judgement(confirmed=["new_2"]))) == {"new_2": "confirmed"}
-    everything = choose(dataset, done, Judgement(corrected, accept_below=0.5))
+    assert sources(choose(dataset, done, Review())) == {}
+    assert sources(choose(dataset, done, Review(accept_below=0.03))) == {}
+    assert sources(choose(dataset, done, Review(accept_below=0.04))) == {"new_1": "machine"}
+    assert sources(choose(dataset, done, Review(confirmed=["new_2"]))) == {"new_2": "confirmed"}
+    everything = choose(dataset, done, Review(corrected, accept_below=0.5))
     assert sources(everything) == {"new_1": "machine", "new_2": "corrected"}
 
 
 def test_files_record_and_number_of_cases(dataset, done, corrected, images):
-    take(dataset, choose(dataset, done, Judgement(corrected, accept_below=0.05, annotator="Ada, M.D.")))
+    take(dataset, choose(dataset, done, Review(corrected, accept_below=0.05, annotator="Ada, M.D.")))
     np.testing.assert_array_equal(read(dataset.label("new_1")), machine(1))
     np.testing.assert_array_equal(read(dataset.label("new_2")), read(corrected / "new_2.nii.gz"))
     assert dataset.image("new_2").read_bytes() == (images / "new_2_0000.nii.gz").read_bytes()
@@ -96,39 +95,39 @@ def test_files_record_and_number_of_cases(dataset, done, corrected, images):
 
 
 def test_a_case_is_taken_again_only_where_more_was_looked_at(dataset, done, corrected):
-    take(dataset, choose(dataset, done, Judgement(accept_below=0.5)))
-    assert choose(dataset, done, Judgement(accept_below=0.5)) == []
-    later = choose(dataset, done, Judgement(corrected, confirmed=["new_1"], accept_below=0.5))
+    take(dataset, choose(dataset, done, Review(accept_below=0.5)))
+    assert choose(dataset, done, Review(accept_below=0.5)) == []
+    later = choose(dataset, done, Review(corrected, confirmed=["new_1"], accept_below=0.5))
     assert sources(later) == {"new_1": "confirmed", "new_2": "corrected"}
     take(dataset, later)
-    assert choose(dataset, done, Judgement(corrected, ["new_1", "new_2"], 0.5)) == []
-    assert choose(dataset, done, Judgement(None, ["new_1", "new_2"], 0.5)) == []
+    assert choose(dataset, done, Review(corrected, ["new_1", "new_2"], 0.5)) == []
+    assert choose(dataset, done, Review(None, ["new_1", "new_2"], 0.5)) == []
 
 
 def test_what_was_corrected_is_replaced_only_when_that_is_said(dataset, done, corrected):
-    take(dataset, choose(dataset, done, Judgement(corrected, annotator="Ada")))
+    take(dataset, choose(dataset, done, Review(corrected, annotator="Ada")))
     first = dataset.label("new_2").read_bytes()
     write(corrected / "new_2.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
     with pytest.raises(UserError, match="new_2.nii.gz was corrected by Ada on .*: add --replace"):
-        choose(dataset, done, Judgement(corrected))
+        choose(dataset, done, Review(corrected))
     assert dataset.label("new_2").read_bytes() == first
-    take(dataset, choose(dataset, done, Judgement(corrected, replace=True)))
+    take(dataset, choose(dataset, done, Review(corrected, replace=True)))
     assert not read(dataset.label("new_2")).any() and list(read_record(dataset.folder)) == ["new_2"]
 
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_what_was_edited_in_the_dataset_is_not_lost(dataset, done, corrected, replace):
-    take(dataset, choose(dataset, done, Judgement(confirmed=["new_2"])))
+    take(dataset, choose(dataset, done, Review(confirmed=["new_2"])))
     edited = machine(2)
     edited[6, :3, :3] = 1
     write(dataset.label("new_2"), edited)
     before = files(dataset.folder)
     with pytest.raises(UserError, match="labelsTr/new_2.nii.gz is not the label that annotations.csv records"):
-        take(dataset, choose(dataset, done, Judgement(corrected, replace=replace)))
+        take(dataset, choose(dataset, done, Review(corrected, replace=replace)))
     assert files(dataset.folder) == before
     # what the sentence says
     dataset.label("new_2").rename(corrected / "new_2.nii.gz")
-    take(dataset, choose(dataset, done, Judgement(corrected)))
+    take(dataset, choose(dataset, done, Review(corrected)))
     np.testing.assert_array_equal(read(dataset.label("new_2")), edited)
     assert read_record(dataset.folder)["new_2"].source == "corrected"
 
@@ -149,7 +148,7 @@ def killed_after(moves: int) -> SimpleNamespace:
 
 def test_killed_before_the_record_nothing_is_there(dataset, done, corrected, monkeypatch):
     before = files(dataset.folder)
-    chosen = choose(dataset, done, Judgement(corrected, accept_below=0.05))
+    chosen = choose(dataset, done, Review(corrected, accept_below=0.05))
     with monkeypatch.context() as patch:
         patch.setattr(taking, "write_record", lambda *_: killed())
         patch.setattr(taking, "_clean", lambda dataset: None)  # nor can what is killed clean up
@@ -163,42 +162,42 @@ def test_killed_before_the_record_nothing_is_there(dataset, done, corrected, mon
 
 
 def test_killed_after_the_record_it_is_finished(dataset, done, corrected, monkeypatch):
-    judgement = Judgement(corrected, accept_below=0.05)
+    review = Review(corrected, accept_below=0.05)
     for moves in (0, 1, 1):  # nothing, then the image of the first case, then its label
         with monkeypatch.context() as patch:
             patch.setattr(taking, "os", killed_after(moves))
             with pytest.raises(Killed):
-                take(dataset, choose(dataset, done, judgement))
+                take(dataset, choose(dataset, done, review))
         assert list(read_record(dataset.folder)) == ["new_1", "new_2"]
     assert not dataset.has("new_2")
     with pytest.raises(UserError, match="new_2 is missing, which is recorded as corrected"):
-        choose(dataset, done, Judgement(accept_below=0.5))
-    take(dataset, choose(dataset, done, judgement))
-    assert sources(choose(dataset, done, judgement)) == {} and dataset.cases()[2:] == ["new_1", "new_2"]
+        choose(dataset, done, Review(accept_below=0.5))
+    take(dataset, choose(dataset, done, review))
+    assert sources(choose(dataset, done, review)) == {} and dataset.cases()[2:] == ["new_1", "new_2"]
     np.testing.assert_array_equal(read(dataset.label("new_2")), read(corrected / "new_2.nii.gz"))
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_a_full_disk_changes_nothing(dataset, done, corrected, before):
     """The limits: nothing can be written, or only small labels, or all but the record."""
-    judgement = Judgement(corrected, accept_below=0.05, replace=True)
+    review = Review(corrected, accept_below=0.05, replace=True)
     if before:
-        take(dataset, choose(dataset, done, Judgement(confirmed=["new_1", "new_2"])))
-    chosen, there = choose(dataset, done, judgement), files(dataset.folder)
+        take(dataset, choose(dataset, done, Review(confirmed=["new_1", "new_2"])))
+    chosen, there = choose(dataset, done, review), files(dataset.folder)
     for limit in (0, 100, 400):
         with file_size_limit(limit), pytest.raises(UserError, match="cannot be written: File too large"):
             take(dataset, chosen)
         assert files(dataset.folder) == there
-        assert [taken.case for taken in choose(dataset, done, judgement)] == [taken.case for taken in chosen]
+        assert [taken.case for taken in choose(dataset, done, review)] == [taken.case for taken in chosen]
     take(dataset, chosen)
     assert list(read_record(dataset.folder)) == ["new_1", "new_2"]
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_a_file_that_cannot_be_put_in_place_puts_all_back(dataset, done, corrected, monkeypatch, at):
-    take(dataset, choose(dataset, done, Judgement(confirmed=["new_1"])))
+    take(dataset, choose(dataset, done, Review(confirmed=["new_1"])))
     write(corrected / "new_1.nii.gz", machine(5))
-    chosen, there = choose(dataset, done, Judgement(corrected)), files(dataset.folder)
+    chosen, there = choose(dataset, done, Review(corrected)), files(dataset.folder)
     left = iter(range(at))
 
     def replace(*paths):
@@ -221,7 +220,7 @@ def test_a_file_that_cannot_be_put_in_place_puts_all_back(dataset, done, correct
 def test_no_file_is_put_beside_its_twin(dataset, done, corrected):
     (dataset.folder / "labelsTr" / "new_2.nii").touch()
     with pytest.raises(UserError, match="labelsTr/new_2.nii.gz would lie beside new_2.nii"):
-        take(dataset, choose(dataset, done, Judgement(corrected)))
+        take(dataset, choose(dataset, done, Review(corrected)))
 
 
 def test_one_at_a_time(dataset):
@@ -236,86 +235,86 @@ def test_one_at_a_time(dataset):
 def test_labels_without_a_prompt_are_not_taken_as_absent(dataset, done, corrected):
     for name, case in done.cases.items():
         done.cases[name] = replace(case, objects=case.objects[:1])
-    for judgement in (Judgement(accept_below=0.05), Judgement(confirmed=["new_1"])):
+    for review in (Review(accept_below=0.05), Review(confirmed=["new_1"])):
         with pytest.raises(UserError, match="new_1 had no prompt for lesion, .* --partial"):
-            choose(dataset, done, judgement)
-        assert list(sources(choose(dataset, done, replace(judgement, partial=True)))) == ["new_1"]
-    assert sources(choose(dataset, done, Judgement(corrected))) == {"new_2": "corrected"}
+            choose(dataset, done, review)
+        assert list(sources(choose(dataset, done, replace(review, partial=True)))) == ["new_1"]
+    assert sources(choose(dataset, done, Review(corrected))) == {"new_2": "corrected"}
 
 
 def other_labels(corrected, dataset, done):
     write(corrected / "new_1.nii.gz", np.full(SHAPE, 2, dtype=np.uint8))
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def half_labels(corrected, dataset, done):
     write(corrected / "new_1.nii.gz", np.full(SHAPE, 0.5, dtype=np.float32))
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def other_size(corrected, dataset, done):
     write(corrected / "new_1.nii.gz", np.zeros((7, 40, 47), dtype=np.uint8))
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def other_place(corrected, dataset, done):
     write(corrected / "new_1.nii.gz", machine(1), origin=4.0)
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def of_no_case(corrected, dataset, done):
     write(corrected / "new_9.nii.gz", machine(1))
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def in_another_format(corrected, dataset, done):
     write(corrected / "new_1.mha", machine(1))
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def confirmed_of_no_case(corrected, dataset, done):
-    return Judgement(corrected, ["new_9"])
+    return Review(corrected, ["new_9"])
 
 
 def without_image(corrected, dataset, done):
     done.cases["new_1"] = replace(done.cases["new_1"], image="/nowhere/new_1_0000.nii.gz")
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def without_mask(corrected, dataset, done):
     done.mask("new_1").unlink()
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def changed_in_place(corrected, dataset, done):
     write(done.mask("new_1"), machine(5))
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def another_image(corrected, dataset, done):
     write(Path(done.cases["new_1"].image), machine(1))
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def machine_mask_elsewhere(corrected, dataset, done):
     mask = write(done.mask("new_1"), machine(1), origin=4.0)
     done.cases["new_1"] = replace(done.cases["new_1"], mask_sha256=sha256_of(mask))
-    return Judgement()
+    return Review()
 
 
 def another_format(corrected, dataset, done):
     done.made_by = {**MADE_BY, "file_ending": ".mha"}
-    return Judgement()
+    return Review()
 
 
 def of_an_expert(corrected, dataset, done):
     write(dataset.image("new_2"), machine(1))
     write(dataset.label("new_2"), machine(1))
-    return Judgement(corrected)
+    return Review(corrected)
 
 
 def no_folder(corrected, dataset, done):
-    return Judgement(corrected / "none")
+    return Review(corrected / "none")
 
 
 @pytest.mark.parametrize(
@@ -330,7 +329,7 @@ def no_folder(corrected, dataset, done):
         (confirmed_of_no_case, "has no case new_9, which --confirmed names"),
         (without_image, "there is no file or folder /nowhere/new_1_0000.nii.gz"),
         (without_mask, "new_1.nii.gz is missing"),
-        (changed_in_place, "is not what the machine wrote: put corrected masks into another folder"),
+        (changed_in_place, "is not the mask that the model wrote: put corrected masks into another folder"),
         (another_image, "new_1_0000.nii.gz is not the image that was ranked"),
         (machine_mask_elsewhere, "lie 4.00 mm apart"),
         (another_format, "is a round of .mha, but the file_ending of -d is .nii.gz"),
@@ -339,24 +338,24 @@ def no_folder(corrected, dataset, done):
     ],
 )
 def test_nothing_is_written_where_anything_is_wrong(dataset, done, corrected, spoil, message):
-    judgement = replace(spoil(corrected, dataset, done), accept_below=0.5)
+    review = replace(spoil(corrected, dataset, done), accept_below=0.5)
     before = files(dataset.folder)
     with pytest.raises(UserError, match=message):
-        take(dataset, choose(dataset, done, judgement))
+        take(dataset, choose(dataset, done, review))
     assert files(dataset.folder) == before
 
 
 def test_a_round_of_another_dataset(dataset, done):
     done.made_by = {**MADE_BY, "dataset": "Dataset007_Pancreas"}
     with pytest.raises(UserError, match="is a round of Dataset007_Pancreas"):
-        choose(dataset, done, Judgement())
+        choose(dataset, done, Review())
 
 
 def test_another_round_does_not_replace_what_one_has_given(dataset, done):
-    take(dataset, choose(dataset, done, Judgement(confirmed=["new_1"])))
+    take(dataset, choose(dataset, done, Review(confirmed=["new_1"])))
     done.id = Round(done.folder, MADE_BY).id  # in a folder of the same name
     with pytest.raises(UserError, match="new_1 that is not from the round"):
-        choose(dataset, done, Judgement(confirmed=["new_1"]))
+        choose(dataset, done, Review(confirmed=["new_1"]))
 
 
 def test_dice_over_labels():
@@ -369,4 +368,4 @@ def test_labels_that_experts_may_use_are_taken_too(dataset, done, corrected):
     mask = machine(1)
     mask[0] = 4  # the ignore label
     write(corrected / "new_1.nii.gz", mask)
-    assert sources(choose(dataset, done, Judgement(corrected)))["new_1"] == "corrected"
+    assert sources(choose(dataset, done, Review(corrected)))["new_1"] == "corrected"

@@ -133,22 +133,22 @@ ROWS = [
     Row("dataset.json of bytes", compare(dataset_json(b"\xff\x00\x80")), said("dataset.json is no valid JSON")),
     Row("dataset.json without an ending", compare(changed(file_ending=None)), said("file_ending None")),
     Row("dataset.json ending without a dot", compare(changed(file_ending="nii.gz")), said("file_ending 'nii.gz'")),
-    Row("dataset.json without labels", compare(changed(labels=None)), said("has no labels")),
+    Row("dataset.json without labels", compare(changed(labels=None)), said("has the labels None")),
     Row(
         "dataset.json labels of version 1",
         compare(changed(labels={"0": "background", "1": "organ"})),
-        said("has no labels such as"),
+        said("the label '0' is 'background'"),
     ),  # fmt: skip
     Row(
         "dataset.json label nan",
         compare(changed(labels={"background": 0, "a": float("nan")})),
-        said("the label 'a': nan", "whole numbers"),
+        said("the label 'a' is nan", "expected an integer"),
     ),
-    Row("dataset.json labels a list", compare(changed(labels=["background"])), said("has no labels such as")),
-    Row("dataset.json label of words", compare(changed(labels={"background": 0, "a": "one"})), said("'a': 'one'")),
-    Row("dataset.json label negative", compare(changed(labels={"background": 0, "a": -1})), said("'a': -1")),
-    Row("dataset.json label half", compare(changed(labels={"background": 0, "a": 1.5})), said("'a': 1.5")),
-    Row("dataset.json label empty", compare(changed(labels={"background": 0, "a": []})), said("'a': []")),
+    Row("dataset.json labels a list", compare(changed(labels=["background"])), said("has the labels ['background']")),
+    Row("dataset.json label of words", compare(changed(labels={"background": 0, "a": "one"})), said("'a' is 'one'")),
+    Row("dataset.json label negative", compare(changed(labels={"background": 0, "a": -1})), said("'a' is -1")),
+    Row("dataset.json label half", compare(changed(labels={"background": 0, "a": 1.5})), said("'a' is 1.5")),
+    Row("dataset.json label empty", compare(changed(labels={"background": 0, "a": []})), said("'a' is []")),
     # ---- plans
     Row("plans missing", plan(removed(f"{PREPROCESSED}/nnUNetPlans.json")), said("nnUNetv2_plan_and_preprocess")),
     Row("plans of another name", plan(nothing, "-p", "myPlans"), said("myPlans.json", "-p")),
@@ -272,7 +272,8 @@ def predict(dataset: Any, *images: str):
     return make
 
 
-TWO = {"file_ending": ".nii.gz", "channel_names": {"0": "T1", "1": "T2"}}
+ONE = {"file_ending": ".nii.gz", "labels": {"background": 0, "organ": 1}}
+TWO = {**ONE, "channel_names": {"0": "T1", "1": "T2"}}
 ROWS += [
     Row("predict no images", predict(TWO), said("images holds no image CASE_0000.nii.gz")),
     Row("predict other names", predict(TWO, "a.nii.gz"), said("holds no image CASE_0000.nii.gz")),
@@ -280,9 +281,7 @@ ROWS += [
     Row("predict one channel of two", predict(TWO, "a_0000.nii.gz"), said("the case a in images", "2 channels")),
     Row("predict a gap in channels", predict(TWO, "a_0000.nii.gz", "a_0002.nii.gz"), said("a_0002.nii.gz")),
     Row("predict a damaged dataset.json", predict("{", "a_0000.nii.gz"), said("model/dataset.json is no valid JSON")),
-    Row(
-        "predict a code checkpoint", predict({"file_ending": ".nii.gz"}, "a_0000.nii.gz"), said("checkpoint_final.pth")
-    ),
+    Row("predict a code checkpoint", predict(ONE, "a_0000.nii.gz"), said("checkpoint_final.pth")),
 ]
 
 

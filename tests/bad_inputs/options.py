@@ -70,7 +70,7 @@ def rank(*words: str):
 def predict(*words: str):
     def make(place: Place):
         place.write("model/plans.json", {"dataset_name": "D", "plans_name": "P", "configurations": {}})
-        place.write("model/dataset.json", {"file_ending": ".nii.gz"})
+        place.write("model/dataset.json", {"file_ending": ".nii.gz", "labels": {"background": 0, "organ": 1}})
         place.write("model/fold_0/checkpoint_final.pth", b"not looked at")
         place.image("images/a_0000.nii.gz")
         return ["predict", "-m", "model", "-i", "images", "-o", "out", "-device", "cpu", *words]

@@ -10,6 +10,7 @@ from nnunetv2_sam2_3dmed.annotation.raw_dataset import open_dataset
 from nnunetv2_sam2_3dmed.annotation.record import read_record, voxels_sha256
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from nnunetv2_sam2_3dmed.prompt_training.finetuning import Finetuning
 from tests.annotation.conftest import make_folders, make_images, read, write
 from tests.interactive.reference import SIZE, random_weights
 
@@ -89,3 +90,65 @@ def test_mistakes_are_said_in_a_sentence(folders, capsys, words, message):
     said = capsys.readouterr().err
     assert message in said and said.startswith("sam2_3dmed annotate: ") and "Traceback" not in said
     assert not (folders / "r").exists()
+
+
+def test_finetune_uses_every_option(folders, monkeypatch):
+    asked = []
+
+    class Recording:
+        def __init__(self, dataset, *words):
+            asked.append((dataset.name, *words))
+
+        def prepare(self, model, epochs, processes, progress, seen_validation):
+            asked.append((model, epochs, processes, seen_validation))
+            return Finetuning("m.pth", "abc", "T", {}, 1e-5, None, epochs)
+
+        def begun(self):
+            return Finetuning("m.pth", "abc", "T", {}, 1e-5, None, 6)
+
+        def train(self, device, go_on):
+            asked.append((device, go_on))
+
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.annotation.finetuning.FinetuningRun", Recording)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    words = ("-f", 3, "-c", "3d_b", "-p", "Plans", "-tr", "Mine", "-device", "cpu")
+    assert loop("finetune", *words, "--model", "m.pth", "--epochs", 4, "--seen-validation", "-np", 5) == 0
+    assert asked == [("Dataset301_Tiny", "3d_b", 3, "Mine", "Plans"), ("m.pth", 4, 5, True), ("cpu", False)]
+    asked.clear()
+    assert loop("finetune", "-f", 0, "-device", "cpu") == 0
+    # MedSAM2's second round took six epochs
+    assert asked[1] == (None, 6, 2, False)
+    assert loop("finetune", *words, "--c") == 0 and asked[-1] == ("cpu", True)
+
+
+def test_rank_uses_every_option(folders, monkeypatch):
+    asked = []
+
+    class Session:
+        def __init__(self, *words):
+            asked.append(words)
+            self.image_size = words[-1]
+
+    class Recording:
+        def __init__(self, session, *words):
+            asked.append(words)
+
+        def run(self, cases, into, progress):
+            asked.append([case.name for case in cases])
+            return {}
+
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.InteractiveSession", Session)
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.annotation.ranking.Ranking", Recording)
+    (folders / "m.pt").write_bytes(b"weights")
+    for case in ("new_1", "new_2"):
+        write(folders / "predictions" / f"{case}.nii.gz", np.zeros((2, 3, 4), np.uint8))
+    words = ("--predictions", "predictions", "-i", "images", "--round", "r", "--model", "m.pt", "--axis", 2)
+    assert (
+        loop("rank", *words, "-device", "cpu", "--precision", "float32", "--image-size", 96, "--window", 40, 400) == 0
+    )
+    assert asked == [
+        ("m.pt", "cpu", "float32", 96),
+        ({1: "organ", 3: "lesion"}, 2, (40.0, 400.0), True),
+        ["new_1", "new_2"],
+    ]
+    assert loop("rank", *words[:-2], "--no-preview") == 0 and asked[4][1:] == (None, "auto", False)

@@ -17,7 +17,9 @@ def model(tmp_path) -> Path:
     (folder / "fold_0_old").mkdir()
     (folder / "fold_0_old" / "checkpoint_final.pth").touch()  # a backup is no fold
     (folder / "plans.json").write_text(json.dumps({"dataset_name": "D", "plans_name": "P", "configurations": {}}))
-    (folder / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz"}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"file_ending": ".nii.gz", "labels": {"background": 0, "organ": 1}})
+    )
     torch.save({"network_weights": {}}, folder / "fold_1" / "checkpoint_final.pth")
     return folder
 
@@ -127,7 +129,8 @@ def test_where_nnunet_s_loop_ends_the_others_go_on_one_by_one(
 
 
 def test_a_case_that_lacks_a_channel_is_named(model, images, tmp_path, capsys):
-    content = {"file_ending": ".nii.gz", "channel_names": {"0": "T1", "1": "T2"}}
+    labels = {"background": 0, "organ": 1}
+    content = {"file_ending": ".nii.gz", "labels": labels, "channel_names": {"0": "T1", "1": "T2"}}
     (model / "dataset.json").write_text(json.dumps(content))
     error = said(capsys, "-m", model, "-i", images, "-o", tmp_path / "out", "-device", "cpu")
     assert "the case case in" in error and "has the files case_0000.nii.gz, but the model was trained with 2" in error

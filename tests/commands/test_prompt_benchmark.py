@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.intensities import CT, ShownAs
 from nnunetv2_sam2_3dmed.interactive.trained_model import PROMPTED
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import build_promptable_sam2
@@ -87,6 +88,43 @@ def test_folds_and_cases(run, folders):
     assert status == 2 and "--clicks is 0" in said
 
 
+def test_every_option_reaches_the_benchmark(run, dataset, folders, monkeypatch):
+    asked = {}
+
+    class Session:
+        def __init__(self, *words):
+            asked["session"] = words
+            self.image_size, self.device = words[-1], words[1]
+
+    def recording(self, cases, protocols, folder, progress, earlier, keep):
+        asked.update(cases=cases, protocols=[protocol.name for protocol in protocols], benchmark=self)
+        raise UserError("enough")
+
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.InteractiveSession", Session)
+    monkeypatch.setattr(PromptBenchmark, "run", recording)
+    for case in "abc":  # another channel
+        image = dataset.parent / "imagesTr" / f"{case}_0000.nii.gz"
+        image.with_name(f"{case}_0001.nii.gz").write_bytes(image.read_bytes())
+    (folders / "m.pt").write_bytes(b"weights")
+    model = str(folders / "m.pt")
+    status, said = run(
+        *("-f", "1", "--cases", "c", "--protocols", "clicks", "boxes", "--clicks", "3", "--channel", "1"),
+        *("--axis", "2", "--tolerance", "1.5", "--seed", "4", "--model", model, "--image-size", "96"),
+        *("--precision", "float32"),
+    )
+    assert status == 2 and "enough" in said
+    assert asked["session"] == (model, "cpu", "float32", 96)
+    assert [(case.name, case.image.name, case.label.name) for case in asked["cases"]] == [
+        ("c", "c_0001.nii.gz", "c.nii.gz")
+    ]
+    assert asked["protocols"] == ["3_clicks", "boxes"]
+    benchmark = asked["benchmark"]
+    assert (benchmark.axis, benchmark.tolerance_mm, benchmark.seed) == (2, 1.5, 4)
+    assert (benchmark.classes, benchmark.values, benchmark.ignore_label) == ({"organ": (1,)}, [1], None)
+    used = {"axis": 2, "channel": 1, "tolerance_mm": 1.5, "seed": 4, "image_size": 96, "cases": ["c"]}
+    assert used.items() <= benchmark.described.items()
+
+
 def test_all_headers_are_checked_before_a_model_is_loaded(run, dataset):
     truth = sitk.ReadImage(str(dataset / "c.nii.gz"))
     sitk.WriteImage(truth[:-1], str(dataset / "c.nii.gz"))
@@ -106,7 +144,7 @@ def test_cases_of_the_training_are_told_and_runs_are_not_mixed(run, dataset, che
     content = json.loads((out / "prompt_benchmark.json").read_text())
     assert f"warning: {warned}" in said and any(warning.startswith(warned) for warning in content["warnings"])
     assert f"**Warning:** {warned}" in (out / "prompt_benchmark.md").read_text()
-    assert "the truth of a lies elsewhere than the image" in said
+    assert "the ground truth of a lies elsewhere than the image" in said
     assert sitk.ReadImage(str(out / "box" / "a.nii.gz")).GetOrigin() == (0.0, 0.0, 0.0)
 
     # as if it had been killed while it wrote the rows of c

@@ -21,7 +21,9 @@ def folder(tmp_path, monkeypatch):
     (folder / "gt_segmentations").mkdir(parents=True)
     for number in range(1, 11):
         (folder / "gt_segmentations" / f"case_{number:02d}.nii.gz").touch()
-    (folder / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz"}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"file_ending": ".nii.gz", "labels": {"background": 0, "organ": 1}})
+    )
     return folder
 
 
@@ -33,6 +35,8 @@ def test_pairs_stay_together(folder, capsys):
         first, second = (int(case[-2:]) for case in fold["val"])
         assert first % 2 == 1 and second == first + 1
     assert "10 cases of 5 subjects" in capsys.readouterr().out
+    assert main(["splits", "-d", "304", "--group-by", "pairs", "--folds", "2", "--force"]) == 0
+    assert sorted(len(fold["val"]) for fold in json.loads((folder / "splits_final.json").read_text())) == [4, 6]
 
 
 def test_an_existing_file_is_looked_at_and_replaced_only_by_force(folder, capsys):

@@ -33,7 +33,7 @@ def write(file: Path, content: object) -> None:
 def dataset(results, run, tmp_path) -> Path:
     """The preprocessed dataset; a training of fold 2 was begun and its results folder has nnU-Net's plans."""
     folder = tmp_path / "preprocessed" / run.dataset
-    write(folder / "dataset.json", {"file_ending": ".nii.gz"})
+    write(folder / "dataset.json", {"file_ending": ".nii.gz", "labels": {"background": 0, "organ": 1}})
     write(folder / "splits_final.json", SPLITS)
     write(folder / "nnUNetPlans.json", PLANS)
     write(run.folder(results).parent / "plans.json", PLANS)

@@ -15,7 +15,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.segmentations import read_segmentation
 from nnunetv2_sam2_3dmed.images.exact_paths import check_no_twin, exactly
 from nnunetv2_sam2_3dmed.images.volumes import read_volume
-from nnunetv2_sam2_3dmed.prompt_evaluation.headers import read_header
+from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import read_header
 
 SMALL, LARGE = np.zeros((2, 3, 4), np.uint8), np.full((5, 6, 7), 9, np.uint8)
 NAMES = ("a.nii", "a.nii.gz", "A.NII", "A.NII.GZ", "b.c.nii.gz", "b.c.nii")

@@ -5,7 +5,13 @@ import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.nnunet.dataset_labels import check_labels, expected_values, foreground_names
+from nnunetv2_sam2_3dmed.nnunet.dataset_labels import (
+    check_declared_labels,
+    check_labels,
+    expected_values,
+    foreground_names,
+    written_values,
+)
 
 GOOD = {
     "two classes": {"labels": {"background": 0, "organ": 1, "lesion": 2}},
@@ -30,6 +36,22 @@ def test_what_nnunet_trains_is_accepted(dataset_json):
     classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
     named = [tuple(values) for values in foreground_names(dataset_json).values()]
     assert sorted(named) == sorted(tuple(c) if isinstance(c, (tuple, list)) else (c,) for c in classes)
+    assert written_values(dataset_json) == list(
+        manager.regions_class_order if manager.has_regions else manager.foreground_labels
+    )
+
+
+def test_regions_are_written_as_their_order_says():
+    order = {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [2, 1]}
+    assert written_values(order) == [2, 1]
+
+
+def test_labels_with_gaps_can_be_read_but_not_trained():
+    gaps = {"labels": {"background": 0, "organ": 1, "lesion": 3, "ignore": 4}}
+    check_declared_labels("dataset.json", gaps)
+    assert written_values(gaps) == [1, 3] and expected_values(gaps) == [0, 1, 3, 4]
+    with pytest.raises(UserError, match="leave out 2"):
+        check_labels("D", gaps)
 
 
 def labels(**named):

@@ -1,7 +1,12 @@
+"""Folds over subjects, and folds that never validate against cases from annotation rounds."""
+
+import json
+
 import pytest
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.nnunet.folds import group_cases, grouped_folds, separated
+from nnunetv2_sam2_3dmed.nnunet.folds import folds_without_validating, group_cases, grouped_folds, separated
 
 CASES = [f"hippocampus_{number:03d}" for number in (1, 2, 3, 4, 6, 7, 8, 11, 12, 13)]
 
@@ -42,3 +47,28 @@ def test_separated_subjects_are_found():
 def test_more_folds_than_subjects():
     with pytest.raises(UserError, match="7 folds cannot be made of 6 subjects"):
         grouped_folds(group_cases(CASES, "pairs"), 7)
+
+
+FOLDS = [{"train": ["c", "a"], "val": ["b"]}, {"train": ["b", "n1"], "val": ["a", "c"]}]
+
+
+def test_existing_folds_stay_as_they_are(tmp_path):
+    file = tmp_path / "Dataset301_Tiny" / "splits_final.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(FOLDS))
+    assert folds_without_validating(file, ["a", "b", "c", "n1", "n2"], ["n1", "n2"]) == FOLDS
+    with pytest.raises(UserError, match="fold 1 in .* validates against c.*splits -d Dataset301_Tiny"):
+        folds_without_validating(file, [], ["n1", "c"])
+    for text in ('[{"train": []}]', '[{"train": [], "val": "a"}]', "{}", "[1]"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="is no list of folds"):
+            folds_without_validating(file, [], ["n1"])
+
+
+def test_missing_folds_are_those_of_nnunet_over_the_cases_labelled_by_experts(tmp_path):
+    experts = [f"e{number}" for number in range(7)]
+    file = tmp_path / "splits_final.json"
+    folds = folds_without_validating(file, [*experts, "n1"], ["n1"])
+    assert folds == generate_crossval_split(experts) == json.loads(json.dumps(folds)) and not file.exists()
+    with pytest.raises(UserError, match="4 cases labelled by experts are too few to draw 5 folds"):
+        folds_without_validating(file, [*experts[:4], "n1"], ["n1"])

@@ -20,7 +20,9 @@ def raw(tmp_path, monkeypatch):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5), np.int16)), str(folder / f"{name}.nii.gz"))
     (folder / "labelsTr" / "._a.nii.gz").write_bytes(b"left by macOS")
-    (folder / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz"}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"file_ending": ".nii.gz", "labels": {"background": 0, "organ": 1}})
+    )
     return folder
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import PromptBenchmark
-from nnunetv2_sam2_3dmed.prompt_evaluation.cases import PromptedCase, RawCase, raw_cases
-from nnunetv2_sam2_3dmed.prompt_evaluation.headers import check_headers
 from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Measured
-from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import clicks_on_the_middle_slice, protocols
+from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol, Turn, clicks_on_the_middle_slice, protocols
+from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import Click, error_click
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
 from tests.interactive.reference import phantom
 
 SHAPE = (5, 40, 48)
@@ -47,9 +50,9 @@ def session(lively_network) -> InteractiveSession:
 
 
 def test_prompts_reach_the_session_where_they_were_meant(session, case):
-    prompted = PromptedCase(session, case, CLASSES, None, axis=0)
-    assert sorted(prompted.truths) == [1, 2]
-    seen = prompted.truths[2]
+    prompted = SimulatedUser(session, case, CLASSES, None, axis=0)
+    assert sorted(prompted.gt) == [1, 2]
+    seen = prompted.gt[2]
     assert seen[2, 40 - 34 : 40 - 30, 48 - 41 : 48 - 36].all() and seen.sum() == 20
     prompted.box(2, 2, (6, 7, 10, 12))
     prompted.box(1, 2, (12, 16, 32, 38))
@@ -90,15 +93,56 @@ def test_masks_scores_and_rounds(session, case, tmp_path):
             assert score.metrics.dice == pytest.approx(last[protocol, name])
 
 
+def as_user(gt: np.ndarray, name: str = "a"):
+    """What a benchmark needs of a user, without files or a network."""
+    return SimpleNamespace(
+        gt={1: gt},
+        case=SimpleNamespace(name=name),
+        image=volume_from_array(np.zeros(gt.shape, np.float32), (1.0, 1.0, 1.0)),
+        view=SimpleNamespace(order=(0, 1, 2)),
+        label_map=lambda values: np.zeros(gt.shape, np.uint8),
+    )
+
+
+def without_network(**options) -> PromptBenchmark:
+    session = SimpleNamespace(reset=lambda: None)
+    return PromptBenchmark(session, {"organ": (1,)}, [1], None, tolerance_mm=1.0, **options)
+
+
+def test_salient_slices_have_more_than_256_voxels_of_the_object():
+    gt = np.zeros((2, 20, 20), dtype=bool)
+    gt[:, 2:18, 2:18] = True  # 256 on each slice
+    assert set(without_network()._scored(as_user(gt), gt, gt)) == {"all"}
+    gt[1, 0, 0] = True
+    found = gt & (np.arange(2) == 1)[:, None, None]  # nothing on the slice that is not salient
+    scores = without_network()._scored(as_user(gt), gt, found)
+    assert scores["salient"].dice == 1.0 and scores["all"].dice == pytest.approx(2 * 257 / (513 + 257))
+
+
+def test_each_seed_case_and_object_draws_its_own(tmp_path):
+    drawn = []
+
+    def interact(user, number, rng):
+        drawn.append(float(rng.uniform()))
+        yield Turn(1, 1, 0, 0.0, user.gt[number])
+
+    protocol = Protocol("x", "x", "x", interact)
+    gt = np.ones((2, 3, 4), dtype=bool)
+    for seed, case in ((0, "a"), (0, "a"), (0, "b"), (1, "a")):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        without_network(seed=seed)._run(as_user(gt, case), protocol, tmp_path, Measured())
+    assert drawn[0] == drawn[1] and len(set(drawn)) == 3
+
+
 def test_rounds_of_clicks_annotate_the_slice_before_they_propagate(lively_network, session, case):
-    prompted = PromptedCase(session, case, CLASSES, None, axis=0)
+    prompted = SimulatedUser(session, case, CLASSES, None, axis=0)
     rounds = list(clicks_on_the_middle_slice(3)(prompted, 1, np.random.default_rng(0)))
     assert len(rounds) == 3
-    seen = prompted.truths[1]
+    seen = prompted.gt[1]
     for turns in (1, 2, 3):
         # one who gives so many clicks in a session of his own, and then propagates once
         alone = InteractiveSession(lively_network, "cpu", "float32")
-        other = PromptedCase(alone, case, CLASSES, None, axis=0)
+        other = SimulatedUser(alone, case, CLASSES, None, axis=0)
         rng = np.random.default_rng(0)
         found, clicks = np.zeros(seen.shape[1:], dtype=bool), []
         for _ in range(turns):
@@ -109,7 +153,7 @@ def test_rounds_of_clicks_annotate_the_slice_before_they_propagate(lively_networ
         np.testing.assert_array_equal(rounds[turns - 1].found, other.found(1))
 
 
-class Refusing(PromptedCase):
+class Refusing(SimulatedUser):
     """A case with a SAM 2 that sees nothing at some clicks, and with a clock of its own."""
 
     refused: tuple[Click, ...] = ()
@@ -147,7 +191,7 @@ def refusing(session, case, monkeypatch) -> Refusing:
 
 
 def test_a_click_that_is_rejected_counts_for_nothing_and_the_next_one_is_elsewhere(refusing):
-    first = error_click(refusing.truths[1][2], None, np.random.default_rng(0))
+    first = error_click(refusing.gt[1][2], None, np.random.default_rng(0))
     refusing.refused = (first,)
     rounds = list(clicks_on_the_middle_slice(3)(refusing, 1, np.random.default_rng(0)))
     # in the second and third round, all that were tried are given again
@@ -168,14 +212,14 @@ def test_seconds_end_when_the_masks_are_there(refusing):
 
 
 def test_nobody_clicks_on_errors_in_voxels_that_are_ignored(session, case):
-    labels = sitk.ReadImage(str(case.truth))
+    labels = sitk.ReadImage(str(case.label))
     array = truth()
     array[:, :, 34:] = 9
     ignoring = sitk.GetImageFromArray(array)
     ignoring.CopyInformation(labels)
-    sitk.WriteImage(ignoring, str(case.truth))
-    prompted = PromptedCase(session, case, CLASSES, 9, axis=0)
-    everywhere = np.ones(prompted.truths[1].shape[1:], dtype=bool)
+    sitk.WriteImage(ignoring, str(case.label))
+    prompted = SimulatedUser(session, case, CLASSES, 9, axis=0)
+    everywhere = np.ones(prompted.gt[1].shape[1:], dtype=bool)
     prompted.mask(1, 2, everywhere)
     found = prompted.found(1)[2]
     np.testing.assert_array_equal(found, prompted.view.of(array)[2] != 9)
@@ -199,7 +243,7 @@ def damaged(case: RawCase, tmp_path) -> RawCase:
     image = sitk.ReadImage(str(case.image))
     image[0, 0, 0] = float("nan")
     sitk.WriteImage(image, str(tmp_path / "nan.mha"))  # ITK reads 0 for NaN in a NIfTI file
-    return RawCase("case_00", tmp_path / "nan.mha", case.truth)
+    return RawCase("case_00", tmp_path / "nan.mha", case.label)
 
 
 def test_a_run_goes_on_with_what_it_had_and_without_what_it_cannot_read(session, case, tmp_path):
@@ -212,7 +256,7 @@ def test_a_run_goes_on_with_what_it_had_and_without_what_it_cannot_read(session,
         if len(kept) == 1:
             raise KeyboardInterrupt
 
-    second = RawCase("case_02", case.image, case.truth)
+    second = RawCase("case_02", case.image, case.label)
     earlier = Measured()
     with pytest.raises(KeyboardInterrupt):
         benchmark.run([case, second], box, tmp_path / "out", earlier=earlier, keep=keep)
@@ -229,20 +273,20 @@ def test_a_run_goes_on_with_what_it_had_and_without_what_it_cannot_read(session,
 
 def test_headers_are_checked(case, tmp_path):
     assert check_headers([case]) == []
-    moved = sitk.ReadImage(str(case.truth))
+    moved = sitk.ReadImage(str(case.label))
     moved.SetOrigin((30.0, 0.0, 0.0))
     sitk.WriteImage(moved, str(tmp_path / "moved.nii.gz"))
     (warning,) = check_headers([case, RawCase("case_02", case.image, tmp_path / "moved.nii.gz")])
-    assert warning.startswith("the truth of case_02 lies elsewhere than the image (up to 30.0 mm apart)")
-    coarse = sitk.ReadImage(str(case.truth))
+    assert warning.startswith("the ground truth of case_02 lies elsewhere than the image (up to 30.0 mm apart)")
+    coarse = sitk.ReadImage(str(case.label))
     coarse.SetSpacing((2.0, 1.0, 2.0))
     sitk.WriteImage(coarse, str(tmp_path / "coarse.nii.gz"))
     with pytest.raises(UserError, match="case_02 cannot be prompted: coarse.nii.gz has the spacing"):
         check_headers([case, RawCase("case_02", case.image, tmp_path / "coarse.nii.gz")])
-    sitk.WriteImage(sitk.ReadImage(str(case.truth))[:-1], str(tmp_path / "short.nii.gz"))
+    sitk.WriteImage(sitk.ReadImage(str(case.label))[:-1], str(tmp_path / "short.nii.gz"))
     (tmp_path / "text.nii.gz").write_text("no image")
     short, text = (RawCase(name, case.image, tmp_path / f"{name}.nii.gz") for name in ("short", "text"))
-    with pytest.raises(UserError, match=r"short.nii.gz has \(5, 40, 47\) voxels .* \(so it is with 1 more cases\)"):
+    with pytest.raises(UserError, match=r"short.nii.gz has \(5, 40, 47\) voxels .* \(as are 1 more cases\)"):
         check_headers([case, short, text])
     with pytest.raises(UserError, match="text.nii.gz cannot be read as an image"):
         check_headers([text])
@@ -250,12 +294,12 @@ def test_headers_are_checked(case, tmp_path):
 
 def test_cases_that_are_not_there_are_named(tmp_path):
     dataset = {"file_ending": ".nii.gz", "labels": {"background": 0, "a": 1}}
-    with pytest.raises(UserError, match="does not exist, but prompts are given on the raw images"):
+    with pytest.raises(UserError, match="does not exist, but the raw images are prompted"):
         raw_cases(tmp_path / "none", dataset, ["a"])
     for name in ("imagesTr", "labelsTr"):
         (tmp_path / name).mkdir()
     (tmp_path / "imagesTr" / "a_0000.nii.gz").touch()
-    assert raw_cases(tmp_path, dataset, ["a"])[0].truth == tmp_path / "labelsTr" / "a.nii.gz"
+    assert raw_cases(tmp_path, dataset, ["a"])[0].label == tmp_path / "labelsTr" / "a.nii.gz"
     with pytest.raises(UserError, match="lacks the images of b"):
         raw_cases(tmp_path, dataset, ["a", "b"])
     with pytest.raises(UserError, match="the channel is 1, but a has 1"):

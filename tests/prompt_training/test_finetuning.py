@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from nnunetv2_sam2_3dmed.prompt_training.finetuning import (
     with_network,
 )
 from tests.interactive.reference import TINY, random_weights
-from tests.interactive.test_trained_model import promptable_checkpoint
 from tests.plans.test_planner import DATASET, make_plans
 
 CONFIGURATION = "3d_slices8"
@@ -43,9 +43,10 @@ def make_trainer(plans: dict) -> SAM2_PromptTrainer_finetune:
 
 
 @pytest.fixture
-def begun(plans, tmp_path):
+def begun(plans, tmp_path, promptable_file):
     """A checkpoint, and the settings in the folder of the fold."""
-    content = promptable_checkpoint(tmp_path / "a.pth")
+    os.link(promptable_file, tmp_path / "a.pth")
+    content = torch.load(promptable_file, weights_only=False, mmap=True)
     network = content["init_args"]["prompted"]["network"]
     settings = Finetuning(
         *(str(tmp_path / "a.pth"), sha256_of(tmp_path / "a.pth"), "a_trainer", network, 2e-5, 1e-5),
@@ -101,7 +102,7 @@ def test_damaged_settings(plans, text):
     folder = fold_folder("SAM2_PromptTrainer_finetune", plans, CONFIGURATION, 0)
     folder.mkdir(parents=True)
     (folder / "finetune.json").write_text(text)
-    with pytest.raises(UserError, match="finetune.json is no.*delete its folder and begin again"):
+    with pytest.raises(UserError, match="finetune.json is no.*delete its folder and start again"):
         make_trainer(plans)
 
 
@@ -120,11 +121,12 @@ def test_official_weights(plans, begun, tmp_path):
 
 def test_another_file_in_its_place_is_not_taken(plans, begun, tmp_path):
     trainer = make_trainer(plans)
-    promptable_checkpoint(tmp_path / "a.pth")
-    with pytest.raises(UserError, match="is another file than when the fine-tuning was begun"):
+    (tmp_path / "a.pth").unlink()
+    (tmp_path / "a.pth").write_bytes(b"another one")
+    with pytest.raises(UserError, match="has changed since the fine-tuning"):
         trainer._find_checkpoint()
     (tmp_path / "a.pth").unlink()
-    with pytest.raises(UserError, match="a.pth is not there"):
+    with pytest.raises(UserError, match="a.pth is missing"):
         trainer._find_checkpoint()
 
 

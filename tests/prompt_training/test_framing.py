@@ -42,6 +42,15 @@ def test_zoom_cuts_the_edges_off():
     assert abs((out["image"][0, 4, 5] - out["image"][0, 4, 4]) - 0.5) < 1e-4  # a voxel has become two
 
 
+def test_zoom_is_drawn_from_nine_tenths_to_seven_fifths():
+    transform = FramedAffineTransform((8, 10))
+    _, segmentation = loaded()
+    shown = torch.stack([transform.frame(segmentation=segmentation)[1] for _ in range(300)])
+    zoom = torch.tensor([10.0, 8.0]) / shown  # of the 10 columns and 8 rows of the image
+    assert torch.allclose(zoom[:, 0], zoom[:, 1])
+    assert 0.9 <= zoom.min() < 0.92 and 1.37 < zoom.max() <= 1.4
+
+
 def test_padding_alone_comes_out_as_padding():
     image, segmentation = loaded()
     segmentation[:] = PADDING_LABEL

@@ -8,7 +8,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer
 from nnunetv2_sam2_3dmed.network.resizing import at_image_size
-from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss, dice_loss, entropy_loss, focal_loss, true_iou
+from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss, bce_loss, dice_loss, focal_loss, true_iou
 from nnunetv2_sam2_3dmed.prompt_training.stacks import objects_to_validate
 
 LOGITS = torch.tensor([[[[2.0, -1.0], [0.5, 3.0]]]])
@@ -25,10 +25,10 @@ def test_focal_loss_is_the_papers_formula():
     assert focal_loss(LOGITS, TRUTH, ALL).item() == pytest.approx(total / 4, rel=1e-5)
 
 
-def test_entropy_loss_is_the_mean_over_counted_pixels():
+def test_bce_loss_is_the_mean_over_counted_pixels():
     counted = torch.tensor([[[[1.0, 1.0], [1.0, 0.0]]]])
     by_hand = [math.log(1 + math.exp(-2.0)), math.log(1 + math.exp(-1.0)), math.log(1 + math.exp(-0.5))]
-    assert entropy_loss(LOGITS, TRUTH, counted).item() == pytest.approx(sum(by_hand) / 3, rel=1e-5)
+    assert bce_loss(LOGITS, TRUTH, counted).item() == pytest.approx(sum(by_hand) / 3, rel=1e-5)
 
 
 def test_dice_loss_by_hand():
@@ -71,6 +71,21 @@ def test_the_best_of_three_masks_is_trained_and_the_expectation_of_all(stacks):
     terms.total.backward()
     assert masks.grad is not None
     assert (masks.grad[:, [0, 2]] == 0).all() and (masks.grad[:, 1] != 0).any()
+
+
+def test_focal_and_dice_loss_are_weighted_20_to_1_as_in_medsam2(stacks):
+    objects = objects_to_validate(stacks, 32, np.random.default_rng(0))
+    assert objects is not None
+    masks = torch.randn(1, 1, 32, 32)
+    terms = PromptLoss()([answer(objects, masks, [[0.9]], 0.5, 1)], objects)
+    gt = at_image_size(objects.prompts.truth[:1, 1], 32)
+    pixels, overlap = (
+        focal_loss(masks, gt, torch.ones_like(gt)).item(),
+        dice_loss(masks, gt, torch.ones_like(gt)).item(),
+    )
+    assert pixels > 0.05
+    rest = abs(0.9 - true_iou(masks, gt, torch.ones_like(gt)).item()) + math.log(1 + math.exp(-0.5))
+    assert terms.total.item() == pytest.approx(20 * pixels + overlap + rest, rel=1e-5)
 
 
 def test_where_the_object_is_not_only_its_presence_is_trained(stacks):

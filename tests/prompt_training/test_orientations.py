@@ -14,7 +14,8 @@ from nnunetv2_sam2_3dmed.images.volumes import read_volume
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs, learned_normals, shown_as
 from nnunetv2_sam2_3dmed.nnunet.stored_direction import direction_of
-from nnunetv2_sam2_3dmed.prompt_evaluation.cases import PromptedCase, RawCase
+from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
 from nnunetv2_sam2_3dmed.prompt_training.stacks import StackMaker
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
@@ -76,7 +77,7 @@ def as_trained(case: RawCase, reader: str, transpose_forward: list[int]):
     manager = plans(reader, transpose_forward)
     configuration = manager.get_configuration("3d")
     data, seg, properties = DefaultPreprocessor(verbose=False).run_case(
-        [str(case.image)], str(case.truth), manager, configuration, DATASET
+        [str(case.image)], str(case.label), manager, configuration, DATASET
     )
     shown = shown_as(manager, configuration, (-3.0, 3.0), 1)
     direction = direction_of(properties)
@@ -97,12 +98,12 @@ def session(lively_network):
 def as_prompted(session, case: RawCase, shown: ShownAs):
     """The same as the validation and `segment` show it."""
     session._network.model.shown_as = shown
-    prompted = PromptedCase(session, case, {"organ": (1,)}, None)
-    depth = prompted.truths[1].shape[0]
+    prompted = SimulatedUser(session, case, {"organ": (1,)}, None)
+    depth = prompted.gt[1].shape[0]
     seen = [
         session.slice_as_seen(prompted.axis, prompted.view.slice_index(i, prompted.image.shape)) for i in range(depth)
     ]
-    return np.array(seen), prompted.truths[1]
+    return np.array(seen), prompted.gt[1]
 
 
 @pytest.mark.parametrize("turned", [np.eye(3), OBLIQUE], ids=["straight", "oblique"])

@@ -98,6 +98,8 @@ def test_training_draws_objects_slices_and_kinds(stacks):
     masks = [o.prompts for o in drawn if o.prompts.masks is not None]
     clicks = [o.prompts for o in drawn if o.prompts.points is not None and o.prompts.points.shape[1] == 1]
     assert 30 < len(masks) < 70 and 30 < len(clicks) < 70
+    corrected = sum(o.prompts.corrections > 0 for o in drawn)
+    assert 0.37 < corrected / (200 - len(masks)) < 0.63  # half of them, within three standard deviations
     assert all(prompts.corrections == 0 for prompts in masks)
     assert {o.prompts.corrections for o in drawn} == {0, 1, 2, 3}
     for prompts in clicks:

@@ -51,6 +51,7 @@ def test_seventy_epochs_as_in_medsam2_and_more_from_random_weights(name, epochs,
     plans["foreground_intensity_properties_per_channel"] = {"0": statistics}
     trainer = getattr(found_by_nnunet, name)(plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.weight_decay) == (epochs, 250, 0.01)
+    assert trainer.oversample_foreground_percent == 1  # a stack without an object cannot be prompted
 
 
 def test_from_random_weights_single_slices_come_first():

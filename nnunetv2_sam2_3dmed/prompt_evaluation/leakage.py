@@ -1,0 +1,80 @@
+"""Warnings about models that may have been trained on the cases that they are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive.model import nnunet_checkpoint
+from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS
+from nnunetv2_sam2_3dmed.nnunet.folds import Folds
+from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import listed
+
+FINETUNED = "finetuned"  # key of the settings of a fine-tuning in a checkpoint's ``init_args``
+PUBLIC_WEIGHTS = (
+    "the model may have been trained on these cases: published weights such as MedSAM2's come from public datasets, "
+    "which the MedSAM2 paper lists only in a supplement."
+)
+
+
+def leakage_warnings(model: Path, sha256: str, dataset: str, cases: Sequence[str], folds: Folds | None) -> list[str]:
+    """Return the reasons why a model may have been trained on cases of a dataset; empty if there are none.
+
+    A checkpoint of nnU-Net names its dataset and fold, and after a fine-tuning what it started from. SAM 2's own
+    weights come from natural images. Nothing is known of other weights.
+
+    Args:
+        model: the checkpoint file.
+        sha256: checksum of that file.
+        dataset: the dataset's full name.
+        cases: identifiers of the cases that the model is measured on.
+        folds: nnU-Net's folds of the dataset; None if there are none.
+    """
+    checkpoint = nnunet_checkpoint(model)
+    if checkpoint is None:
+        official = {known.sha256 for known in CHECKPOINTS.values() if known.sha256 is not None}
+        return [] if sha256 in official else [PUBLIC_WEIGHTS]
+    arguments = checkpoint.get("init_args", {})
+    if arguments.get("plans", {}).get("dataset_name") != dataset:
+        return []
+    of_start = arguments.get(FINETUNED, {}).get("seen_validation", "")
+    reasons = [_of_fold(arguments.get("fold"), dataset, cases, folds), of_start]
+    return [reason for reason in reasons if reason]
+
+
+def _of_fold(fold: int | str | None, dataset: str, cases: Sequence[str], folds: Folds | None) -> str:
+    if fold == "all":
+        return f"the model was trained on all cases of {dataset}: these scores are those of its training cases."
+    if folds is None or not isinstance(fold, int) or fold >= len(folds):
+        return (
+            f"the model was trained on {dataset}, fold {fold}, for which there is no entry in splits_final.json: some "
+            "of these cases may be its training cases."
+        )
+    seen = sorted(set(cases) - set(folds[fold]["val"]))
+    if not seen:
+        return ""
+    return (
+        f"{len(seen)} of these {len(cases)} cases ({listed(seen)}) are not among the validation cases of fold {fold}, "
+        "in which the model was trained: their scores are those of training cases."
+    )
+
+
+def reason_for_leakage(checkpoint: Path, warnings: Sequence[str], allowed: bool) -> str:
+    """Return why a fine-tuning may be validated against training cases of its starting point; "" if there is no reason.
+
+    Args:
+        checkpoint: the starting point, for messages.
+        warnings: those of :func:`leakage_warnings`; :data:`PUBLIC_WEIGHTS` is no reason.
+        allowed: return the reason instead of raising an error.
+
+    Raises:
+        UserError: there is a reason, and it is not allowed.
+    """
+    reason = next((warning for warning in warnings if warning != PUBLIC_WEIGHTS), "")
+    if reason and not allowed:
+        raise UserError(
+            f"{checkpoint} may have been trained on the validation cases ({reason.rstrip('.')}): give a model trained "
+            "on the same fold, or add --seen-validation; its scores then say nothing about new cases."
+        )
+    return reason

@@ -1,0 +1,67 @@
+"""What is said of models that may know the cases they are measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import PUBLIC_WEIGHTS, leakage_warnings, reason_for_leakage
+
+DATASET = "Dataset009_Spleen"
+SPLITS = [{"train": ["c", "d"], "val": ["a", "b"]}]
+
+
+@pytest.fixture
+def said(tmp_path):
+    """Of a checkpoint of nnU-Net."""
+
+    def said(fold, names, splits=SPLITS, dataset=DATASET) -> list[str]:
+        file = tmp_path / "checkpoint_final.pth"
+        plans = {"dataset_name": dataset}
+        torch.save({"network_weights": {}, "init_args": {"plans": plans, "fold": fold}}, file)
+        return leakage_warnings(file, "0" * 64, DATASET, names, splits)
+
+    return said
+
+
+def test_a_checkpoint_of_nnunet_knows_its_cases(said):
+    assert said(0, ["a", "b"]) == []
+    assert said(0, ["a", "d"])[0].startswith("1 of these 2 cases (d) are not among the validation cases of fold 0")
+    assert "trained on all cases of Dataset009_Spleen" in said("all", ["a"])[0]
+    assert "some of these cases may be its training cases" in said(1, ["a"])[0]
+    assert "some of these cases may be its training cases" in said(0, ["a"], splits=None)[0]
+    assert said(0, ["c"], dataset="Dataset010_Colon") == []
+
+
+def test_published_weights_may_have_seen_anything_but_sam2s(tmp_path):
+    file = tmp_path / "weights.pt"
+    torch.save({"model": {}}, file)
+    assert leakage_warnings(file, "0" * 64, DATASET, ["a"], SPLITS) == [PUBLIC_WEIGHTS]
+    official = CHECKPOINTS["sam2.1_hiera_large"].sha256
+    assert official is not None and leakage_warnings(file, official, DATASET, ["a"], SPLITS) == []
+
+
+def test_a_fine_tuned_model_knows_what_its_starting_point_was_trained_on(tmp_path):
+    file = tmp_path / "checkpoint_final.pth"
+    for dataset, reasons in ((DATASET, ["the model was trained on all cases"]), ("Dataset010_Colon", [])):
+        arguments = {
+            "plans": {"dataset_name": dataset},
+            "fold": 0,
+            "finetuned": {"seen_validation": "the model was trained on all cases"},
+        }
+        torch.save({"network_weights": {}, "init_args": arguments}, file)
+        assert leakage_warnings(file, "0" * 64, DATASET, ["a", "b"], SPLITS) == reasons
+
+
+def test_only_a_reason_that_is_allowed_lets_a_fine_tuning_start():
+    file = Path("a.pth")
+    assert reason_for_leakage(file, [], False) == reason_for_leakage(file, [PUBLIC_WEIGHTS], False) == ""
+    with pytest.raises(
+        UserError, match=r"a.pth may have been trained on the validation cases \(seen\).*--seen-validation"
+    ):
+        reason_for_leakage(file, [PUBLIC_WEIGHTS, "seen."], False)
+    assert reason_for_leakage(file, [PUBLIC_WEIGHTS, "seen."], True) == "seen."
