@@ -3,7 +3,7 @@
     python benchmarks/gradient_reach.py
 
 One forward pass of each variant from random weights on small images; a parameter is reached where its gradient is not
-zero. Writes benchmarks/results/gradient_reach.json and docs/gradient_reach.md.
+zero. Writes benchmarks/results/gradient_reach.json and docs/explanation/gradient_reach.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nnunetv2_sam2_3dmed.training.losses import SAM2_3dMedLoss
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
 RESULTS = Path(__file__).parent / "results" / "gradient_reach.json"
-PAGE = Path(__file__).parent.parent / "docs" / "gradient_reach.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "gradient_reach.md"
 PATCH = (4, 64, 64)
 # parts of the network by the names of their parameters, the first that fits
 PARTS = {

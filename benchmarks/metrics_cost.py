@@ -1,4 +1,4 @@
-"""What the four metrics of large cases cost: CPU seconds per class, and the peak memory of a worker.
+"""Cost of the four metrics for large cases: CPU seconds per class and peak memory of a worker.
 
     nice -n 15 python benchmarks/metrics_cost.py
 
@@ -74,7 +74,7 @@ def write_case(name: str, folder: Path) -> None:
 
 
 def evaluate_case(name: str, folder: Path) -> dict:
-    """What a worker does with one case, then the seconds of each class by itself."""
+    """Evaluate one case as a worker does, then measure the seconds of each class by itself."""
     classes = {class_name: (i,) for i, class_name in enumerate(CASES[name][2], start=1)}
     files = folder / "truth.nii.gz", folder / "prediction.nii.gz"
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""How soon SAM 2's decoder follows boxes when it starts from random weights, by how its attention is initialised.
+"""Steps until SAM 2's decoder follows boxes from random weights, by the initialisation of its attention.
 
     python benchmarks/prompt_learning.py            # two minutes on one core
 
@@ -72,7 +72,7 @@ def learn(initialise: Callable[[SAM2Base], None], seed: int) -> dict[int, float]
 
 
 def dice(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Of each mask of a batch."""
+    """Dice of each mask of a batch."""
     return 2 * (found * truth).sum((1, 2)) / (found.sum((1, 2)) + truth.sum((1, 2))).clamp(min=1)
 
 

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _network_of(file: Path) -> dict:
-    """What was built, of which the plan's network is only the beginning."""
+    """Options of the network that was built: the plan's with the trainer's changes."""
     described = load_checkpoint(file)["init_args"][PROMPTED]
     return {"network": "PromptableSAM2", "network_arguments": described["network"]}
 

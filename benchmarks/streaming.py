@@ -29,7 +29,7 @@ WAYS = {"windows": (), "streaming": ("--streaming",)}
 
 
 def link_validation_images(dataset: str, fold: int, to: Path) -> int:
-    """Links the images of a fold's validation cases into the folder ``to``; returns how many cases there are."""
+    """Link the images of a fold's validation cases into the folder ``to``; return how many cases there are."""
     cases = read_json(nnunet_folder("nnUNet_preprocessed") / dataset / "splits_final.json")[fold]["val"]
     ending = load_dataset_json(dataset)["file_ending"]
     for case in cases:
@@ -40,7 +40,7 @@ def link_validation_images(dataset: str, fold: int, to: Path) -> int:
 
 
 def run(*command: str) -> float:
-    """Runs a console script of this Python's environment; seconds."""
+    """Run a console script of this Python's environment and return the seconds."""
     begun = time.perf_counter()
     subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:]], check=True)
     return time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""What several tests share: tiny networks and their patches."""
+"""Fixtures of several tests: tiny networks and their patches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def lively_network() -> PromptableSAM2:
 
 @pytest.fixture
 def write_labels() -> WriteLabels:
-    """Writes a label map as an image file; ``spacing`` is in array order, all else in SimpleITK's."""
+    """Write a label map as an image file; ``spacing`` is in array order, all else in SimpleITK's."""
 
     def write(
         file: Path,

@@ -1,4 +1,4 @@
-"""What is left of a copy that is killed is no case for nnU-Net, and the file that was there stays."""
+"""Leave no case for nnU-Net, and the older file, if a copy is killed."""
 
 import shutil
 from pathlib import Path

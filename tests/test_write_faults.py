@@ -72,7 +72,7 @@ WRITERS = {
 
 
 def check_at_many_bytes(write, path: Path, count: int = 12, varies: int = 0) -> None:
-    """Lets the write fail at many places from the first byte to the last, with an older file there and without.
+    """Let the write fail at many places from the first byte to the last, with an older file there and without.
 
     Args:
         write: takes the path.

@@ -1,0 +1,1 @@
+"""Sliding-window prediction in larger batches than nnU-Net's."""

@@ -1,0 +1,1 @@
+"""Files that nnU-Net has written: folders, plans, folds, labels and checkpoints."""

@@ -1,0 +1,1 @@
+"""Measurement of prompted segmentation with simulated users."""
