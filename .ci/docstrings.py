@@ -1,6 +1,6 @@
 """Check the first lines of docstrings: a noun phrase or an imperative that ends with a full stop.
 
-    python .ci/docstrings.py [FILE ...]     # default: all Python files of the repository
+python .ci/docstrings.py [FILE ...]     # default: all Python files of the repository
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ FOLDERS = ("nnunetv2_sam2_3dmed", "plans", "trainers", "benchmarks", "tests", "d
 QUESTION = re.compile(r"(What|Whether|That|How|Of|Why|Which|Who|Whose)\b")
 # in the third person whatever follows, since none is the plural of a noun of the field
 VERBS = (
-    "Adds Allows Applies Asks Asserts Begins Belongs Brings Builds Calls Checks Chooses Closes Collects Compares Computes "
-    "Contains Continues Converts Creates Decides Deletes Describes Draws Encodes Ends Evaluates Expects Explains Fills Finds "
-    "Fits Follows Gets Gives Goes Has Holds Imports Installs Is Keeps Knows Lets Lists Loads Looks Makes Merges Needs Opens "
-    "Parses Picks Predicts Prepares Prints Puts Raises Reads Refuses Remembers Removes Replaces Resizes Returns Says Segments "
-    "Selects Sends Serves Sets Sorts Stands Starts Stores Tells Trains Tries Turns Updates Uses Validates Waits Works "
-    "Writes"
+    "Adds Allows Applies Asks Asserts Begins Belongs Brings Builds Calls Checks Chooses Closes Collects Compares "
+    "Computes Contains Continues Converts Creates Decides Deletes Describes Draws Encodes Ends Evaluates Expects "
+    "Explains Fills Finds Fits Follows Gets Gives Goes Has Holds Imports Installs Is Keeps Knows Lets Lists Loads "
+    "Looks Makes Merges Needs Opens Parses Picks Predicts Prepares Prints Puts Raises Reads Refuses Remembers "
+    "Removes Replaces Resizes Returns Says Segments Selects Sends Serves Sets Sorts Stands Starts Stores Tells "
+    "Trains Tries Turns Updates Uses Validates Waits Works Writes"
 ).split()
 # any word in -s before these is a verb: "Masks a slice", "Scores every case"
 ARTICLES = "a|an|the|every|each|all|its|it|both|one|them|this|these|whatever"
@@ -56,7 +56,9 @@ def main(files: list[str]) -> int:
             print(f"{path.relative_to(ROOT) if path.is_absolute() else path}:{line}: {found}: {text}")
             count += 1
     if count:
-        print(f"{count} docstrings: open with a noun phrase or an imperative (Return ..., Slices of ...), end with '.'.")
+        print(
+            f"{count} docstrings: open with a noun phrase or an imperative (Return ..., Slices of ...), end with '.'."
+        )
     return int(count > 0)
 
 

@@ -106,11 +106,11 @@ def page(results: dict[str, dict]) -> str:
         return ", ".join(f"{part} {count / 1e3:,.0f} k" for part, count in counts.items()) or "nothing"
 
     lines = [
-        "# What the auxiliary losses reach",
+        "# Gradient reach of the auxiliary losses",
         "",
         "Made by `benchmarks/gradient_reach.py`; do not edit. Thousands of parameters, of those that the masks depend",
         "on, on which a loss has a gradient, from random weights with one class. Which reading of the paper is the",
-        "default, and why, is in [decisions.md](decisions.md#what-the-auxiliary-tasks-reach).",
+        "default, and why, is in [decisions](decisions.md#what-the-auxiliary-tasks-reach).",
         "",
         "| trainer | L_seg | L_srpp | L_bd |",
         "|---|---|---|---|",

@@ -96,7 +96,9 @@ def command_section(name: str, parser: argparse.ArgumentParser) -> str:
     for group in parser._action_groups:
         if rows := option_rows(group._group_actions, formatter):
             plain = group.title in ("options", "positional arguments", "optional arguments")
-            parts.append(table([escaped((group.title or "").capitalize()), "" if plain else group.description or ""], rows))
+            parts.append(
+                table([escaped((group.title or "").capitalize()), "" if plain else group.description or ""], rows)
+            )
     return "\n\n".join(parts) + "\n"
 
 
@@ -150,7 +152,7 @@ def changes_of(trainer: type) -> str:
     for name, value in vars(trainer).items():
         if name == "architecture_changes":
             changes.update(value)
-        elif not name.startswith("_") and not callable(value) and not isinstance(value, classmethod | staticmethod):
+        elif not name.startswith("_") and isinstance(value, bool | int | float | str | None):
             changes[name] = value
     return ", ".join(f"`{name}={value!r}`" for name, value in changes.items())
 

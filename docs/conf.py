@@ -39,7 +39,6 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 
-
 def setup(app) -> None:
     """Fill the placeholders of pages that are generated from the code."""
     app.connect("source-read", lambda _app, _page, source: source.__setitem__(0, catalogue.filled(source[0])))

@@ -1,6 +1,6 @@
 """Draw the two pictures of the documentation, ``docs/images/network.svg`` and ``docs/images/data_path.svg``.
 
-    python docs/draw.py
+python docs/draw.py
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ BACKGROUND, INK, GREY = "#ffffff", "#1f2933", "#6b7785"
 FROZEN, TRAINED, TRAINING_ONLY, LOSS = "#dbe7f3", "#d8efdd", "#fdebd0", "#f3dcdc"
 FOLDER, FILES = "#fff6d6", "#eef1f4"
 Place = tuple[float, float]
+
+
+def label(axes: Axes, place: Place, text: str, centred: bool = False) -> None:
+    """Small grey text beside an arrow."""
+    axes.text(*place, text, ha="center" if centred else "left", va="center", fontsize=7.6, color=GREY)
 
 
 def canvas(width: float, height: float) -> Axes:
@@ -43,7 +48,9 @@ def box(axes: Axes, place: Place, size: Place, title: str, text: str = "", colou
         axes.text(x, y - 0.9, text, ha="center", va="center", fontsize=7.6, color=INK, linespacing=1.25)
 
 
-def arrow(axes: Axes, start: Place, end: Place, text: str = "", dashed=False, bend: float = 0, above: float = 1.0) -> None:
+def arrow(
+    axes: Axes, start: Place, end: Place, text: str = "", dashed=False, bend: float = 0, above: float = 1.0
+) -> None:
     """An arrow with text beside its middle."""
     line = (0, (4, 2)) if dashed else "solid"
     style = f"arc3,rad={bend}"
@@ -54,7 +61,7 @@ def arrow(axes: Axes, start: Place, end: Place, text: str = "", dashed=False, be
     )
     if text:
         middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + above
-        axes.text(*middle, text, ha="center", va="center", fontsize=7.6, color=GREY)
+        label(axes, middle, text, True)
 
 
 def network() -> Axes:
@@ -75,7 +82,7 @@ def network() -> Axes:
     arrow(axes, (80.5, 29), (84, 29))
     arrow(axes, (76, 25), (74, 17.5), bend=-0.35)
     arrow(axes, (57, 17.5), (54, 25), bend=-0.35)
-    axes.text(51.2, 20.3, "slices\ni+1, i+2, ...", ha="center", va="center", fontsize=7.6, color=GREY)
+    label(axes, (51.2, 20.3), "slices\ni+1, i+2, ...", True)
 
     box(axes, (56.5, 42), (15, 8), "memory attention", "with weights\nof its own", TRAINING_ONLY, True)
     box(axes, (74, 42), (13, 8), "BD fusion", "cross attention\nto $Z_i$, decoder", TRAINING_ONLY, True)
@@ -118,18 +125,25 @@ def data_path() -> Axes:
 
     box(axes, (37, 20), (20, 9), "SAM2_3dMed_weights", "SAM 2's checkpoints, from\nsam2_3dmed weights", FOLDER)
     arrow(axes, (47, 22.5), (59, 31))
-    axes.text(55.5, 25, "initial weights", ha="left", va="center", fontsize=7.6, color=GREY)
+    label(axes, (55.5, 25), "initial weights")
 
     box(axes, (99, 20), (16, 8), "segmentations", "of new images", FILES)
     arrow(axes, (77.5, 33), (91, 22))
-    axes.text(86.5, 28.2, "nnUNetv2_predict", ha="left", va="center", fontsize=7.6, color=GREY)
+    label(axes, (86.5, 28.2), "nnUNetv2_predict")
 
     box(axes, (68, 7), (19, 9), "masks of a round", "from points, boxes, scribbles\nor masks on a few slices", FILES)
     arrow(axes, (68, 31), (68, 11.5))
-    axes.text(69, 19, "sam2_3dmed segment,\nsam2_3dmed annotate rank\n(prompt trainers)", fontsize=7.6, color=GREY, va="center")
+    axes.text(
+        69,
+        19,
+        "sam2_3dmed segment,\nsam2_3dmed annotate rank\n(prompt trainers)",
+        fontsize=7.6,
+        color=GREY,
+        va="center",
+    )
     arrow(axes, (44, 15.5), (58.5, 9), "", bend=0.1)
     arrow(axes, (58.5, 5.5), (4.5, 31), bend=-0.28)
-    axes.text(30, 2.4, "sam2_3dmed annotate take: masks reviewed by an annotator", ha="center", fontsize=7.6, color=GREY)
+    label(axes, (30, 2.4), "sam2_3dmed annotate take: masks reviewed by an annotator", True)
     return axes
 
 

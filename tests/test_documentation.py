@@ -56,7 +56,9 @@ def command_lines(page: Path) -> Iterator[list[str]]:
             for line in block.text.replace("\\\n", " ").replace('"$(', "").replace(')"', "").splitlines():
                 for command in line.split(" && "):
                     words = shlex.split(command, comments=True)
-                    start = next((i for i, w in enumerate(words) if w == "sam2_3dmed" or w.startswith("nnUNetv2_")), None)
+                    start = next(
+                        (i for i, w in enumerate(words) if w == "sam2_3dmed" or w.startswith("nnUNetv2_")), None
+                    )
                     if start is not None:
                         yield words[start:]
 
@@ -303,7 +305,9 @@ def test_blocks_run(page, workplace, monkeypatch, capsys):
             for line in block.text.splitlines():
                 run_line(line, monkeypatch, capsys)
         elif block.comment == "run":
-            code = block.text.replace('Session("MedSAM2_latest")', f'Session("MedSAM2_latest", "cpu", image_size={SIZE})')
+            code = block.text.replace(
+                'Session("MedSAM2_latest")', f'Session("MedSAM2_latest", "cpu", image_size={SIZE})'
+            )
             assert code != block.text
             exec(compile(code, page.name, "exec"), {})
     outputs = {

@@ -1,4 +1,4 @@
-"""Ways to prompt an object, a round at a time, after published experiments; docs/decisions.md says what is ours."""
+"""Ways to prompt an object, a round at a time, after published experiments (see docs/explanation/decisions.md)."""
 
 from __future__ import annotations
 

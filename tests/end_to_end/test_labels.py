@@ -1,4 +1,4 @@
-"""The README's commands, from planning to the comparison, from random weights."""
+"""Commands of docs/start.md, from planning to the comparison, from random weights."""
 
 import json
 

@@ -1,7 +1,7 @@
-"""The README's table of trainers: each is found, builds, trains, saves, and predicts in a new process."""
+"""Every automatic trainer of the reference page is found, builds, trains, saves, and predicts in a new process."""
 
-import re
 import shutil
+import sys
 from pathlib import Path
 
 import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
@@ -14,15 +14,13 @@ from tests.end_to_end.conftest import DATASET, SHAPE, read_volume
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(Path(__file__).with_name("walk_trainers.py"))
-ROW = re.compile(
-    r"^\|.*\| `(?P<trainer>SAM2_\w+)` \| `nnUNetv2_train \d (?P<configuration>\w+) 0 -tr (?P<named>\w+)` \|$"
-)
+sys.path.insert(0, str(ROOT / "docs"))
+import catalogue  # noqa: E402
 
 
-def test_every_row_trains_and_predicts(preprocessed, tmp_path):
-    rows = [match for line in (ROOT / "README.md").read_text().splitlines() if (match := ROW.match(line))]
-    assert all(row["trainer"] == row["named"] for row in rows)
-    trainers = {row["trainer"]: row["configuration"] for row in rows}
+def test_every_trainer_trains_and_predicts(preprocessed, tmp_path):
+    found = {name: trainer for name, trainer in catalogue.trainer_classes().items() if catalogue.is_automatic(name)}
+    trainers = {name: catalogue.configuration_of(trainer) for name, trainer in found.items()}
     assert set(trainers) == {n for n in found_by_nnunet.__all__ if not n.endswith(("epochs", "minutes"))}
 
     preprocessed.run(*("sam2_3dmed", "plan", "-d", "301", "--image-size", "32", "--slices", "4", "--batch-size", "2"))
