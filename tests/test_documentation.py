@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -328,9 +329,11 @@ def test_blocks_run(page, workplace, monkeypatch, capsys):
 # ---------------------------------------------------------------- the package's top
 
 
-def test_public_names(capsys):
+def test_public_names():
     for name in nnunetv2_sam2_3dmed.__all__:
         assert getattr(nnunetv2_sam2_3dmed, name) and name in dir(nnunetv2_sam2_3dmed)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = nnunetv2_sam2_3dmed.nothing
     assert nnunetv2_sam2_3dmed.__version__ == importlib.metadata.version("nnunetv2-sam2-3dmed")
+    code = "import sys, nnunetv2_sam2_3dmed; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
