@@ -53,7 +53,7 @@ def main(files: list[str]) -> int:
     count = 0
     for path in paths:
         for line, text, found in sorted(faults(path)):
-            print(f"{path.relative_to(ROOT) if path.is_absolute() else path}:{line}: {found}: {text}")
+            print(f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}:{line}: {found}: {text}")
             count += 1
     if count:
         print(

@@ -320,7 +320,7 @@ def test_blocks_run(page, workplace, monkeypatch, capsys):
         "compare": "comparison/per_case.csv",
         "report": "nnUNet_results/Dataset009_Spleen/comparison_fold_0/report.html",
         "experiments": "table1.yaml",
-        "prompts": "masks/case_2.nii.gz",
+        "prompts": "masks/case_2_0000.nii.gz",
         "annotate": "nnUNet_raw/Dataset009_Spleen/labelsTr/case_1.nii.gz",
     }
     assert (workplace / outputs[page.stem]).is_file()
