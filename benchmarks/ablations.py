@@ -34,7 +34,7 @@ def folder_of(name: str) -> Path:
 
 
 def train(name: str, device: str) -> None:
-    """Trains one repetition to its end, unless that was done."""
+    """Train one repetition to its end, unless that was done."""
     fold = folder_of(name) / "fold_0"
     if (fold / "validation" / "summary.json").exists():
         return

@@ -50,7 +50,7 @@ class Runner:
 
 
 def training_facts(configuration: str, trainer: str) -> dict:
-    """What a finished training of fold 0 says about itself."""
+    """Facts that a finished training of fold 0 has recorded."""
     folder = results_folder(configuration, trainer)
     # our own checkpoint: nnU-Net's format needs the classes it was pickled with
     checkpoint = torch.load(folder / "fold_0" / "checkpoint_final.pth", map_location="cpu", weights_only=False)

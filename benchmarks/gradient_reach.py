@@ -3,7 +3,7 @@
     python benchmarks/gradient_reach.py
 
 One forward pass of each variant from random weights on small images; a parameter is reached where its gradient is not
-zero. Writes benchmarks/results/gradient_reach.json and docs/gradient_reach.md.
+zero. Writes benchmarks/results/gradient_reach.json and docs/explanation/gradient_reach.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nnunetv2_sam2_3dmed.training.losses import SAM2_3dMedLoss
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
 RESULTS = Path(__file__).parent / "results" / "gradient_reach.json"
-PAGE = Path(__file__).parent.parent / "docs" / "gradient_reach.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "gradient_reach.md"
 PATCH = (4, 64, 64)
 # parts of the network by the names of their parameters, the first that fits
 PARTS = {
@@ -106,11 +106,11 @@ def page(results: dict[str, dict]) -> str:
         return ", ".join(f"{part} {count / 1e3:,.0f} k" for part, count in counts.items()) or "nothing"
 
     lines = [
-        "# What the auxiliary losses reach",
+        "# Gradient reach of the auxiliary losses",
         "",
         "Made by `benchmarks/gradient_reach.py`; do not edit. Thousands of parameters, of those that the masks depend",
         "on, on which a loss has a gradient, from random weights with one class. Which reading of the paper is the",
-        "default, and why, is in [decisions.md](decisions.md#what-the-auxiliary-tasks-reach).",
+        "default, and why, is in [decisions](decisions.md#what-the-auxiliary-tasks-reach).",
         "",
         "| trainer | L_seg | L_srpp | L_bd |",
         "|---|---|---|---|",

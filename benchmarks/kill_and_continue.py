@@ -1,4 +1,4 @@
-"""Kills a training at random moments, ten times over, and looks at what it left each time.
+"""Kill a training at ten random moments and check the files that it leaves.
 
     eval "$(sam2_3dmed env)"     # with dataset 4 preprocessed and planned, for example --image-size 64 --slices 4
     python benchmarks/kill_and_continue.py -device cpu

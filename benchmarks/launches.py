@@ -1,4 +1,4 @@
-"""How many operations one training step launches, eager and compiled; no GPU is needed to count them.
+"""Number of operations that one training step launches, eager and compiled, counted without a GPU.
 
     python benchmarks/launches.py [--before TREE]
 

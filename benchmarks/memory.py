@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py                    # all rows, about ten minutes on two cores
     python benchmarks/memory.py --only SAM2_3dMedTrainer
-    python benchmarks/memory.py --report           # counts nothing: the page docs/memory.md
+    python benchmarks/memory.py --report           # counts nothing: the page docs/explanation/memory.md
     python benchmarks/memory.py --measure          # on a GPU: beside what is counted, what a real step takes there
 
 Rows that are counted again replace what benchmarks/results/training_memory.json has of them. What is counted, and what
@@ -37,7 +37,7 @@ from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 
 RESULTS = Path(__file__).parent / "results" / "training_memory.json"
-PAGE = Path(__file__).parent.parent / "docs" / "memory.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "memory.md"
 SIZE = 512
 SHORTENED = ("epochs", "minutes")
 PAPERS = "SAM2_3dMedTrainer"
@@ -147,7 +147,7 @@ def count_prompted(trainer: type[Any], checkpointing: bool, batch: int = 4, coun
 
 
 def rows() -> dict[str, tuple[list[str], Callable[..., int]]]:
-    """What to count: the trainers that it holds for, and how, by the name of the row."""
+    """Rows to count: by name, the trainers that a row holds for and the way to count it."""
     groups: dict[str, list[str]] = {}
     for name in trainers.__all__:
         trainer = getattr(trainers, name)

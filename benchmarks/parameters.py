@@ -3,7 +3,7 @@
     eval "$(sam2_3dmed env)"     # with dataset 4 planned by nnU-Net, by nnUNetPlannerResEncM, and by `sam2_3dmed plan`
     python benchmarks/parameters.py
 
-Writes benchmarks/results/parameters.json, which the README's table of baselines is taken from.
+Writes benchmarks/results/parameters.json, from which docs/reference/trainers.md takes the numbers of the baselines.
 """
 
 from __future__ import annotations

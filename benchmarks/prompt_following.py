@@ -1,4 +1,4 @@
-"""Whether prompts are followed when all of SAM 2 starts from random weights, with and without steady features.
+"""Agreement of masks with prompts while SAM 2 trains from random weights, with and without steady features.
 
     eval "$(sam2_3dmed env)"
     python benchmarks/prompt_following.py            # CPU; hippocampus planned as prompt_training.py does

@@ -1,4 +1,4 @@
-"""What one slice costs in prediction: its encoding, and its turn in memory, by how many go together.
+"""Seconds per slice in prediction, for encoding and for memory, by batch size.
 
     python benchmarks/slice_steps.py -device cpu
 
@@ -62,7 +62,7 @@ def random_features(network: SAM2_3dMed, windows: int, device: torch.device) -> 
 
 
 def shares(call: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Of the time of all operations, by kind."""
+    """Shares of the time of all operations, by kind."""
     activities = [ProfilerActivity.CUDA if device.type == "cuda" else ProfilerActivity.CPU]
     with profile(activities=activities) as profiled:
         call()

@@ -1,4 +1,4 @@
-"""What prediction and training cost, beside nnU-Net's network and SAM 2's video predictor, on this machine.
+"""Cost of prediction and training on this machine, beside nnU-Net's network and SAM 2's video predictor.
 
     python benchmarks/speed.py -device cuda                     # all parts, in less than ten minutes
     python benchmarks/speed.py -device cpu                      # about half an hour on two cores
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure_parts(names: Sequence[str], run: Run, record: Record, notes: list[str]) -> list[str]:
-    """Measures the parts, by importance, until time is up; each result is on disk as soon as it is there.
+    """Measure the parts, by importance, until time is up; each result is on disk as soon as it is there.
 
     Returns:
         the parts that failed.

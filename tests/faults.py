@@ -1,4 +1,4 @@
-"""Writes that fail half way, for tests."""
+"""Failing writes, for tests."""
 
 from __future__ import annotations
 

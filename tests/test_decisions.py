@@ -1,4 +1,4 @@
-"""What docs/decisions.md quotes can be found word for word in the texts of the papers."""
+"""Quotations of docs/explanation/decisions.md, word for word in the texts of the papers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from nnunetv2_sam2_3dmed.trainers import prompt_trainers, sam2_3dmed_trainers
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "explanation" / "decisions.md"
 PAPERS = ROOT.parent / "shared" / "papers"
 TEXTS = {
     "SAM2-3dMed": "sam2_3dmed.txt",
@@ -31,7 +31,7 @@ class Quotation(NamedTuple):
 def quotations() -> list[Quotation]:
     """All blocks of quoted lines."""
     found = []
-    for block in re.findall(r"(?:^> .*\n)+", (ROOT / "docs" / "decisions.md").read_text(), re.MULTILINE):
+    for block in re.findall(r"(?:^> .*\n)+", PAGE.read_text(), re.MULTILINE):
         joined = " ".join(line.removeprefix("> ") for line in block.splitlines())
         match = BLOCK.match(joined)
         assert match, f"no quotation with a source: {joined}"
@@ -72,14 +72,3 @@ def test_quotations_stand_in_the_papers():
         pytest.skip("the texts of the papers are not here")
     texts = {paper: (PAPERS / name).read_text() for paper, name in TEXTS.items()}
     assert [q for q in quotations() if not stands_in(q, texts[q.paper])] == []
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/decisions.md", "docs/memory.md", "docs/gradient_reach.md"])
-def test_trainers_that_a_page_names_are_there(page):
-    exported = {*prompt_trainers.__all__, *sam2_3dmed_trainers.__all__}
-    text = (ROOT / page).read_text()
-    # what result files were made with, and is gone
-    former = {"SAM2_3dMedTrainer_fromScratch", "SAM2_PromptTrainer_noPretrain"}
-    former.add("SAM2_3dMedTrainer_noPretrain_45minutes")
-    named = set(re.findall(r"`(SAM2_\w+Trainer\w*)`", text))
-    assert named and named - exported <= (former if page == "README.md" else set())

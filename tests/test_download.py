@@ -12,7 +12,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 class Server(ThreadingHTTPServer):
-    """Sends CONTENT; attributes say how well."""
+    """Server that sends CONTENT; attributes set how well."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)

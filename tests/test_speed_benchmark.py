@@ -28,7 +28,7 @@ TINY = {
 
 @pytest.fixture
 def measure(tmp_path, monkeypatch):
-    """Runs the command for some of its parts; returns what it wrote about each, and the folder."""
+    """Run the command for some of its parts and return their results and the folder."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     speed, contenders = import_module("speed"), import_module("speed_parts.contenders")
     monkeypatch.setattr(contenders, "precisions", lambda device: ("float32",))

@@ -1,1 +1,1 @@
-"""What `speed.py` measures, a module for each part, and what the parts share."""
+"""Measurements of `speed.py`, one module for each, and their shared code."""

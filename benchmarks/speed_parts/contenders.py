@@ -29,7 +29,7 @@ KINDS = ("ours", "stock_windows", "nnunet_3d_fullres", "video_3", "cached_window
 
 
 class EncodesAnew(SliceCache):
-    """Keeps nothing and looks nothing up: what a network without a slice cache does."""
+    """Stand-in for the slice cache that keeps nothing, as in a network without one."""
 
     def encode(self, slices: torch.Tensor, encoder: Callable[..., LevelFeatures], *_: Any, **__: Any) -> LevelFeatures:
         return encoder(slices)

@@ -35,17 +35,17 @@ def measure_prediction(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def shape_of(contender: Contender) -> Shape:
-    """Of the volume that a contender predicts."""
+    """Size of the volume that a contender predicts."""
     return tuple(contender.volume.shape[1:])
 
 
 def growth(contender: Contender, full: Shape) -> float:
-    """How many times the work of what was measured the full volume is."""
+    """Work of the full volume as a multiple of the measured one."""
     return contender.work(full) / contender.work(shape_of(contender))
 
 
 def describe(contender: Contender, measured: Measured, full: Shape, run: Run) -> dict[str, Any]:
-    """What was seen, and what is derived from it."""
+    """Measurements, and figures derived from them."""
     shape = shape_of(contender)
     facts = {
         "what": contender.words,
@@ -74,7 +74,7 @@ def describe(contender: Contender, measured: Measured, full: Shape, run: Run) ->
 
 
 def ratios(contenders: Sequence[Contender], measured: dict[str, Measured], full: Shape) -> dict[str, Any]:
-    """How many times as long as ours each other takes, round by round, and what counting operations allows.
+    """Ratio of each contender's seconds to ours, per round, and the ratio of counted operations.
 
     Of two contenders that predict different volumes, both are extrapolated to the full one.
     """

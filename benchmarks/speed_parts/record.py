@@ -21,7 +21,7 @@ from speed_parts.timing import Deadline
 
 @dataclass
 class Run:
-    """What all parts are given.
+    """Settings that all parts receive.
 
     Attributes:
         setting: sizes and repetitions.
@@ -38,7 +38,7 @@ class Run:
     dataset: int | None = None
 
     def share_of_rate(self, flop_per_second: float, precision: str) -> float | None:
-        """Of the rate of matrix products in this precision."""
+        """Share of the rate of matrix products in this precision."""
         rate = self.rates.get(precision.split()[0])
         return None if rate is None else round(flop_per_second / rate, 4)
 
@@ -55,7 +55,7 @@ class Record:
         self.parts: dict[str, Any] = read_json(file)["parts"] if file.is_file() else {}
 
     def put(self, part: str, result: dict[str, Any], run: Run, notes: list[str]) -> None:
-        """Replaces a part, on disk too."""
+        """Replace a part, on disk too."""
         self.parts[part] = {
             "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": machine(run.device),
@@ -66,7 +66,7 @@ class Record:
         write_text(self.file, json.dumps({"parts": self.parts}, indent=1) + "\n")
 
     def result(self, part: str) -> dict[str, Any] | None:
-        """What is there of a part."""
+        """Results of a part so far."""
         return self.parts[part]["result"] if part in self.parts else None
 
 

@@ -37,20 +37,20 @@ class Contender(ABC):
     trunk: nn.Module | None = None
 
     def prepare(self, device: torch.device) -> None:
-        """What is not timed: the network moves to the device, and nothing is known from the time before."""
+        """Move the network to the device, untimed; subclasses also empty caches."""
         self.network.to(device)
 
     @abstractmethod
     def run(self) -> torch.Tensor:
-        """What is timed."""
+        """Run the timed part."""
 
     def release(self) -> None:
-        """Makes room for the others."""
+        """Free the memory for the other contenders."""
         self.network.to("cpu")
 
 
 class Deadline:
-    """When nothing new is begun.
+    """Time after which nothing new is started.
 
     Args:
         minutes: from now; None for never.
@@ -60,13 +60,13 @@ class Deadline:
         self._end = math.inf if minutes is None else perf_counter() + 60 * minutes
 
     def allows(self, seconds: float = 0.0) -> bool:
-        """Whether something that takes ``seconds`` may begin."""
+        """Return True if a measurement of ``seconds`` still fits into the time."""
         return perf_counter() + seconds < self._end
 
 
 @dataclass
 class Measured:
-    """What was seen of one contender.
+    """Measurements of one contender.
 
     Attributes:
         seconds: of each round.
@@ -101,7 +101,7 @@ class Measured:
 def measure(
     contenders: Sequence[Contender], device: torch.device, repeats: int, deadline: Deadline | None = None
 ) -> dict[str, Measured]:
-    """Runs each once to warm up and to count, then all in turn, ``repeats`` times.
+    """Run each once to warm up and to count, then all in turn, ``repeats`` times.
 
     What does not fit into memory, or fails otherwise, is out, and the others go on.
 
@@ -177,13 +177,13 @@ def counted_slices(trunk: nn.Module | None) -> Iterator[list[int]]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for a GPU."""
+    """Wait for a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def parameter_bytes(network: nn.Module) -> int:
-    """Of parameters and buffers."""
+    """Bytes of parameters and buffers."""
     return sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
 
 

@@ -116,7 +116,7 @@ def rates_of(facts: dict[str, Any], seconds: list[float], run: Run) -> dict[str,
 
 
 def precision_of(trainer: Any, device: torch.device) -> str:
-    """Of a trainer's step."""
+    """Measurements of a trainer's step."""
     if isinstance(trainer, SAM2_3dMedTrainer):
         return "bfloat16" if has_native_bfloat16(device) else "float32"
     return "float16 autocast" if device.type == "cuda" else "float32"

@@ -1,0 +1,1 @@
+"""Subcommands of ``sam2_3dmed``, one module each."""

@@ -1,0 +1,1 @@
+"""nnU-Net and SAM2-3dMed on synthetic CT, from data to pictures."""

@@ -71,8 +71,8 @@ class SAM2_3dMed(nn.Module):
         boundary: with boundary detection.
         boundary_fusion: with BD fusion (Table 6).
         boundary_branch: how the boundary branch belongs to the segmentation, which the paper leaves open (see
-            docs/decisions.md): "parallel", they share the encoder alone; "shared", also memory attention; "fused", the
-            decoder of the masks gets the boundary branch's features too, also in prediction.
+            docs/explanation/decisions.md): "parallel", they share the encoder alone; "shared", also memory attention;
+            "fused", the decoder of the masks gets the boundary branch's features too, also in prediction.
         bidirectional: both branches also run from the last slice to the first, and average their logits.
         self_sorting_memory: the segmentation branch attends to memories chosen by confidence, difference and likeness,
             inspired by MedSAM-2, instead of to slice 0 and the latest ones.

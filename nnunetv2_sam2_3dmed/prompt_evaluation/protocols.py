@@ -1,4 +1,4 @@
-"""Ways to prompt an object, one turn at a time, after published experiments; docs/decisions.md says what is ours."""
+"""Ways to prompt an object, one turn at a time, after published experiments; see docs/explanation/decisions.md."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class SAM2_3dMedTrainer_noBDFusion(SAM2_3dMedTrainer):
 class SAM2_3dMedTrainer_BDshared(SAM2_3dMedTrainer):
     """The boundary branch shares the segmentation branch's memory attention, which its loss then helps to train.
 
-    One of three readings of section 3 (see docs/decisions.md).
+    One of three readings of section 3 (see docs/explanation/decisions.md).
     """
 
     architecture_changes = {"boundary_branch": "shared"}
@@ -58,7 +58,7 @@ class SAM2_3dMedTrainer_BDshared(SAM2_3dMedTrainer):
 class SAM2_3dMedTrainer_BDfused(SAM2_3dMedTrainer):
     """The boundary branch's fused features are added to those that the masks are decoded from, in prediction too.
 
-    One of three readings of section 3 (see docs/decisions.md).
+    One of three readings of section 3 (see docs/explanation/decisions.md).
     """
 
     architecture_changes = {"boundary_branch": "fused"}
