@@ -102,7 +102,6 @@ def run(args: argparse.Namespace) -> None:
         print_failures,
         run_here,
         write_plan,
-        write_trainers,
     )
 
     on_cluster = bool(args.slurm or args.write_scripts)
@@ -114,7 +113,6 @@ def run(args: argparse.Namespace) -> None:
         return
     check_writable_folder(benchmark.output)
     with only_one(benchmark.output):
-        write_trainers(benchmark)
         if not args.compare_only:
             write_plan(benchmark, device)
         if on_cluster and benchmark.unfinished:

@@ -99,6 +99,24 @@ def check_network(dataset: str, method: Method, trainer: type, trained: bool) ->
         installed_checkpoint(trainer.checkpoint or architecture["backbone"])
 
 
+def check_seeded_names(trainer: str, seeds: Sequence[int]) -> None:
+    """Refuse seeds whose trainer's name already belongs to another class, which nnU-Net would find first.
+
+    Raises:
+        UserError: there is such a class, or ``trainer`` has a seed already.
+    """
+    from nnunetv2_sam2_3dmed.training.names import find_trainer
+    from nnunetv2_sam2_3dmed.training.seeding import Seeded
+
+    for seed in seeds:
+        found = find_trainer(f"{trainer}_seed{seed}")
+        if not (issubclass(found, Seeded) and found.seed == seed):
+            raise UserError(
+                f"there is a trainer {found.__name__} already (in {found.__module__}), expected the name to be free "
+                "for the one with the seed: rename it or leave seeds out."
+            )
+
+
 def check_folds(dataset: str, folds: Sequence[int], data: Path) -> None:
     """Refuses folds that are not in ``splits_final.json``, for which nnU-Net would draw a split of its own.
 

@@ -17,6 +17,7 @@ from nnunetv2_sam2_3dmed.experiments.checks import (
     check_datasets,
     check_folds,
     check_network,
+    check_seeded_names,
 )
 from nnunetv2_sam2_3dmed.experiments.comparison import Coverage, comparison_command, coverage, run_comparison
 from nnunetv2_sam2_3dmed.experiments.devices import Device
@@ -27,17 +28,10 @@ from nnunetv2_sam2_3dmed.experiments.records import log_file, log_tail, read_rec
 from nnunetv2_sam2_3dmed.experiments.runs import Run, State, list_runs
 from nnunetv2_sam2_3dmed.experiments.seeds import SeedSpread, seed_spreads, write_seeds
 from nnunetv2_sam2_3dmed.experiments.specification import Specification
-from nnunetv2_sam2_3dmed.experiments.trainers import (
-    check_seeded_names,
-    find_trainer,
-    write_seeded_trainers,
-)
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, NNUNET_FOLDERS, search_path
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-
-TRAINERS = "trainers"  # folder of those that start from seeds
 
 
 @dataclass(frozen=True)
@@ -85,8 +79,11 @@ def prepare(specification: Specification, output: Path | None) -> Benchmark:
         data = [check_configuration(dataset, method) for method in specification.methods]
         for folder in dict.fromkeys(data):
             check_folds(dataset, specification.folds, folder)
-    trainers = [method.trainer for method in specification.methods]
-    found = {name: find_trainer(name, search_path()) for name in dict.fromkeys(trainers)}
+    from nnunetv2_sam2_3dmed.training.names import find_trainer
+
+    found = {name: find_trainer(name) for name in dict.fromkeys(method.trainer for method in specification.methods)}
+    for name in found:
+        check_seeded_names(name, specification.seeds)
     runs = list_runs(specification, datasets)
     for dataset in datasets:
         for method in specification.methods:
@@ -96,9 +93,8 @@ def prepare(specification: Specification, output: Path | None) -> Benchmark:
             check_network(dataset, method, found[method.trainer], trained)
     for run in runs:
         check_begun(run, results)
-    check_seeded_names(trainers, specification.seeds)
     environment = {name: str(nnunet_folder(name).absolute()) for name in NNUNET_FOLDERS if os.environ.get(name)}
-    environment[EXT_TRAINER] = search_path(*([output / TRAINERS] if specification.seeds else []))
+    environment[EXT_TRAINER] = search_path()
     return Benchmark(specification, tuple(datasets), tuple(runs), output, results, environment)
 
 
@@ -179,14 +175,6 @@ def only_one(output: Path) -> Iterator[None]:
         if lock is None:
             raise UserError(f"another benchmark is using {output}: wait for it, or give another folder with -o.")
         yield
-
-
-def write_trainers(benchmark: Benchmark) -> None:
-    """Adds the trainers that start from seeds to those of earlier calls."""
-    specification = benchmark.specification
-    if specification.seeds:
-        trainers = [method.trainer for method in specification.methods]
-        write_seeded_trainers(benchmark.output / TRAINERS, specification.name, trainers, specification.seeds)
 
 
 def write_plan(benchmark: Benchmark, device: str) -> None:
