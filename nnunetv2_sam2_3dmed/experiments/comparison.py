@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.demo.steps import resolve_command
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State
+from nnunetv2_sam2_3dmed.experiments.one_run import resolve_command
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 
 COMMAND = "report"  # of sam2_3dmed; takes what `sam2_3dmed compare` takes and writes what that writes, and more
@@ -44,12 +44,12 @@ class Coverage:
         return f"{self.dataset}: {len(self.methods)} methods on fold {', '.join(map(str, self.folds))}"
 
 
-def coverage(dataset: str, runs: Sequence[Run], results: Path) -> Coverage:
+def coverage(dataset: str, runs: Sequence[TrainingRun], results: Path) -> Coverage:
     """What of ``dataset`` is complete. A method without a single complete fold is left out.
 
     Args:
         dataset: full name.
-        runs: of the benchmark.
+        runs: of the experiment.
         results: ``nnUNet_results``.
     """
     here = [run for run in runs if run.dataset == dataset]
@@ -68,7 +68,7 @@ def comparison_command(covered: Coverage, output: Path, reference: Method | None
 
     Args:
         covered: what is compared.
-        output: the benchmark's folder; the comparison goes to a folder of the dataset's name in it.
+        output: the experiment's folder; the comparison goes to a folder of the dataset's name in it.
         reference: what the paired tests are against, if it is among the methods; None: the first.
     """
     chosen = ("--reference", reference.key) if reference in covered.methods and reference is not None else ()

@@ -1,14 +1,15 @@
-"""A benchmark from its file to its tables."""
+"""An experiment from its YAML file to its tables."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments.begun import check_begun
@@ -19,24 +20,24 @@ from nnunetv2_sam2_3dmed.experiments.checks import (
     check_network,
     check_seeded_names,
 )
-from nnunetv2_sam2_3dmed.experiments.comparison import Coverage, comparison_command, coverage, run_comparison
+from nnunetv2_sam2_3dmed.experiments.comparison import comparison_command, coverage, run_comparison
 from nnunetv2_sam2_3dmed.experiments.devices import Device
 from nnunetv2_sam2_3dmed.experiments.display import Display
 from nnunetv2_sam2_3dmed.experiments.local import LocalRunner
 from nnunetv2_sam2_3dmed.experiments.progress import Watcher
 from nnunetv2_sam2_3dmed.experiments.records import log_file, log_tail, read_record
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State, list_runs
-from nnunetv2_sam2_3dmed.experiments.seeds import SeedSpread, seed_spreads, write_seeds
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun, list_runs
+from nnunetv2_sam2_3dmed.experiments.seeds import seed_scores, write_seeds
 from nnunetv2_sam2_3dmed.experiments.specification import Specification
-from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, NNUNET_FOLDERS, search_path
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """A checked benchmark.
+class Experiment:
+    """A checked experiment.
 
     Attributes:
         specification: what the user wrote.
@@ -49,13 +50,13 @@ class Benchmark:
 
     specification: Specification
     datasets: tuple[str, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[TrainingRun, ...]
     output: Path
     results: Path
     environment: dict[str, str]
 
     @property
-    def unfinished(self) -> list[Run]:
+    def unfinished(self) -> list[TrainingRun]:
         """The runs that are not done."""
         return [run for run in self.runs if run.state(self.results) is not State.DONE]
 
@@ -66,7 +67,7 @@ class Benchmark:
         return "\n".join([*exports, *commands]) + "\n"
 
 
-def prepare(specification: Specification, output: Path | None) -> Benchmark:
+def prepare(specification: Specification, output: Path | None) -> Experiment:
     """Checks everything that can be checked; writes nothing into the output folder.
 
     Raises:
@@ -95,88 +96,99 @@ def prepare(specification: Specification, output: Path | None) -> Benchmark:
         check_begun(run, results)
     environment = {name: str(nnunet_folder(name).absolute()) for name in NNUNET_FOLDERS if os.environ.get(name)}
     environment[EXT_TRAINER] = search_path()
-    return Benchmark(specification, tuple(datasets), tuple(runs), output, results, environment)
+    return Experiment(specification, tuple(datasets), tuple(runs), output, results, environment)
 
 
-def run_here(benchmark: Benchmark, devices: Sequence[Device]) -> None:
-    """Runs everything that is not done on this machine, and shows it."""
-    runner = LocalRunner(benchmark.runs, benchmark.output, benchmark.results, devices, benchmark.environment)
-    watcher = Watcher(benchmark.results, benchmark.output)
-    with Display(benchmark.specification, benchmark.runs, len(devices)) as display:
+def run_experiment(experiment: Experiment, devices: Sequence[Device]) -> bool:
+    """Train what is not done on this machine and compare the results.
+
+    Returns:
+        True if everything is complete and was compared.
+
+    Raises:
+        UserError: another experiment is using the output folder.
+    """
+    with only_one(experiment.output):
+        write_plan(experiment, devices[0].kind)
+        run_here(experiment, devices)
+        return compare_datasets(experiment)
+
+
+def run_here(experiment: Experiment, devices: Sequence[Device]) -> None:
+    """Run everything that is not done on this machine, and show it."""
+    runner = LocalRunner(experiment.runs, experiment.output, experiment.results, devices, experiment.environment)
+    watcher = Watcher(experiment.results, experiment.output)
+    with Display(experiment.specification, experiment.runs, len(devices)) as display:
         runner.run(
-            lambda: display.show(watcher.look(benchmark.runs, runner.running, runner.failed)),
-            lambda run: display.say(failure_text(benchmark, run)),
+            lambda: display.show(watcher.look(experiment.runs, runner.running, runner.failed)),
+            lambda run: display.say(failure_text(experiment, run)),
         )
 
 
-def failure_text(benchmark: Benchmark, run: Run) -> str:
+def failure_text(experiment: Experiment, run: TrainingRun) -> str:
     """Why a run failed, and the end of its log."""
-    log = log_file(benchmark.output, run.path)
-    failure = read_record(benchmark.output, run.path).failure or "did not start"
+    log = log_file(experiment.output, run.path)
+    failure = read_record(experiment.output, run.path).failure or "did not start"
     return f"FAILED {run.path}: {failure}; the end of its log {log}:\n{log_tail(log)}"
 
 
-def compare_datasets(benchmark: Benchmark) -> bool:
+def compare_datasets(experiment: Experiment) -> bool:
     """Compares what is complete, and says what is missing.
 
     Returns:
         Whether everything is complete and was compared.
     """
-    specification = benchmark.specification
+    specification = experiment.specification
     reference = specification.reference
     if reference is not None and specification.seeds:
         reference = reference.seeded(specification.seeds[0])
     complete = True
-    spreads: list[SeedSpread] = []
-    for dataset in benchmark.datasets:
-        covered = coverage(dataset, benchmark.runs, benchmark.results)
+    scores: list[pd.DataFrame] = []
+    for dataset in experiment.datasets:
+        covered = coverage(dataset, experiment.runs, experiment.results)
         print(f"\n{covered.text()}")
         for path in covered.missing:
-            failure = read_record(benchmark.output, path).failure
-            print(f"  missing: {path}{f' ({failure}, see {log_file(benchmark.output, path)})' if failure else ''}")
+            failure = read_record(experiment.output, path).failure
+            print(f"  missing: {path}{f' ({failure}, see {log_file(experiment.output, path)})' if failure else ''}")
         complete = complete and not covered.missing
         if not covered.possible:
             continue
         if reference is not None and reference not in covered.methods:
             print(f"  the reference {reference.key} is missing: tests are against {covered.methods[0].key}")
-        argv = comparison_command(covered, benchmark.output, reference)
+        argv = comparison_command(covered, experiment.output, reference)
         print(f"  $ {shlex.join(argv)}")
-        if run_comparison(argv, benchmark.environment) != 0:
+        if run_comparison(argv, experiment.environment) != 0:
             print(f"  the comparison of {dataset} failed")
             complete = False
         elif specification.seeds:
-            spreads += _spreads(benchmark, covered)
-    if spreads:
-        write_seeds(benchmark.output, spreads)
-        print(f"\nspread over seeds: {benchmark.output / 'seeds.md'}")
+            comparison = read_json(experiment.output / dataset / "comparison.json")
+            scores.append(seed_scores(comparison, specification.methods, specification.seeds))
+    if scores:
+        write_seeds(experiment.output, pd.concat(scores))
+        print(f"\nspread over seeds: {experiment.output / 'seeds.md'}")
     return complete
 
 
-def print_failures(benchmark: Benchmark) -> None:
+def print_failures(experiment: Experiment) -> None:
     """Prints the end of the log of each run whose last attempt failed."""
-    for run in benchmark.unfinished:
-        if read_record(benchmark.output, run.path).failure:
-            print(f"\n{failure_text(benchmark, run)}")
-
-
-def _spreads(benchmark: Benchmark, covered: Coverage) -> list[SeedSpread]:
-    comparison = json.loads((benchmark.output / covered.dataset / "comparison.json").read_text())
-    return seed_spreads(comparison, benchmark.specification.methods, benchmark.specification.seeds)
+    for run in experiment.unfinished:
+        if read_record(experiment.output, run.path).failure:
+            print(f"\n{failure_text(experiment, run)}")
 
 
 @contextmanager
 def only_one(output: Path) -> Iterator[None]:
-    """Keeps a second benchmark out of the output folder.
+    """Keep a second experiment out of the output folder.
 
     Raises:
         UserError: there is one already.
     """
     with held(output / ".lock") as lock:
         if lock is None:
-            raise UserError(f"another benchmark is using {output}: wait for it, or give another folder with -o.")
+            raise UserError(f"another experiment is using {output}: wait for it, or give another folder with -o.")
         yield
 
 
-def write_plan(benchmark: Benchmark, device: str) -> None:
+def write_plan(experiment: Experiment, device: str) -> None:
     """Writes ``plan.txt``."""
-    write_text(benchmark.output / "plan.txt", benchmark.plan(device))
+    write_text(experiment.output / "plan.txt", experiment.plan(device))

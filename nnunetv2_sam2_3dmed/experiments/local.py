@@ -10,7 +10,7 @@ from time import sleep
 
 from nnunetv2_sam2_3dmed.experiments.devices import Device
 from nnunetv2_sam2_3dmed.experiments.one_run import Outcome, start
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
 from nnunetv2_sam2_3dmed.locks import is_held
 
 POLL_SECONDS = 2.0
@@ -25,7 +25,7 @@ class LocalRunner:
 
     Args:
         runs: in order; those that are done are passed over.
-        output: the benchmark's folder.
+        output: the experiment's folder.
         results: ``nnUNet_results``.
         devices: one run at a time on each.
         environment: of the runs, to which a device's is added.
@@ -33,7 +33,7 @@ class LocalRunner:
 
     def __init__(
         self,
-        runs: Sequence[Run],
+        runs: Sequence[TrainingRun],
         output: Path,
         results: Path,
         devices: Sequence[Device],
@@ -45,13 +45,13 @@ class LocalRunner:
         self.environment = environment
         self.failed: list[str] = []
         self._pending = [run for run in runs if run.state(results) is not State.DONE]
-        self._processes: dict[str, tuple[Run, subprocess.Popen]] = {}  # by device
+        self._processes: dict[str, tuple[TrainingRun, subprocess.Popen]] = {}  # by device
 
     @property
     def running(self) -> dict[str, str]:
         return {run.path: device for device, (run, _) in self._processes.items()}
 
-    def run(self, show: Callable[[], None], on_failure: Callable[[Run], None]) -> None:
+    def run(self, show: Callable[[], None], on_failure: Callable[[TrainingRun], None]) -> None:
         """Runs everything; waits for runs that another process has in hand.
 
         Args:
@@ -76,7 +76,7 @@ class LocalRunner:
                 environment = {**os.environ, **self.environment, **device.environment}
                 self._processes[device.name] = (run, start(run, self.output, device.kind, environment))
 
-    def _next(self) -> Run | None:
+    def _next(self) -> TrainingRun | None:
         """Takes the first pending run that nobody else has in hand."""
         for run in list(self._pending):
             if is_held(run.lock(self.results)):
@@ -86,7 +86,7 @@ class LocalRunner:
                 return run
         return None
 
-    def _collect(self) -> list[Run]:
+    def _collect(self) -> list[TrainingRun]:
         """The runs that failed since the last call."""
         failed = []
         for device, (run, process) in list(self._processes.items()):

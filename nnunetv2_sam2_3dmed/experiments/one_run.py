@@ -11,22 +11,23 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from select import select
 from time import monotonic, sleep
+from typing import TextIO
 
-from nnunetv2_sam2_3dmed.demo.steps import resolve_command
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments.begun import note_held_out
 from nnunetv2_sam2_3dmed.experiments.records import ATTEMPT, log_file, read_record, write_record
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State, set_torn_aside
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun, set_torn_aside
 from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
@@ -45,14 +46,14 @@ class Outcome(IntEnum):
     ELSEWHERE = 75  # another process is at it
 
 
-def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = lambda: False) -> Outcome:
+def train_one(run: TrainingRun, output: Path, device: str, stop: Callable[[], bool] = lambda: False) -> Outcome:
     """Trains and validates, from where it stands to its end.
 
     If the block is left by an exception or ``stop`` becomes true, the command and its workers are stopped.
 
     Args:
         run: what.
-        output: the benchmark's folder, for log and record.
+        output: the experiment's folder, for log and record.
         device: ``cuda`` or ``cpu``.
         stop: asked twice a second.
 
@@ -81,16 +82,7 @@ def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = la
             start, status, failure = monotonic(), None, ""
             try:
                 # its workers hold the lock too: none of them is still at it when somebody else takes it
-                with _ignored(signal.SIGUSR2):
-                    child = subprocess.Popen(
-                        [*resolve_command(argv[0]), *argv[1:]],
-                        stdin=subprocess.DEVNULL,
-                        stdout=printed,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                        pass_fds=(lock,),
-                    )
-                status = _wait(child, stop)
+                status = run_command(argv, printed, stop, (lock,))
                 if status != 0:
                     failure = f"exit status {status}"
                 elif run.state(results) is not State.DONE:
@@ -101,12 +93,12 @@ def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = la
     return Outcome.FAILED if failure else Outcome.DONE
 
 
-def train_in_turn(run: Run, output: Path, device: str) -> Outcome:
+def train_in_turn(run: TrainingRun, output: Path, device: str) -> Outcome:
     """:func:`train_one`, which waits some minutes for another process that is at the run.
 
     Args:
         run: what.
-        output: the benchmark's folder.
+        output: the experiment's folder.
         device: ``cuda`` or ``cpu``.
 
     Returns:
@@ -123,6 +115,72 @@ def failure_of(path: str, output: Path, outcome: Outcome) -> str:
     if outcome is Outcome.ELSEWHERE:
         return f"{path} is not done: another process has it in hand."
     return f"{path} failed: {read_record(output, path).failure}, see {log_file(output, path)}."
+
+
+def resolve_command(name: str) -> list[str]:
+    """Return the program for the command ``name``: the one installed beside this Python, else the one on PATH.
+
+    Raises:
+        UserError: it is in neither place.
+    """
+    if name == "python":
+        return [sys.executable]
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if found is None:
+        raise UserError(
+            f"the command {name} is not installed beside {sys.executable} nor on PATH, expected it with nnU-Net: run "
+            "`pip install nnunetv2-sam2-3dmed` for this Python."
+        )
+    return [found]
+
+
+def run_command(
+    argv: Sequence[str],
+    printed: TextIO,
+    stop: Callable[[], bool] = lambda: False,
+    pass_fds: Sequence[int] = (),
+    folder: Path | None = None,
+) -> int:
+    """Run a command to its end and return its exit status; however the call ends, nothing of the command lives on.
+
+    Args:
+        argv: as a user types it.
+        printed: file for standard output and error.
+        stop: asked twice a second.
+        pass_fds: file descriptors that the command inherits.
+        folder: working directory; None: this process's.
+
+    Raises:
+        UserError: there is no such command.
+        SystemExit: ``stop`` returned True.
+    """
+    with _ignored(signal.SIGUSR2):
+        child = subprocess.Popen(
+            [*resolve_command(argv[0]), *argv[1:]],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # its own process group, so that its workers can be stopped with it
+            pass_fds=pass_fds,
+        )
+    return _wait(child, stop)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit during the block, so that what it runs is stopped in order."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -156,7 +214,7 @@ def _wait(child: subprocess.Popen, stop: Callable[[], bool]) -> int:
         child.wait()
 
 
-def start(run: Run, output: Path, device: str, environment: Mapping[str, str]) -> subprocess.Popen:
+def start(run: TrainingRun, output: Path, device: str, environment: Mapping[str, str]) -> subprocess.Popen:
     """Starts this module as a process, which stops what it runs as soon as the caller is gone, even by SIGKILL."""
     log = log_file(output, run.path)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -178,18 +236,13 @@ def stdin_was_closed() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="one_run", description=__doc__)
-    parser.add_argument("output", type=Path, help="the benchmark's folder")
+    parser.add_argument("output", type=Path, help="the experiment's folder")
     parser.add_argument("run", help="DATASET/TRAINER__PLANS__CONFIG/fold_N")
     parser.add_argument("device", choices=("cuda", "cpu"))
     parser.add_argument("--while-stdin-is-open", action="store_true", help="stop when standard input is closed")
     args = parser.parse_args()
-
-    def leave(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
     try:
-        run = Run.from_path(args.run)
+        run = TrainingRun.from_path(args.run)
         if args.while_stdin_is_open:
             return train_one(run, args.output, args.device, stdin_was_closed)
         outcome = train_in_turn(run, args.output, args.device)
@@ -202,4 +255,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with stopped_by_signals():
+        sys.exit(main())

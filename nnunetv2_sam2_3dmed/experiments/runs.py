@@ -26,7 +26,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A method on one fold of a dataset (``dataset`` is its full name)."""
 
     dataset: str
@@ -39,7 +39,7 @@ class Run:
         return f"{self.dataset}/{self.method.key}/fold_{self.fold}"
 
     @classmethod
-    def from_path(cls, path: str) -> Run:
+    def from_path(cls, path: str) -> TrainingRun:
         """The run whose :attr:`path` this is.
 
         Raises:
@@ -86,7 +86,7 @@ class Run:
         ]
 
 
-def list_runs(specification: Specification, datasets: Sequence[str]) -> list[Run]:
+def list_runs(specification: Specification, datasets: Sequence[str]) -> list[TrainingRun]:
     """All runs, in the order in which they are started.
 
     Methods take turns on a fold, so that there is something to compare before everything is done.
@@ -96,7 +96,7 @@ def list_runs(specification: Specification, datasets: Sequence[str]) -> list[Run
         datasets: the full names of its datasets.
     """
     return [
-        Run(dataset, method.seeded(seed), fold)
+        TrainingRun(dataset, method.seeded(seed), fold)
         for dataset in datasets
         for seed in specification.seeds or (None,)
         for fold in specification.folds

@@ -1,4 +1,4 @@
-"""The benchmark's YAML file: what is to be trained, checked before anything else is looked at."""
+"""The experiment's YAML file: what is to be trained, checked before anything else is looked at."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def read_specification(file: Path) -> Specification:
         # a SafeLoader, which makes nothing but plain values; of bytes, it knows UTF-16 by its byte order mark
         content = yaml.load(file.read_bytes(), Loader=_Loader)
     except OSError as error:
-        raise UserError(f"there is no file {file} ({error.strerror}): give a benchmark's YAML file.") from None
+        raise UserError(f"there is no file {file} ({error.strerror}): give an experiment's YAML file.") from None
     except (yaml.YAMLError, ValueError) as error:  # also of dates that are none
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from None
     _check_keys(content, KEYS, REQUIRED, str(file))
