@@ -1,4 +1,4 @@
-"""What the user sees of a running experiment: a live table on a terminal, lines of changes elsewhere."""
+"""Display of a running experiment: a live table on a terminal, lines of changes elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLES = {DONE: "green", RUNNING: "yellow", FAILED: "bold red", WAITING: "dim"}
 
 
 class Display:
-    """Shows progress while it is entered.
+    """Context manager that shows the progress of runs.
 
     Args:
         specification: for rows and columns.
@@ -52,7 +52,7 @@ class Display:
             self._live.__exit__(kind, error, traceback)
 
     def show(self, progress: Mapping[str, RunProgress]) -> None:
-        """Shows the progress of all runs, by their paths."""
+        """Show the progress of all runs, given by their paths."""
         if self._live:
             self._live.update(self.table(progress), refresh=True)
             return
@@ -62,11 +62,11 @@ class Display:
                 self.say(f"{datetime.now():%H:%M:%S} {seen.kind:<8}{path}{f' ({seen.note})' if seen.note else ''}")
 
     def say(self, text: str) -> None:
-        """Prints a text as it is, above the table."""
+        """Print a text as it is, above the table."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def table(self, progress: Mapping[str, RunProgress]) -> Table:
-        """A row for each method on a dataset, a column for each fold and seed."""
+        """Return a table with a row for each method on a dataset and a column for each fold and seed."""
         seeds = self.specification.seeds or (None,)
         columns = [(fold, seed) for seed in seeds for fold in self.specification.folds]
         table = Table(title=self.specification.name, caption=self._caption(progress))

@@ -40,10 +40,10 @@ class Experiment:
     """A checked experiment.
 
     Attributes:
-        specification: what the user wrote.
+        specification: content of the YAML file.
         datasets: full names.
         runs: all of them, in order.
-        output: the folder for everything that is not nnU-Net's.
+        output: folder for logs, records and comparisons.
         results: ``nnUNet_results``.
         environment: nnU-Net's variables for every command.
     """
@@ -57,18 +57,18 @@ class Experiment:
 
     @property
     def unfinished(self) -> list[TrainingRun]:
-        """The runs that are not done."""
+        """Runs that are not done."""
         return [run for run in self.runs if run.state(self.results) is not State.DONE]
 
     def plan(self, device: str) -> str:
-        """All commands, as a user would type them."""
+        """Return all commands, as a user would type them."""
         exports = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
         commands = [shlex.join(run.command(device)) for run in self.runs]
         return "\n".join([*exports, *commands]) + "\n"
 
 
 def prepare(specification: Specification, output: Path | None) -> Experiment:
-    """Checks everything that can be checked; writes nothing into the output folder.
+    """Check everything that can be checked; nothing is written into the output folder.
 
     Raises:
         UserError: something is missing or does not fit.
@@ -126,17 +126,17 @@ def run_here(experiment: Experiment, devices: Sequence[Device]) -> None:
 
 
 def failure_text(experiment: Experiment, run: TrainingRun) -> str:
-    """Why a run failed, and the end of its log."""
+    """Return why a run failed, and the end of its log."""
     log = log_file(experiment.output, run.path)
     failure = read_record(experiment.output, run.path).failure or "did not start"
     return f"FAILED {run.path}: {failure}; the end of its log {log}:\n{log_tail(log)}"
 
 
 def compare_datasets(experiment: Experiment) -> bool:
-    """Compares what is complete, and says what is missing.
+    """Compare what is complete, and print what is missing.
 
     Returns:
-        Whether everything is complete and was compared.
+        True if everything is complete and was compared.
     """
     specification = experiment.specification
     reference = specification.reference
@@ -170,7 +170,7 @@ def compare_datasets(experiment: Experiment) -> bool:
 
 
 def print_failures(experiment: Experiment) -> None:
-    """Prints the end of the log of each run whose last attempt failed."""
+    """Print the end of the log of each run whose last attempt failed."""
     for run in experiment.unfinished:
         if read_record(experiment.output, run.path).failure:
             print(f"\n{failure_text(experiment, run)}")
@@ -181,7 +181,7 @@ def only_one(output: Path) -> Iterator[None]:
     """Keep a second experiment out of the output folder.
 
     Raises:
-        UserError: there is one already.
+        UserError: another one is using it.
     """
     with held(output / ".lock") as lock:
         if lock is None:
@@ -190,5 +190,5 @@ def only_one(output: Path) -> Iterator[None]:
 
 
 def write_plan(experiment: Experiment, device: str) -> None:
-    """Writes ``plan.txt``."""
+    """Write ``plan.txt``."""
     write_text(experiment.output / "plan.txt", experiment.plan(device))

@@ -1,4 +1,4 @@
-"""Runs on this machine's devices, one at a time on each."""
+"""Scheduler of runs on this machine's devices, one at a time on each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ POLL_SECONDS = 2.0
 
 
 class LocalRunner:
-    """Starts runs on devices and sees them end.
+    """Start runs on devices and wait for their ends.
 
     Attributes:
-        running: the device of each run that is under way, by the run's path.
+        running: the device of each run in progress, by the run's path.
         failed: paths of runs that failed.
 
     Args:
@@ -52,7 +52,7 @@ class LocalRunner:
         return {run.path: device for device, (run, _) in self._processes.items()}
 
     def run(self, show: Callable[[], None], on_failure: Callable[[TrainingRun], None]) -> None:
-        """Runs everything; waits for runs that another process has in hand.
+        """Run everything; wait for runs that another process is training.
 
         Args:
             show: called every two seconds.
@@ -77,7 +77,7 @@ class LocalRunner:
                 self._processes[device.name] = (run, start(run, self.output, device.kind, environment))
 
     def _next(self) -> TrainingRun | None:
-        """Takes the first pending run that nobody else has in hand."""
+        """Take the first pending run that no other process is training."""
         for run in list(self._pending):
             if is_held(run.lock(self.results)):
                 continue
@@ -87,7 +87,7 @@ class LocalRunner:
         return None
 
     def _collect(self) -> list[TrainingRun]:
-        """The runs that failed since the last call."""
+        """Return the runs that failed since the last call."""
         failed = []
         for device, (run, process) in list(self._processes.items()):
             status = process.poll()
@@ -105,7 +105,7 @@ class LocalRunner:
         return failed
 
     def _stop(self) -> None:
-        """Closes what the processes watch, and sees them end."""
+        """Close the standard input that the processes watch, and wait for their ends."""
         for _, process in self._processes.values():
             if process.stdin:
                 process.stdin.close()

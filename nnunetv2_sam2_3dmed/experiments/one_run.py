@@ -1,9 +1,9 @@
-"""Takes one run to its end: the same here, in a task of a job array, and in a script.
+"""Train and validate one run, on this machine or as a task of a SLURM job array.
 
     python -m nnunetv2_sam2_3dmed.experiments.one_run OUTPUT RUN DEVICE
 
 RUN is DATASET/TRAINER__PLANS__CONFIG/fold_N, DEVICE is cuda or cpu, and nnU-Net's variables must be set. Started
-again after whatever ended it, it goes on where nnU-Net's files say that the run is.
+again after an interruption, it continues from the state that nnU-Net's files show.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ SECONDS_BETWEEN_LOOKS = 10.0
 
 
 class Outcome(IntEnum):
-    """How it went, as an exit status."""
+    """Outcome of an attempt, as an exit status."""
 
     DONE = 0
     FAILED = 1
-    ELSEWHERE = 75  # another process is at it
+    ELSEWHERE = 75  # another process is training it
 
 
 def train_one(run: TrainingRun, output: Path, device: str, stop: Callable[[], bool] = lambda: False) -> Outcome:
-    """Trains and validates, from where it stands to its end.
+    """Train and validate a run, from its present state to its end.
 
-    If the block is left by an exception or ``stop`` becomes true, the command and its workers are stopped.
+    The command and its workers are stopped when an exception is raised or ``stop`` returns True.
 
     Args:
-        run: what.
+        run: to train.
         output: the experiment's folder, for log and record.
         device: ``cuda`` or ``cpu``.
         stop: asked twice a second.
 
     Raises:
-        SystemExit: ``stop`` said so.
+        SystemExit: ``stop`` returned True.
     """
     results = nnunet_folder("nnUNet_results")
     with held(run.lock(results)) as lock:
@@ -81,7 +81,7 @@ def train_one(run: TrainingRun, output: Path, device: str, stop: Callable[[], bo
             printed.flush()
             start, status, failure = monotonic(), None, ""
             try:
-                # its workers hold the lock too: none of them is still at it when somebody else takes it
+                # its workers inherit the lock: none of them is left when another process takes it
                 status = run_command(argv, printed, stop, (lock,))
                 if status != 0:
                     failure = f"exit status {status}"
@@ -94,15 +94,15 @@ def train_one(run: TrainingRun, output: Path, device: str, stop: Callable[[], bo
 
 
 def train_in_turn(run: TrainingRun, output: Path, device: str) -> Outcome:
-    """:func:`train_one`, which waits some minutes for another process that is at the run.
+    """Call :func:`train_one`, waiting some minutes for another process that is training the run.
 
     Args:
-        run: what.
+        run: to train.
         output: the experiment's folder.
         device: ``cuda`` or ``cpu``.
 
     Returns:
-        ``ELSEWHERE`` if the other process is still at it.
+        ``ELSEWHERE`` if the other process is still training it.
     """
     deadline = monotonic() + SECONDS_FOR_OTHERS
     while (outcome := train_one(run, output, device)) is Outcome.ELSEWHERE and monotonic() < deadline:
@@ -111,9 +111,9 @@ def train_in_turn(run: TrainingRun, output: Path, device: str) -> Outcome:
 
 
 def failure_of(path: str, output: Path, outcome: Outcome) -> str:
-    """Why a run is not done, in a sentence."""
+    """Return in a sentence why a run is not done."""
     if outcome is Outcome.ELSEWHERE:
-        return f"{path} is not done: another process has it in hand."
+        return f"{path} is not done: another process is training it."
     return f"{path} failed: {read_record(output, path).failure}, see {log_file(output, path)}."
 
 
@@ -185,9 +185,9 @@ def stopped_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _ignored(number: signal.Signals) -> Iterator[None]:
-    """Programs started in the block ignore a signal.
+    """Let programs that are started in the block ignore a signal.
 
-    SLURM sends the one that is meant for submitit to all processes of a job.
+    SLURM sends the signal that is meant for submitit to all processes of a job.
     """
     before = signal.signal(number, signal.SIG_IGN)
     try:
@@ -197,7 +197,7 @@ def _ignored(number: signal.Signals) -> Iterator[None]:
 
 
 def _wait(child: subprocess.Popen, stop: Callable[[], bool]) -> int:
-    """The child's exit status; whatever happens, nothing of its process group is left."""
+    """Return the child's exit status; whatever happens, nothing of its process group is left."""
     try:
         while not stop():
             with suppress(subprocess.TimeoutExpired):
@@ -215,7 +215,7 @@ def _wait(child: subprocess.Popen, stop: Callable[[], bool]) -> int:
 
 
 def start(run: TrainingRun, output: Path, device: str, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Starts this module as a process, which stops what it runs as soon as the caller is gone, even by SIGKILL."""
+    """Start this module as a process that stops its command as soon as the caller is gone, even by SIGKILL."""
     log = log_file(output, run.path)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as printed:
@@ -230,7 +230,7 @@ def start(run: TrainingRun, output: Path, device: str, environment: Mapping[str,
 
 
 def stdin_was_closed() -> bool:
-    """Whether the other end of standard input is closed."""
+    """Return True if the other end of standard input is closed."""
     return bool(select([sys.stdin], [], [], 0)[0])
 
 

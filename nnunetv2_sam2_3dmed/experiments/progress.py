@@ -1,4 +1,4 @@
-"""How far each run is, read from nnU-Net's files."""
+"""Progress of each run, read from nnU-Net's files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DONE, RUNNING, FAILED, WAITING = "done", "running", "failed", "waiting"
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
         kind: done, running, failed or waiting.
-        note: a few words more.
-        share: of the training, 0 to 1, as far as is known.
-        seconds: that it took so far; NaN if nobody wrote that down.
+        note: a few words for the display.
+        share: of the training that is done, 0 to 1, as far as known.
+        seconds: that it took so far; NaN if not recorded.
     """
 
     kind: str
@@ -72,7 +72,7 @@ def read_training_logs(fold_folder: Path) -> TrainingLog:
 
 
 class Watcher:
-    """Looks at runs again and again; those that are done, once.
+    """Reader of the progress of runs, which reads those that are done only once.
 
     Args:
         results: ``nnUNet_results``.
@@ -87,10 +87,10 @@ class Watcher:
     def look(
         self, runs: Sequence[TrainingRun], mine: Mapping[str, str], failed: Collection[str]
     ) -> dict[str, RunProgress]:
-        """The progress of each run, by its path.
+        """Return the progress of each run, by its path.
 
         Args:
-            runs: which.
+            runs: to look at.
             mine: the devices of those that this process has started, by their paths.
             failed: paths of those that have failed since this process started.
         """
@@ -114,7 +114,7 @@ class Watcher:
 
 
 def training_progress(folder: Path, where: str) -> RunProgress:
-    """A training's progress, from the newest log in its folder.
+    """Return a training's progress, from the newest log in its folder.
 
     A training that went on after an interruption has several logs, and may have done epochs twice.
     """
@@ -139,9 +139,9 @@ def training_progress(folder: Path, where: str) -> RunProgress:
 
 
 def seconds_left(runs: Sequence[TrainingRun], progress: Mapping[str, RunProgress], devices: int) -> float | None:
-    """An estimate of the time until all runs are done, in seconds; None before anything is known.
+    """Estimate the time until all runs are done, in seconds; None before anything is known.
 
-    A run takes as long as its method did on its dataset, on average over folds that are done or under way.
+    A run takes as long as its method did on its dataset, on average over folds that are done or in progress.
     """
     known: dict[tuple[str, str], list[float]] = {}
     for run in runs:
@@ -160,7 +160,7 @@ def seconds_left(runs: Sequence[TrainingRun], progress: Mapping[str, RunProgress
 
 
 def _length(folder: Path, attribute: str) -> float | None:
-    """One of the trainer's numbers, which nnU-Net writes beside the log."""
+    """Return one of the trainer's numbers, which nnU-Net writes beside the log."""
     try:
         return float(json.loads((folder / "debug.json").read_text())[attribute])
     except (OSError, ValueError, KeyError):

@@ -69,7 +69,7 @@ def test_a_task_waits_for_the_process_that_is_at_its_run(task, results, monkeypa
     monkeypatch.setattr(one_run, "SECONDS_BETWEEN_LOOKS", 0.1)
     monkeypatch.setattr(one_run, "SECONDS_FOR_OTHERS", 0.5)
     lock = RUNS[0].lock(results)
-    with held(lock), pytest.raises(RuntimeError, match="another process has it in hand"):
+    with held(lock), pytest.raises(RuntimeError, match="another process is training it"):
         task()
     monkeypatch.setattr(one_run, "SECONDS_FOR_OTHERS", 60.0)
     task.environment["FAKE_TRAINING"] = ""
