@@ -219,6 +219,26 @@ def test_compare_only_trains_nothing(folders, monkeypatch, capsys):
     assert not (folders / "out" / "plan.txt").exists()
 
 
+def test_the_reference_with_its_first_seed_and_the_folds_that_all_have(folders, monkeypatch):
+    from nnunetv2_sam2_3dmed.experiments import experiment as experiment_module
+
+    keys = [f"{name}__nnUNetPlans__3d_fullres" for name in ("nnUNetTrainer_seed{}", "nnUNetTrainer_5epochs_seed{}")]
+    file = f"{FILE}seeds: [2, 3]\nreference: nnUNetTrainer_5epochs__nnUNetPlans__3d_fullres\n"
+    assert experiment(folders, file, "--dry-run") == 0  # which writes the folds
+    splits = json.loads((folders / "preprocessed" / DATASET / "splits_final.json").read_text())
+    for key in (key.format(seed) for seed in (2, 3) for key in keys):
+        fold = folders / "results" / DATASET / key / "fold_4"
+        write_checkpoint(fold / "checkpoint_final.pth")
+        write_summary(fold, cases=splits[4]["val"])
+    compared = []
+    monkeypatch.setattr(experiment_module, "run_comparison", lambda argv, _: compared.append(" ".join(argv)) or 1)
+    with pytest.raises(SystemExit, match="1"):
+        experiment(folders, file, "--compare-only", "-o", str(folders / "out"))
+    methods = " ".join(key.format(seed) for seed in (2, 3) for key in keys)
+    options = f"-d {DATASET} -f 4 -m {methods} -o {folders / 'out' / DATASET} --reference {keys[1].format(2)}"
+    assert compared == [f"sam2_3dmed report {options}"]
+
+
 def test_the_options_of_a_cluster_are_handed_over(folders, monkeypatch, capsys):
     from nnunetv2_sam2_3dmed.experiments import slurm
 
