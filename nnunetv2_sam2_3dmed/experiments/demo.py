@@ -16,7 +16,7 @@ from time import monotonic
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments.demo_task import TASK_NAME, count_cases
 from nnunetv2_sam2_3dmed.experiments.devices import find_devices
-from nnunetv2_sam2_3dmed.experiments.experiment import prepare, run_experiment
+from nnunetv2_sam2_3dmed.experiments.experiment import only_one, prepare, run_experiment
 from nnunetv2_sam2_3dmed.experiments.one_run import run_command, stopped_by_signals
 from nnunetv2_sam2_3dmed.experiments.records import ATTEMPT, log_tail
 from nnunetv2_sam2_3dmed.experiments.specification import read_specification
@@ -104,8 +104,8 @@ def run_demo(options: DemoOptions, say: Callable[[str], object] = partial(print,
     for name, value in environment.items():
         say(f"  export {name}={shlex.quote(value)}")
     os.environ.update(environment)  # for everything that this process starts
-    with stopped_by_signals():
-        run_preparation(commands, output, say)
+    with stopped_by_signals(), only_one(output) as lock:
+        run_preparation(commands, output, say, lock)
         file = output / "demo.yaml"
         write_text(file, EXPERIMENT.format(number=options.dataset_id, minutes=options.minutes))
         experiment = prepare(read_specification(file), output / "experiment")
@@ -185,8 +185,16 @@ def preparation(options: DemoOptions, cases: int) -> list[PreparationCommand]:
     ]
 
 
-def run_preparation(commands: Sequence[PreparationCommand], output: Path, say: Callable[[str], object]) -> None:
+def run_preparation(
+    commands: Sequence[PreparationCommand], output: Path, say: Callable[[str], object], lock: int
+) -> None:
     """Run the commands that are not done, in order; after one that runs, all others run too.
+
+    Args:
+        commands: in order.
+        output: where they run.
+        say: prints one text.
+        lock: file descriptor of the folder's lock, which a command holds too that outlives this process.
 
     Raises:
         UserError: a command failed; the message has the end of its log.
@@ -208,7 +216,7 @@ def run_preparation(commands: Sequence[PreparationCommand], output: Path, say: C
         with log.open("w") as printed:
             printed.write(f"{ATTEMPT}{shlex.join(command.argv)}\n")
             printed.flush()
-            status = run_command(command.argv, printed, folder=output)
+            status = run_command(command.argv, printed, pass_fds=(lock,), folder=output)
         if status != 0:
             print(log_tail(log), file=sys.stderr)
             raise UserError(

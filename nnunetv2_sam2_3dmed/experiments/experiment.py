@@ -177,8 +177,11 @@ def print_failures(experiment: Experiment) -> None:
 
 
 @contextmanager
-def only_one(output: Path) -> Iterator[None]:
+def only_one(output: Path) -> Iterator[int]:
     """Keep a second experiment out of the output folder.
+
+    Yields:
+        The file descriptor of the lock, which a child process that inherits it holds too.
 
     Raises:
         UserError: another one is using it.
@@ -186,7 +189,7 @@ def only_one(output: Path) -> Iterator[None]:
     with held(output / ".lock") as lock:
         if lock is None:
             raise UserError(f"another experiment is using {output}: wait for it, or give another folder with -o.")
-        yield
+        yield lock
 
 
 def write_plan(experiment: Experiment, device: str) -> None:

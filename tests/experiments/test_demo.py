@@ -26,6 +26,7 @@ from nnunetv2_sam2_3dmed.experiments.demo import (
     run_preparation,
 )
 from nnunetv2_sam2_3dmed.experiments.specification import Method, read_specification
+from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.nnunet.environment import trainers_folder
 
 
@@ -107,7 +108,9 @@ def prepare_again(tmp_path):
 
     def run(*contents: str) -> list[str]:
         said: list[str] = []
-        run_preparation([command(f, c) for f, c in zip(("one", "two", "three"), contents)], tmp_path, said.append)
+        commands = [command(f, c) for f, c in zip(("one", "two", "three"), contents)]
+        with held(tmp_path / ".lock") as lock:
+            run_preparation(commands, tmp_path, said.append, lock)
         return [text.split("\n")[1].split()[-1] for text, then in zip(said, said[1:]) if then.startswith("  done in")]
 
     return run
@@ -204,6 +207,15 @@ def test_mistakes(faked, tmp_path, capsys, arguments, says):
     assert main(["demo", "-o", str(tmp_path / "out"), "-device", "cpu", *arguments]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists() and "commands" not in faked
+
+
+def test_two_demos_in_one_folder(faked, tmp_path, capsys):
+    arguments = ["demo", "-o", str(tmp_path / "out"), "-device", "cpu"]
+    assert main(arguments) == 0
+    faked.clear()
+    with held(tmp_path / "out" / ".lock"):
+        assert main(arguments) == 2
+    assert "another experiment is using" in capsys.readouterr().err and not faked
 
 
 def test_python_is_this_one():
