@@ -45,7 +45,7 @@ after `eval "$(sam2_3dmed env)"` and `sam2_3dmed weights sam2.1_hiera_tiny`:
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the user chose.
+    """Options of the demo.
 
     Attributes:
         output: folder that everything goes into, absolute.

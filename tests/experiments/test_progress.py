@@ -1,4 +1,4 @@
-"""What nnU-Net's logs and files say about runs, the estimate of the rest, and what is shown of it."""
+"""Progress read from nnU-Net's logs and files, the estimate of the remaining time, and the display."""
 
 from __future__ import annotations
 

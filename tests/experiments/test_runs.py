@@ -1,4 +1,4 @@
-"""How far a run is, and the stock command that takes it on."""
+"""State of a run, and the stock command that takes it on."""
 
 from __future__ import annotations
 
