@@ -36,7 +36,6 @@ PARTS = {
     "boundary branch": "boundary.",
     "SRPP": "srpp.",
 }
-SHORTENED = ("epochs", "minutes")
 
 
 def network_of(name: str) -> tuple[SAM2_3dMed, dict]:
@@ -84,7 +83,7 @@ def reach_of(network: SAM2_3dMed) -> dict[str, dict[str, int]]:
 def main() -> None:
     results: dict[str, dict] = {}
     seen: dict[str, str] = {}
-    for name in sorted((n for n in trainers.__all__ if not n.endswith(SHORTENED)), key=len):
+    for name in sorted((n for n in trainers.__all__ if n.startswith(("SAM2_3dMed", "SAM2_Finetune"))), key=len):
         network, options = network_of(name)
         key = json.dumps(options, sort_keys=True)
         if key in seen:  # another loss weight, rate or augmentation

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nnunetv2_sam2_3dmed.trainers.prompt_trainers as prompt_trainers
 import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as trainers
 import numpy as np
 import torch
@@ -39,7 +38,6 @@ from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 RESULTS = Path(__file__).parent / "results" / "training_memory.json"
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "memory.md"
 SIZE = 512
-SHORTENED = ("epochs", "minutes")
 PAPERS = "SAM2_3dMedTrainer"
 # beyond one class, the paper's batch and bfloat16
 OTHERS: dict[str, dict[str, Any]] = {
@@ -149,10 +147,8 @@ def count_prompted(trainer: type[Any], checkpointing: bool, batch: int = 4, coun
 def rows() -> dict[str, tuple[list[str], Callable[..., int]]]:
     """Rows to count: by name, the trainers that a row holds for and the way to count it."""
     groups: dict[str, list[str]] = {}
-    for name in trainers.__all__:
+    for name in (n for n in trainers.__all__ if n.startswith(("SAM2_3dMed", "SAM2_Finetune"))):
         trainer = getattr(trainers, name)
-        if name.endswith(SHORTENED):
-            continue
         architecture = {
             key: value
             for key, value in trainer.architecture_of(configuration_of("3d")).items()
@@ -168,8 +164,8 @@ def rows() -> dict[str, tuple[list[str], Callable[..., int]]]:
     for name, options in OTHERS.items():
         found[f"{PAPERS}, {name}"] = [], partial(count_automatic, SAM2_3dMedTrainer, **options)
     found["SAM2_PromptTrainer"] = (
-        [name for name in prompt_trainers.__all__ if not name.endswith(SHORTENED)],
-        partial(count_prompted, prompt_trainers.SAM2_PromptTrainer),
+        [name for name in trainers.__all__ if name.startswith("SAM2_PromptTrainer")],
+        partial(count_prompted, trainers.SAM2_PromptTrainer),
     )
     return found
 

@@ -1,4 +1,4 @@
-"""Locks that end with the processes that hold them, however those end."""
+"""File locks that are released when the processes that hold them end, even by SIGKILL."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-# a look at whether a lock is held takes it for an instant
+# `is_held` takes a lock for an instant
 SECONDS_TO_TRY = 2.0
 
 
 @contextmanager
 def held(file: Path) -> Iterator[int | None]:
-    """Holds the lock ``file`` during the block.
+    """Hold the lock ``file`` during the block.
 
     The lock belongs to the open file: a child process that inherits the descriptor holds it too, until it ends.
 
@@ -34,7 +34,7 @@ def held(file: Path) -> Iterator[int | None]:
 
 
 def is_held(file: Path) -> bool:
-    """Whether some process holds the lock ``file``."""
+    """Return True if some process holds the lock ``file``."""
     try:
         descriptor = os.open(file, os.O_RDWR)
     except FileNotFoundError:

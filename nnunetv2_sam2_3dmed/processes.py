@@ -1,4 +1,4 @@
-"""Worker processes that are spawned, and what to do where they end early."""
+"""Pool of spawned worker processes, with a message for those that end early."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nnunetv2_sam2_3dmed.errors import UserError
 
 @contextmanager
 def spawned(processes: int, fewer: str) -> Iterator[ProcessPoolExecutor]:
-    """A pool of worker processes, which are spawned, not forked: the caller may hold CUDA or threads.
+    """Pool of worker processes that are spawned, not forked, since the caller may use CUDA or threads.
 
     Each of them imports the caller's script. A script that starts processes while it is imported fails there, before
     the worker has begun; one that was killed has begun.
 
     Args:
-        processes: how many.
-        fewer: how the user asks for fewer, for the message.
+        processes: number of workers.
+        fewer: option with which the user asks for fewer, for the message.
 
     Raises:
         UserError: a worker could not begin, or was killed.

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from nnunetv2_sam2_3dmed import download
 from nnunetv2_sam2_3dmed.commands.weights import install_file
-from nnunetv2_sam2_3dmed.demo.synthetic import make_synthetic_task
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.cache import CachedEvaluator
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics
+from nnunetv2_sam2_3dmed.experiments.demo_task import make_synthetic_task
 from nnunetv2_sam2_3dmed.files import copy_file, write_png, write_text
 from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg
 from nnunetv2_sam2_3dmed.images.volumes import read_volume, volume_from_array, write_segmentation
@@ -135,12 +135,12 @@ def test_installed_weights(tmp_path):
 
 def test_a_synthetic_task(tmp_path):
     """Several files: those that are there are whole."""
-    make_synthetic_task(tmp_path / "whole", 1, 1)
+    make_synthetic_task(tmp_path / "whole", 2)
     whole = {file.relative_to(tmp_path / "whole"): file for file in (tmp_path / "whole").rglob("*") if file.is_file()}
     for limit in (0, 700, 5000, 50_000):
         part = tmp_path / f"part{limit}"
         with file_size_limit(limit), pytest.raises(UserError, match="cannot be written: File too large.$"):
-            make_synthetic_task(part, 1, 1)
+            make_synthetic_task(part, 2)
         for file in (file for file in part.rglob("*") if file.is_file()):
             assert file.read_bytes() == whole[file.relative_to(part)].read_bytes()
 

@@ -1,7 +1,7 @@
 """MONAI's MedNeXt, SwinUNETR and UNETR, in the sizes that their authors published, for patches of any size.
 
-MONAI is an extra of this package: nothing here imports it before a network is asked for, so that nnU-Net, which
-imports every trainer's module when it looks for one, finds the other trainers without it.
+MONAI is an extra of this package: it is imported only when a network is built, so that nnU-Net finds the other
+trainers without it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INSTALL = "run `pip install 'nnunetv2-sam2-3dmed[monai]'`."
 
 
 def monai_nets() -> ModuleType:
-    """The module ``monai.networks.nets``.
+    """Return the module ``monai.networks.nets``.
 
     Raises:
         UserError: MONAI is missing or older than 1.5, the first with MedNeXt.
@@ -40,10 +40,10 @@ def monai_nets() -> ModuleType:
 
 
 class PaddedMedNeXt(PaddedNetwork):
-    """MONAI's MedNeXt, with the outputs for deep supervision switched on and off.
+    """MONAI's MedNeXt, with outputs for deep supervision that can be switched on and off.
 
-    Their layers are there either way, so that nnU-Net's prediction, which builds the network without deep
-    supervision, can load what training saved.
+    Their layers are always built, so that nnU-Net's prediction, which builds the network without deep supervision,
+    can load the checkpoints of training.
     """
 
     step = 16
@@ -52,7 +52,7 @@ class PaddedMedNeXt(PaddedNetwork):
         super().__init__(network, self.step)
 
     def set_deep_supervision(self, enabled: bool) -> None:
-        """Whether the output is a list of five, halved from one to the next, or the full resolution alone."""
+        """Switch between a list of five outputs, each of half the size of the one before, and the first alone."""
         self.network.do_ds = enabled  # type: ignore[assignment]
 
     def train(self, mode: bool = True) -> PaddedMedNeXt:
@@ -64,7 +64,7 @@ class PaddedMedNeXt(PaddedNetwork):
 
 
 def mednext(size: str, input_channels: int, output_channels: int, deep_supervision: bool) -> PaddedMedNeXt:
-    """MedNeXt with kernels of 3 x 3 x 3 (Roy et al., MICCAI 2023, arXiv 2303.09975, table 1).
+    """Build MedNeXt with kernels of 3 x 3 x 3 (Roy et al., MICCAI 2023, arXiv 2303.09975, table 1).
 
     Args:
         size: ``S``, ``B``, ``M`` or ``L``.
@@ -87,7 +87,7 @@ def mednext(size: str, input_channels: int, output_channels: int, deep_supervisi
 
 
 def swin_unetr(input_channels: int, output_channels: int) -> PaddedNetwork:
-    """SwinUNETR with 48 features, as its authors train it (Hatamizadeh et al., arXiv 2201.01266)."""
+    """Build SwinUNETR with 48 features, as its authors train it (Hatamizadeh et al., arXiv 2201.01266)."""
     network = monai_nets().SwinUNETR(
         in_channels=input_channels, out_channels=output_channels, feature_size=48, spatial_dims=3
     )
@@ -95,12 +95,12 @@ def swin_unetr(input_channels: int, output_channels: int) -> PaddedNetwork:
 
 
 def unetr(input_channels: int, output_channels: int, patch_size: Sequence[int]) -> PaddedNetwork:
-    """UNETR with a ViT-B/16 encoder and 16 features (Hatamizadeh et al., WACV 2022, arXiv 2103.10504).
+    """Build UNETR with a ViT-B/16 encoder and 16 features (Hatamizadeh et al., WACV 2022, arXiv 2103.10504).
 
     Args:
         input_channels: of the image.
         output_channels: K.
-        patch_size: in voxels; the position embedding is made for it, so that other inputs do not fit.
+        patch_size: in voxels; the position embedding has this size, so that other inputs do not fit.
     """
     step = 16
     network = monai_nets().UNETR(
@@ -117,7 +117,7 @@ def unetr(input_channels: int, output_channels: int, patch_size: Sequence[int]) 
         spatial_dims=3,
     )
     for block in network.vit.blocks:
-        # MONAI builds them, how much of them depends on its version, and UNETR never calls them: distributed training
-        # stops at parameters without gradient, and checkpoints would fit one version only
+        # UNETR never calls them: distributed training stops at parameters without gradient, and which of them MONAI
+        # builds depends on its version, so that checkpoints would fit one version only
         block.cross_attn, block.norm_cross_attn = nn.Identity(), nn.Identity()
     return PaddedNetwork(network, step)

@@ -1,4 +1,4 @@
-"""Networks that need patches of certain sizes, on patches of any size."""
+"""Padding of patches to the multiples that a network needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 
 def padded_size(size: Sequence[int], step: int) -> list[int]:
-    """The size, in voxels per axis, to which an input of ``size`` is padded.
+    """Return the size, in voxels per axis, to which an input of ``size`` is padded.
 
     The next multiple of ``step`` on each axis. Where the deepest grid (one voxel per ``step``) would be a single
     voxel, it is two steps on each axis: instance normalisation over one voxel fails.
@@ -23,19 +23,19 @@ def padded_size(size: Sequence[int], step: int) -> list[int]:
 
 
 def deep_supervision_size(size: Sequence[int], level: int) -> list[int]:
-    """The size of the target at ``level`` of deep supervision, halved ``level`` times, for a patch of ``size``."""
+    """Return the target's size at ``level`` of deep supervision: a patch of ``size``, halved ``level`` times."""
     return [max(1, round(n / 2**level)) for n in size]
 
 
 class PaddedNetwork(nn.Module):
-    """Pads with zeros around the input, as nnU-Net does at the border of a volume, and crops the output.
+    """Pad the input with zeros on both sides, as nnU-Net does at the border of a volume, and crop the output.
 
     Where the voxels missing on an axis are an odd number, one more is added behind than before.
 
     Args:
         network: from (B, C, D, H, W), sizes as :func:`padded_size` gives them, to logits (B, K, D, H, W), or to a
             sequence of logits, of which each has half the size of the one before.
-        step: of which the network needs multiples, in voxels.
+        step: in voxels; the network needs multiples of it.
     """
 
     def __init__(self, network: nn.Module, step: int):
@@ -44,7 +44,7 @@ class PaddedNetwork(nn.Module):
         self.step = step
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """From (B, C, *size) to (B, K, *size), and with deep supervision to a list, the coarse outputs following.
+        """Map (B, C, *size) to (B, K, *size); with deep supervision to a list that continues with the coarse outputs.
 
         Coarse outputs have the sizes of :func:`deep_supervision_size`; those that were interpolated are float32.
         """
@@ -68,7 +68,7 @@ def _crop(output: torch.Tensor, pads: list[int]) -> torch.Tensor:
 def _resample(
     output: torch.Tensor, before: Sequence[int], size: Sequence[int], padded: Sequence[int], level: int
 ) -> torch.Tensor:
-    """The patch's part of a coarse output, linearly interpolated at the centres of the target's voxels.
+    """Return the patch's part of a coarse output, linearly interpolated at the centres of the target's voxels.
 
     A coarse grid starts with the padding, the target's with the patch, so that they may differ by half a voxel.
     """

@@ -1,4 +1,4 @@
-"""The learning rate of the transformers."""
+"""Learning-rate schedule of the transformers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 class WarmupCosineSchedule(CosineSchedule):
     """Linear from zero to the peak over the warm-up, then a cosine back to zero.
 
-    So it is in the authors' code of UNETR and SwinUNETR (``LinearWarmupCosineAnnealingLR`` there).
+    As ``LinearWarmupCosineAnnealingLR`` in the authors' code of UNETR and SwinUNETR.
     """
 
     def share(self, epoch: float) -> float:
-        """The learning rate in ``epoch``, which may be a fraction, as a share of its peak."""
+        """Return the learning rate in ``epoch``, which may be a fraction, as a share of its peak."""
         if epoch < self.warmup_epochs:
             return epoch / self.warmup_epochs
         progress = min((epoch - self.warmup_epochs) / (self.num_epochs - self.warmup_epochs), 1.0)

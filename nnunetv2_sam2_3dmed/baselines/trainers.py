@@ -1,7 +1,7 @@
 """MedNeXt, SwinUNETR and UNETR as nnU-Net trainers.
 
-Each differs from ``nnUNetTrainer`` in its network and its optimizer, which are those of the authors' code as far
-as nnU-Net has a place for them. Plans, folds, loss, augmentation, 1000 epochs of 250 iterations and mixed precision
+Each differs from ``nnUNetTrainer`` in its network and its optimizer, which follow the authors' code as far
+as nnU-Net allows. Plans, folds, loss, augmentation, 1000 epochs of 250 iterations and mixed precision
 are nnU-Net's own.
 """
 
@@ -58,7 +58,7 @@ class MonaiTrainer(CheckedTraining, WholeFilesTrainer):
     def build(
         cls, input_channels: int, output_channels: int, patch_size: Sequence[int], deep_supervision: bool
     ) -> nn.Module:
-        """The network for patches of a size."""
+        """Build the network for patches of a size."""
         raise NotImplementedError
 
     @classmethod
@@ -75,7 +75,7 @@ class MonaiTrainer(CheckedTraining, WholeFilesTrainer):
         )
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """There is no deep supervision."""
+        """Do nothing: there is no deep supervision."""
 
 
 class WarmupCosineTrainer(MonaiTrainer):
@@ -157,14 +157,14 @@ class nnUNetTrainer_MedNeXt_S(MonaiTrainer):
         return mednext(cls.size, input_channels, output_channels, deep_supervision)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Switches the coarse outputs on or off."""
+        """Switch the coarse outputs on or off."""
         network: Any = self.network.module if self.is_ddp else self.network
         if isinstance(network, OptimizedModule):
             network = network._orig_mod
         network.set_deep_supervision(enabled)
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
-        """The sizes of MedNeXt's outputs instead of those of the U-Net in the plan, as shares of the patch."""
+        """Return the sizes of MedNeXt's outputs, instead of those of the U-Net in the plan, as shares of the patch."""
         if not self.enable_deep_supervision:
             return None
         patch_size = self.configuration_manager.patch_size

@@ -17,7 +17,7 @@ from nnunetv2_sam2_3dmed.nnunet.folders import check_nnunet_version
 
 
 def environment(base: Path) -> dict[str, str]:
-    """The variables to export, given those that are set now."""
+    """Return the variables to export, given those that are set now."""
     folders = {name: str(base.resolve() / name) for name in NNUNET_FOLDERS if not os.environ.get(name)}
     return {EXT_TRAINER: search_path(), **folders}
 

@@ -1,4 +1,4 @@
-"""Train, validate and compare what a small YAML file lists, with nnU-Net's own commands.
+"""Train, validate and compare the methods of a small YAML file with nnU-Net's own commands.
 
     name: table1
     datasets: [9, 7]
@@ -15,15 +15,17 @@
     sam2_3dmed experiment table1.yaml --slurm --partition gpu --time 24:00:00
     sam2_3dmed experiment table1.yaml --compare-only        afterwards, or for what is done so far
 
-Everything is checked before anything runs. The same command continues after an interruption: how far a run is, is read
-from nnU-Net's own files. A run that was begun on other folds or plans than there are now is refused. A run that fails
-is reported with the end of its log and does not stop the others; the comparison then is of what all methods have, and
-the exit status is 1. The output folder gets plan.txt, logs, records of times and failures, and one folder per dataset
-with the comparison.
+Any trainer that nnU-Net finds can be listed, with a length too: nnUNetTrainer_20minutes, SAM2_3dMedTrainer_50epochs.
 
-On SLURM, runs that reach the time limit are put back into the queue and go on. There and with scripts, the comparison
-is the later call with --compare-only. Submitting again is safe: a run that is done or under way is left alone; a task
-that finds its run under way waits ten minutes for it and then ends as failed.
+Everything is checked before anything runs. The same command continues after an interruption, from the state that
+nnU-Net's own files show. Runs begun on other folds or plans than there are now are refused. A run that fails is
+reported with the end of its log and does not stop the others; the comparison then covers the folds that all methods
+have, and the exit status is 1. The output folder gets plan.txt, logs, records of times and failures, and one folder per
+dataset with the comparison and its report.html.
+
+On SLURM, runs that reach the time limit are queued again and go on; compare afterwards with --compare-only. Submitting
+again is safe: a run that is done or under way is left alone; a task that finds its run under way waits ten minutes for
+it and then ends as failed.
 """
 
 from __future__ import annotations
@@ -32,11 +34,6 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from nnunetv2_sam2_3dmed.experiments.cluster_options import ClusterOptions
-    from nnunetv2_sam2_3dmed.experiments.experiment import Benchmark
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--dry-run", action="store_true", help="check, print the commands, run nothing")
     what.add_argument("--compare-only", action="store_true", help="compare what is done, run nothing")
     what.add_argument("--slurm", action="store_true", help="submit a job array (needs the extra `slurm`: submitit)")
-    what.add_argument("--write-scripts", choices=("sbatch", "lsf"), help="write an array job's script, submit nothing")
-    cluster = parser.add_argument_group("what each run asks the cluster for")
-    cluster.add_argument("--partition", help="SLURM partition or LSF queue")
+    cluster = parser.add_argument_group("resources of each run with --slurm")
+    cluster.add_argument("--partition", help="SLURM partition")
     cluster.add_argument("--time", default="24:00:00", help="minutes or D-HH:MM:SS (default: %(default)s)")
     cluster.add_argument("--gpus", type=int, choices=(0, 1), default=1, help="0 trains on the CPU (default: 1)")
     cluster.add_argument("--mem", type=int, default=64, metavar="GB", help="main memory (default: %(default)s)")
@@ -69,11 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.errors import UserError
-    from nnunetv2_sam2_3dmed.experiments.cluster_options import (
+    from nnunetv2_sam2_3dmed.experiments.slurm import (
         ClusterOptions,
         check_partition,
         parse_extra,
         parse_minutes,
+        submit,
     )
     from nnunetv2_sam2_3dmed.experiments.specification import read_specification
     from nnunetv2_sam2_3dmed.files import check_writable_folder
@@ -100,51 +97,34 @@ def run(args: argparse.Namespace) -> None:
         only_one,
         prepare,
         print_failures,
-        run_here,
+        run_experiment,
         write_plan,
-        write_trainers,
     )
 
-    on_cluster = bool(args.slurm or args.write_scripts)
-    devices = [] if on_cluster else find_devices(args.devices, count_gpus())
-    device = options.device if on_cluster else devices[0].kind
-    benchmark = prepare(specification, args.output)
+    devices = [] if args.slurm else find_devices(args.devices, count_gpus())
+    device = options.device if args.slurm else devices[0].kind
+    experiment = prepare(specification, args.output)
     if args.dry_run:
-        print(benchmark.plan(device), end="")
+        print(experiment.plan(device), end="")
         return
-    check_writable_folder(benchmark.output)
-    with only_one(benchmark.output):
-        write_trainers(benchmark)
-        if not args.compare_only:
-            write_plan(benchmark, device)
-        if on_cluster and benchmark.unfinished:
-            _hand_over(args, benchmark, options)
+    check_writable_folder(experiment.output)
+    try:
+        if args.compare_only or (args.slurm and not experiment.unfinished):
+            with only_one(experiment.output):
+                print_failures(experiment)
+                complete = compare_datasets(experiment)
+        elif args.slurm:
+            with only_one(experiment.output):
+                write_plan(experiment, device)
+                runs = experiment.unfinished
+                jobs = submit(specification.name, runs, experiment.output, experiment.environment, options)
+            print(f"submitted {len(jobs)} runs as job {jobs[0].job_id.split('_')[0]}")
+            output = () if args.output is None else ("-o", str(args.output))
+            print("afterwards: " + shlex.join(["sam2_3dmed", "experiment", str(args.file), *output, "--compare-only"]))
             return
-        try:
-            if args.compare_only:
-                print_failures(benchmark)
-            elif not on_cluster:
-                run_here(benchmark, devices)
-            complete = compare_datasets(benchmark)
-        except KeyboardInterrupt:
-            raise UserError("interrupted; the same command continues where it stopped.") from None
+        else:
+            complete = run_experiment(experiment, devices)
+    except KeyboardInterrupt:
+        raise UserError("interrupted; the same command continues where it stopped.") from None
     if not complete:
         sys.exit(1)
-
-
-def _hand_over(args: argparse.Namespace, benchmark: Benchmark, options: ClusterOptions) -> None:
-    name, unfinished = benchmark.specification.name, benchmark.unfinished
-    if args.slurm:
-        from nnunetv2_sam2_3dmed.experiments.slurm import submit
-
-        jobs = submit(name, unfinished, benchmark.output, benchmark.environment, options)
-        print(f"submitted {len(jobs)} runs as job {jobs[0].job_id.split('_')[0]}")
-    else:
-        from nnunetv2_sam2_3dmed.experiments.scripts import write_scripts
-
-        script, command = write_scripts(
-            args.write_scripts, name, unfinished, benchmark.output, benchmark.environment, options
-        )
-        print(f"wrote {script} for {len(unfinished)} runs; submit it with `{command}`")
-    output = () if args.output is None else ("-o", str(args.output))
-    print("afterwards: " + shlex.join(["sam2_3dmed", "experiment", str(args.file), *output, "--compare-only"]))

@@ -1,4 +1,4 @@
-"""Whether what was trained earlier belongs into the same table: the same cases held out, the same plans."""
+"""Refuse earlier runs that held out other cases or used other plans than the experiment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
 from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.nnunet.folders import load_dataset_json, nnunet_folder
 
@@ -15,21 +15,21 @@ HELD_OUT = ".sam2_3dmed_held_out.json"
 PLANNED = ("patch_size", "batch_size", "spacing", "architecture")
 
 
-def note_held_out(run: Run, results: Path) -> None:
-    """Writes down which cases a training that begins holds out, since nnU-Net does not before it has validated."""
+def note_held_out(run: TrainingRun, results: Path) -> None:
+    """Record which cases a new training holds out, since nnU-Net does so only when it validates."""
     if _splits_file(run).is_file():
         write_text(run.folder(results) / HELD_OUT, json.dumps(_held_out(run)) + "\n")
 
 
-def check_begun(run: Run, results: Path) -> None:
-    """Refuses a run that was begun with other plans, or that holds out other cases, than the files now say.
+def check_begun(run: TrainingRun, results: Path) -> None:
+    """Refuse a run that was begun with other plans, or holds out other cases, than the files say now.
 
     Args:
-        run: its dataset's plans and splits are there.
+        run: on a dataset with plans and splits.
         results: ``nnUNet_results``.
 
     Raises:
-        UserError: it does not belong to the others any more.
+        UserError: its plans or held-out cases are others.
     """
     state = run.state(results)
     if state is State.WAITING:
@@ -42,7 +42,7 @@ def check_begun(run: Run, results: Path) -> None:
         _check_cases(run, results, read_json(note))
 
 
-def _check_plans(run: Run, results: Path) -> None:
+def _check_plans(run: TrainingRun, results: Path) -> None:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     folder = run.folder(results).parent
@@ -52,7 +52,7 @@ def _check_plans(run: Run, results: Path) -> None:
     name = run.method.configuration
     then, now = read_json(folder / "plans.json"), read_json(file)
     if name not in then["configurations"]:
-        raise UserError(f"{folder}/plans.json has no {name!r}, expected what was trained: rename or remove {folder}.")
+        raise UserError(f"{folder}/plans.json has no {name!r}, expected the trained one: rename or remove {folder}.")
     then, now = (PlansManager(plans).get_configuration(name).configuration for plans in (then, now))
     changed = [key for key in PLANNED if then.get(key) != now.get(key)]
     if changed:
@@ -64,7 +64,7 @@ def _check_plans(run: Run, results: Path) -> None:
         )
 
 
-def _check_cases(run: Run, results: Path, then: Collection[str]) -> None:
+def _check_cases(run: TrainingRun, results: Path, then: Collection[str]) -> None:
     now = _held_out(run)
     different = sorted(set(now).symmetric_difference(then))
     if different:
@@ -76,16 +76,16 @@ def _check_cases(run: Run, results: Path, then: Collection[str]) -> None:
         )
 
 
-def _validated(run: Run, results: Path) -> set[str]:
-    """The cases of a validation that is done."""
+def _validated(run: TrainingRun, results: Path) -> set[str]:
+    """Return the cases of a complete validation."""
     summary = read_json(run.folder(results) / "validation" / "summary.json")
     ending = load_dataset_json(run.dataset)["file_ending"]
     return {Path(case["prediction_file"]).name.removesuffix(ending) for case in summary.get("metric_per_case", ())}
 
 
-def _held_out(run: Run) -> list[str]:
+def _held_out(run: TrainingRun) -> list[str]:
     return list(read_json(_splits_file(run))[run.fold]["val"])
 
 
-def _splits_file(run: Run) -> Path:
+def _splits_file(run: TrainingRun) -> Path:
     return nnunet_folder("nnUNet_preprocessed") / run.dataset / "splits_final.json"

@@ -1,4 +1,4 @@
-"""What nnU-Net would stumble over hours later, said before anything runs."""
+"""Checks of an experiment before anything runs, of mistakes that nnU-Net would fail at hours later."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, gt_folder, load_dat
 DEFAULT_FOLDS = 5  # nnU-Net's
 # plans -> the planner that makes them
 PLANNERS = {f"nnUNetResEncUNet{size}Plans": f"nnUNetPlannerResEnc{size}" for size in ("M", "L", "XL")}
-OURS = ("3d", "3d_slices3", "3d_slices6", "3d_slices8")  # what `sam2_3dmed plan` adds
+OURS = ("3d", "3d_slices3", "3d_slices6", "3d_slices8")  # configurations that `sam2_3dmed plan` adds
 
 
 def check_datasets(specification: Specification) -> list[str]:
-    """The full names of the datasets.
+    """Return the full names of the datasets.
 
     Raises:
         UserError: one is unknown, or given by number and by name.
@@ -36,7 +36,7 @@ def check_datasets(specification: Specification) -> list[str]:
 
 
 def check_configuration(dataset: str, method: Method) -> Path:
-    """The folder of the data that a method trains on.
+    """Return the folder of the data that a method trains on.
 
     Raises:
         UserError: plans, configuration or data are missing, or it is the second stage of a cascade.
@@ -72,16 +72,16 @@ def check_configuration(dataset: str, method: Method) -> Path:
 
 
 def check_network(dataset: str, method: Method, trainer: type, trained: bool) -> None:
-    """What our own trainers check when they start: that the plan is theirs, and SAM 2's weights installed.
+    """Check what our own trainers check when they start: that the plan is theirs and SAM 2's weights are installed.
 
     Args:
         dataset: full name.
         method: on ``dataset``, its configuration already checked.
         trainer: the method's.
-        trained: whether all of its trainings have begun, so that they do not need SAM 2's file any more.
+        trained: all of its trainings have begun, so that they need SAM 2's file no more.
 
     Raises:
-        UserError: it would not start.
+        UserError: the trainer would not start.
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -99,8 +99,26 @@ def check_network(dataset: str, method: Method, trainer: type, trained: bool) ->
         installed_checkpoint(trainer.checkpoint or architecture["backbone"])
 
 
+def check_seeded_names(trainer: str, seeds: Sequence[int]) -> None:
+    """Refuse seeds whose trainer's name already belongs to another class, which nnU-Net would find first.
+
+    Raises:
+        UserError: there is such a class, or ``trainer`` has a seed already.
+    """
+    from nnunetv2_sam2_3dmed.training.names import find_trainer
+    from nnunetv2_sam2_3dmed.training.seeding import Seeded
+
+    for seed in seeds:
+        found = find_trainer(f"{trainer}_seed{seed}")
+        if not (issubclass(found, Seeded) and found.seed == seed):
+            raise UserError(
+                f"there is a trainer {found.__name__} already (in {found.__module__}), expected the name to be free "
+                "for the one with the seed: rename it or leave seeds out."
+            )
+
+
 def check_folds(dataset: str, folds: Sequence[int], data: Path) -> None:
-    """Refuses folds that are not in ``splits_final.json``, for which nnU-Net would draw a split of its own.
+    """Refuse folds that are not in ``splits_final.json``, for which nnU-Net would draw a split of its own.
 
     Where nnU-Net has written no splits yet, they are written as it would: several first trainings that start at once
     would all write the file, and read it half written.

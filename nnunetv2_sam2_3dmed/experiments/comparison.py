@@ -1,4 +1,4 @@
-"""The comparison of what is complete, one per dataset, by ``sam2_3dmed``'s own command."""
+"""Comparison of the complete runs of each dataset with ``sam2_3dmed report``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.demo.steps import resolve_command
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State
+from nnunetv2_sam2_3dmed.experiments.one_run import resolve_command
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 
-COMMAND = "report"  # of sam2_3dmed; takes what `sam2_3dmed compare` takes and writes what that writes, and more
+COMMAND = "report"  # it takes the options of `sam2_3dmed compare`, writes the same files, and report.html
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What of a dataset can be compared.
+    """Complete methods and folds of a dataset.
 
     Attributes:
         dataset: full name.
@@ -34,22 +34,22 @@ class Coverage:
 
     @property
     def possible(self) -> bool:
-        """Whether there is anything to compare."""
+        """True if there is anything to compare."""
         return bool(self.methods and self.folds)
 
     def text(self) -> str:
-        """What is compared."""
+        """Return one line for the user."""
         if not self.possible:
             return f"{self.dataset}: nothing to compare, no fold is complete for all methods that have any"
         return f"{self.dataset}: {len(self.methods)} methods on fold {', '.join(map(str, self.folds))}"
 
 
-def coverage(dataset: str, runs: Sequence[Run], results: Path) -> Coverage:
-    """What of ``dataset`` is complete. A method without a single complete fold is left out.
+def coverage(dataset: str, runs: Sequence[TrainingRun], results: Path) -> Coverage:
+    """Return the methods that have a complete fold, and the folds that all of them have.
 
     Args:
         dataset: full name.
-        runs: of the benchmark.
+        runs: of the experiment.
         results: ``nnUNet_results``.
     """
     here = [run for run in runs if run.dataset == dataset]
@@ -64,12 +64,12 @@ def coverage(dataset: str, runs: Sequence[Run], results: Path) -> Coverage:
 
 
 def comparison_command(covered: Coverage, output: Path, reference: Method | None) -> list[str]:
-    """The command as a user would type it.
+    """Return the command as a user would type it.
 
     Args:
-        covered: what is compared.
-        output: the benchmark's folder; the comparison goes to a folder of the dataset's name in it.
-        reference: what the paired tests are against, if it is among the methods; None: the first.
+        covered: methods and folds to compare.
+        output: the experiment's folder; the comparison goes to a folder of the dataset's name in it.
+        reference: of the paired tests, if it is among the methods; None: the first method.
     """
     chosen = ("--reference", reference.key) if reference in covered.methods and reference is not None else ()
     return [
@@ -80,7 +80,7 @@ def comparison_command(covered: Coverage, output: Path, reference: Method | None
 
 
 def run_comparison(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs the command and returns its exit status; what it says is printed."""
+    """Run the command, which prints to the terminal, and return its exit status."""
     command = [*resolve_command(argv[0]), *argv[1:]]
     sys.stdout.flush()
     return subprocess.run(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL).returncode

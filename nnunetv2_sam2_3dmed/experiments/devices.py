@@ -1,4 +1,4 @@
-"""The devices of this machine, one run at a time on each."""
+"""Devices of this machine; one run at a time is trained on each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class Device:
-    """One device.
+    """A CPU or GPU.
 
     Attributes:
         name: ``cpu`` or ``cuda:N``.
@@ -30,7 +30,7 @@ class Device:
 
 
 def find_devices(names: Sequence[str] | None, count: int) -> list[Device]:
-    """The devices that the user named, or all GPUs, or the CPU if there is none.
+    """Return the devices that the user named; by default all GPUs, or the CPU if there is none.
 
     Args:
         names: ``cpu`` or ``cuda:N``, N counting the GPUs that this process sees; None for all.
@@ -50,13 +50,13 @@ def find_devices(names: Sequence[str] | None, count: int) -> list[Device]:
 
 
 def count_gpus() -> int:
-    """Number of GPUs that this process sees."""
+    """Return the number of GPUs that this process sees."""
     import torch  # asks the driver without taking memory on a GPU
 
     return torch.cuda.device_count()
 
 
 def _visible(number: int) -> str:
-    """What names the GPU ``number`` to a child: where the variable is set already, numbers count its entries."""
+    """Return a child's CUDA_VISIBLE_DEVICES for the GPU ``number``, which counts the entries of this process's."""
     entries = [entry.strip() for entry in os.environ.get(VISIBLE, "").split(",") if entry.strip()]
     return entries[number] if entries else str(number)

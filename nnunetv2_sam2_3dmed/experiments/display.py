@@ -1,4 +1,4 @@
-"""What the user sees of a running benchmark: a live table on a terminal, lines of changes elsewhere."""
+"""Display of a running experiment: a live table on a terminal, lines of changes elsewhere."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nnunetv2_sam2_3dmed.experiments.progress import DONE, FAILED, RUNNING, WAITING, Progress, seconds_left
-from nnunetv2_sam2_3dmed.experiments.runs import Run
+from nnunetv2_sam2_3dmed.experiments.progress import DONE, FAILED, RUNNING, WAITING, RunProgress, seconds_left
+from nnunetv2_sam2_3dmed.experiments.runs import TrainingRun
 from nnunetv2_sam2_3dmed.experiments.specification import Specification
 
 STYLES = {DONE: "green", RUNNING: "yellow", FAILED: "bold red", WAITING: "dim"}
 
 
 class Display:
-    """Shows progress while it is entered.
+    """Context manager that shows the progress of runs.
 
     Args:
         specification: for rows and columns.
@@ -29,7 +29,9 @@ class Display:
         console: default: standard output.
     """
 
-    def __init__(self, specification: Specification, runs: Sequence[Run], devices: int, console: Console | None = None):
+    def __init__(
+        self, specification: Specification, runs: Sequence[TrainingRun], devices: int, console: Console | None = None
+    ):
         self.specification = specification
         self.runs = runs
         self.devices = devices
@@ -49,8 +51,8 @@ class Display:
         if self._live:
             self._live.__exit__(kind, error, traceback)
 
-    def show(self, progress: Mapping[str, Progress]) -> None:
-        """Shows the progress of all runs, by their paths."""
+    def show(self, progress: Mapping[str, RunProgress]) -> None:
+        """Show the progress of all runs, given by their paths."""
         if self._live:
             self._live.update(self.table(progress), refresh=True)
             return
@@ -60,11 +62,11 @@ class Display:
                 self.say(f"{datetime.now():%H:%M:%S} {seen.kind:<8}{path}{f' ({seen.note})' if seen.note else ''}")
 
     def say(self, text: str) -> None:
-        """Prints a text as it is, above the table."""
+        """Print a text as it is, above the table."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def table(self, progress: Mapping[str, Progress]) -> Table:
-        """A row for each method on a dataset, a column for each fold and seed."""
+    def table(self, progress: Mapping[str, RunProgress]) -> Table:
+        """Return a table with a row for each method on a dataset and a column for each fold and seed."""
         seeds = self.specification.seeds or (None,)
         columns = [(fold, seed) for seed in seeds for fold in self.specification.folds]
         table = Table(title=self.specification.name, caption=self._caption(progress))
@@ -74,11 +76,11 @@ class Display:
             table.add_column(f"fold {fold}" + ("" if seed is None else f"\nseed {seed}"))
         for dataset in dict.fromkeys(run.dataset for run in self.runs):
             for method in self.specification.methods:
-                runs = [Run(dataset, method.seeded(seed), fold) for fold, seed in columns]
+                runs = [TrainingRun(dataset, method.seeded(seed), fold) for fold, seed in columns]
                 table.add_row(dataset, method.title, *(_cell(progress[run.path]) for run in runs))
         return table
 
-    def _caption(self, progress: Mapping[str, Progress]) -> str:
+    def _caption(self, progress: Mapping[str, RunProgress]) -> str:
         kinds = [seen.kind for seen in progress.values()]
         counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in STYLES if kind in kinds)
         left = seconds_left(self.runs, progress, self.devices)
@@ -86,7 +88,7 @@ class Display:
         return f"{counts}; {_duration(monotonic() - self._start)} since the start; left: {rest}"
 
 
-def _cell(seen: Progress) -> Text:
+def _cell(seen: RunProgress) -> Text:
     return Text(seen.note or seen.kind, style=STYLES[seen.kind])
 
 

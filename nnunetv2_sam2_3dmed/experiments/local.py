@@ -1,4 +1,4 @@
-"""Runs on this machine's devices, one at a time on each."""
+"""Scheduler of runs on this machine's devices, one at a time on each."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from time import sleep
 
 from nnunetv2_sam2_3dmed.experiments.devices import Device
 from nnunetv2_sam2_3dmed.experiments.one_run import Outcome, start
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
 from nnunetv2_sam2_3dmed.locks import is_held
 
 POLL_SECONDS = 2.0
 
 
 class LocalRunner:
-    """Starts runs on devices and sees them end.
+    """Start runs on devices and wait for their ends.
 
     Attributes:
-        running: the device of each run that is under way, by the run's path.
+        running: the device of each run in progress, by the run's path.
         failed: paths of runs that failed.
 
     Args:
         runs: in order; those that are done are passed over.
-        output: the benchmark's folder.
+        output: the experiment's folder.
         results: ``nnUNet_results``.
         devices: one run at a time on each.
         environment: of the runs, to which a device's is added.
@@ -33,7 +33,7 @@ class LocalRunner:
 
     def __init__(
         self,
-        runs: Sequence[Run],
+        runs: Sequence[TrainingRun],
         output: Path,
         results: Path,
         devices: Sequence[Device],
@@ -45,14 +45,14 @@ class LocalRunner:
         self.environment = environment
         self.failed: list[str] = []
         self._pending = [run for run in runs if run.state(results) is not State.DONE]
-        self._processes: dict[str, tuple[Run, subprocess.Popen]] = {}  # by device
+        self._processes: dict[str, tuple[TrainingRun, subprocess.Popen]] = {}  # by device
 
     @property
     def running(self) -> dict[str, str]:
         return {run.path: device for device, (run, _) in self._processes.items()}
 
-    def run(self, show: Callable[[], None], on_failure: Callable[[Run], None]) -> None:
-        """Runs everything; waits for runs that another process has in hand.
+    def run(self, show: Callable[[], None], on_failure: Callable[[TrainingRun], None]) -> None:
+        """Run everything; wait for runs that another process is training.
 
         Args:
             show: called every two seconds.
@@ -76,8 +76,8 @@ class LocalRunner:
                 environment = {**os.environ, **self.environment, **device.environment}
                 self._processes[device.name] = (run, start(run, self.output, device.kind, environment))
 
-    def _next(self) -> Run | None:
-        """Takes the first pending run that nobody else has in hand."""
+    def _next(self) -> TrainingRun | None:
+        """Take the first pending run that no other process is training."""
         for run in list(self._pending):
             if is_held(run.lock(self.results)):
                 continue
@@ -86,8 +86,8 @@ class LocalRunner:
                 return run
         return None
 
-    def _collect(self) -> list[Run]:
-        """The runs that failed since the last call."""
+    def _collect(self) -> list[TrainingRun]:
+        """Return the runs that failed since the last call."""
         failed = []
         for device, (run, process) in list(self._processes.items()):
             status = process.poll()
@@ -105,7 +105,7 @@ class LocalRunner:
         return failed
 
     def _stop(self) -> None:
-        """Closes what the processes watch, and sees them end."""
+        """Close the standard input that the processes watch, and wait for their ends."""
         for _, process in self._processes.values():
             if process.stdin:
                 process.stdin.close()

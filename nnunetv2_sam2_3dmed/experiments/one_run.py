@@ -1,9 +1,9 @@
-"""Takes one run to its end: the same here, in a task of a job array, and in a script.
+"""Train and validate one run, on this machine or as a task of a SLURM job array.
 
     python -m nnunetv2_sam2_3dmed.experiments.one_run OUTPUT RUN DEVICE
 
 RUN is DATASET/TRAINER__PLANS__CONFIG/fold_N, DEVICE is cuda or cpu, and nnU-Net's variables must be set. Started
-again after whatever ended it, it goes on where nnU-Net's files say that the run is.
+again after an interruption, it continues from the state that nnU-Net's files show.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from select import select
 from time import monotonic, sleep
+from typing import TextIO
 
-from nnunetv2_sam2_3dmed.demo.steps import resolve_command
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments.begun import note_held_out
 from nnunetv2_sam2_3dmed.experiments.records import ATTEMPT, log_file, read_record, write_record
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State, set_torn_aside
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun, set_torn_aside
 from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
@@ -38,26 +39,26 @@ SECONDS_BETWEEN_LOOKS = 10.0
 
 
 class Outcome(IntEnum):
-    """How it went, as an exit status."""
+    """Outcome of an attempt, as an exit status."""
 
     DONE = 0
     FAILED = 1
-    ELSEWHERE = 75  # another process is at it
+    ELSEWHERE = 75  # another process is training it
 
 
-def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = lambda: False) -> Outcome:
-    """Trains and validates, from where it stands to its end.
+def train_one(run: TrainingRun, output: Path, device: str, stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Train and validate a run, from its present state to its end.
 
-    If the block is left by an exception or ``stop`` becomes true, the command and its workers are stopped.
+    The command and its workers are stopped when an exception is raised or ``stop`` returns True.
 
     Args:
-        run: what.
-        output: the benchmark's folder, for log and record.
+        run: to train.
+        output: the experiment's folder, for log and record.
         device: ``cuda`` or ``cpu``.
         stop: asked twice a second.
 
     Raises:
-        SystemExit: ``stop`` said so.
+        SystemExit: ``stop`` returned True.
     """
     results = nnunet_folder("nnUNet_results")
     with held(run.lock(results)) as lock:
@@ -80,17 +81,8 @@ def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = la
             printed.flush()
             start, status, failure = monotonic(), None, ""
             try:
-                # its workers hold the lock too: none of them is still at it when somebody else takes it
-                with _ignored(signal.SIGUSR2):
-                    child = subprocess.Popen(
-                        [*resolve_command(argv[0]), *argv[1:]],
-                        stdin=subprocess.DEVNULL,
-                        stdout=printed,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                        pass_fds=(lock,),
-                    )
-                status = _wait(child, stop)
+                # its workers inherit the lock: none of them is left when another process takes it
+                status = run_command(argv, printed, stop, (lock,))
                 if status != 0:
                     failure = f"exit status {status}"
                 elif run.state(results) is not State.DONE:
@@ -101,16 +93,16 @@ def train_one(run: Run, output: Path, device: str, stop: Callable[[], bool] = la
     return Outcome.FAILED if failure else Outcome.DONE
 
 
-def train_in_turn(run: Run, output: Path, device: str) -> Outcome:
-    """:func:`train_one`, which waits some minutes for another process that is at the run.
+def train_in_turn(run: TrainingRun, output: Path, device: str) -> Outcome:
+    """Call :func:`train_one`, waiting some minutes for another process that is training the run.
 
     Args:
-        run: what.
-        output: the benchmark's folder.
+        run: to train.
+        output: the experiment's folder.
         device: ``cuda`` or ``cpu``.
 
     Returns:
-        ``ELSEWHERE`` if the other process is still at it.
+        ``ELSEWHERE`` if the other process is still training it.
     """
     deadline = monotonic() + SECONDS_FOR_OTHERS
     while (outcome := train_one(run, output, device)) is Outcome.ELSEWHERE and monotonic() < deadline:
@@ -119,17 +111,83 @@ def train_in_turn(run: Run, output: Path, device: str) -> Outcome:
 
 
 def failure_of(path: str, output: Path, outcome: Outcome) -> str:
-    """Why a run is not done, in a sentence."""
+    """Return in a sentence why a run is not done."""
     if outcome is Outcome.ELSEWHERE:
-        return f"{path} is not done: another process has it in hand."
+        return f"{path} is not done: another process is training it."
     return f"{path} failed: {read_record(output, path).failure}, see {log_file(output, path)}."
+
+
+def resolve_command(name: str) -> list[str]:
+    """Return the program for the command ``name``: the one installed beside this Python, else the one on PATH.
+
+    Raises:
+        UserError: it is in neither place.
+    """
+    if name == "python":
+        return [sys.executable]
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if found is None:
+        raise UserError(
+            f"the command {name} is not installed beside {sys.executable} nor on PATH, expected it with nnU-Net: run "
+            "`pip install nnunetv2-sam2-3dmed` for this Python."
+        )
+    return [found]
+
+
+def run_command(
+    argv: Sequence[str],
+    printed: TextIO,
+    stop: Callable[[], bool] = lambda: False,
+    pass_fds: Sequence[int] = (),
+    folder: Path | None = None,
+) -> int:
+    """Run a command to its end and return its exit status; however the call ends, nothing of the command lives on.
+
+    Args:
+        argv: as a user types it.
+        printed: file for standard output and error.
+        stop: asked twice a second.
+        pass_fds: file descriptors that the command inherits.
+        folder: working directory; None: this process's.
+
+    Raises:
+        UserError: there is no such command.
+        SystemExit: ``stop`` returned True.
+    """
+    with _ignored(signal.SIGUSR2):
+        child = subprocess.Popen(
+            [*resolve_command(argv[0]), *argv[1:]],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # its own process group, so that its workers can be stopped with it
+            pass_fds=pass_fds,
+        )
+    return _wait(child, stop)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit during the block, so that what it runs is stopped in order."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def _ignored(number: signal.Signals) -> Iterator[None]:
-    """Programs started in the block ignore a signal.
+    """Let programs that are started in the block ignore a signal.
 
-    SLURM sends the one that is meant for submitit to all processes of a job.
+    SLURM sends the signal that is meant for submitit to all processes of a job.
     """
     before = signal.signal(number, signal.SIG_IGN)
     try:
@@ -139,7 +197,7 @@ def _ignored(number: signal.Signals) -> Iterator[None]:
 
 
 def _wait(child: subprocess.Popen, stop: Callable[[], bool]) -> int:
-    """The child's exit status; whatever happens, nothing of its process group is left."""
+    """Return the child's exit status; whatever happens, nothing of its process group is left."""
     try:
         while not stop():
             with suppress(subprocess.TimeoutExpired):
@@ -156,8 +214,8 @@ def _wait(child: subprocess.Popen, stop: Callable[[], bool]) -> int:
         child.wait()
 
 
-def start(run: Run, output: Path, device: str, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Starts this module as a process, which stops what it runs as soon as the caller is gone, even by SIGKILL."""
+def start(run: TrainingRun, output: Path, device: str, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Start this module as a process that stops its command as soon as the caller is gone, even by SIGKILL."""
     log = log_file(output, run.path)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as printed:
@@ -172,24 +230,19 @@ def start(run: Run, output: Path, device: str, environment: Mapping[str, str]) -
 
 
 def stdin_was_closed() -> bool:
-    """Whether the other end of standard input is closed."""
+    """Return True if the other end of standard input is closed."""
     return bool(select([sys.stdin], [], [], 0)[0])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="one_run", description=__doc__)
-    parser.add_argument("output", type=Path, help="the benchmark's folder")
+    parser.add_argument("output", type=Path, help="the experiment's folder")
     parser.add_argument("run", help="DATASET/TRAINER__PLANS__CONFIG/fold_N")
     parser.add_argument("device", choices=("cuda", "cpu"))
     parser.add_argument("--while-stdin-is-open", action="store_true", help="stop when standard input is closed")
     args = parser.parse_args()
-
-    def leave(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
     try:
-        run = Run.from_path(args.run)
+        run = TrainingRun.from_path(args.run)
         if args.while_stdin_is_open:
             return train_one(run, args.output, args.device, stdin_was_closed)
         outcome = train_in_turn(run, args.output, args.device)
@@ -202,4 +255,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with stopped_by_signals():
+        sys.exit(main())

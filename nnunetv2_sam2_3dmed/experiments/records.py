@@ -1,4 +1,4 @@
-"""What nnU-Net's files do not say about a run: how long it took, where, and how it failed."""
+"""Records of each run beside nnU-Net's files: duration, machine, failure, and everything that was printed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ATTEMPT = "$ "  # before the command with which an attempt begins, in the log
 
 @dataclass(frozen=True)
 class Record:
-    """About one run.
+    """Record of one run.
 
     Attributes:
         seconds: of all attempts.
         attempts: how often the command was started.
         exit_status: of the last attempt; None if it was stopped.
-        failure: why the last attempt failed, or nothing.
+        failure: why the last attempt failed; empty if it did not.
         machine: of the last attempt.
         device: of the last attempt.
     """
@@ -35,7 +35,7 @@ class Record:
     device: str = ""
 
     def after(self, seconds: float, exit_status: int | None, failure: str, device: str) -> Record:
-        """The record after another attempt."""
+        """Return the record after another attempt."""
         return replace(
             self,
             seconds=round(self.seconds + seconds, 2),
@@ -48,17 +48,17 @@ class Record:
 
 
 def record_file(output: Path, run_path: str) -> Path:
-    """Where a run's record is."""
+    """Return the file of a run's record."""
     return output / "records" / f"{run_path}.json"
 
 
 def log_file(output: Path, run_path: str) -> Path:
-    """Where everything that a run printed is."""
+    """Return the file with everything that a run printed."""
     return output / "logs" / f"{run_path}.log"
 
 
 def read_record(output: Path, run_path: str) -> Record:
-    """The record, or an empty one if there is none that can be read."""
+    """Return the record, or an empty one if none can be read."""
     try:
         return Record(**json.loads(record_file(output, run_path).read_text()))
     except (OSError, ValueError, TypeError):
@@ -66,12 +66,12 @@ def read_record(output: Path, run_path: str) -> Record:
 
 
 def write_record(output: Path, run_path: str, record: Record) -> None:
-    """Replaces a run's record."""
+    """Replace a run's record."""
     write_text(record_file(output, run_path), json.dumps(asdict(record), indent=2) + "\n")
 
 
 def log_tail(log: Path) -> str:
-    """The end of the last attempt in ``log``."""
+    """Return the end of the last attempt in ``log``."""
     try:
         text = log.read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""One training with its validation, and how far it has come according to nnU-Net's own files."""
+"""One training with its validation, and its state according to nnU-Net's own files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCK = ".sam2_3dmed.lock"
 
 
 class State(Enum):
-    """How far a run has come."""
+    """State of a run."""
 
     WAITING = "waiting"  # nothing to go on from
     STARTED = "started"  # there is a checkpoint of an unfinished training
@@ -26,8 +26,8 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Run:
-    """A method on one fold of a dataset (``dataset`` is its full name)."""
+class TrainingRun:
+    """Training and validation of a method on one fold of a dataset (``dataset`` is its full name)."""
 
     dataset: str
     method: Method
@@ -35,15 +35,15 @@ class Run:
 
     @property
     def path(self) -> str:
-        """Its folder in ``nnUNet_results``, which is also its name."""
+        """The run's folder in ``nnUNet_results``, which is also its name."""
         return f"{self.dataset}/{self.method.key}/fold_{self.fold}"
 
     @classmethod
-    def from_path(cls, path: str) -> Run:
-        """The run whose :attr:`path` this is.
+    def from_path(cls, path: str) -> TrainingRun:
+        """Return the run with this :attr:`path`.
 
         Raises:
-            UserError: it is none.
+            UserError: it is no run's path.
         """
         try:
             dataset, key, fold = path.split("/")
@@ -53,15 +53,15 @@ class Run:
             raise UserError(f"the run is {path!r}, expected DATASET/TRAINER__PLANS__CONFIG/fold_N.") from None
 
     def folder(self, results: Path) -> Path:
-        """Its folder in ``results``."""
+        """Return the run's folder in ``results``."""
         return results / self.path
 
     def lock(self, results: Path) -> Path:
-        """The lock that whoever trains it holds."""
+        """Return the lock that the process that trains it holds."""
         return self.folder(results) / LOCK
 
     def state(self, results: Path) -> State:
-        """How far it has come."""
+        """Return the run's state."""
         folder = self.folder(results)
         final = folder / "checkpoint_final.pth"
         if is_whole(final):
@@ -71,7 +71,7 @@ class Run:
         return State.WAITING
 
     def command(self, device: str, state: State = State.WAITING) -> list[str]:
-        """The stock command that takes it from ``state`` to its end.
+        """Return nnU-Net's command that takes the run from ``state`` to its end.
 
         Args:
             device: ``cuda`` or ``cpu``.
@@ -86,17 +86,17 @@ class Run:
         ]
 
 
-def list_runs(specification: Specification, datasets: Sequence[str]) -> list[Run]:
-    """All runs, in the order in which they are started.
+def list_runs(specification: Specification, datasets: Sequence[str]) -> list[TrainingRun]:
+    """Return all runs, in the order in which they are started.
 
     Methods take turns on a fold, so that there is something to compare before everything is done.
 
     Args:
-        specification: what the user wrote.
+        specification: content of the YAML file.
         datasets: the full names of its datasets.
     """
     return [
-        Run(dataset, method.seeded(seed), fold)
+        TrainingRun(dataset, method.seeded(seed), fold)
         for dataset in datasets
         for seed in specification.seeds or (None,)
         for fold in specification.folds
@@ -105,12 +105,12 @@ def list_runs(specification: Specification, datasets: Sequence[str]) -> list[Run
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether the file is there and was written to its end: a zip file's directory comes last."""
+    """Return True if the file exists and is complete: a zip file's directory is written last."""
     return checkpoint.is_file() and zipfile.is_zipfile(checkpoint)
 
 
 def set_torn_aside(folder: Path) -> list[str]:
-    """Renames checkpoints that an interruption cut short, which nnU-Net would trip over.
+    """Rename checkpoints that an interruption cut short, which nnU-Net would fail to load.
 
     nnU-Net's own trainers write checkpoints in place.
 
@@ -125,7 +125,7 @@ def set_torn_aside(folder: Path) -> list[str]:
 
 
 def _validated_since(summary: Path, checkpoint: Path) -> bool:
-    """Whether ``summary`` is complete and not from before ``checkpoint``, as after a second training."""
+    """Return True if ``summary`` is complete and not older than ``checkpoint``, as after a second training."""
     try:
         json.loads(summary.read_text())
         return summary.stat().st_mtime >= checkpoint.stat().st_mtime

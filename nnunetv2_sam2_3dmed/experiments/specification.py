@@ -1,4 +1,4 @@
-"""The benchmark's YAML file: what is to be trained, checked before anything else is looked at."""
+"""The experiment's YAML file, checked before anything else is read."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ class Method:
 
     @property
     def key(self) -> str:
-        """Its folder in a dataset's results, ``TRAINER__PLANS__CONFIG``."""
+        """Name of the method's folder in a dataset's results, ``TRAINER__PLANS__CONFIG``."""
         return f"{self.trainer}__{self.plans}__{self.configuration}"
 
     @property
     def title(self) -> str:
-        """What messages, the live display and the spread over seeds call it; comparisons go by :attr:`key`."""
+        """Name in messages, the live display and the spread over seeds; comparisons use :attr:`key`."""
         return self.name or self.key
 
     def seeded(self, seed: int | None) -> Method:
-        """The same method with the trainer that starts from ``seed``; itself for None."""
+        """Return the same method with the trainer that starts from ``seed``; itself for None."""
         return self if seed is None else Method(f"{self.trainer}_seed{seed}", self.configuration, self.plans, self.name)
 
 
 @dataclass(frozen=True)
 class Specification:
-    """What the file says.
+    """Content of the YAML file.
 
     Attributes:
         name: for file and folder names.
         datasets: numbers or names.
         folds: nnU-Net's folds.
-        methods: what is compared.
-        seeds: one repetition for each; empty: the trainers as they are, once.
-        reference: the method that the paired tests are against; None: the first.
+        methods: to compare.
+        seeds: each method is trained once per seed; empty: once, without a seed.
+        reference: method that the paired tests compare the others with; None: the first.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Specification:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would otherwise take the last of two equal keys without a word."""
+    """PyYAML's safe loader that refuses a key given twice, of which PyYAML silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -77,16 +77,16 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_specification(file: Path) -> Specification:
-    """Reads and checks the file.
+    """Read and check the file.
 
     Raises:
-        UserError: there is no such file, it is no YAML, or what it says is incomplete, unknown or there twice.
+        UserError: there is no such file, it is no YAML, or an entry is missing, unknown or given twice.
     """
     try:
         # a SafeLoader, which makes nothing but plain values; of bytes, it knows UTF-16 by its byte order mark
         content = yaml.load(file.read_bytes(), Loader=_Loader)
     except OSError as error:
-        raise UserError(f"there is no file {file} ({error.strerror}): give a benchmark's YAML file.") from None
+        raise UserError(f"there is no file {file} ({error.strerror}): give an experiment's YAML file.") from None
     except (yaml.YAMLError, ValueError) as error:  # also of dates that are none
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from None
     _check_keys(content, KEYS, REQUIRED, str(file))

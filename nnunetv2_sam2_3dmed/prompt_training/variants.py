@@ -5,7 +5,6 @@ from __future__ import annotations
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss, bce_loss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
-from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 
 
 class SAM2_PromptTrainer_noPretrain_tuned(SAM2_PromptTrainer):
@@ -41,11 +40,3 @@ class SAM2_PromptTrainer_noPretrain_tuned(SAM2_PromptTrainer):
 
     def _build_loss(self) -> PromptLoss:  # type: ignore[override]
         return PromptLoss(bce_loss, 1.0)
-
-
-class SAM2_PromptTrainer_noPretrain_tuned_20minutes(WallClockBudget, SAM2_PromptTrainer_noPretrain_tuned):
-    minutes = 20
-
-
-class SAM2_PromptTrainer_noPretrain_tuned_45minutes(WallClockBudget, SAM2_PromptTrainer_noPretrain_tuned):
-    minutes = 45

@@ -9,10 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nnunetv2_sam2_3dmed.network.checkpoints import MEDSAM2
-from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 from nnunetv2_sam2_3dmed.training.inner_split import inner_split
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SegmentationLoss
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
@@ -158,52 +155,3 @@ class SAM2_3dMedTrainer_innerSplit(SAM2_3dMedTrainer):
             for cases in split
         )
         return train, val
-
-
-class _ShortTraining(SAM2_3dMedTrainer):
-    """Mixin: fewer epochs, as nnU-Net's ``nnUNetTrainer_Xepochs``."""
-
-    epochs: int
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.epochs
-
-
-class SAM2_3dMedTrainer_5epochs(_ShortTraining):
-    epochs = 5
-
-
-class SAM2_3dMedTrainer_20epochs(_ShortTraining):
-    epochs = 20
-
-
-class SAM2_3dMedTrainer_noPretrain_tuned_5epochs(_ShortTraining, SAM2_3dMedTrainer_noPretrain_tuned):
-    epochs = 5
-
-
-class SAM2_3dMedTrainer_noPretrain_tuned_20epochs(_ShortTraining, SAM2_3dMedTrainer_noPretrain_tuned):
-    epochs = 20
-
-
-class SAM2_3dMedTrainer_noPretrain_tuned_2minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_tuned):
-    minutes = 2
-
-
-class SAM2_3dMedTrainer_noPretrain_tuned_8minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_tuned):
-    minutes = 8
-
-
-class SAM2_3dMedTrainer_noPretrain_tuned_20minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_tuned):
-    minutes = 20
-
-
-class SAM2_3dMedTrainer_noPretrain_tuned_45minutes(WallClockBudget, SAM2_3dMedTrainer_noPretrain_tuned):
-    minutes = 45

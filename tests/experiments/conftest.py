@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nnunetv2_sam2_3dmed.experiments import one_run
-from nnunetv2_sam2_3dmed.experiments.runs import Run
+from nnunetv2_sam2_3dmed.experiments.runs import TrainingRun
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 
 FAKE_TRAINING = Path(__file__).parent / "fake_training.py"
@@ -34,7 +34,7 @@ def write_summary(fold: Path, dice: float = 0.5, cases: Sequence[str] = ()) -> N
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
-def finish(run: Run, results: Path) -> None:
+def finish(run: TrainingRun, results: Path) -> None:
     write_checkpoint(run.folder(results) / "checkpoint_final.pth")
     write_summary(run.folder(results))
 
@@ -49,8 +49,8 @@ def results(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def run() -> Run:
-    return Run("Dataset009_Spleen", Method("SAM2_3dMedTrainer", "3d"), 2)
+def run() -> TrainingRun:
+    return TrainingRun("Dataset009_Spleen", Method("SAM2_3dMedTrainer", "3d"), 2)
 
 
 @pytest.fixture

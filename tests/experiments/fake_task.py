@@ -1,4 +1,4 @@
-"""A job of the benchmark in which ``fake_training.py`` plays nnUNetv2_train; importable where the job runs."""
+"""A job of an experiment in which ``fake_training.py`` plays nnUNetv2_train; importable where the job runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Plays nnUNetv2_train: four epochs of a fraction of a second, with a checkpoint after each; knows --c and --val.
 
 The environment variable FAKE_TRAINING says what else happens: `fails`, or `hangs` in the second epoch with a worker of
-its own. Each start and each epoch adds a line to history.txt in the fold's folder.
+its own; FAKE_HANGS_IN limits the latter to trainers with that ending. Each start and each epoch adds a line to
+history.txt in the fold's folder.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def main() -> None:
     folder = Path(os.environ["nnUNet_results"]) / dataset / f"{trainer}__{plans}__{configuration}" / f"fold_{fold}"
     folder.mkdir(parents=True, exist_ok=True)
     behaviour = os.environ.get("FAKE_TRAINING", "")
+    hangs = behaviour == "hangs" and trainer.endswith(os.environ.get("FAKE_HANGS_IN", ""))
     with (folder / "history.txt").open("a", buffering=1) as history:
         history.write(f"start {os.getppid()} {os.getpid()} {' '.join(options)}\n")
         if behaviour == "fails":
@@ -42,7 +44,7 @@ def main() -> None:
             for epoch in range(first, EPOCHS):
                 history.write(f"epoch {epoch}\n")
                 save(folder / "checkpoint_latest.pth", epoch + 1)
-                if behaviour == "hangs" and epoch == 1 and first == 0:
+                if hangs and epoch == 1 and first == 0:
                     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
                     history.write(f"worker {worker.pid}\n")
                     time.sleep(60)
@@ -50,7 +52,11 @@ def main() -> None:
             save(folder / "checkpoint_final.pth", EPOCHS)
             (folder / "checkpoint_latest.pth").unlink()
         (folder / "validation").mkdir(exist_ok=True)
-        (folder / "validation" / "summary.json").write_text(json.dumps({"foreground_mean": {"Dice": 0.5}}))
+        splits = Path(os.environ.get("nnUNet_preprocessed", "missing")) / dataset / "splits_final.json"
+        cases = json.loads(splits.read_text())[int(fold)]["val"] if splits.is_file() else []
+        summary = {"foreground_mean": {"Dice": 0.5}}
+        summary["metric_per_case"] = [{"prediction_file": f"{case}.nii.gz"} for case in cases]
+        (folder / "validation" / "summary.json").write_text(json.dumps(summary))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Job arrays: submitit on this machine, and the scripts."""
+"""Job arrays: submitit on this machine, and what it hands to SLURM."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,16 +14,15 @@ import pytest
 
 from nnunetv2_sam2_3dmed import locks
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.experiments import one_run, scripts, slurm
-from nnunetv2_sam2_3dmed.experiments.cluster_options import ClusterOptions, check_partition, parse_extra, parse_minutes
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State
-from nnunetv2_sam2_3dmed.experiments.scripts import write_scripts
+from nnunetv2_sam2_3dmed.experiments import one_run, slurm
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
+from nnunetv2_sam2_3dmed.experiments.slurm import ClusterOptions, check_partition, parse_extra, parse_minutes
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 from nnunetv2_sam2_3dmed.locks import held, is_held
 from tests.experiments.fake_task import FakeTask
 
 OPTIONS = ClusterOptions(partition="gpu", minutes=90, gpus=1, memory_gb=32, cpus=8)
-RUNS = [Run("Dataset001_X", Method(trainer, "3d"), fold) for fold in (0, 1) for trainer in ("A", "B")]
+RUNS = [TrainingRun("Dataset001_X", Method(trainer, "3d"), fold) for fold in (0, 1) for trainer in ("A", "B")]
 
 
 def test_a_job_that_is_taken_off_its_machine_goes_on_in_the_queue(results, tmp_path, monkeypatch):
@@ -71,7 +69,7 @@ def test_a_task_waits_for_the_process_that_is_at_its_run(task, results, monkeypa
     monkeypatch.setattr(one_run, "SECONDS_BETWEEN_LOOKS", 0.1)
     monkeypatch.setattr(one_run, "SECONDS_FOR_OTHERS", 0.5)
     lock = RUNS[0].lock(results)
-    with held(lock), pytest.raises(RuntimeError, match="another process has it in hand"):
+    with held(lock), pytest.raises(RuntimeError, match="another process is training it"):
         task()
     monkeypatch.setattr(one_run, "SECONDS_FOR_OTHERS", 60.0)
     task.environment["FAKE_TRAINING"] = ""
@@ -104,33 +102,6 @@ def test_where_there_is_no_slurm(tmp_path, monkeypatch):
         slurm.submit("test", RUNS, tmp_path, {}, OPTIONS)
 
 
-@pytest.mark.parametrize(("kind", "variable"), [("sbatch", "SLURM_ARRAY_TASK_ID"), ("lsf", "LSB_JOBINDEX")])
-def test_each_task_of_a_script_starts_its_own_run(kind, variable, tmp_path, monkeypatch):
-    python = tmp_path / "a python"  # says what it was asked for
-    python.write_text('#!/bin/bash\nprintf "%s\\n" "$nnUNet_results" "$@"\n')
-    python.chmod(0o755)
-    monkeypatch.setattr(scripts.sys, "executable", str(python))
-    output, folder = tmp_path / "out put", "/data/it's; here"
-    script, command = write_scripts(
-        kind, "name", [RUNS[0], RUNS[1], RUNS[3]], output, {"nnUNet_results": folder}, OPTIONS
-    )
-    assert shlex.quote(str(script)) in command
-    # clusters copy the script when it is submitted: what is written later is nothing to the jobs in the queue
-    script = script.rename(tmp_path / "submitted")
-    write_scripts(kind, "name", RUNS[2:], output, {"nnUNet_results": folder}, OPTIONS)
-    for index, run in enumerate([RUNS[0], RUNS[1], RUNS[3]], 1):
-        said = subprocess.run(
-            ["bash", str(script)], env={**os.environ, variable: str(index)}, capture_output=True, text=True, check=True
-        ).stdout.splitlines()
-        assert said == [folder, "-m", "nnunetv2_sam2_3dmed.experiments.one_run", str(output), run.path, "cuda"]
-    header = [line for line in script.read_text().splitlines() if line.startswith(("#SBATCH", "#BSUB"))]
-    expected = {
-        "sbatch": ["#SBATCH --array=1-3", "#SBATCH --partition=gpu", "#SBATCH --time=90", "#SBATCH --mem=32G"],
-        "lsf": ['#BSUB -J "name[1-3]"', "#BSUB -q gpu", "#BSUB -W 1:30", "#BSUB -n 8"],
-    }
-    assert set(expected[kind]) <= set(header)
-
-
 @pytest.mark.parametrize(
     ("text", "minutes"), [("90", 90), ("24:00:00", 1440), ("1-12", 2160), ("2-00:30:00", 2910), ("00:00:30", 1)]
 )
@@ -138,7 +109,7 @@ def test_times(text, minutes):
     assert parse_minutes(text) == minutes
 
 
-def test_options_that_do_not_fit(tmp_path):
+def test_options_that_do_not_fit():
     assert parse_extra(["account=lab", "exclude=a,b"]) == {"account": "lab", "exclude": "a,b"}
     for mistake in (
         lambda: parse_minutes("a day"),
@@ -146,8 +117,6 @@ def test_options_that_do_not_fit(tmp_path):
         lambda: parse_extra(["account"]),
         lambda: parse_extra(["x=1\nrm -r /"]),
         lambda: check_partition('gpu"; rm'),
-        lambda: write_scripts("lsf", "n", RUNS, tmp_path, {}, ClusterOptions(None, 1, 0, 1, 1, {"account": "x"})),
-        lambda: write_scripts("lsf", "n", RUNS, tmp_path, {"nnUNet_raw": "a\nb"}, OPTIONS),
     ):
         with pytest.raises(UserError):
             mistake()

@@ -1,25 +1,26 @@
-"""What of a benchmark can be compared, and the spread over seeds."""
+"""Coverage of an experiment's comparison, and the spread over seeds."""
 
 from __future__ import annotations
 
+import json
 import statistics
 
 import pytest
 
 from nnunetv2_sam2_3dmed.experiments.comparison import COMMAND, comparison_command, coverage
-from nnunetv2_sam2_3dmed.experiments.runs import Run
-from nnunetv2_sam2_3dmed.experiments.seeds import as_markdown, seed_spreads
+from nnunetv2_sam2_3dmed.experiments.runs import TrainingRun
+from nnunetv2_sam2_3dmed.experiments.seeds import seed_scores, spreads_as_json, spreads_as_markdown
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 from tests.experiments.conftest import finish
 
 A, B, C = (Method(name, "3d") for name in "ABC")
 DATASET = "Dataset001_X"
-RUNS = [Run(DATASET, method, fold) for fold in range(3) for method in (A, B, C)]
+RUNS = [TrainingRun(DATASET, method, fold) for fold in range(3) for method in (A, B, C)]
 
 
 def done(results, *runs: tuple[Method, int]) -> None:
     for method, fold in runs:
-        finish(Run(DATASET, method, fold), results)
+        finish(TrainingRun(DATASET, method, fold), results)
 
 
 def test_folds_that_all_have_and_methods_that_have_any(results, tmp_path):
@@ -50,15 +51,18 @@ def row(method: Method, dice: float, hd95: float | None) -> dict:
 def test_the_spread_over_seeds_against_the_statistics_module():
     dice = {0: 0.8, 1: 0.9, 2: 0.85}
     results = [row(A.seeded(seed), value, 3.0 + seed if seed else None) for seed, value in dice.items()]
-    spreads = seed_spreads({"dataset": DATASET, "results": [*results, row(B.seeded(1), 0.5, 1.0)]}, (A, B), (0, 1, 2))
-    found = {(s.method, s.metric): s for s in spreads}
+    comparison = {"dataset": DATASET, "results": [*results, row(B.seeded(1), 0.5, 1.0), row(C, 0.1, 9.0)]}
+    scores = seed_scores(comparison, (A, B), (0, 1, 2))
+    found = {(s["method"], s["metric"]): s for s in json.loads(spreads_as_json(scores))}
     of_a = found[A.key, "dice"]
-    assert of_a.by_seed == dice
-    assert of_a.mean == pytest.approx(statistics.mean(dice.values()))
-    assert of_a.std == pytest.approx(statistics.stdev(dice.values()))
-    assert found[A.key, "hd95_mm"].by_seed == {1: 4.0, 2: 5.0}  # the first has none
-    assert found[B.key, "dice"].std is None
-    lines = as_markdown(spreads).splitlines()
+    assert (of_a["dataset"], of_a["class_name"]) == (DATASET, "spleen")
+    assert of_a["by_seed"] == {str(seed): value for seed, value in dice.items()}
+    assert of_a["mean"] == pytest.approx(statistics.mean(dice.values()))
+    assert of_a["std"] == pytest.approx(statistics.stdev(dice.values()))
+    assert found[A.key, "hd95_mm"]["by_seed"] == {"1": 4.0, "2": 5.0}  # the first has none
+    assert found[B.key, "dice"]["std"] is None
+    assert {method for method, _ in found} == {A.key, B.key}  # the third was not asked for
+    lines = spreads_as_markdown(scores).splitlines()
     # stdev of 0.80, 0.85, 0.90 is 0.05; of 4 and 5, 0.707
     three = "0.850 ± 0.050 (3)"
     assert f"| spleen | {A.key} | {three} | {three} | {three} | 4.500 ± 0.707 (2) |" in lines

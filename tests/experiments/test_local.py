@@ -13,19 +13,19 @@ from nnunetv2_sam2_3dmed.experiments import local
 from nnunetv2_sam2_3dmed.experiments.devices import Device, find_devices
 from nnunetv2_sam2_3dmed.experiments.local import LocalRunner
 from nnunetv2_sam2_3dmed.experiments.one_run import Outcome
-from nnunetv2_sam2_3dmed.experiments.runs import Run
+from nnunetv2_sam2_3dmed.experiments.runs import TrainingRun
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 from nnunetv2_sam2_3dmed.locks import held
 from tests.experiments.conftest import finish
 
-RUNS = [Run("Dataset001_X", Method(trainer, "3d"), fold) for fold in range(2) for trainer in ("A", "Bad", "C")]
+RUNS = [TrainingRun("Dataset001_X", Method(trainer, "3d"), fold) for fold in range(2) for trainer in ("A", "Bad", "C")]
 
 
 @pytest.fixture
 def started(monkeypatch, results):
     """Processes that end at once in place of trainings: (run, device, GPU that it sees), in order."""
     monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
-    seen: list[tuple[Run, str, str]] = []
+    seen: list[tuple[TrainingRun, str, str]] = []
 
     def start(run, output, device, environment):
         elsewhere = run == RUNS[5] and all(earlier != run for earlier, _, _ in seen)
@@ -43,7 +43,7 @@ def test_each_run_once_on_two_devices_whatever_fails(started, results, tmp_path)
     finish(RUNS[3], results)
     devices = find_devices(None, 2)
     runner = LocalRunner(RUNS, tmp_path, results, devices, {})
-    failures: list[Run] = []
+    failures: list[TrainingRun] = []
     most: list[int] = []
     runner.run(lambda: most.append(len(runner.running)), failures.append)
     assert [run.path for run in failures] == runner.failed

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
+from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 
-from nnunetv2_sam2_3dmed.experiments.one_run import Outcome, train_one
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.experiments import one_run
+from nnunetv2_sam2_3dmed.experiments.one_run import Outcome, run_command, stopped_by_signals, train_one
 from nnunetv2_sam2_3dmed.experiments.records import log_file, log_tail, read_record
 from nnunetv2_sam2_3dmed.experiments.runs import State
 from nnunetv2_sam2_3dmed.locks import held, is_held
@@ -91,3 +96,55 @@ def test_a_run_that_somebody_else_has_in_hand_is_left_alone(run, results, tmp_pa
         assert train_one(run, tmp_path, "cpu") is Outcome.ELSEWHERE
     assert run.state(results) is State.WAITING
     assert not log_file(tmp_path, run.path).exists()
+
+
+# a command with a worker of its own; both would run for a minute
+WITH_WORKER = """
+import os, subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+open("pids.tmp", "w").write(f"{os.getpid()} {worker.pid}")
+os.rename("pids.tmp", "pids")
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def real_python(fake_training, monkeypatch) -> None:
+    monkeypatch.setattr(one_run, "resolve_command", lambda name: [sys.executable])
+
+
+@pytest.mark.usefixtures("real_python")
+def test_exit_status_output_and_folder_of_a_command(tmp_path):
+    code = "import os, sys; print(os.getcwd()); print('err', file=sys.stderr); sys.exit(3)"
+    with (tmp_path / "log").open("w") as printed:
+        assert run_command(["python", "-c", code], printed, folder=tmp_path) == 3
+    assert sorted((tmp_path / "log").read_text().split()) == sorted(["err", str(tmp_path)])
+
+
+@pytest.mark.usefixtures("real_python")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_a_command_and_its_workers(tmp_path, number):
+    def leave() -> bool:
+        if (tmp_path / "pids").exists():
+            os.kill(os.getpid(), number)
+        return False
+
+    before = signal.getsignal(number)
+    expected = KeyboardInterrupt if number == signal.SIGINT else SystemExit
+    with (tmp_path / "log").open("w") as printed, pytest.raises(expected) as caught, stopped_by_signals():
+        run_command(["python", "-c", WITH_WORKER], printed, leave, folder=tmp_path)
+    assert expected is KeyboardInterrupt or caught.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    deadline = monotonic() + 5
+    while any(alive(pid) for pid in pids):
+        assert monotonic() < deadline, "the command or its worker still runs"
+        sleep(0.05)
+
+
+def test_commands_that_are_not_installed(monkeypatch):
+    monkeypatch.undo()
+    assert one_run.resolve_command("python") == [sys.executable]
+    assert one_run.resolve_command("nnUNetv2_train") == [str(Path(sys.executable).parent / "nnUNetv2_train")]
+    with pytest.raises(UserError, match="no_such_command is not installed beside"):
+        one_run.resolve_command("no_such_command")

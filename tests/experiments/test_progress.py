@@ -1,4 +1,4 @@
-"""What nnU-Net's logs and files say about runs, the estimate of the rest, and what is shown of it."""
+"""Progress read from nnU-Net's logs and files, the estimate of the remaining time, and the display."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from nnunetv2_sam2_3dmed.experiments.progress import (
     FAILED,
     RUNNING,
     WAITING,
-    Progress,
+    RunProgress,
     Watcher,
+    read_training_log,
+    read_training_logs,
     seconds_left,
     training_progress,
 )
-from nnunetv2_sam2_3dmed.experiments.runs import Run
+from nnunetv2_sam2_3dmed.experiments.runs import TrainingRun
 from nnunetv2_sam2_3dmed.experiments.specification import Method, Specification
 from nnunetv2_sam2_3dmed.locks import held
 from tests.experiments.conftest import finish
@@ -32,8 +34,13 @@ EPOCH = """
 2026-01-02 03:04:35.000000: Pseudo dice [np.float32(0.25), np.float32({dice})]
 2026-01-02 03:04:35.000000: Epoch time: 30.0 s
 """
+# as nnU-Net 2.8.1 ends its lines, under numpy 2
+NNUNET_START = "2026-01-02 03:04:05.000001: This split has 19 training and 5 validation cases. \n"
+NNUNET_EPOCH = "2026-01-02 03:04:05.000001:  \n2026-01-02 03:04:05.000001: Epoch {number} \n"
+NNUNET_END = """2026-01-02 03:04:45.000001: val_loss -0.0567 \n2026-01-02 03:04:45.000001: Pseudo dice [{dice}] \n"""
+NNUNET_END += "2026-01-02 03:04:45.000001: Epoch time: {seconds} s \n"
 METHODS = (Method("A", "3d"), Method("B", "3d", name="ours"))
-RUNS = [Run("Dataset001_X", method, fold) for fold in (0, 1) for method in METHODS]
+RUNS = [TrainingRun("Dataset001_X", method, fold) for fold in (0, 1) for method in METHODS]
 
 
 def log(fold, name: str, numbers, age: int = 0, end: str = "") -> None:
@@ -41,6 +48,34 @@ def log(fold, name: str, numbers, age: int = 0, end: str = "") -> None:
     file = fold / f"training_log_{name}.txt"
     file.write_text("".join(EPOCH.format(number=n, dice=0.1 * n) for n in numbers) + end)
     os.utime(file, (1e9 - age, 1e9 - age))
+
+
+def epoch(number: int, dice: str, seconds: float) -> str:
+    return NNUNET_EPOCH.format(number=number) + NNUNET_END.format(dice=dice, seconds=seconds)
+
+
+def test_a_log_of_two_epochs():
+    text = NNUNET_START + epoch(0, "np.float32(0.0)", 40.5)
+    text += epoch(1, "np.float32(0.6306), np.float32(0.02), nan", 30.25)
+    read = read_training_log(text)
+    assert (read.epochs, read.seconds, read.finished) == (2, 70.75, False)
+    assert read.pseudo_dice[:2] == (0.6306, 0.02) and isnan(read.pseudo_dice[2])
+    assert read_training_log(text + "2026-01-02 03:09:00.000001: Training done. \n").finished
+
+
+@pytest.mark.parametrize("dice, expected", [("0.5, 0.25", (0.5, 0.25)), ("np.float64(1e-05), 1.0", (1e-5, 1.0))])
+def test_spellings_of_the_pseudo_dice(dice, expected):
+    assert read_training_log(epoch(0, dice, 1)).pseudo_dice == expected
+
+
+def test_a_continued_training_has_several_logs(tmp_path):
+    # by time: nnU-Net does not pad months and days, so the names do not sort
+    for name, text, time in (("9_2", epoch(0, "0.1", 40), 1), ("10_1", epoch(1, "0.2", 30), 2)):
+        path = tmp_path / f"training_log_2026_{name}.txt"
+        path.write_text(text)
+        os.utime(path, (time, time))
+    read = read_training_logs(tmp_path)
+    assert (read.epochs, read.seconds, read.pseudo_dice) == (2, 70, (0.2,))
 
 
 def test_epochs_of_a_training_that_went_on_are_not_counted_twice(tmp_path):
@@ -65,18 +100,18 @@ def test_a_budget_of_minutes(tmp_path):
 
 def test_validating(tmp_path):
     log(tmp_path, "1", range(2), end="2026-01-02 03:04:05.000000: Training done.\n")
-    assert training_progress(tmp_path, "cuda:0") == Progress(RUNNING, "cuda:0: validating", 1.0, 60.0)
+    assert training_progress(tmp_path, "cuda:0") == RunProgress(RUNNING, "cuda:0: validating", 1.0, 60.0)
 
 
 def test_the_rest_by_hand():
     progress = {
-        RUNS[0].path: Progress(DONE, "", 1.0, 100.0),
-        RUNS[1].path: Progress(RUNNING, "", 0.25, 100.0),  # B: 400 s, 300 of them to come
-        RUNS[2].path: Progress(WAITING),  # A: 100 s
-        RUNS[3].path: Progress(FAILED),
+        RUNS[0].path: RunProgress(DONE, "", 1.0, 100.0),
+        RUNS[1].path: RunProgress(RUNNING, "", 0.25, 100.0),  # B: 400 s, 300 of them to come
+        RUNS[2].path: RunProgress(WAITING),  # A: 100 s
+        RUNS[3].path: RunProgress(FAILED),
     }
     assert seconds_left(RUNS, progress, 2) == pytest.approx((300 + 100) / 2)
-    assert seconds_left(RUNS, {run.path: Progress(WAITING) for run in RUNS}, 1) is None
+    assert seconds_left(RUNS, {run.path: RunProgress(WAITING) for run in RUNS}, 1) is None
 
 
 def test_each_kind(results, tmp_path):
@@ -100,10 +135,10 @@ def display(terminal: bool) -> tuple[Display, io.StringIO]:
 
 
 PROGRESS = {
-    RUNS[0].path: Progress(DONE, "Dice 0.812", 1.0, 60.0),
-    RUNS[1].path: Progress(RUNNING, "cpu: epoch 3/9"),
-    RUNS[2].path: Progress(WAITING),
-    RUNS[3].path: Progress(FAILED),
+    RUNS[0].path: RunProgress(DONE, "Dice 0.812", 1.0, 60.0),
+    RUNS[1].path: RunProgress(RUNNING, "cpu: epoch 3/9"),
+    RUNS[2].path: RunProgress(WAITING),
+    RUNS[3].path: RunProgress(FAILED),
 }
 
 

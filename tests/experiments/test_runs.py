@@ -1,4 +1,4 @@
-"""How far a run is, and the stock command that takes it on."""
+"""State of a run, and the stock command that takes it on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.experiments.runs import Run, State, list_runs, set_torn_aside
+from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun, list_runs, set_torn_aside
 from nnunetv2_sam2_3dmed.experiments.specification import Method, Specification
 from tests.experiments.conftest import write_checkpoint, write_summary
 
@@ -60,10 +60,10 @@ def test_commands(run, state, ending):
 
 def test_a_path_names_a_run(run):
     assert run.path == "Dataset009_Spleen/SAM2_3dMedTrainer__nnUNetPlans__3d/fold_2"
-    assert Run.from_path(run.path) == run
+    assert TrainingRun.from_path(run.path) == run
     for path in ("Dataset009_Spleen/fold_2", "a/b__c/fold_0", "a/b__c__d/fold_all"):
         with pytest.raises(UserError, match="expected DATASET/TRAINER__PLANS__CONFIG/fold_N"):
-            Run.from_path(path)
+            TrainingRun.from_path(path)
 
 
 def test_methods_take_turns():

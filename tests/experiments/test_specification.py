@@ -20,7 +20,7 @@ reference: ResEnc M
 
 
 def read(tmp_path, text: str):
-    file = tmp_path / "benchmark.yaml"
+    file = tmp_path / "experiment.yaml"
     file.write_text(text)
     return read_specification(file)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import nnunetv2_sam2_3dmed.trainers.prompt_trainers as prompt_trainers
 import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as sam2_3dmed_trainers
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -12,23 +11,22 @@ from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.prompt_training.finetuning import Finetuning, SAM2_PromptTrainer_finetune, fold_folder
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
-from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from tests.fake_cuda.gpu import FakeGPU
 from tests.plans.test_planner import DATASET, make_plans
 
 IMAGE_SIZE = 64
 IN_PLANE = (24, 20)
-EXPORTED = {name: getattr(module, name) for module in (sam2_3dmed_trainers, prompt_trainers) for name in module.__all__}
+EXPORTED = {
+    name: getattr(sam2_3dmed_trainers, name) for name in sam2_3dmed_trainers.__all__ if name.startswith("SAM2_")
+}
 # what a class may have of its own without any change to the operations of a step: numbers that scale, and what lies
 # before, between and after the steps
 NOT_IN_A_STEP = {
     "affine_probability",
     "boundary_weight",
     "checkpoint",
-    "epochs",
     "images_first",
-    "minutes",
     "mosaic_probability",
     "mix",
     "patience",
@@ -56,8 +54,6 @@ def _changes(trainer: type) -> tuple:
     members: dict[str, Any] = {}
     architecture: dict[str, Any] = {}
     for base in reversed(trainer.__mro__[: trainer.__mro__.index(nnUNetTrainer)]):
-        if base is WallClockBudget or "epochs" in vars(base).get("__annotations__", {}):
-            continue  # they end a training
         architecture.update(vars(base).get("architecture_changes", {}))
         left_out = NOT_IN_A_STEP | _OF_EVERY_CLASS | {"architecture_changes"}
         members.update({name: value for name, value in vars(base).items() if name not in left_out})

@@ -10,8 +10,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_sam2_3dmed.baselines.trainers import MonaiTrainer
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
-from nnunetv2_sam2_3dmed.training.baselines import nnUNetTrainer_2minutes
 from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
+from nnunetv2_sam2_3dmed.training.names import nnUNetTrainer_2minutes
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain
 from tests.nnunet.test_preprocessed_labels import write_case

@@ -12,7 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_sam2_3dmed.baselines.trainers import MonaiTrainer
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.training.baselines import nnUNetTrainer_2minutes
+from nnunetv2_sam2_3dmed.training.names import nnUNetTrainer_2minutes
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 

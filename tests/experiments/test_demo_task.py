@@ -1,4 +1,4 @@
-"""The synthetic task: reproducible, laid out as MSD's tasks are, and hard in the ways it claims to be."""
+"""The demo's task: synthetic CT is reproducible, laid out as MSD's tasks are, and hard in the ways it claims to be."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ import pytest
 import SimpleITK
 from scipy import ndimage
 
-from nnunetv2_sam2_3dmed.demo.phantom import LESION, SMOOTH_ORGAN, SPECKLED_ORGAN, Phantom
-from nnunetv2_sam2_3dmed.demo.synthetic import TASK_NAME, make_synthetic_task, synthetic_case
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.experiments.demo_task import (
+    TASK_NAME,
+    count_cases,
+    labelled_cases,
+    link_task,
+    make_synthetic_task,
+    synthetic_case,
+)
+from nnunetv2_sam2_3dmed.experiments.phantom import LESION, SMOOTH_ORGAN, SPECKLED_ORGAN, Phantom
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +29,7 @@ def cases() -> list[Phantom]:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory) -> Path:
-    return make_synthetic_task(tmp_path_factory.mktemp("data"), cases=5, test_cases=2)
+    return make_synthetic_task(tmp_path_factory.mktemp("data"), cases=7)
 
 
 def test_a_seed_and_a_number_fix_a_case(cases):
@@ -34,7 +42,7 @@ def test_a_seed_and_a_number_fix_a_case(cases):
 
 
 def test_two_runs_write_the_same_bytes(task, tmp_path):
-    again = make_synthetic_task(tmp_path, cases=5, test_cases=2)
+    again = make_synthetic_task(tmp_path, cases=7)
     files = sorted(path.relative_to(task) for path in task.rglob("*.*"))
     assert len(files) == 1 + 2 * 7  # dataset.json, and an image and a label per case
     for file in files:
@@ -106,10 +114,70 @@ def test_nnunet_converts_the_task(task, tmp_path, monkeypatch):
     description = json.loads((dataset / "dataset.json").read_text())
     assert description["labels"] == {"background": 0, "smooth organ": 1, "speckled organ": 2, "lesion": 3}
     assert description["channel_names"] == {"0": "CT"}  # by which nnU-Net chooses its CT normalisation
-    assert description["numTraining"] == len(list((dataset / "imagesTr").iterdir())) == 5
-    assert sorted(path.name for path in (dataset / "imagesTs").iterdir()) == [
-        "synthetic_006_0000.nii.gz",
-        "synthetic_007_0000.nii.gz",
-    ]
+    assert description["numTraining"] == len(list((dataset / "imagesTr").iterdir())) == 7
+    assert not any((dataset / "imagesTs").iterdir())
     assert "synthetic" in description["name"].lower() and "synthetic" in description["description"].lower()
     assert task.name == TASK_NAME
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """An MSD task of 12 cases, an unlabelled one and macOS's leftovers; files hold their own names."""
+    task = tmp_path / "source" / "Task09_Spleen"
+    for kind in ("imagesTr", "labelsTr", "imagesTs"):
+        (task / kind).mkdir(parents=True)
+    for number in range(12):
+        for kind in ("imagesTr", "labelsTr"):
+            (task / kind / f"spleen_{number}.nii.gz").write_text(f"{kind} {number}")
+            (task / kind / f"._spleen_{number}.nii.gz").write_text("")
+    (task / "imagesTr" / "spleen_99.nii.gz").write_text("no label")
+    (task / "imagesTs" / "spleen_50.nii.gz").write_text("no ground truth is published")
+    (task / "dataset.json").write_text(json.dumps({"name": "Spleen", "modality": {"0": "CT"}, "numTraining": 12}))
+    return task
+
+
+def test_only_labelled_cases_count(source):
+    assert labelled_cases(source) == sorted(f"spleen_{number}.nii.gz" for number in range(12))
+
+
+def test_the_number_of_cases(source):
+    assert [count_cases(None, cases) for cases in (None, 6, 40)] == [24, 6, 40]
+    assert [count_cases(source, cases) for cases in (None, 6, 40)] == [12, 6, 12]
+    assert count_cases(None, 5) == 5
+    with pytest.raises(UserError, match="--cases 4, expected at least 5"):
+        count_cases(None, 4)
+    with pytest.raises(UserError, match="--cases 4, expected at least 5"):
+        count_cases(source, 4)
+    for file in sorted((source / "labelsTr").glob("spleen*"))[4:]:
+        file.unlink()
+    with pytest.raises(UserError, match="Task09_Spleen has 4 labelled cases, expected at least 5"):
+        count_cases(source, None)
+
+
+def test_the_linked_task_has_the_chosen_files_and_says_so(source, tmp_path):
+    task = link_task(tmp_path / "data", source, 6)
+    names = {path.name for path in (task / "imagesTr").iterdir()}
+    assert len(names) == 6 and names < set(labelled_cases(source))
+    assert names != set(labelled_cases(source)[:6])  # drawn at random
+    for name in names:
+        for kind in ("imagesTr", "labelsTr"):
+            assert (task / kind / name).read_text() == (source / kind / name).read_text()
+    description = json.loads((task / "dataset.json").read_text())
+    assert (description["numTraining"], description["numTest"], description["test"]) == (6, 0, [])
+    assert {Path(entry["image"]).name for entry in description["training"]} == names
+    assert all(Path(entry["image"]).name == Path(entry["label"]).name for entry in description["training"])
+    assert description["modality"] == {"0": "CT"}
+    again = link_task(tmp_path / "again", source, 6)
+    assert {path.name for path in (again / "imagesTr").iterdir()} == names
+
+
+@pytest.mark.parametrize("missing", ["dataset.json", "labelsTr"])
+def test_a_folder_that_is_no_task(source, missing):
+    (source / missing).rename(source.parent / missing)
+    with pytest.raises(UserError, match=f"has no {missing}"):
+        labelled_cases(source)
+
+
+def test_a_folder_of_another_name(tmp_path):
+    with pytest.raises(UserError, match="named like Task09_Spleen"):
+        labelled_cases(tmp_path / "Dataset009_Spleen")

@@ -1,6 +1,6 @@
-"""One synthetic CT volume: a body with two organs that differ in texture, and lesions in one of them.
+"""Synthetic CT volume: a body with two organs that differ in texture, and lesions in one of them.
 
-Everything is drawn from the random generator that the caller passes, so a seed fixes a case for good.
+Everything is drawn from the random generator that the caller passes, so that a seed determines a case.
 Shapes are defined in millimetres and in three dimensions: neighbouring slices resemble each other as
 they do in a patient, which is what methods that relate slices are meant to use.
 """
@@ -31,7 +31,7 @@ IN_PLANE_VOXELS = 64
 
 @dataclass(frozen=True)
 class Phantom:
-    """One case.
+    """A synthetic case.
 
     Attributes:
         image: Hounsfield units, int16, (slices, rows, columns); slice 0 is the lowest, row 0 the front.
@@ -45,7 +45,7 @@ class Phantom:
 
 
 def make_phantom(rng: np.random.Generator, with_lesion: bool) -> Phantom:
-    """Draws one case of about 20 x 64 x 64 voxels of 3.0 x 1.2 x 1.2 mm."""
+    """Draw a case of about 20 x 64 x 64 voxels of 3.0 x 1.2 x 1.2 mm."""
     in_plane = float(rng.uniform(1.14, 1.26))
     spacing = (3.0, in_plane, in_plane)
     points = _grid((int(rng.integers(18, 23)), IN_PLANE_VOXELS, IN_PLANE_VOXELS), spacing)
@@ -73,13 +73,13 @@ def make_phantom(rng: np.random.Generator, with_lesion: bool) -> Phantom:
 
 
 def _grid(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> np.ndarray:
-    """Millimetres from the centre of the volume, (slices, rows, columns, 3)."""
+    """Return the millimetres from the centre of the volume, (slices, rows, columns, 3)."""
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 
 
 def _body(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Attenuation of the body without its organs, where soft tissue is, and where the spine and aorta are."""
+    """Return the attenuation of the body without organs (HU), and masks of soft tissue and of spine and aorta."""
     z, y, x = np.moveaxis(points, -1, 0)
     girth = rng.uniform(0.94, 1.02) + 0.03 * np.sin(z / 20 + rng.uniform(0, 2 * np.pi))
     semi_y, semi_x = 28.5 * girth, 34.5 * girth
@@ -110,7 +110,7 @@ def _ellipsoid(
     rng: np.random.Generator,
     deformation: float = 0.12,
 ) -> np.ndarray:
-    """Voxels inside a tilted ellipsoid whose surface is pushed in and out by smooth bumps.
+    """Return the voxels inside a tilted ellipsoid whose surface is pushed in and out by smooth bumps.
 
     Args:
         points: millimetres, (slices, rows, columns, 3).
@@ -133,7 +133,7 @@ def _ellipsoid(
 def _lesions(
     organ: np.ndarray, points: np.ndarray, spacing: tuple[float, float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """One to three round lesions of 3.5 to 6 mm radius that lie wholly inside ``organ``."""
+    """Return a mask of one to three round lesions of 3.5 to 6 mm radius that lie wholly inside ``organ``."""
     depth = ndimage.distance_transform_edt(organ, sampling=spacing)
     lesion = np.zeros_like(organ)
     for _ in range(int(rng.integers(1, 4))):
@@ -146,6 +146,6 @@ def _lesions(
 
 
 def _noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of unit standard deviation, correlated in plane over ``sigma`` voxels."""
+    """Return Gaussian noise of unit standard deviation, correlated in plane over ``sigma`` voxels."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape), (0, sigma, sigma))
     return noise / noise.std()
