@@ -1,4 +1,4 @@
-"""Calls, files and changes of file between a mask prompt and the propagated mask.
+"""Number of calls, files and changes of file between a mask prompt and the propagated mask.
 
     python -m benchmarks.prompt_path --name after --output benchmarks/results/prompt_path.json
 
@@ -34,7 +34,7 @@ MIDDLE = 3
 
 
 class CallCounter:
-    """Calls of the functions whose file's name contains ``part``."""
+    """Count of calls of functions whose file's name contains ``part``."""
 
     def __init__(self, part: str):
         self.part = part

@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, as commands do, instead of all options first."""
+    """Parser that reports a mistake in one line, as commands do, instead of listing all options first."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} -h).\n")
@@ -58,7 +58,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line ``argv`` (default: this process's) and returns its exit status."""
+    """Run the command line ``argv`` (default: this process's) and return its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(argv).parse_args(argv)
     try:

@@ -97,7 +97,7 @@ def window_of(words: list[str]) -> str | tuple[float, float]:
 
 
 def check_image_size(image_size: int | None) -> None:
-    """Checks ``--image-size`` before a model is loaded.
+    """Check ``--image-size`` before a model is loaded.
 
     Raises:
         UserError: it is no multiple of 32.

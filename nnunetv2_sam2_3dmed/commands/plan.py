@@ -1,8 +1,10 @@
-"""Add the configuration `3d` to a dataset's nnU-Net plans, beside `3d_fullres`, whose preprocessed data and
-folds it shares. Run nnU-Net's own `nnUNetv2_plan_and_preprocess -d ID -c 3d_fullres` first. Running it again
-replaces the configurations that it adds and leaves everything else alone. For the paper's Table 7, the same with 3 and
-with 6 slices is added too, as `3d_slices3` and `3d_slices6`, and for training with prompts that with 8, `3d_slices8`.
-Raw images and labels, where nnUNet_raw has them, are looked at: nnU-Net fills what a file lacks with zeros.
+"""Add the configuration `3d` of SAM2-3dMed to a dataset's nnU-Net plans.
+
+It shares the preprocessed data and the folds of `3d_fullres`. Run nnU-Net's own `nnUNetv2_plan_and_preprocess -d ID -c
+3d_fullres` first. Running it again replaces the configurations that it adds and leaves everything else alone. For the
+paper's Table 7, the same with 3 and with 6 slices is added too, as `3d_slices3` and `3d_slices6`, and for training with
+prompts that with 8, `3d_slices8`. Raw images and labels, where nnUNet_raw has them, are looked at: nnU-Net fills what a
+file lacks with zeros.
 
 What the preprocessed segmentations hold is compared with the labels of dataset.json before anything is written. The
 labels that were found are noted beside the preprocessed cases, so that trainings read only those that are new.

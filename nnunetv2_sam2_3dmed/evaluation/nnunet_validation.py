@@ -1,4 +1,4 @@
-"""Checks of predictions from nnU-Net's own validation: its ``summary.json``, and the cases that chose the model."""
+"""Consistency with nnU-Net's own validation: its ``summary.json``, and the cases that chose the model."""
 
 from __future__ import annotations
 

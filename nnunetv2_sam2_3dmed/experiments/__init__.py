@@ -1,1 +1,1 @@
-"""Lists of trainings: checks, runs on this machine or with SLURM, comparison."""
+"""Experiments, lists of trainings: checks, runs on this machine or with SLURM, comparison."""

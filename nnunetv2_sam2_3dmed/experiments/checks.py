@@ -1,4 +1,4 @@
-"""Checks of an experiment before anything runs, of mistakes that nnU-Net would fail at hours later."""
+"""Validation of an experiment before anything runs: mistakes at which nnU-Net would fail hours later."""
 
 from __future__ import annotations
 

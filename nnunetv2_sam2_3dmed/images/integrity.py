@@ -1,4 +1,4 @@
-"""Checks for incomplete image files: ITK silently fills missing voxels of a NIfTI file with zeros."""
+"""Detection of incomplete image files: ITK silently fills missing voxels of a NIfTI file with zeros."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the files that a prediction reads and writes; nnU-Net's readers and writers do not notice truncation."""
+"""Detection of truncated files that a prediction reads or writes, which nnU-Net's readers and writers do not notice."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def plan_runs(
 
 
 class Segmenter:
-    """Segments the objects of a session.
+    """Segmentation of the objects of a session.
 
     Its methods must be called within ``engine.running()``.
 

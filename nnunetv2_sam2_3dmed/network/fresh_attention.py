@@ -15,11 +15,11 @@ _MEMORY_GAIN = 2.0  # memories are then about as large as the slice's own featur
 
 @torch.no_grad()
 def attend_to_places(sam2: SAM2Base) -> None:
-    """Make prompts attend to themselves and to their place in the image, image places to prompts nearby, and slices to
-    the same places in memories.
+    """Initialise SAM 2's attention layers to attend to the same place.
 
-    Queries and keys of the same place are then similar from the first step on; with unrelated random projections this
-    takes long to learn (``benchmarks/prompt_learning.py``).
+    Prompts attend to themselves and to their place in the image, image places to prompts nearby, and slices to the same
+    places in memories. Queries and keys of the same place are then similar from the first step on; with unrelated
+    random projections this takes long to learn (``benchmarks/prompt_learning.py``).
 
     Args:
         sam2: freshly initialised; changed in place.

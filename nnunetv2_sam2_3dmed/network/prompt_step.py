@@ -17,7 +17,7 @@ from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 
 
 class SliceMemory(Protocol):
-    """What later slices attend to, of N objects on one slice."""
+    """Memory of one slice for N objects, to which later slices attend."""
 
     @property
     def memory(self) -> torch.Tensor | None:

@@ -1,4 +1,4 @@
-"""Checks of plans that were not written by nnU-Net, or were damaged since."""
+"""Validation of plans that were not written by nnU-Net, or were damaged since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of raw files that nnU-Net would read without an error although they are incomplete."""
+"""Detection of incomplete raw files that nnU-Net would read without an error."""
 
 from __future__ import annotations
 

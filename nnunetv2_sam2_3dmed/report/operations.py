@@ -81,7 +81,7 @@ def count_operations(network: nn.Module, shape: Sequence[int]) -> Operations:
 
 
 class _CountedEncoding:
-    """Stands in for a network's slice cache: remembers nothing, and counts what encoding takes."""
+    """Replacement of a network's slice cache that stores nothing and counts the operations of encoding."""
 
     def __init__(self, counter: FlopCounterMode):
         self.flop = 0

@@ -1,4 +1,4 @@
-"""Checks of a training's data before it begins, and of its loss in each step."""
+"""Validation of a training's data before it begins, and of its loss in each step."""
 
 from __future__ import annotations
 

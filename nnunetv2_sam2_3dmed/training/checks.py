@@ -1,4 +1,4 @@
-"""Checks of a plan and a configuration, before any long work."""
+"""Validation of a plan and a configuration, before any long work."""
 
 from __future__ import annotations
 

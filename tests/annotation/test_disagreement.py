@@ -26,7 +26,7 @@ def block(*slices: int, rows: slice = slice(1, 3), columns: slice = slice(2, 6))
 
 
 class ScriptedSession:
-    """Remembers what it is asked, and gives the next of ``masks`` after each propagation; None: it sees nothing."""
+    """Session that records prompts and returns the next of ``masks`` after a propagation (None: nothing found)."""
 
     def __init__(self, *masks, direction=None):
         self.image = volume_from_array(np.zeros(SHAPE), (1, 1, 1), direction=direction)

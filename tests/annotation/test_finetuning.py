@@ -1,4 +1,4 @@
-"""What is made ready before nnU-Net trains: only what is new is preprocessed, and nothing after a mistake."""
+"""Preparation of a fine-tuning: only new cases are preprocessed, and nothing after a mistake."""
 
 import json
 import os

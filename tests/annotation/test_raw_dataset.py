@@ -1,4 +1,4 @@
-"""Which datasets can take new cases."""
+"""Datasets that can take new cases, and those that cannot."""
 
 import json
 

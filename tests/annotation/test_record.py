@@ -1,4 +1,4 @@
-"""What may stand in annotations.csv."""
+"""Contents of annotations.csv."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is taken as what, and that nothing is written where anything is wrong."""
+"""Masks taken as corrected, confirmed or machine; nothing is written where anything is wrong."""
 
 import json
 import os

@@ -150,7 +150,7 @@ class Row:
 
 
 def said(*words: str) -> tuple[str, ...]:
-    """Reads well in a row."""
+    """Text in one line, for a readable row."""
     return words
 
 

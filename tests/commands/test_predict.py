@@ -78,7 +78,7 @@ def test_a_checkpoint_with_code_is_refused(model, images, tmp_path, capsys):
 
 
 class EndingPredictor(WholeFilesPredictor):
-    """Stands for a predictor: its loop ends while it writes the case half, and alone, the case named bad fails."""
+    """Predictor whose loop ends while it writes the case half, and in which, alone, the case named bad fails."""
 
     alone: list[tuple[str, str]] = []
 
@@ -159,7 +159,7 @@ def test_a_checkpoint_that_lacks_what_nnunet_reads_of_it(model, images, tmp_path
 
 
 class Recording:
-    """Stands for a predictor, nnU-Net's or ours: notes what it is given."""
+    """Stand-in for a predictor, nnU-Net's or ours, that records its arguments."""
 
     calls: dict[str, tuple] = {}
 

@@ -1,4 +1,4 @@
-"""What ``sam2_3dmed prompt-benchmark`` refuses, warns of and keeps; how it measures is in prompting/test_protocols."""
+"""Refusals, warnings and files of ``sam2_3dmed prompt-benchmark``; its measurements are in prompt_evaluation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(folders, capsys):
-    """Runs the command; returns its status and what it says on stderr."""
+    """Run the command; return its status and its stderr."""
 
     def run(*words: str) -> tuple[int, str]:
         status = main(["prompt-benchmark", "-d", "301", "-o", str(folders / "out"), "-device", "cpu", *words])
@@ -62,7 +62,7 @@ def dataset(folders):
 
 @pytest.fixture
 def checkpoint(folders) -> str:
-    """Of nnU-Net, trained on fold 0 of the dataset."""
+    """Checkpoint of nnU-Net, trained on fold 0 of the dataset."""
     torch.manual_seed(3)
     arguments = {"backbone": "sam2.1_hiera_tiny", "image_size": 64, "dropout": 0.0}
     network = build_promptable_sam2(**arguments)

@@ -222,7 +222,7 @@ def test_whatever_a_case_raises_the_others_go_on(run, network, image, tmp_path, 
 
 
 class RecordingSession:
-    """Keeps the arguments that the command gives, and finds nothing."""
+    """Session that records the arguments of the command and finds nothing."""
 
     given: dict[str, object] = {}
     window, object_ids, learned_axis = (0.0, 1.0), [1], 0

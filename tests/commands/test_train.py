@@ -15,7 +15,7 @@ from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path) -> list[tuple]:
-    """What is done with the trainer, without training."""
+    """Record of what is called on the trainer, without training."""
     done: list[tuple] = []
     trainer = SimpleNamespace(
         output_folder="fold_0",

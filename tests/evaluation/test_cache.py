@@ -1,4 +1,4 @@
-"""What is taken from the cache is what would be computed, and nothing that has changed is."""
+"""Scores from the cache equal computed ones, and nothing that has changed is taken from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks against files that nnU-Net's own evaluation wrote, and the note on models chosen by the scored cases."""
+"""Comparison with files that nnU-Net's own evaluation wrote, and the note on models chosen by the scored cases."""
 
 from __future__ import annotations
 

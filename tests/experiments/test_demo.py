@@ -103,7 +103,7 @@ def command(folder: str, content: str) -> PreparationCommand:
 
 @pytest.fixture
 def prepare_again(tmp_path):
-    """Runs the preparation with these contents of three folders and returns what was not done before."""
+    """Run the preparation with these contents of three folders and return the steps that were not done before."""
     claim_folder(tmp_path)
 
     def run(*contents: str) -> list[str]:

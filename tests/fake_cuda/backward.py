@@ -41,7 +41,7 @@ def walk_back(result: torch.Tensor) -> None:
 
 
 def _add(gradients: dict[int, torch.Tensor], index: int, gradient: torch.Tensor, wanted) -> None:
-    """Adds a gradient in the shape and precision of what it is of, as the engine does after broadcasting."""
+    """Add a gradient in the shape and precision of its tensor, as the engine does after broadcasting."""
     if tuple(gradient.shape) != tuple(wanted.shape):
         gradient = gradient.sum_to_size(tuple(wanted.shape))
     gradient = gradient.to(wanted.dtype)

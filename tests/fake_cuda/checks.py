@@ -1,4 +1,4 @@
-"""What holds of all that runs on a GPU."""
+"""Assertions that hold for everything that runs on a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fake_cuda.gpu import Watch
 
 
 def check(watch: Watch, dtype: torch.dtype, waits: Iterable[str] = (), copies: Iterable[str] = ()) -> None:
-    """Checks a step that leaves the processor free to prepare what comes next.
+    """Assert that a step never waits for the device, so that the processor is free to prepare the next one.
 
     Args:
         watch: of the step.
@@ -27,7 +27,7 @@ def check(watch: Watch, dtype: torch.dtype, waits: Iterable[str] = (), copies: I
 
 
 def check_operations(watch: Watch, dtype: torch.dtype) -> None:
-    """Checks where and in which precision operations ran."""
+    """Assert where and in which precision operations ran."""
     assert not watch.elsewhere, f"not on {watch.device}: {watch.elsewhere}"
     assert {"convolution", "addmm"} <= set(watch.products)
     wrong = {name: dtypes for name, dtypes in watch.products.items() if dtypes != {dtype}}
@@ -42,7 +42,7 @@ def check_operations(watch: Watch, dtype: torch.dtype) -> None:
 
 
 def check_results(results, device: torch.device) -> None:
-    """Checks that all tensors in ``results`` are on the device, and that what is not an index is float32."""
+    """Assert that all tensors in ``results`` are on the device, and that all but indices are float32."""
     tensors = [t for t in tree_leaves(results) if isinstance(t, torch.Tensor)]
     assert tensors
     for tensor in tensors:

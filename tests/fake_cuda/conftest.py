@@ -16,7 +16,7 @@ from tests.interactive.fake_gpu import skip_where_fake_tensors_need_a_driver  # 
 
 @pytest.fixture
 def make_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[Callable[..., FakeGPU]]:
-    """Makes the GPU that torch believes in for the length of a test; arguments as for FakeGPU."""
+    """Factory of the GPU that torch believes in for the length of a test; arguments as for FakeGPU."""
     skip_where_fake_tensors_need_a_driver()
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # fake tensors have no such operation

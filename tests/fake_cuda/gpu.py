@@ -51,7 +51,7 @@ class Attention(NamedTuple):
 
 
 class Watch:
-    """What was done on a device.
+    """Record of the operations on a device.
 
     Attributes:
         products: precisions of matrix products and convolutions, by the operation.
@@ -199,7 +199,7 @@ class FakeGPU:
             return torch.empty(shape, dtype=dtype, device=self.device if device is None else device)
 
     def hold(self, network: nn.Module) -> nn.Module:
-        """Puts a network, built as ever, on this GPU: parameters and buffers become fake ones, in place."""
+        """Put a network, built as usual, on this GPU: parameters and buffers become fake ones, in place."""
         with self.tensors:
             make_fake(network, self.device)
 
@@ -213,7 +213,7 @@ class FakeGPU:
     # ---- torch's questions
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Lets torch believe that this GPU is there, beside another one that nobody asked for."""
+        """Let torch believe that this GPU is there, beside another one that nobody asked for."""
         answers = {
             "is_available": lambda: True,
             "device_count": lambda: 2,

@@ -28,7 +28,7 @@ BATCHES = {4: [8, 8], None: [2, 14]}
 
 @pytest.fixture(autouse=True)
 def without_numbers(monkeypatch):
-    """Stands in for what needs numbers: how much voxels count, made once, and by which slices are known."""
+    """Stand-in for what needs numbers: the weight of each voxel, made once, and the keys by which slices are known."""
 
     def gaussian(size: tuple[int, ...], device: torch.device, **_: Any) -> torch.Tensor:
         return torch.empty(size, dtype=torch.half, device=device)
@@ -75,7 +75,7 @@ def test_nnunets_predictor(options, make_gpu):
     ids=["four", "chosen"],
 )
 def test_our_predictor(options, number, capability, dtype, make_gpu):
-    """Of 9 slices and 30 rows; "chosen", the first window shows what one needs, and the others follow."""
+    """Volume of 9 slices and 30 rows; "chosen": the first window shows what one needs, and the others follow."""
     gpu = make_gpu(f"cuda:{number}", capability=capability)
     network = network_on(gpu)
     results = recorded(network)

@@ -1,4 +1,4 @@
-"""What the pictures show, read back from their pixels."""
+"""Contents of the pictures, read back from their pixels."""
 
 from __future__ import annotations
 

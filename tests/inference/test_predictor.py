@@ -57,7 +57,7 @@ class Counting(nn.Module):
 
 
 class Ramp(Counting):
-    """Adds to the image the place in the window, so that it matters which way round a window is."""
+    """Network that adds the place in the window to the image, so that the orientation of a window matters."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         places = sum((i + 1) * torch.arange(n).view([-1] + [1] * (2 - i)) / n for i, n in enumerate(x.shape[2:]))

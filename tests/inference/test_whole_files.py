@@ -31,7 +31,7 @@ def images(tmp_path):
 
 @pytest.fixture
 def predict(images, tmp_path, monkeypatch):
-    """Predicts, where each segmentation is the image that was read; returns the cases that were."""
+    """Predict, where each segmentation is the image that was read; return the cases that were predicted."""
     done = []
 
     def preprocess(lists, earlier, outputs, *_):

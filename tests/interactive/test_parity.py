@@ -20,7 +20,7 @@ def ready(session):
 
 
 def assert_alive(logits: np.ndarray) -> None:
-    """That equal masks say something: neither empty nor full, of some size."""
+    """Assert that masks are neither empty nor full, so that their equality means something."""
     assert 0.02 < (logits > 0).mean() < 0.98
     assert np.abs(logits).max() > 0.5
 
@@ -138,7 +138,7 @@ def test_objects_in_a_batch_are_the_predictors_objects_one_by_one(ready, referen
 
 
 def test_corrections_become_conditioning_memories(ready, reference):
-    """Clicks one after another, a correction of a tracked slice, and the volume again."""
+    """Click after click, a correction of a tracked slice, and the volume again."""
     predictor = reference.predictor
     state = reference.start(ready)
 

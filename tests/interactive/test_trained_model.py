@@ -20,7 +20,7 @@ SHOWN = ShownAs(CT, -3.0, 2.0, mean=100.0, std=40.0, axis=2)
 
 
 def promptable_checkpoint(file):
-    """Writes a checkpoint as ``SAM2_PromptTrainer_noPretrain_tuned`` leaves it, with random weights; its content."""
+    """Write a ``SAM2_PromptTrainer_noPretrain_tuned`` checkpoint with random weights; return its content."""
     arguments = {"backbone": "sam2.1_hiera_tiny", "image_size": SIZE, "num_memories": 7, "dropout": 0.0}
     network = build_promptable_sam2(**arguments, fitted_windows=True)
     content = {

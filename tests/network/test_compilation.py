@@ -140,7 +140,7 @@ def test_where_compiling_fails_the_network_goes_on_without(make_network, monkeyp
 
 
 def test_checkpointing_repeats_dropout_in_compiled_code(make_network, backend_with_backward):
-    """What is computed a second time in backward draws the masks that were drawn the first time."""
+    """Draw the same dropout masks in the second computation in backward as in the first."""
     patches, found = torch.randn(1, 1, 3, 24, 20), []
     for checkpointing in (False, True):
         torch.manual_seed(0)
@@ -154,10 +154,12 @@ def test_checkpointing_repeats_dropout_in_compiled_code(make_network, backend_wi
 
 
 def test_all_slices_share_graphs_whatever_the_depth_and_batch(make_network, backend, nothing_compiled):
-    """Memory attention has one graph for one memory and one for more, for both branches; what follows has one for each
-    branch, since the boundary's fuses. Without gradients one branch is left: a graph less, for validation and for
-    prediction, whose features come from the cache of slices, together. From the second batch size on, graphs are made
-    for any, but for a batch of one."""
+    """Memory attention has one graph for one memory and one for more.
+
+    Both branches share them; what follows memory attention has one graph for each branch, since the boundary's fuses.
+    Without gradients one branch is left: a graph less, for validation and for prediction, whose features come from the
+    cache of slices, together. From the second batch size on, graphs are made for any, but for a batch of one.
+    """
     network = make_network(num_slices=12)
     compiled = torch.compile(network)
     numbers = []
@@ -222,7 +224,7 @@ def test_distributed_training_has_the_same_graphs(
 
 
 def test_torch_generates_code_of_few_kernels_for_memory_attention(nothing_compiled, monkeypatch):
-    """Of the smallest size, without gradients, by torch's own backend.
+    """Compiled part of the smallest size, without gradients, by torch's own backend.
 
     A layer has two attentions with four projections each, and a perceptron of two: ten products, and two fused kernels
     of attention. The rest, rotation, norms and sums, becomes a third of the launches at most.

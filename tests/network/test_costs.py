@@ -1,4 +1,4 @@
-"""What the network costs in counts, which do not depend on the machine or on what else it does."""
+"""Costs of the network in counts, which do not depend on the machine or its load."""
 
 import pytest
 import torch
@@ -31,8 +31,11 @@ def at_512():
 
 
 def test_a_slice_costs_what_the_parts_of_sam2_cost(at_512):
-    """GFLOP at 512 pixels with the tiny trunk, counted on SAM 2's parts alone: trunk and neck 62, memory attention
-    with six memories 44, decoder 0.95, memory encoder 2.9; with seven memories attention costs up to a sixth more."""
+    """GFLOP at 512 pixels with the tiny trunk, counted on SAM 2's parts alone.
+
+    Trunk and neck 62, memory attention with six memories 44, decoder 0.95, memory encoder 2.9; with seven memories
+    attention costs up to a sixth more.
+    """
     assert at_512[12].encoding / 12 == pytest.approx(62 * GIGA, rel=0.02)
     one_more = at_512[13].patch - at_512[12].patch - at_512[12].encoding / 12
     assert (44 + 0.95 + 2.9) * GIGA * 0.98 < one_more < (44 * 7 / 6 + 0.95 + 2.9) * GIGA * 1.02

@@ -18,7 +18,7 @@ def sam2():
 
 
 def share(attention, queries: torch.Tensor, keys: torch.Tensor, own: torch.Tensor) -> float:
-    """Of the attention of queries (N, heads, 1, c) to keys (heads, places, c), the mean at their own places."""
+    """Mean attention of queries (N, heads, 1, c) to keys (heads, places, c) at their own places."""
     logits = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
     return float(logits.softmax(dim=-1)[torch.arange(len(own)), :, 0, own].mean())
 
@@ -36,7 +36,7 @@ def clicks_at_their_place(sam2) -> float:
 
 
 def tokens_at_themselves(sam2) -> float:
-    """Of as many tokens as there are places."""
+    """Keys for as many tokens as there are places."""
     attention = sam2.sam_mask_decoder.transformer.layers[0].self_attn
     tokens = torch.randn(1, GRID * GRID, 256)
     queries, keys = (

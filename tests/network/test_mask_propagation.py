@@ -129,7 +129,7 @@ def test_a_stack_of_one_is_sam2_without_memory(pair, features):
 
 @pytest.mark.parametrize("num_memories, seen", [(7, 7), (3, 3), (1, 1)])
 def test_a_slice_sees_the_first_and_the_latest_slices(num_memories, seen):
-    """Ten memories whose spatial tokens hold their slice's number: which ones are looked at?"""
+    """Memories whose spatial tokens hold their slice index show which of ten are attended to."""
     memories = [Memory(torch.full((1, 64, GRID, GRID), float(i)), torch.zeros(1, 256)) for i in range(10)]
     tokens, _ = FirstAndLatest().choose(memories, torch.zeros(1, 256, GRID, GRID), torch.zeros(num_memories, 1, 1, 64))
     numbers = [int(n) for n in tokens.view(-1, GRID * GRID, 64)[:, 0, 0]]

@@ -50,7 +50,7 @@ def test_an_unknown_precision_is_named():
 
 
 def test_float16_trains_and_predicts_as_float32_to_rounding(make_network, patches):
-    """What GPUs without bfloat16 do: losses and gradients are scaled up in between, as GradScaler does."""
+    """Scaled steps, as GradScaler does them on GPUs without bfloat16: losses and gradients are scaled in between."""
     results = []
     for precision in ("float32", "float16"):
         torch.manual_seed(0)

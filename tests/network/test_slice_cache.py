@@ -10,7 +10,7 @@ from nnunetv2_sam2_3dmed.network.slice_cache import FeatureCache, LevelFeatures,
 
 
 def features(number: int) -> LevelFeatures:
-    """Of 4 * (4 + 2 + 1) = 28 bytes."""
+    """Features of 4 * (4 + 2 + 1) = 28 bytes."""
     return LevelFeatures(*(torch.full((length,), float(number)) for length in (4, 2, 1)))
 
 
@@ -195,7 +195,7 @@ def test_other_weights_give_other_logits(network):
 
 
 def test_other_weights_give_other_logits_in_a_network_built_in_inference_mode(network):
-    """Whose changes torch does not count."""
+    """Parameter whose changes torch does not count."""
     window = torch.randn(1, 1, 2, 24, 20)
     with torch.inference_mode():
         built = copy.deepcopy(network)

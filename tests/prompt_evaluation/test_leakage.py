@@ -1,4 +1,4 @@
-"""What is said of models that may know the cases they are measured on."""
+"""Warnings about models that may have been trained on the cases they are measured on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = [{"train": ["c", "d"], "val": ["a", "b"]}]
 
 @pytest.fixture
 def said(tmp_path):
-    """Of a checkpoint of nnU-Net."""
+    """Checkpoint of nnU-Net."""
 
     def said(fold, names, splits=SPLITS, dataset=DATASET) -> list[str]:
         file = tmp_path / "checkpoint_final.pth"

@@ -94,7 +94,7 @@ def test_masks_scores_and_rounds(session, case, tmp_path):
 
 
 def as_user(gt: np.ndarray, name: str = "a"):
-    """What a benchmark needs of a user, without files or a network."""
+    """Simulated user without files or a network."""
     return SimpleNamespace(
         gt={1: gt},
         case=SimpleNamespace(name=name),

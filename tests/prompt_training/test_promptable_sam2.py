@@ -155,7 +155,7 @@ def test_training_remembers_what_use_remembers(stacks, presence):
 
 
 def test_clicks_correct_nothing_that_is_ignored(network, stacks):
-    """What is found beside the object, all of it where nothing is known, draws no negative click."""
+    """Draw no negative click for a false positive that covers only unknown voxels."""
     counted = stacks.masks[:, 0] | stacks.masks[:, 1]  # known is the object alone
     with torch.no_grad():  # masks that cover the whole slice
         network.sam_mask_decoder.output_hypernetworks_mlps[0].layers[-1].weight.zero_()

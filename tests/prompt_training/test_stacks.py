@@ -1,4 +1,4 @@
-"""What the network is shown of nnU-Net's batches."""
+"""Stacks and prompts made from nnU-Net's batches."""
 
 import numpy as np
 import pytest

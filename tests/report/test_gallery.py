@@ -37,7 +37,7 @@ def test_labels_are_broken_at_spaces_and_after_underscores():
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch, make_comparison):
-    """Draws a case of these label maps, (8, 24, 24); gives what was drawn, and its titles."""
+    """Draw a case of these label maps, (8, 24, 24); return the drawn arrays and their titles."""
 
     def draw(truth: np.ndarray, **predictions: np.ndarray) -> tuple[CaseOverlay, list[str]]:
         def write(name: str, voxels: np.ndarray) -> Path:

@@ -77,7 +77,7 @@ def test_a_checkpoint_goes_before_the_logs(tmp_path):
 
 
 class Code:
-    """What a stranger may put into a checkpoint."""
+    """Contents that a stranger may put into a checkpoint."""
 
     def __init__(self, file):
         self.file = file

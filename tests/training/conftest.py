@@ -14,7 +14,7 @@ from tests.plans.test_planner import DATASET, make_plans
 
 
 class CasesOnly:
-    """What nnU-Net's dataset classes tell of the cases; like them, it sorts the list that it is given."""
+    """Stand-in for nnU-Net's dataset classes; like them, it sorts the list that it is given."""
 
     def __init__(self, folder: str, identifiers: list[str], folder_with_segs_from_previous_stage: str | None = None):
         identifiers = [] if identifiers is None else identifiers

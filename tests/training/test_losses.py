@@ -66,7 +66,7 @@ def test_srpp_ignores_its_diagonal_and_padded_slices():
 
 
 def test_boundary_loss_by_hand():
-    """Of 49 voxels 24 are boundary (see test_targets); all logits are 0, so each voxel costs log 2."""
+    """Loss of 49 voxels, of which 24 are boundary (see test_targets); all logits are 0, so each voxel costs log 2."""
     mask = torch.zeros(1, 1, 1, 7, 7)
     mask[..., 2:5, 2:5] = 1
     assert boundary_of(mask).sum() == 24

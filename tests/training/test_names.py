@@ -144,7 +144,7 @@ def test_the_table_lists_every_trainer_once():
 
 
 class Draws:
-    """Stands for a trainer: draws when it is made, and after its checkpoint is loaded."""
+    """Stand-in for a trainer: draws when it is made, and after its checkpoint is loaded."""
 
     def __init__(self, plans, configuration, fold, dataset_json, device=None):
         self.num_epochs = 1000

@@ -19,7 +19,7 @@ IMAGE_SIZE = 64
 
 
 class Difference(NamedTuple):
-    """What sets a variant apart from SAM2_3dMedTrainer.
+    """Expected differences of a variant from SAM2_3dMedTrainer.
 
     Attributes:
         members: attributes and methods of the class that have another value.
