@@ -63,7 +63,7 @@ def test_the_surest_of_the_unsure_fill_the_bank():
 
 @pytest.mark.parametrize("confidence, taken", [(0.49, False), (0.51, True)])
 def test_confident_is_an_expected_iou_of_a_half(confidence, taken):
-    """Two confident slices that are alike, and a third that differs most, if it is confident (docs/decisions.md)."""
+    """Two confident slices that are alike, and a third that differs most, if it is confident (decisions.md)."""
     remembered = summaries([0, 1, 180], [0.9, 0.9, confidence])
     bank = _bank(
         torch.stack([s.descriptor for s in remembered]), torch.stack([s.confidence for s in remembered]), size=2

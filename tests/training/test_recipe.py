@@ -1,4 +1,4 @@
-"""The recipe of each trainer as one table: the paper's values, or docs/decisions.md's where the paper is silent.
+"""The recipe of each trainer as one table: the paper's values, or decisions.md's where the paper is silent.
 
 The values are read where they take effect: in the optimizer, schedule, transforms and loss that a trainer builds.
 """
@@ -34,7 +34,7 @@ from tests.training.test_trainer_variants import SHORTENED
 
 
 class Recipe(NamedTuple):
-    """One row; the defaults are the paper's. "ours" is docs/decisions.md, where the paper says nothing."""
+    """One row; the defaults are the paper's. "ours" is decisions.md, where the paper says nothing."""
 
     epochs: int = 500  # appendix B
     rate: float = 5e-5  # appendix B
@@ -66,7 +66,7 @@ class Recipe(NamedTuple):
 
 PAPER = Recipe()
 SCRATCH = PAPER._replace(checkpoint=None, frozen_trunk=False)  # "w/o Pre-train", section 4.3
-TUNED = SCRATCH._replace(  # ours, see docs/decisions.md
+TUNED = SCRATCH._replace(  # ours, see decisions.md
     rate=4e-4, warmup=0.02, affine=0.3, mosaic=0.0, dropout=0.0, fitted_windows=True, dice=True
 )
 FINETUNED = PAPER._replace(lambda_1=None, lambda_2=None)  # Table 1, "SAM2 (Fine-tuned)"
@@ -263,7 +263,7 @@ def test_left_and_right_are_flipped_and_nothing_else(make):
     "kind, strength", [(GaussianNoiseTransform, "noise_variance"), (GaussianBlurTransform, "blur_sigma")]
 )
 def test_noise_and_blur_are_as_frequent_and_strong_as_nnunet_s(kind, strength, make):
-    """The paper has both, without numbers; docs/decisions.md takes nnU-Net's."""
+    """The paper has both, without numbers; decisions.md takes nnU-Net's."""
     rotation = {"x": (0, 0), "y": (0, 0), "z": (0, 0)}
     theirs = nnUNetTrainer.get_training_transforms((4, 24, 20), rotation, None, (0,), False).transforms
     (their, their_probability), (our, our_probability) = (
@@ -393,7 +393,7 @@ def test_network_is_built_of_the_options(name, make):
     for branch in (network.segmentation, network.boundary):
         modules = list(branch.memory_attention.modules())
         assert {m.p for m in modules if isinstance(m, nn.Dropout)} == {recipe.dropout}
-        # weights of attention are never dropped, see docs/decisions.md
+        # weights of attention are never dropped, see decisions.md
         assert {m.dropout_p for m in modules if isinstance(m, RotaryAttention)} == {0.0}
         assert len(branch.memory_age) == recipe.memories
     assert {not p.requires_grad for p in network.encoder.trunk.parameters()} == {recipe.frozen_trunk}
