@@ -70,7 +70,7 @@ def measured(trainer: Steady, batches: list[dict]) -> dict[str, float]:
             objects = objects_to_train(stacks, trainer._image_size, mix, np.random.default_rng(0))
             (answer,) = network(objects.prompts)
             found = logits_at(answer.logits, (trainer._image_size,) * 2) > 0
-            truth = at_image_size(objects.prompts.truth[:, 0], trainer._image_size) > 0
+            truth = at_image_size(objects.prompts.gt[:, 0], trainer._image_size) > 0
             # objects come in pairs of one slice, in any order
             other = truth.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
             scores[name].append(_dice(found, truth))

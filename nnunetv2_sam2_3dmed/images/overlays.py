@@ -35,7 +35,7 @@ class CaseOverlay:
     Attributes:
         name: of the case.
         image: intensities, (slices, rows, columns).
-        truth: label map of the ground truth, same shape.
+        gt: label map of the ground truth, same shape.
         predictions: label maps, same shape, by the name of the method.
         spacing: millimetres between voxels, (slices, rows, columns).
         class_names: of the foreground classes, by value.
@@ -45,7 +45,7 @@ class CaseOverlay:
 
     name: str
     image: np.ndarray
-    truth: np.ndarray
+    gt: np.ndarray
     predictions: Mapping[str, np.ndarray]
     spacing: tuple[float, float, float]
     class_names: Mapping[int, str]
@@ -54,7 +54,7 @@ class CaseOverlay:
     slices: Sequence[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "slices", choose_slices(self.truth))
+        object.__setattr__(self, "slices", choose_slices(self.gt))
 
 
 def intensity_window(image: np.ndarray, is_ct: bool) -> tuple[float, float]:
@@ -65,26 +65,26 @@ def intensity_window(image: np.ndarray, is_ct: bool) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def mean_foreground_dice(truth: np.ndarray, prediction: np.ndarray, classes: Sequence[int]) -> float:
+def mean_foreground_dice(gt: np.ndarray, prediction: np.ndarray, classes: Sequence[int]) -> float:
     """Return the Dice of the whole volume, averaged over ``classes``; a class that is in neither volume counts 1."""
     scores = []
     for value in classes:
-        in_truth, in_prediction = truth == value, prediction == value
-        size = int(in_truth.sum() + in_prediction.sum())
-        scores.append(2 * int((in_truth & in_prediction).sum()) / size if size else 1.0)
+        in_gt, in_prediction = gt == value, prediction == value
+        size = int(in_gt.sum() + in_prediction.sum())
+        scores.append(2 * int((in_gt & in_prediction).sum()) / size if size else 1.0)
     return float(np.mean(scores))
 
 
-def choose_slices(truth: np.ndarray, count: int = ROWS) -> list[int]:
+def choose_slices(gt: np.ndarray, count: int = ROWS) -> list[int]:
     """Choose up to ``count`` slices through the foreground, one from each part of its extent.
 
     Within a part, the slice is taken where the classes are largest, each relative to its own largest slice:
     a small lesion counts as much as the organ around it.
     """
-    values = np.unique(truth[truth > 0])
+    values = np.unique(gt[gt > 0])
     if not len(values):
-        return [truth.shape[0] // 2]
-    areas = np.stack([(truth == value).sum(axis=(1, 2)) for value in values])  # classes x slices
+        return [gt.shape[0] // 2]
+    areas = np.stack([(gt == value).sum(axis=(1, 2)) for value in values])  # classes x slices
     score = (areas / areas.max(axis=1, keepdims=True)).sum(axis=0)
     parts = np.array_split(np.flatnonzero(score), count)
     return [int(part[np.argmax(score[part])]) for part in parts if len(part)]
@@ -93,9 +93,9 @@ def choose_slices(truth: np.ndarray, count: int = ROWS) -> list[int]:
 def draw_overlay(case: CaseOverlay) -> Figure:
     """Draw image, ground truth and predictions in columns, slices in rows from the top down, classes below."""
     classes = list(case.class_names)
-    columns: list[tuple[str, np.ndarray | None]] = [("image", None), ("truth", case.truth)]
+    columns: list[tuple[str, np.ndarray | None]] = [("image", None), ("ground truth", case.gt)]
     for method, prediction in case.predictions.items():
-        dice = mean_foreground_dice(case.truth, prediction, classes)
+        dice = mean_foreground_dice(case.gt, prediction, classes)
         columns.append((f"{method}\nmean Dice {dice:.2f}", prediction))
 
     rows = list(reversed(case.slices))

@@ -36,7 +36,7 @@ class StackPrompts(NamedTuple):
     Attributes:
         images: (B, D, 3, S, S), as the image encoder expects them.
         real: (B, D), bool; False for slices that are padding.
-        truth: (N, D, H, W), bool, in voxels.
+        gt: (N, D, H, W), bool, in voxels.
         counted: (N, D, H, W), bool; False where the ground truth is unknown.
         stacks: (N,), index of each object's stack.
         slices: (N,), index of the slice with its prompt.
@@ -49,7 +49,7 @@ class StackPrompts(NamedTuple):
 
     images: torch.Tensor
     real: np.ndarray
-    truth: torch.Tensor
+    gt: torch.Tensor
     counted: torch.Tensor
     stacks: np.ndarray
     slices: np.ndarray
@@ -111,12 +111,12 @@ def copy_to(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def random_clicks(
-    truth: torch.Tensor, found: torch.Tensor, draws: torch.Tensor
+    gt: torch.Tensor, found: torch.Tensor, draws: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Clicks on errors as ``simulated.random_click`` draws them, but on the device, without waiting for it.
 
     Args:
-        truth: (n, H, W), bool, none of them empty.
+        gt: (n, H, W), bool, none of them empty.
         found: (n, H, W), bool.
         draws: (n,), int64, random numbers below :data:`DRAWS`: of k places in the order of rows and columns, the one
             of index draw modulo k is taken.
@@ -124,12 +124,12 @@ def random_clicks(
     Returns:
         Rows, columns and labels (1 inside the object, 0 outside), each (n,), int64.
     """
-    errors = (truth ^ found).flatten(1)
-    inside = truth.flatten(1)
+    errors = (gt ^ found).flatten(1)
+    inside = gt.flatten(1)
     numbered = torch.where(errors.any(dim=1, keepdim=True), errors, inside).cumsum(dim=1)
     wanted = draws % numbered[:, -1]
     place = (numbered <= wanted[:, None]).sum(dim=1)
-    width = truth.shape[-1]
+    width = gt.shape[-1]
     return place // width, place % width, inside.gather(1, place[:, None])[:, 0].long()
 
 
@@ -196,11 +196,11 @@ class PromptableSAM2(SAM2Base):
         self, prompts: StackPrompts, prompted: _Turn, points: Any, labels: Any, logits: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Points with one more for each object, on an error of ``logits`` (N, 1, S/4, S/4)."""
-        truth = prompts.truth[prompted.objects, prompted.slices]
-        height, width = truth.shape[-2:]
+        gt = prompts.gt[prompted.objects, prompted.slices]
+        height, width = gt.shape[-2:]
         found = (logits_at(logits, (height, width))[:, 0] > 0) & prompts.counted[prompted.objects, prompted.slices]
-        draws = copy_to(prompts.rng.integers(DRAWS, size=len(truth)), truth.device)
-        rows, columns, said = random_clicks(truth, found, draws)
+        draws = copy_to(prompts.rng.integers(DRAWS, size=len(gt)), gt.device)
+        rows, columns, said = random_clicks(gt, found, draws)
         more = torch.stack([columns / width, rows / height], dim=1)[:, None] * self.image_size
         return torch.cat([points, more.to(points)], dim=1), torch.cat([labels, said[:, None].to(labels)], dim=1)
 

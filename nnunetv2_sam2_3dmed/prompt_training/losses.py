@@ -95,7 +95,7 @@ class PromptLoss:
 
     def _of(self, answer: Answer, objects: TrainingPrompts, size: int) -> tuple[torch.Tensor, ...]:
         """For n objects on one slice each: present or not, presence known or not, and four losses; each (n,)."""
-        gt = at_image_size(objects.prompts.truth[answer.objects, answer.slices], size)
+        gt = at_image_size(objects.prompts.gt[answer.objects, answer.slices], size)
         counted = at_image_size(objects.prompts.counted[answer.objects, answer.slices], size)
         there = (gt.flatten(1).sum(dim=1) > 0).float()
         known = torch.maximum(there, counted.flatten(1).amin(dim=1))

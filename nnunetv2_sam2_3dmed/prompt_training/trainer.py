@@ -297,10 +297,10 @@ def _network_arguments(architecture: dict[str, Any]) -> dict[str, Any]:
 def hits_of(answers: Sequence[Answer], objects: TrainingPrompts, count: int) -> np.ndarray:
     """Count true positive, false positive and false negative voxels of ``count`` classes: (3, count)."""
     prompts = objects.prompts
-    classes = copy_to(np.array(objects.classes), prompts.truth.device)
-    totals = torch.zeros(3, count, dtype=torch.int64, device=prompts.truth.device)
+    classes = copy_to(np.array(objects.classes), prompts.gt.device)
+    totals = torch.zeros(3, count, dtype=torch.int64, device=prompts.gt.device)
     for answer in answers:
-        gt = prompts.truth[answer.objects, answer.slices]
+        gt = prompts.gt[answer.objects, answer.slices]
         counted = prompts.counted[answer.objects, answer.slices]
         height, width = gt.shape[-2:]
         found = (logits_at(answer.logits, (height, width))[:, 0] > 0) & counted

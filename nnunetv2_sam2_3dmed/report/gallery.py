@@ -84,7 +84,7 @@ class ComparedFiles:
         return find_image(self.raw_folder, case, self.file_ending) if self.raw_folder is not None else []
 
     def labels(self, case: str) -> tuple[np.ndarray, dict[str, np.ndarray], View, tuple[float, float, float]]:
-        """Ground truth and predictions of a case, by method, in the view of the ground truth; the view; its spacing.
+        """Ground gt and predictions of a case, by method, in the view of the ground truth; the view; its spacing.
 
         Predictions are turned by the header of the ground truth, since they were compared voxel by voxel.
         """
@@ -115,7 +115,7 @@ class ReportOverlay(CaseOverlay):
     """A case whose slices, where the ground truth is empty, are those of the predictions."""
 
     def __post_init__(self) -> None:
-        found = [self.truth] if self.truth.any() else list(self.predictions.values())
+        found = [self.gt] if self.gt.any() else list(self.predictions.values())
         object.__setattr__(self, "slices", choose_slices(np.maximum.reduce(found)))
 
 
@@ -139,7 +139,7 @@ def overlay_picture(
     overlay = ReportOverlay(
         name=case,
         image=image[crop],
-        truth=cropped(gt),
+        gt=cropped(gt),
         predictions={method.name: cropped(predictions[method.name]) for method in methods},
         spacing=spacing,
         class_names=files.label_names,

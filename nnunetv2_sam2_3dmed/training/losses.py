@@ -58,9 +58,9 @@ def srpp_loss(offsets: torch.Tensor, slices: torch.Tensor, slice_distance: float
             slices whatever the unit, so that its weight means the same for thin and for thick slices.
     """
     index = torch.arange(offsets.shape[1], device=offsets.device)
-    truth = (index[None, :] - index[:, None]).to(offsets.dtype)
+    gt = (index[None, :] - index[:, None]).to(offsets.dtype)
     pairs = slices[:, :, None] & slices[:, None, :] & (index[None, :] != index[:, None])
-    return ((offsets / slice_distance - truth).square() * pairs).sum() / pairs.sum().clamp(min=1)
+    return ((offsets / slice_distance - gt).square() * pairs).sum() / pairs.sum().clamp(min=1)
 
 
 def boundary_loss(logits: torch.Tensor, targets: Targets, share: torch.Tensor | None = None) -> torch.Tensor:
@@ -73,20 +73,20 @@ def boundary_loss(logits: torch.Tensor, targets: Targets, share: torch.Tensor | 
         targets: their masks; the boundaries are made from them.
         share: N_bd / N, where these are only some of the classes that it is taken over.
     """
-    truth, counted = _boundary_and_counted(targets)
-    counted = counted.to(truth.dtype)
+    gt, counted = _boundary_and_counted(targets)
+    counted = counted.to(gt.dtype)
     total = counted.sum().clamp(min=1)
     if share is None:
-        share = (truth * counted).sum() / total
-    weight = torch.where(truth > 0, 1 - share, share) * counted
-    voxelwise = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        share = (gt * counted).sum() / total
+    weight = torch.where(gt > 0, 1 - share, share) * counted
+    voxelwise = F.binary_cross_entropy_with_logits(logits, gt, reduction="none")
     return (voxelwise * weight).sum() / total
 
 
 def _boundary_and_counted(targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the ground truth boundaries (B, K, D, H, W) and the counted voxels, none next to an ignored one."""
-    truth = boundary_of(targets.masks)
-    return truth, ~touched_by(~targets.counted).expand_as(truth)
+    gt = boundary_of(targets.masks)
+    return gt, ~touched_by(~targets.counted).expand_as(gt)
 
 
 class LossTerms(NamedTuple):
@@ -157,8 +157,8 @@ class SAM2_3dMedLoss:
         """L_bd of boundary logits (B, D, K, S/4, S/4)."""
 
         def numbers(classes: slice) -> torch.Tensor:
-            truth, counted = _boundary_and_counted(self.make_targets(target, classes))
-            return torch.stack([(truth * counted).sum(), counted.sum()])
+            gt, counted = _boundary_and_counted(self.make_targets(target, classes))
+            return torch.stack([(gt * counted).sum(), counted.sum()])
 
         with torch.no_grad():
             on_boundary, total = self._over_classes(numbers, target)

@@ -88,7 +88,7 @@ def test_titles_and_legend():
     figure = draw_overlay(overlay(synthetic=True))
     titles = [axes.get_title() for axes in figure.axes[:4]]
     # class 2 is in no volume and counts 1; class 1 is found wholly (1), or missed (0)
-    assert titles == ["image", "truth", "found\nmean Dice 1.00", "missed\nmean Dice 0.50"]
+    assert titles == ["image", "ground truth", "found\nmean Dice 1.00", "missed\nmean Dice 0.50"]
     assert "case_7" in figure.get_suptitle() and "synthetic data" in figure.get_suptitle()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["liver", "cyst"]
     assert "synthetic" not in draw_overlay(overlay(synthetic=False)).get_suptitle()

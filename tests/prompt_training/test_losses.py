@@ -57,8 +57,8 @@ def answer(objects, candidates: torch.Tensor, expected: list[list[float]], prese
 
 def test_the_best_of_three_masks_is_trained_and_the_expectation_of_all(stacks):
     objects = objects_to_validate(stacks, 32, np.random.default_rng(0))
-    assert objects is not None and objects.prompts.truth.shape[-2:] == (24, 20)
-    truth = at_image_size(objects.prompts.truth[:1, 1], 32)
+    assert objects is not None and objects.prompts.gt.shape[-2:] == (24, 20)
+    truth = at_image_size(objects.prompts.gt[:1, 1], 32)
     good, bad = truth * 20 - 10, 10 - truth * 20
     masks = torch.cat([bad, good, bad], dim=1).requires_grad_()
     terms = PromptLoss()([answer(objects, masks, [[0.5, 0.75, 0.25]], 0.0, 1)], objects)
@@ -78,7 +78,7 @@ def test_focal_and_dice_loss_are_weighted_20_to_1_as_in_medsam2(stacks):
     assert objects is not None
     masks = torch.randn(1, 1, 32, 32)
     terms = PromptLoss()([answer(objects, masks, [[0.9]], 0.5, 1)], objects)
-    gt = at_image_size(objects.prompts.truth[:1, 1], 32)
+    gt = at_image_size(objects.prompts.gt[:1, 1], 32)
     pixels, overlap = (
         focal_loss(masks, gt, torch.ones_like(gt)).item(),
         dice_loss(masks, gt, torch.ones_like(gt)).item(),

@@ -104,7 +104,7 @@ def test_training_draws_objects_slices_and_kinds(stacks):
     assert {o.prompts.corrections for o in drawn} == {0, 1, 2, 3}
     for prompts in clicks:
         x, y = (prompts.points[0, 0] * torch.tensor([20, 24]) / 64).round().long()
-        assert prompts.truth[0, prompts.slices[0], y, x] and prompts.labels[0].tolist() == [1]
+        assert prompts.gt[0, prompts.slices[0], y, x] and prompts.labels[0].tolist() == [1]
 
 
 def test_stacks_without_objects_are_left_out(stacks):

@@ -78,7 +78,7 @@ def test_each_method_is_drawn_in_the_column_that_names_it(drawn):
     first[7] = 9  # no class
     overlay, titles = drawn(truth, first=first, second=second)
     assert titles == ["image", "ground truth", "first\nDice 0.250", "second\nDice 0.750"]
-    np.testing.assert_array_equal(overlay.truth, truth)
+    np.testing.assert_array_equal(overlay.gt, truth)
     assert list(overlay.predictions) == ["first", "second"]
     np.testing.assert_array_equal(overlay.predictions["first"], labels(2, 3))
     np.testing.assert_array_equal(overlay.predictions["second"], second)
