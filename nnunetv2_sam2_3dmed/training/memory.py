@@ -171,12 +171,12 @@ def step_bytes(network: nn.Module, losses: Callable[[Any], torch.Tensor], batch:
 
 
 @contextmanager
-def out_of_memory_explained(trainer: nnUNetTrainer, architecture: dict[str, Any]) -> Iterator[None]:
+def out_of_memory_explained(trainer: nnUNetTrainer, architecture: Callable[[], dict[str, Any]]) -> Iterator[None]:
     """A context that names the options that need less memory.
 
     Args:
         trainer: in whose step the context is.
-        architecture: arguments of its network.
+        architecture: returns the arguments of its network; called only when memory ran out.
 
     Raises:
         UserError: the memory ran out.
@@ -185,11 +185,12 @@ def out_of_memory_explained(trainer: nnUNetTrainer, architecture: dict[str, Any]
         yield
     except torch.OutOfMemoryError as error:
         plan, dataset = trainer.configuration_manager, trainer.plans_manager.dataset_name
+        arguments = architecture()
         remedies = [f"a smaller `--gpu-memory`, `--batch-size` or `--image-size` for `sam2_3dmed plan -d {dataset}`"]
-        if not architecture.get("activation_checkpointing", False):
+        if not arguments.get("activation_checkpointing", False):
             remedies.insert(0, "`sam2_3dmed plan --checkpointing on`, which needs least and takes more time")
         raise UserError(
             f"the memory of {trainer.device} is not enough for a step of {type(trainer).__name__} with "
-            f"{plan.batch_size} stacks of {plan.patch_size[0]} slices of {architecture['image_size']} pixels: "
+            f"{plan.batch_size} stacks of {plan.patch_size[0]} slices of {arguments['image_size']} pixels: "
             f"plan again and use {' or '.join(remedies)}."
         ) from error

@@ -265,7 +265,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         Raises:
             UserError: the GPU's memory is not enough, or the loss is no number.
         """
-        with out_of_memory_explained(self, self.architecture_of(self.configuration_manager)):
+        with out_of_memory_explained(self, lambda: self.architecture_of(self.configuration_manager)):
             try:
                 return self._optimize(batch)
             except compiler_errors() as error:
@@ -277,7 +277,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
             return self._optimize(batch)
 
     def validation_step(self, batch: dict) -> dict:
-        with out_of_memory_explained(self, self.architecture_of(self.configuration_manager)):
+        with out_of_memory_explained(self, lambda: self.architecture_of(self.configuration_manager)):
             return super().validation_step(batch)
 
     def _optimize(self, batch: dict) -> dict:

@@ -38,9 +38,9 @@ def test_half_of_what_random_weights_were_trained_with(tmp_path, promptable_file
     point = starting_point(tmp_path / "a.pth", 15)
     assert (point.peak_lr, point.trunk_lr) == (2.5e-5, 1.5e-5)
 
-    content["trainer_name"] = "SAM2_PromptTrainer_seed7"
+    content["trainer_name"] = "SAM2_PromptTrainer_ofMine"
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(UserError, match="was made by SAM2_PromptTrainer_seed7, which nnU-Net does not find"):
+    with pytest.raises(UserError, match="was made by SAM2_PromptTrainer_ofMine, which nnU-Net does not find"):
         starting_point(tmp_path / "a.pth", 6)
 
 

@@ -88,4 +88,4 @@ def test_benchmark_and_comparison(prompted, fold, tmp_path):
         *("sam2_3dmed", "compare", "-d", "301", "-o", str(tmp_path / "c"), "--processes", "1"),
         *("-m", f"box={out / 'box'}", f"mask={out / '1_mask'}"),
     )
-    assert "box was prompted from the truth (box on the middle slice)" in compared
+    assert "box was prompted from the ground truth (box on the middle slice)" in compared
