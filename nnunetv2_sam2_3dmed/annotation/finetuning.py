@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from nnunetv2.run.run_training import run_training
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunetv2_sam2_3dmed.annotation.preprocessing import check_preprocessed, data_folder, preprocess_new
 from nnunetv2_sam2_3dmed.annotation.raw_dataset import RawDataset
@@ -34,7 +33,9 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import (
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers
 from nnunetv2_sam2_3dmed.prompt_training.finetuning import Finetuning, SAM2_PromptTrainer_finetune, fold_folder
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
+from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
 from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
+from nnunetv2_sam2_3dmed.training.names import EpochBudget, find_trainer
 
 SHARE = 0.5  # of the learning rates (MedSAM2)
 FINAL = "checkpoint_final.pth"
@@ -148,14 +149,16 @@ class FinetuningRun:
         return fold_folder(self.trainer, plans, self.configuration, self.fold)
 
     def _check_trainer(self) -> None:
-        try:
-            found = recursive_find_trainer_class_by_name(self.trainer)
-        except RuntimeError as error:
-            raise UserError(f"nnU-Net finds no trainer {self.trainer}: leave -tr out.") from error
+        found = find_trainer(self.trainer)
         if not issubclass(found, SAM2_PromptTrainer_finetune):
             raise UserError(
                 f"{self.trainer} is no {SAM2_PromptTrainer_finetune.__name__} and takes no checkpoint to start from: "
                 "leave -tr out."
+            )
+        if issubclass(found, (EpochBudget, WallClockBudget)):
+            raise UserError(
+                f"{self.trainer} has a length of its own, but a fine-tuning's is in epochs: give --epochs, and the "
+                "trainer without that ending."
             )
 
     def _record(self) -> dict[str, Annotation]:
@@ -239,13 +242,12 @@ def last_checkpoint(trainer: str, plans: dict[str, Any], configuration: str, fol
 
 def _trainer_of(checkpoint: Path, name: str) -> type[SAM2_PromptTrainer]:
     try:
-        found = recursive_find_trainer_class_by_name(name)
-    except RuntimeError as error:
+        return find_trainer(name)
+    except UserError as error:
         raise UserError(
             f"{checkpoint} was made by {name}, which nnU-Net does not find, but half of its learning rates are those "
             "of the fine-tuning: add that trainer's folder to nnUNet_extTrainer."
         ) from error
-    return found
 
 
 def _halved(trainer: type[SAM2_PromptTrainer]) -> tuple[float, float | None]:

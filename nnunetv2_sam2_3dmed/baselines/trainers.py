@@ -87,13 +87,13 @@ class WarmupCosineTrainer(MonaiTrainer):
 
     peak_lr = 1e-4
     decay = 1e-5
-    warmup_epochs: ClassVar[int] = 50
+    warmup_share: ClassVar[float] = 0.05  # 50 of the 1000 epochs that nnU-Net and both papers train for
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupCosineSchedule]:
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay, fused=True
         )
-        return optimizer, WarmupCosineSchedule(optimizer, self.num_epochs, self.warmup_epochs)
+        return optimizer, WarmupCosineSchedule(optimizer, self.num_epochs, self.warmup_share * self.num_epochs)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     if file.is_file() and not args.force:
         raise UserError(
             f"{file} exists already: add --force to replace it (models trained on its folds no longer match), or "
-            "--check to only check it."
+            "--check to look at it alone."
         )
     folds = grouped_folds(groups, args.folds, recorded)
     if file.is_file():

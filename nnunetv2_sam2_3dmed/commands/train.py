@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> None:
     import torch
     import torch.distributed as dist
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
+    from nnunetv2_sam2_3dmed.training.names import find_trainer
     from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 
-    if not issubclass(recursive_find_trainer_class_by_name(args.trainer), SAM2_3dMedTrainer):
+    if not issubclass(find_trainer(args.trainer), SAM2_3dMedTrainer):
         raise UserError(
             f"{args.trainer} is not one of this package's trainers, and nnU-Net's own run on one machine only: use "
             f"`nnUNetv2_train -num_gpus`."

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -96,11 +96,14 @@ class CachedEvaluator:
         try:
             content = json.loads(entry.read_text(encoding="utf-8"))
             return _scores(content["scores"], self.evaluator.classes), _difference(content["off_grid"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def _save(self, entry: Path, scores: Mapping[str, MaskMetrics], difference: GridDifference | None) -> None:
-        values = {name: [None if math.isnan(v) else v for v in astuple(metrics)] for name, metrics in scores.items()}
+        values = {
+            name: {key: None if math.isnan(value) else value for key, value in asdict(metrics).items()}
+            for name, metrics in scores.items()
+        }
         off_grid = None if difference is None else asdict(difference)
         write_text(entry, json.dumps({"scores": values, "off_grid": off_grid}))
 
@@ -111,11 +114,11 @@ def _scores(content: Any, classes: Mapping[str, Any]) -> dict[str, MaskMetrics]:
     Raises:
         ValueError, TypeError, KeyError: the entry is damaged.
     """
-    scores = {}
-    for name in classes:
-        dice, iou, nsd, hd95_mm = content[name]
-        scores[name] = MaskMetrics(float(dice), float(iou), float(nsd), math.nan if hd95_mm is None else float(hd95_mm))
-    return scores
+    return {name: MaskMetrics(**{key: _value(key, value) for key, value in content[name].items()}) for name in classes}
+
+
+def _value(key: str, value: Any) -> float:
+    return math.nan if value is None and key == "hd95_mm" else float(value)  # only distances can be missing
 
 
 def _difference(content: Any) -> GridDifference | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -61,7 +61,9 @@ def score_table(scores: Mapping[str, Mapping[str, Mapping[str, MaskMetrics]]]) -
     methods = list(scores)
     cases = list(scores[methods[0]])
     classes = list(scores[methods[0]][cases[0]])
-    values = np.array([[[astuple(scores[m][c][k]) for k in classes] for c in cases] for m in methods], float)
+    values = np.array(
+        [[[[getattr(scores[m][c][k], a) for a in COLUMNS] for k in classes] for c in cases] for m in methods], float
+    )
     values = np.concatenate([values, values.mean(axis=2, keepdims=True)], axis=2)  # methods, cases, classes, metrics
     levels = {"method": methods, "case": cases, "class": [*classes, FOREGROUND]}
     index = pd.MultiIndex.from_product(levels.values(), names=list(levels))

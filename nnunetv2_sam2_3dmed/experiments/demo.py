@@ -115,7 +115,9 @@ def run_demo(options: DemoOptions, say: Callable[[str], object] = partial(print,
         for run in experiment.runs:
             say(f"    {shlex.join(run.command(options.device))}")
         complete = run_experiment(experiment, find_devices([device], int(options.device == "cuda")))
-    say(f"\nReport: {output / 'experiment' / experiment.datasets[0] / 'report.html'}\n{NEXT}")
+    report = output / "experiment" / experiment.datasets[0] / "report.html"
+    if report.is_file():
+        say(f"\nReport: {report}\n{NEXT}")
     return complete
 
 
@@ -199,7 +201,9 @@ def run_preparation(
     Raises:
         UserError: a command failed; the message has the end of its log.
     """
-    done: list[list[str]] = read_json(output / PREPARED)
+    done = read_json(output / PREPARED)
+    if not isinstance(done, list):  # of a demo that kept its state in another way
+        done = []
     for number, command in enumerate(commands):
         say(f"\n[{number + 1}/{len(commands) + 1}] {command.title}\n  $ {shlex.join(command.argv)}")
         if done[number : number + 1] == [list(command.argv)]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-
-from nnunetv2_sam2_3dmed.files import write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,8 +161,3 @@ def draw_mask(panel: Axes, mask: np.ndarray, colour: str, linewidth: float = 1.0
 def class_colour(value: int, classes: Sequence[int]) -> str:
     """Return the colour (#RRGGBB) of class ``value`` among ``classes``; colours repeat after the seventh."""
     return CLASS_COLOURS[list(classes).index(value) % len(CLASS_COLOURS)]
-
-
-def write_overlay(path: Path, case: CaseOverlay, dpi: int = 110) -> None:
-    """Draw ``case`` into the PNG file ``path``."""
-    write_png(path, draw_overlay(case), dpi)

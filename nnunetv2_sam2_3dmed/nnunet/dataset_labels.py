@@ -70,7 +70,7 @@ def foreground_names(dataset_json: Mapping[str, Any]) -> dict[str, list[int]]:
 def written_values(dataset_json: Mapping[str, Any]) -> list[int]:
     """Return the value that each class is written as; for regions ``regions_class_order``; needs checked labels."""
     order = dataset_json.get(ORDER)
-    return [int(value) for value in order] if order else sorted(v[0] for v in foreground_names(dataset_json).values())
+    return [int(value) for value in order] if order else sorted({v[0] for v in foreground_names(dataset_json).values()})
 
 
 def _has_regions(labels: Mapping[str, Any]) -> bool:

@@ -84,7 +84,7 @@ class ComparedFiles:
         return find_image(self.raw_folder, case, self.file_ending) if self.raw_folder is not None else []
 
     def labels(self, case: str) -> tuple[np.ndarray, dict[str, np.ndarray], View, tuple[float, float, float]]:
-        """Ground gt and predictions of a case, by method, in the view of the ground truth; the view; its spacing.
+        """Ground truth and predictions of a case, by method, in the view of the ground truth; the view; its spacing.
 
         Predictions are turned by the header of the ground truth, since they were compared voxel by voxel.
         """

@@ -55,7 +55,8 @@ def trainer_by_rule(name: str) -> type | None:
     A class of this name that somebody has written, such as nnU-Net's ``nnUNetTrainer_5epochs``, goes first.
 
     Returns:
-        None if the name has no such ending, or what precedes it is no trainer, or already has a length or a seed.
+        None if the name has no such ending, or what precedes it is no trainer, or already has a length or a seed by
+        this rule.
     """
     if name in _made:
         return _made[name]
@@ -67,6 +68,8 @@ def trainer_by_rule(name: str) -> type | None:
     _written_only.add(name)
     try:
         written = _search(name)
+    except (AssertionError, ImportError, SyntaxError):  # a user's module that cannot be imported has no such class
+        written = None
     finally:
         _written_only.remove(name)
     base = _search(match[1]) if written is None else None
@@ -89,13 +92,12 @@ def __getattr__(name: str) -> type:
 
 
 def _bases(trainer: type) -> tuple[type, ...]:
-    """``trainer``; nnU-Net's own one with our checks of data and losses, and checkpoints that are never cut short."""
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
+    """``trainer``; nnU-Net's own ones with our checks of data and losses, and checkpoints that are never cut short."""
     from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
     from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
-    return (CheckedTraining, WholeFilesTrainer) if trainer is nnUNetTrainer else (trainer,)
+    theirs = trainer.__module__.startswith("nnunetv2.")
+    return (CheckedTraining, WholeFilesTrainer, trainer) if theirs else (trainer,)
 
 
 def _search(name: str) -> type | None:

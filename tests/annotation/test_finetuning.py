@@ -263,6 +263,10 @@ def other_trainer(run, folders):
     return replace(run, trainer="SAM2_PromptTrainer")
 
 
+def trainer_with_a_length(run, folders):
+    return replace(run, trainer="SAM2_PromptTrainer_finetune_20epochs")
+
+
 def unknown_trainer(run, folders):
     return replace(run, trainer="SAM2_PromptTrainer_fine")
 
@@ -282,7 +286,8 @@ def unknown_trainer(run, folders):
         (other_slices, "use the configuration `3d_slices8`"),
         (other_fold, "the fold is 2, but must be one from 0 to 1"),
         (other_trainer, "takes no checkpoint to start from: leave -tr out"),
-        (unknown_trainer, "finds no trainer SAM2_PromptTrainer_fine"),
+        (trainer_with_a_length, "_20epochs has a length of its own, .* give --epochs"),
+        (unknown_trainer, "the trainer is 'SAM2_PromptTrainer_fine"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_changed(run, folders, spoil, message):

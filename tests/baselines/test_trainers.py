@@ -156,3 +156,18 @@ def test_each_is_found_under_its_name(monkeypatch):
         assert recursive_find_trainer_class_by_name(name).size == name[-1]
     for trainer in TRAINERS:
         assert recursive_find_trainer_class_by_name(trainer.__name__) is trainer
+
+
+@pytest.mark.parametrize("epochs", [1000, 20])
+def test_the_transformers_warm_up_over_a_twentieth_of_their_epochs(make_trainer, epochs):
+    """50 of 1000 epochs in the authors' code; a shorter training anneals as well."""
+    trainer = make_trainer(nnUNetTrainer_SwinUNETR)
+    trainer.num_epochs = epochs
+    trainer.network = torch.nn.Linear(2, 2)
+    optimizer, schedule = trainer.configure_optimizers()
+    schedule.step(epochs / 20)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+    schedule.step(epochs / 40)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-4)
+    schedule.step(epochs)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)

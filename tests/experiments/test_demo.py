@@ -125,6 +125,11 @@ def test_what_is_done_is_not_done_again(prepare_again, tmp_path):
     assert prepare_again("1", "changed", "3") == []
 
 
+def test_a_folder_of_a_demo_that_kept_its_state_otherwise_is_prepared_anew(prepare_again, tmp_path):
+    (tmp_path / PREPARED).write_text('{"made_by": "sam2_3dmed demo"}')
+    assert prepare_again("1", "2", "3") == ["one", "two", "three"]
+
+
 def test_an_interruption_or_a_failure_starts_its_command_anew(prepare_again, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         prepare_again("1", "interrupted", "3")
@@ -158,6 +163,10 @@ def faked(monkeypatch):
 
     def run_experiment(experiment, devices):
         seen["devices"] = [device.name for device in devices]
+        if seen.get("complete", True):
+            report = seen["output"] / Experiment.datasets[0] / "report.html"
+            report.parent.mkdir(parents=True)
+            report.touch()
         return seen.get("complete", True)
 
     monkeypatch.setattr(demo, "run_preparation", lambda commands, *_: seen.update(commands=commands))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from nnunetv2_sam2_3dmed.files import write_png
 from nnunetv2_sam2_3dmed.images.overlays import (
     CLASS_COLOURS,
     CaseOverlay,
@@ -13,7 +14,6 @@ from nnunetv2_sam2_3dmed.images.overlays import (
     draw_overlay,
     intensity_window,
     mean_foreground_dice,
-    write_overlay,
 )
 
 GREY = 0.5  # the image's constant intensity, in the middle of its window
@@ -35,8 +35,8 @@ def overlay(synthetic: bool = False) -> CaseOverlay:
 def picture(tmp_path_factory):
     """The file's pixels, and each panel's, (rows, columns, rows of pixels, columns of pixels, 3)."""
     case = overlay()
-    path = tmp_path_factory.mktemp("pictures") / "new" / "case_7.png"
-    write_overlay(path, case)
+    path = tmp_path_factory.mktemp("pictures") / "case_7.png"
+    write_png(path, draw_overlay(case), 110)
     pixels = imread(path)[..., :3]
     height, width = pixels.shape[:2]
     panels = []

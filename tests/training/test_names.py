@@ -79,12 +79,13 @@ def test_every_trainer_of_ours_with_every_ending(monkeypatch, base, ending, mixi
 
 def test_nnunets_own_trainer_gets_our_checks_and_whole_files():
     for name in ("nnUNetTrainer_2minutes", "nnUNetTrainer_7epochs", "nnUNetTrainer_seed4"):
-        assert find_trainer(name).__bases__[1:] == (CheckedTraining, WholeFilesTrainer)
+        assert find_trainer(name).__bases__[1:] == (CheckedTraining, WholeFilesTrainer, nnUNetTrainer)
+    assert find_trainer("nnUNetTrainer_5epochs_seed4").__mro__[2:4] == (CheckedTraining, WholeFilesTrainer)
 
 
 def test_a_class_that_somebody_has_written_goes_first(users_folder):
     assert find_trainer("nnUNetTrainer_5epochs") is nnUNetTrainer_5epochs
-    assert find_trainer("nnUNetTrainer_5epochs_seed7").__bases__ == (Seeded, nnUNetTrainer_5epochs)
+    assert find_trainer("nnUNetTrainer_5epochs_seed7").__bases__[-1] is nnUNetTrainer_5epochs
     written = recursive_find_trainer_class_by_name("UsersTrainer_8minutes")
     assert written.__module__ == "users_trainers" and not issubclass(written, WallClockBudget)
 
@@ -120,6 +121,8 @@ def test_a_module_that_does_not_import(users_folder):
     (users_folder / "a_first.py").write_text("import no_such_package\n")
     with pytest.raises(UserError, match="'UsersTrainer' cannot be used .*no_such_package"):
         find_trainer("UsersTrainer")
+    # our own trainers are found before it, also those by rule
+    assert find_trainer("SAM2_3dMedTrainer_9minutes").__bases__ == (WallClockBudget, SAM2_3dMedTrainer)
 
 
 def test_a_process_that_has_not_looked_for_it_unpickles_it(tmp_path):
