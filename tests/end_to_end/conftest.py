@@ -71,7 +71,7 @@ class Workplace:
 
 DATASET = "Dataset301_Tiny"
 TRAIN = ("nnUNetv2_train", "301", "3d", "0", "-device", "cpu", "-tr")
-PLAN = ("sam2_3dmed", "plan", "--image-size", "32", "--slices", "4", "--batch-size", "2", "-d")
+PLAN = ("sam2_3dmed", "plan", "--image-size", "64", "--slices", "4", "--batch-size", "2", "-d")
 WALK = ("python", str(Path(__file__).with_name("walk_trainers.py")))
 TRAINER = "TinyTrainer_tuned"  # of the training that is interrupted
 
@@ -125,7 +125,7 @@ def preprocessed_once(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def planned_once(preprocessed_once, tmp_path_factory) -> Path:
     def make(workplace: Workplace) -> None:
-        assert "at 32 pixels" in workplace.run(*PLAN, "301")
+        assert "at 64 pixels" in workplace.run(*PLAN, "301")
 
     return made_once(tmp_path_factory, "planned_once", make, preprocessed_once)
 

@@ -98,7 +98,7 @@ def test_a_round(ranked):
     assert trained["init_args"]["finetuned"]["peak_lr"] == 2e-4
     assert trained["init_args"]["finetuned"]["cases"] == ["new_1", "new_2"] and trained["current_epoch"] == 2
     network = trained["init_args"][PROMPTED]["network"]
-    assert (network["dropout"], network["fitted_windows"], network["image_size"]) == (0.0, True, 32)
+    assert (network["dropout"], network["fitted_windows"], network["image_size"]) == (0.0, True, 64)
     assert sorted(os.listdir(fold / "validation")) == sorted(
         [*(f"{case}.nii.gz" for case in _validated(done)), "prompts.json", "summary.json"]
     )
