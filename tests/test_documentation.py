@@ -271,6 +271,7 @@ def workplace(tmp_path_factory) -> Iterator[Path]:
             for block in blocks(page):
                 if block.comment.startswith("file: "):
                     (here / block.comment.removeprefix("file: ")).write_text(block.text)
+        assert main(["plan", "-d", "9"]) == 0  # each page can be run by itself
         yield here
     torch.set_num_threads(threads)
 
