@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from nnunetv2_sam2_3dmed.nnunet.environment import trainers_folder
 
 SHAPE = (6, 34, 30)
 TEST_TRAINERS = Path(__file__).parents[1] / "trainers_for_tests"
+WORKERS = {"nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "1", "nnUNet_npp": "1", "nnUNet_nps": "1"}
 
 
 class Workplace:
@@ -35,38 +37,67 @@ class Workplace:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             **{name: str(root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")},
             "nnUNet_extTrainer": os.pathsep.join([trainers_folder(), str(TEST_TRAINERS)]),
-            "nnUNet_def_n_proc": "1",
-            "nnUNet_n_proc_DA": "1",
-            "nnUNet_npp": "1",
-            "nnUNet_nps": "1",
+            **WORKERS,
             "SAM2_3dMed_weights": str(root / "weights"),
         }
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             (root / name).mkdir(exist_ok=True)
 
     def run(self, *command: str, status: int = 0, cwd: Path | None = None, **environment: str) -> str:
-        """Run a console script of this Python's environment and return what it printed."""
-        script = Path(sys.executable).parent / command[0]
+        """Run a console script of this Python's environment, in a process forked from one that has imported it.
+
+        Returns:
+            What it printed.
+        """
+        return self._run(_forked, command, status, cwd, environment)
+
+    def start(self, *command: str, status: int = 0, cwd: Path | None = None, **environment: str) -> str:
+        """Run a console script as a user does: in a new process, whose workers are spawned."""
+        return self._run(_started, command, status, cwd, environment)
+
+    def _run(self, launch, command, status, cwd, environment) -> str:
+        words = [str(Path(sys.executable).parent / command[0]), *command[1:]]
         # a file, not a pipe: the data loaders of a trainer that was killed live on and would keep a pipe open
         log = self.root / "output.txt"
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [str(script), *command[1:]],
-                env={**self.environment, **environment},
-                cwd=cwd or self.root,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            returned = process.wait()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        returned = launch(words, {**self.environment, **environment}, cwd or self.root, log)
         printed = log.read_text()
         assert returned == status, f"{' '.join(command)}\n{printed[-4000:]}"
         return printed
 
     def results(self, dataset: str, trainer: str, configuration: str = "3d") -> Path:
         return self.root / "nnUNet_results" / dataset / f"{trainer}__nnUNetPlans__{configuration}"
+
+
+def _started(words: list[str], environment: dict[str, str], folder: Path, log: Path) -> int:
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            words, env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        returned = process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return returned
+
+
+def _forked(words: list[str], environment: dict[str, str], folder: Path, log: Path) -> int:
+    request = {"command": words, "environment": environment, "folder": str(folder), "log": str(log)}
+    server = _command_server()
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+@functools.cache
+def _command_server() -> subprocess.Popen:
+    """The server of this process, which ends with it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.end_to_end.command_server"],
+        env={**os.environ, **WORKERS},
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 DATASET = "Dataset301_Tiny"
@@ -117,7 +148,7 @@ def workplace(tmp_path_factory) -> Workplace:
 def preprocessed_once(tmp_path_factory) -> Path:
     def make(workplace: Workplace) -> None:
         write_dataset(workplace.root / "nnUNet_raw" / DATASET, 1, {"background": 0, "outer": 1, "inner": 2}, {})
-        workplace.run("nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-npfp", "1", "-np", "1")
+        workplace.start("nnUNetv2_plan_and_preprocess", "-d", "301", "-c", "3d_fullres", "-npfp", "1", "-np", "1")
 
     return made_once(tmp_path_factory, "preprocessed_once", make)
 
@@ -125,7 +156,7 @@ def preprocessed_once(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def planned_once(preprocessed_once, tmp_path_factory) -> Path:
     def make(workplace: Workplace) -> None:
-        assert "at 64 pixels" in workplace.run(*PLAN, "301")
+        assert "at 64 pixels" in workplace.start(*PLAN, "301")
 
     return made_once(tmp_path_factory, "planned_once", make, preprocessed_once)
 
@@ -133,7 +164,7 @@ def planned_once(preprocessed_once, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def interrupted_once(planned_once, tmp_path_factory) -> Path:
     def make(workplace: Workplace) -> None:
-        workplace.run(*TRAIN, TRAINER, status=9, TINY_TRAINER_DIES_AFTER_EPOCH="1")
+        workplace.start(*TRAIN, TRAINER, status=9, TINY_TRAINER_DIES_AFTER_EPOCH="1")
         fold = workplace.results(DATASET, TRAINER) / "fold_0"
         assert (fold / "checkpoint_latest.pth").is_file() and not (fold / "checkpoint_final.pth").exists()
 

@@ -19,7 +19,7 @@ def test_before_planning_the_trainer_says_what_to_do(preprocessed):
 @pytest.fixture(scope="module")
 def trained(interrupted):
     """Killed after the first of two epochs, then continued, validated with probabilities."""
-    out = interrupted.run(*TRAIN, TRAINER, "--c", "--npz")
+    out = interrupted.start(*TRAIN, TRAINER, "--c", "--npz")
     assert "Epoch 1" in out and "Epoch 0" not in out
     return interrupted
 
@@ -43,7 +43,7 @@ def test_training_is_logged_plotted_and_validated(trained):
 def test_predictions_are_the_same_by_either_command_and_from_any_folder(trained, tmp_path):
     images = str(trained.root / "nnUNet_raw" / DATASET / "imagesTs")
     predict = ("-i", images, "-device", "cpu", "-f", "0", "-npp", "1", "-nps", "1")
-    trained.run("nnUNetv2_predict", *("-d", "301", "-c", "3d", "-tr", TRAINER, "-o", str(tmp_path / "a")), *predict)
+    trained.start("nnUNetv2_predict", *("-d", "301", "-c", "3d", "-tr", TRAINER, "-o", str(tmp_path / "a")), *predict)
     model = str(trained.results(DATASET, TRAINER))
     trained.run("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(tmp_path / "b"), *predict, cwd=tmp_path)
     first, second = (read_volume(tmp_path / name / "test_00.nii.gz") for name in "ab")

@@ -20,7 +20,7 @@ def test_two_nodes_train_and_validate_together(planned):
         root.mkdir()
         place = Workplace.__new__(Workplace)
         place.root, place.environment = root, planned.environment
-        outputs[node] = place.run(
+        outputs[node] = place.start(
             *("torchrun", "--nnodes", "2", "--node-rank", str(node), "--nproc-per-node", "1"),
             *("--master-addr", "127.0.0.1", "--master-port", str(port), "--no-python"),
             *("sam2_3dmed", "train", "301", "3d", "0", "-tr", "TinyTrainer_tuned", "-device", "cpu"),

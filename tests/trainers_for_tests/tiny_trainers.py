@@ -8,6 +8,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_sam2_3dmed.prompt_training.finetuning import SAM2_PromptTrainer_finetune
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 
+# nnUNetv2_train has asked for as many threads as there are cores; they spin while another test has a core, and a
+# training takes ten times the processor time
+torch.set_num_threads(1)
+
 
 def _perhaps_die(trainer: nnUNetTrainer) -> None:
     if os.environ.get("TINY_TRAINER_DIES_AFTER_EPOCH") == str(trainer.current_epoch):

@@ -5,6 +5,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 
+# nnUNetv2_train has asked for as many threads as there are cores; they spin while another test has a core, and a
+# training takes ten times the processor time
+torch.set_num_threads(1)
+
 
 class _Seconds(nnUNetTrainer):
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
