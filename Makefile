@@ -17,9 +17,10 @@ $(VENV)/installed: setup.cfg pyproject.toml
 demo: install
 	$(BIN)/sam2_3dmed demo -o demo_output $(DEMO_OPTIONS)
 
-# those that train first: they take longest
+# those that train first: they take longest; the first two share no prepared dataset, so none waits for the other
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS) tests/end_to_end tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS) \
+		tests/end_to_end/test_trainers.py tests/end_to_end/test_regions.py tests/end_to_end tests
 
 lint: install
 	$(BIN)/ruff check .

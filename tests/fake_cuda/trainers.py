@@ -87,7 +87,7 @@ def plans_of(slices: int, dataset: dict, **architecture: Any) -> dict:
 
 
 def build(
-    trainer: type[SAM2_3dMedTrainer], gpu: FakeGPU, slices: int = 3, dataset: dict = DATASET, **architecture: Any
+    trainer: type[SAM2_3dMedTrainer], gpu: FakeGPU, slices: int = 2, dataset: dict = DATASET, **architecture: Any
 ):
     """A trainer as nnU-Net's ``initialize`` leaves it, but for folders, weights and compilation.
 
