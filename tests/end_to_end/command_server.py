@@ -15,15 +15,15 @@ import signal
 import sys
 from contextlib import suppress
 
-import nnunetv2.evaluation.evaluate_predictions  # noqa: F401
-import nnunetv2.experiment_planning.plan_and_preprocess_entrypoints  # noqa: F401
-import nnunetv2.inference.predict_from_raw_data  # noqa: F401
+import nnunetv2.evaluation.evaluate_predictions
+import nnunetv2.experiment_planning.plan_and_preprocess_entrypoints
+import nnunetv2.inference.predict_from_raw_data
 import nnunetv2.run.run_training  # noqa: F401
+import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers
 
-import nnunetv2_sam2_3dmed.commands.main  # noqa: F401
-import nnunetv2_sam2_3dmed.evaluation.compare  # noqa: F401
+import nnunetv2_sam2_3dmed.commands.main
+import nnunetv2_sam2_3dmed.evaluation.compare
 import nnunetv2_sam2_3dmed.interactive.session  # noqa: F401
-import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers  # noqa: F401
 
 
 def next_request() -> dict:
