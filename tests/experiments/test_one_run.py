@@ -98,6 +98,25 @@ def test_a_run_that_somebody_else_has_in_hand_is_left_alone(run, results, tmp_pa
     assert not log_file(tmp_path, run.path).exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files of a process are listed in /proc on Linux")
+def test_a_training_holds_the_lock_by_itself(run, results, tmp_path, monkeypatch):
+    """If the process that started it is killed, no other takes the run until the training has ended, too."""
+    monkeypatch.setenv("FAKE_TRAINING", "hangs")
+    history = run.folder(results) / "history.txt"
+    held_by_training = []
+
+    def stop() -> bool:
+        if not history.exists() or "worker" not in history.read_text():
+            return False
+        _, _, training, *_ = history.read_text().split()
+        held_by_training.extend(file.resolve() for file in Path(f"/proc/{training}/fd").iterdir())
+        return True
+
+    with pytest.raises(SystemExit):
+        train_one(run, tmp_path, "cpu", stop)
+    assert run.lock(results).resolve() in held_by_training
+
+
 # a command with a worker of its own; both would run for a minute
 WITH_WORKER = """
 import os, subprocess, sys, time
