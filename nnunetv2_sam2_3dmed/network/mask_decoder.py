@@ -36,6 +36,22 @@ class ForAllSlices(NamedTuple):
     hypernetworks: Sequence[HypernetworkLayer]
 
 
+class Decoded(NamedTuple):
+    """Masks of one slice of each stack, and what they are the product of.
+
+    Attributes:
+        masks: logits (B, K, 4H', 4W').
+        tokens: (B, K, C), the mask tokens.
+        weights: (B, K, C/8), what the hypernetworks make of them.
+        pixels: (B, C/8, 4H', 4W'), the pixel features.
+    """
+
+    masks: torch.Tensor
+    tokens: torch.Tensor
+    weights: torch.Tensor
+    pixels: torch.Tensor
+
+
 class ManyMaskDecoder(MaskDecoder):
     """SAM 2's decoder with K mask tokens and without its heads for mask quality and object presence.
 
@@ -77,7 +93,7 @@ class ManyMaskDecoder(MaskDecoder):
         stride4: torch.Tensor,
         stride8: torch.Tensor,
         hypernetworks: Sequence[HypernetworkLayer],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> Decoded:
         """Decode masks as SAM 2's ``predict_masks`` does, with one prompt for all.
 
         Args:
@@ -87,9 +103,6 @@ class ManyMaskDecoder(MaskDecoder):
             stride4: (B, C/8, 4H', 4W'), the projected finest level.
             stride8: (B, C/4, 2H', 2W').
             hypernetworks: of :meth:`hypernetworks`.
-
-        Returns:
-            Mask logits (B, K, 4H', 4W') and the K mask tokens (B, K, C).
         """
         batch, _, height, width = features.shape
         own = [self.obj_score_token.weight] if self.pred_obj_scores else []
@@ -101,7 +114,8 @@ class ManyMaskDecoder(MaskDecoder):
         to_stride8, norm, activation, to_stride4, last_activation = self.output_upscaling
         finer = activation(norm(to_stride8(features) + stride8))
         finest = last_activation(to_stride4(finer) + stride4)
-        return torch.einsum("bkc,bchw->bkhw", _run(hypernetworks, found), finest), found
+        weights = _run(hypernetworks, found)
+        return Decoded(torch.einsum("bkc,bchw->bkhw", weights, finest), found, weights, finest)
 
 
 def _run(layers: Sequence[HypernetworkLayer], tokens: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnunetv2_sam2_3dmed.network.checkpointing import recomputed
+from nnunetv2_sam2_3dmed.network.checkpointing import recomputed, recomputed_parts
 from nnunetv2_sam2_3dmed.network.compilation import (
     EAGER,
     Compiled,
@@ -22,10 +22,11 @@ from nnunetv2_sam2_3dmed.network.compilation import (
     in_usual_order,
     unbind_slices,
 )
-from nnunetv2_sam2_3dmed.network.mask_decoder import ForAllSlices, ManyMaskDecoder
+from nnunetv2_sam2_3dmed.network.mask_decoder import Decoded, ForAllSlices, ManyMaskDecoder
 from nnunetv2_sam2_3dmed.network.memory_rules import FirstAndLatest, Memory, MemoryRule, pointer_tokens
-from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
-from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
+from nnunetv2_sam2_3dmed.network.refinement import MaskRefinement
+from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base
+from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures, slices_at_once
 
 
 def _attend(
@@ -62,7 +63,7 @@ class Propagated(NamedTuple):
     """Results of a branch for B stacks of D slices.
 
     Attributes:
-        masks: mask logits (B, D, K, S/4, S/4).
+        masks: mask logits (B, D, K, S/4, S/4); refined, (B, D, K, S, S).
         decoded: (B, D, C, S/16, S/16), the features given to the decoder; bidirectional, (2B, D, C, S/16, S/16), the
             backward pass in the second half. None unless asked for.
     """
@@ -94,6 +95,7 @@ class MaskPropagation(nn.Module):
         checkpointing: in training, keep of each slice only its masks and its memory, and compute the rest a second
             time in backward.
         memory_attention: another branch's, to share it; by default ``sam2``'s own.
+        refinement: takes the masks of all slices to the image's resolution, after propagation.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class MaskPropagation(nn.Module):
         rule: MemoryRule = FirstAndLatest(),
         checkpointing: bool = False,
         memory_attention: nn.Module | None = None,
+        refinement: MaskRefinement | None = None,
     ):
         super().__init__()
         self.num_masks = num_masks
@@ -132,6 +135,7 @@ class MaskPropagation(nn.Module):
         # SAM 2's tokens for three candidate masks decode nothing here, but its single-mask token attends to them
         self.candidate_tokens = nn.Parameter(sam2.sam_mask_decoder.mask_tokens.weight[1:].detach().clone())
         self.fusion = fusion
+        self.refinement = refinement
 
         if num_masks != 1:
             first = self.memory_encoder.mask_downsampler.encoder[0]
@@ -145,9 +149,10 @@ class MaskPropagation(nn.Module):
         added: torch.Tensor | None = None,
         keep_decoded: bool = False,
         compiled: Compiled = EAGER,
+        images: torch.Tensor | None = None,
     ) -> Propagated:
         """Project and propagate the encoder's features; arguments as for :meth:`propagate`."""
-        return self.propagate(self.project(features), added, keep_decoded, compiled)
+        return self.propagate(self.project(features), added, keep_decoded, compiled, images)
 
     def project(self, features: SliceFeatures) -> SliceFeatures:
         """Project the two finer levels to the C/8 and C/4 channels that the decoder takes."""
@@ -166,6 +171,7 @@ class MaskPropagation(nn.Module):
         added: torch.Tensor | None = None,
         keep_decoded: bool = False,
         compiled: Compiled = EAGER,
+        images: torch.Tensor | None = None,
     ) -> Propagated:
         """Propagate masks through B stacks from their first slices to their last.
 
@@ -174,6 +180,7 @@ class MaskPropagation(nn.Module):
             added: (B, D, C, H', W'), another branch's ``decoded``, which is added to the decoder's input.
             keep_decoded: the result has ``decoded``.
             compiled: how each slice is computed.
+            images: (B, D, 3, S, S), the slices, for a branch that refines its masks.
         """
         depth = projected.stride16.shape[1]
         if self.bidirectional:
@@ -185,6 +192,7 @@ class MaskPropagation(nn.Module):
         levels = [unbind_slices(level, compiled) for level in projected[:3]]
         others = [None] * depth if added is None else unbind_slices(added, compiled)
         memories: list[Memory] = []
+        answers: list[Decoded] = []
         masks, decoded = [], []
         for i, (stride4, stride8, stride16, more) in enumerate(zip(*levels, others, strict=True)):
             slices = SliceFeatures(stride4, stride8, stride16, position)
@@ -192,19 +200,39 @@ class MaskPropagation(nn.Module):
             remembered = i < depth - 1 or compiled != EAGER
             step = partial(self._step, slices, same, tuple(memories), depth, more, remembered, compiled)
             if self.checkpointing and torch.is_grad_enabled():
-                mask, features, memory = recomputed(step, stride16, stride16[0, 0].numel())
+                answer, features, memory = recomputed(step, stride16, stride16[0, 0].numel())
             else:
-                mask, features, memory = step()
-            masks.append(mask)
+                answer, features, memory = step()
+            masks.append(answer.masks)
+            if images is not None:
+                answers.append(answer)
             if keep_decoded:
                 decoded.append(features)
             if memory is not None:
                 memories.append(memory)
-        stacked = torch.stack(masks, dim=1)
+        stacked = torch.stack(masks, dim=1) if images is None else self._refined(answers, images)
         if self.bidirectional:
             forward, backward = stacked.chunk(2)
             stacked = (forward + backward.flip(1)) / 2
         return Propagated(stacked, torch.stack(decoded, dim=1) if keep_decoded else None)
+
+    def _refined(self, answers: Sequence[Decoded], images: torch.Tensor) -> torch.Tensor:
+        """Return the masks (B, D, K, S, S) of all slices, refined some slices at a time."""
+        if self.refinement is None:
+            raise ValueError("images were given to a branch that does not refine its masks")
+        if self.bidirectional:
+            images = torch.cat([images, images.flip(1)])
+        slices = [torch.stack([a[i] for a in answers], dim=1).flatten(0, 1) for i in (0, 2, 3)] + [images.flatten(0, 1)]
+        checkpointing = self.checkpointing and torch.is_grad_enabled()
+        if checkpointing:
+            at_once = len(recomputed_parts(slices[-1])[0])
+        else:
+            at_once = len(slices[-1]) if torch.is_grad_enabled() else slices_at_once(images.device, self.image_size)
+        parts = []
+        for some in zip(*(each.split(at_once) for each in slices), strict=True):
+            refine = partial(self.refinement, *some)
+            parts.append(recomputed(refine, some[-1], (self.image_size // STRIDE) ** 2) if checkpointing else refine())
+        return torch.cat(parts).unflatten(0, images.shape[:2])
 
     def _step(
         self,
@@ -215,7 +243,7 @@ class MaskPropagation(nn.Module):
         added: torch.Tensor | None,
         remembered: bool,
         compiled: Compiled,
-    ) -> tuple[torch.Tensor, torch.Tensor, Memory | None]:
+    ) -> tuple[Decoded, torch.Tensor, Memory | None]:
         """Return the masks of one slice of each stack (features without D), the decoder's input and the memory."""
         conditioned = self.condition(slices.stride16, slices.position, memories, depth, compiled)
         if compiled != EAGER:
@@ -231,16 +259,16 @@ class MaskPropagation(nn.Module):
         same: ForAllSlices,
         added: torch.Tensor | None,
         remembered: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor, Memory | None]:
+    ) -> tuple[Decoded, torch.Tensor, Memory | None]:
         """Compute the part of a step that follows memory attention."""
         features = conditioned
         if self.fusion is not None:
             features = self.fusion(features, slices.stride16)
         if added is not None:
             features = features + added
-        masks, token = self.decode(features, slices.stride4, slices.stride8, same)
-        memory = self.remember(slices.stride16, masks, token) if remembered else None
-        return masks, features, memory
+        answer = self.decode(features, slices.stride4, slices.stride8, same)
+        memory = self.remember(slices.stride16, answer.masks, answer.tokens.mean(dim=1)) if remembered else None
+        return answer, features, memory
 
     def condition(
         self,
@@ -285,26 +313,23 @@ class MaskPropagation(nn.Module):
 
     def decode(
         self, features: torch.Tensor, stride4: torch.Tensor, stride8: torch.Tensor, same: ForAllSlices
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode K masks of a slice without a prompt.
+    ) -> Decoded:
+        """Decode K masks of a slice without a prompt; the logits are float32.
 
         Args:
             features: (B, C, H', W'), conditioned on memory.
             stride4: (B, C/8, 4H', 4W'), the projected finest level.
             stride8: (B, C/4, 2H', 2W').
             same: of :meth:`for_all_slices` for H' and W'.
-
-        Returns:
-            Mask logits (B, K, 4H', 4W') and the mean of the K mask tokens (B, C).
         """
         # SAM 2 encodes "no point" as two tokens: the empty point, and the padding that follows any points
         prompt = torch.cat([self.no_point.weight.expand(2, -1), self.candidate_tokens])
         dense = features + self.no_mask.weight.view(1, -1, 1, 1)
-        masks, tokens = self.mask_decoder.decode(dense, same.place, prompt, stride4, stride8, same.hypernetworks)
-        return masks.float(), tokens.mean(dim=1)
+        answer = self.mask_decoder.decode(dense, same.place, prompt, stride4, stride8, same.hypernetworks)
+        return answer._replace(masks=answer.masks.float())
 
     def remember(self, embedding: torch.Tensor, masks: torch.Tensor, token: torch.Tensor) -> Memory:
-        """Encode a slice's features (B, C, H', W'), mask logits (B, K, 4H', 4W') and mask token (B, C) as a memory."""
+        """Encode a slice's features (B, C, H', W'), mask logits (B, K, 4H', 4W') and mean mask token (B, C) as a memory."""
         size = (self.image_size, self.image_size)
         # with channels last, resizing and convolving many masks takes a third of the time
         masks_last = masks.contiguous(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.memory_rules import FirstAndLatest
 from nnunetv2_sam2_3dmed.network.precision import autocast, check_precision
+from nnunetv2_sam2_3dmed.network.refinement import MaskRefinement
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
 from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
@@ -29,11 +30,12 @@ BOUNDARY_BRANCHES = ("parallel", "shared", "fused")
 class TrainingOutput(NamedTuple):
     """Results in training mode: inputs of the three losses.
 
-    Masks stay at the decoder's resolution, S/4; :func:`at_patch_size` makes the logits of voxels of them.
+    Masks stay at the decoder's resolution, S/4, or the refinement's, S; :func:`at_patch_size` makes the logits of
+    voxels of them.
 
     Attributes:
-        masks: (B, D, K, S/4, S/4), mask logits of the K foreground classes or regions.
-        boundaries: the same of their boundaries; None without BD.
+        masks: (B, D, K, S/4, S/4) or (B, D, K, S, S), mask logits of the K foreground classes or regions.
+        boundaries: (B, D, K, S/4, S/4), the same of their boundaries; None without BD.
         offsets: (B, D, D), predicted j - i in slices; None without SRPP.
     """
 
@@ -43,7 +45,7 @@ class TrainingOutput(NamedTuple):
 
 
 def at_patch_size(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize mask logits (B, D, K, S/4, S/4) to the slices of a patch, ``size`` (H, W): (B, K, D, H, W)."""
+    """Resize mask logits (B, D, K, h, w) to the slices of a patch, ``size`` (H, W): (B, K, D, H, W)."""
     if masks.shape[-2:] != size:
         shrinks = masks.shape[-2] > size[0] or masks.shape[-1] > size[1]
         resized = F.interpolate(masks.flatten(0, 1), size=size, mode="bilinear", align_corners=False, antialias=shrinks)
@@ -78,6 +80,7 @@ class SAM2_3dMed(nn.Module):
             inspired by MedSAM-2, instead of to slice 0 and the latest ones.
         freeze_trunk: do not train the Hiera trunk.
         lora_rank: rank of trained updates (LoRA) of the trunk's attention layers; 0 for none.
+        refine_masks: convolutions that see the slices take the masks to the image's resolution (ours).
         fitted_windows: the trunk's attention windows are never larger than the image; SAM 2 pads small images
             instead, and its weights have learned that.
         dropout: in memory attention, but not of attention weights, where SAM 2's code has 0.1 as well.
@@ -109,6 +112,7 @@ class SAM2_3dMed(nn.Module):
         freeze_trunk: bool = True,
         lora_rank: int = 0,
         fitted_windows: bool = False,
+        refine_masks: bool = False,
         dropout: float = 0.1,
         intensity_range: Sequence[float] = (-3.0, 3.0),
         precision: str = "auto",
@@ -148,6 +152,7 @@ class SAM2_3dMed(nn.Module):
             bidirectional=bidirectional,
             rule=SelfSorting() if self_sorting_memory else FirstAndLatest(),
             checkpointing=activation_checkpointing,
+            refinement=MaskRefinement(channels // 8) if refine_masks else None,
         )
         self.boundary: MaskPropagation | None = None
         if boundary:
@@ -189,11 +194,11 @@ class SAM2_3dMed(nn.Module):
         with self._context(patches.device):
             features = self.encoder(patches)
             if not self.training:
-                return self.heads(self._masks(self._projected(features), compiled), size)
+                return self.heads(self._masks(patches, self._projected(features), compiled), size)
             boundaries, fused = None, None
             if self.boundary is not None:
                 boundaries, fused = self.boundary(features, None, self.fused, compiled)
-            masks = self.segmentation(features, fused, False, compiled).masks
+            masks = self.segmentation(features, fused, False, compiled, self._images(patches)).masks
             offsets = self.srpp(features.stride16) if self.srpp is not None else None
             return TrainingOutput(masks, boundaries, offsets)
 
@@ -220,11 +225,17 @@ class SAM2_3dMed(nn.Module):
     def _infer(self, patches: torch.Tensor, size: tuple[int, int], compiled: Compiled) -> torch.Tensor:
         """Compute the logits, from features that are cached for later windows."""
         with suppress(torch.OutOfMemoryError):
-            return self.heads(self._masks(self._known_features(patches), compiled), size)
+            return self.heads(self._masks(patches, self._known_features(patches), compiled), size)
         # the cache may be what filled the memory; here, the first attempt holds nothing any more
         self.slice_cache.clear()
         torch.cuda.empty_cache()
-        return self.heads(self._masks(self._known_features(patches), compiled), size)
+        return self.heads(self._masks(patches, self._known_features(patches), compiled), size)
+
+    def _images(self, patches: torch.Tensor) -> torch.Tensor | None:
+        """The slices (B, D, 3, S, S) as the encoder gets them, if the masks are refined."""
+        if self.segmentation.refinement is None:
+            return None
+        return self.encoder.adapter(patches).unflatten(0, (patches.shape[0], patches.shape[2]))
 
     def _projected(self, features: SliceFeatures) -> SliceFeatures:
         """Features as the decoders of the masks take them; "fused", the channels of both branches' decoders."""
@@ -241,13 +252,14 @@ class SAM2_3dMed(nn.Module):
         first, second = (projected._replace(stride4=stride4[i], stride8=stride8[i]) for i in range(2))
         return first, second
 
-    def _masks(self, projected: SliceFeatures, compiled: Compiled = EAGER) -> torch.Tensor:
-        """Mask logits (B, D, K, S/4, S/4) of stacks, without gradients for the auxiliary tasks."""
+    def _masks(self, patches: torch.Tensor, projected: SliceFeatures, compiled: Compiled = EAGER) -> torch.Tensor:
+        """Mask logits (B, D, K, h, w) of stacks, without gradients for the auxiliary tasks."""
+        images = self._images(patches)
         if not self.fused or self.boundary is None:
-            return self.segmentation.propagate(projected, compiled=compiled).masks
+            return self.segmentation.propagate(projected, compiled=compiled, images=images).masks
         own, boundary = self._of_branches(projected)
         fused = self.boundary.propagate(boundary, None, True, compiled).decoded
-        return self.segmentation.propagate(own, fused, False, compiled).masks
+        return self.segmentation.propagate(own, fused, False, compiled, images).masks
 
     def _known_features(self, patches: torch.Tensor) -> SliceFeatures:
         """Return :meth:`_projected` of B stacks of D slices, encoding only slices not in the cache.
@@ -274,7 +286,7 @@ class SAM2_3dMed(nn.Module):
         return SliceFeatures(stride4, stride8, stride16, self.encoder.position(levels.stride16))
 
     def heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Convert mask logits (B, D, K, S/4, S/4) to nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W)."""
+        """Convert mask logits (B, D, K, h, w) to nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W)."""
         if not self.regions:
             # the background's zeros, while they are few
             masks = torch.cat([torch.zeros_like(masks[:, :, :1]), masks], dim=2)
