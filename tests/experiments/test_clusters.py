@@ -81,7 +81,7 @@ def test_a_task_waits_for_the_process_that_is_at_its_run(task, results, monkeypa
         assert task() == "DONE"
 
 
-def test_the_training_gets_the_cores_that_were_asked_for(tmp_path, monkeypatch):
+def test_the_training_gets_what_was_asked_for(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     for name, text in (("srun", ""), ("sbatch", f'cp "${{@: -1}}" {tmp_path}/submitted; echo Submitted batch job 12')):
         (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
@@ -89,7 +89,8 @@ def test_the_training_gets_the_cores_that_were_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     slurm.submit("test", RUNS, tmp_path / "out", {}, OPTIONS)
     submitted = (tmp_path / "submitted").read_text()
-    assert re.search(r"^#SBATCH --cpus-per-task=8$", submitted, re.MULTILINE)
+    asked = set(re.findall(r"^#SBATCH --(\S+)$", submitted, re.MULTILINE))
+    assert {"cpus-per-task=8", "mem=32GB", "gpus-per-node=1", "time=90", "partition=gpu"} <= asked
     assert re.search(r"^srun .*--cpus-per-task=8 ", submitted, re.MULTILINE)
 
 

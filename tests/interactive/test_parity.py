@@ -77,6 +77,13 @@ def test_forward_as_the_video_predictor(ready, reference):
     assert (~ready.mask()[:2]).all(), "not reached"
 
 
+def test_prompted_masks_are_remembered_binarized_by_a_network_that_is_built_so(ready, reference, model, monkeypatch):
+    """SAM 2's ``apply_postprocessing`` builds networks so."""
+    for network in (model, reference.predictor):
+        monkeypatch.setattr(network, "binarize_mask_from_pts_for_mem_enc", True)
+    test_forward_as_the_video_predictor(ready, reference)
+
+
 def test_both_ways_as_the_video_predictor_in_a_video_and_in_the_reversed_video(ready, reference):
     ready.add_box((4, 10, 12), (4, 30, 33))
     assert ready.propagate()
