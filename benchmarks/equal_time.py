@@ -102,7 +102,7 @@ def machine(device: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="MSD's folder Task04_Hippocampus; needed unless converted already")
-    parser.add_argument("--minutes", type=int, required=True, choices=(2, 8, 45))
+    parser.add_argument("--minutes", type=int, required=True)
     parser.add_argument("-device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--ours", nargs="+", default=["SAM2_3dMedTrainer_noPretrain_tuned"], metavar="TRAINER")
     parser.add_argument("--image-size", type=int)

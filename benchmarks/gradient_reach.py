@@ -47,6 +47,9 @@ def network_of(name: str) -> tuple[SAM2_3dMed, dict]:
     trainer = getattr(trainers, name)
     network = trainer.build_network_architecture(None, configuration, 1, 2)
     network.precision = "float32"
+    if network.segmentation.refinement is not None:
+        # zero at first: nothing that precedes it would be reached
+        torch.nn.init.normal_(network.segmentation.refinement.last.weight)
     return network.train(), trainer.architecture_of(configuration)
 
 

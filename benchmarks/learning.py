@@ -1,16 +1,15 @@
-"""How fast changes to the recipe learn from random weights: short trainings on the same batches, beside each other.
+"""Short trainings from random weights of changes to the recipe, on the same batches, beside each other.
 
-    python benchmarks/learning.py plain refined refined_64px --seeds 0 1 2 --iterations 150
+    python benchmarks/learning.py plain refined_2 refined_2_64px --seeds 0 1 2 --iterations 150
 
 Needs MSD hippocampus as nnU-Net's dataset 4, preprocessed for 3d_fullres (``nnUNetv2_convert_MSD_dataset``,
-``nnUNetv2_plan_and_preprocess -d 4 -c 3d_fullres``); writes nothing there. Of each variant and seed, a training of
-fold 0 with a fixed number of iterations and a learning rate that falls over them. The seed sets the weights and which
-cases, crops and augmentations each batch has, the same in all variants of one image size. What is there already in
-benchmarks/results/learning.json is not trained again; from all of it the table learning.md and the picture learning.png
-are made.
+``nnUNetv2_plan_and_preprocess -d 4 -c 3d_fullres``). Of each variant and seed, a training of fold 0 with a fixed number
+of iterations and a learning rate that falls over them. The seed sets the weights and which cases, crops and
+augmentations each batch has, the same in all variants of one image size. What is in the result file already is not
+trained again. From all of it the table learning.md and docs/images/learning.png are made.
 
-Recorded every ``--every`` iterations: mean Dice over whole validation cases, of the weights and of their moving average;
-the loss; seconds of training so far; the norm of the gradient; the size of the encoder's features and the share of it
+Recorded every ``--every`` iterations: mean Dice over whole validation cases, of the weights and of their moving
+average; the loss; seconds of training so far; the norm of the gradient; the size of the encoder's features and the share of it
 that differs between places; and the share of the path of the weights that leads nowhere (1 - distance / length).
 """
 
@@ -25,10 +24,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # batches are made in this process, so that their random numbers are known
 os.environ["nnUNet_n_proc_DA"] = "0"
+_FOLDER = TemporaryDirectory()
+os.environ["nnUNet_results"] = _FOLDER.name  # trainers make folders and logs
 
 import numpy as np
 import torch
@@ -40,20 +42,22 @@ from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 
 RESULTS = Path(__file__).parent / "results"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "learning.png"
 PIXELS = 96
 PLAN = {"patch_size": (56, 40), "slices": 6, "batch_size": 8}
 SAMPLED = 101  # each so-manieth weight is followed
 
-# what each variant changes of SAM2_3dMedTrainer_noPretrain_tuned, and of the plan
+# what each variant has, other than SAM2_3dMedTrainer_noPretrain_tuned and the plan
 VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "refined": {"architecture": {"refine_masks": True}},
-    "plain_64px": {"image_size": 64},
-    "refined_64px": {"architecture": {"refine_masks": True}, "image_size": 64},
-    "noBD": {"architecture": {"boundary": False}},
-    "refined_noBD": {"architecture": {"refine_masks": True, "boundary": False}},
-    "refined_1e-3": {"architecture": {"refine_masks": True}, "peak_lr": 1e-3},
-    "refined_2e-4": {"architecture": {"refine_masks": True}, "peak_lr": 2e-4},
+    "plain": {"architecture": {"refine_masks": 0}},
+    "plain_64px": {"architecture": {"refine_masks": 0}, "image_size": 64},
+    "refined_2": {"architecture": {"refine_masks": 2}},
+    "refined_4": {"architecture": {"refine_masks": 4}},
+    "refined_2_64px": {"architecture": {"refine_masks": 2}, "image_size": 64},
+    "refined_3_64px": {"architecture": {"refine_masks": 3}, "image_size": 64},
+    "refined_4_64px": {"architecture": {"refine_masks": 4}, "image_size": 64},
+    "refined_4_64px_1e-3": {"architecture": {"refine_masks": 4}, "image_size": 64, "peak_lr": 1e-3},
+    "refined_4_64px_noBD": {"architecture": {"refine_masks": 4, "boundary": False}, "image_size": 64},
 }
 
 
@@ -64,23 +68,21 @@ class Training:
         variant: a key of ``VARIANTS``.
         seed: of weights and batches.
         iterations: over which the learning rate falls.
-        folder: where nnU-Net writes its logs.
     """
 
-    def __init__(self, variant: str, seed: int, iterations: int, folder: Path):
+    def __init__(self, variant: str, seed: int, iterations: int):
         changes = dict(VARIANTS[variant])
         preprocessed = nnunet_folder("nnUNet_preprocessed") / maybe_convert_to_dataset_name(4)
         dataset_json = json.loads((preprocessed / "dataset.json").read_text())
         plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
         options = PlanOptions(**{**PLAN, "image_size": changes.pop("image_size", PIXELS)})
         add_configurations(plans, dataset_json, options)
+        plans["continue_training"] = False
         changes = {"architecture_changes": changes.pop("architecture", {}), **changes}
         trainer_class = type(f"Learning_{variant}", (SAM2_3dMedTrainer_noPretrain_tuned,), changes)
         seed_all(seed)
         self.trainer = trainer_class(plans, "3d", 0, dataset_json, torch.device("cpu"))
         self.trainer.num_epochs = iterations  # the schedule's unit is the iteration here
-        self.trainer.output_folder = str(folder)
-        self.trainer.log_file = str(folder / "log.txt")
         self.trainer.initialize()
         self.seed, self.iterations = seed, iterations
         self.average = [p.detach().clone() for p in self.trainer.network.parameters()]
@@ -198,27 +200,28 @@ def features_of(network: torch.nn.Module) -> Iterator[list[tuple[float, float]]]
 def table(runs: dict[str, dict]) -> str:
     """Each variant at its last iteration: means over its seeds."""
     lines = [
-        "| variant | iterations | seeds | Dice | Dice of averaged weights | seconds per iteration | loss |"
-        " features that differ | path that cancels |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| variant | iterations | cases | seeds | Dice | Dice of averaged weights | seconds per iteration (threads) |"
+        " loss | features that differ | path that cancels |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (variant, iterations), group in grouped(runs).items():
+    for (variant, iterations, cases), group in grouped(runs).items():
         last = [run["curve"][-1] for run in group]
         cells = [
             spread([mean(point["dice"]) for point in last]),
             spread([mean(point["dice_of_average"]) for point in last]),
-            f"{mean(point['seconds'] / point['iteration'] for point in last):.2f}",
+            f"{mean(point['seconds'] / point['iteration'] for point in last):.2f} ({group[0]['threads']})",
             *(f"{mean(point[key] for point in last):.2f}" for key in ("loss", "feature_share_of_places")),
             f"{mean(point['share_of_path_that_cancels'] for point in last):.2f}",
         ]
-        lines.append(f"| {variant} | {iterations} | {len(group)} | {' | '.join(cells)} |")
+        lines.append(f"| {variant} | {iterations} | {cases} | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def grouped(runs: dict[str, dict]) -> dict[tuple[str, int], list[dict]]:
-    groups: dict[tuple[str, int], list[dict]] = {}
+def grouped(runs: dict[str, dict]) -> dict[tuple[str, int, int], list[dict]]:
+    """Runs that differ in their seed alone, by variant, iterations and validation cases."""
+    groups: dict[tuple[str, int, int], list[dict]] = {}
     for run in runs.values():
-        groups.setdefault((run["variant"], run["iterations"]), []).append(run)
+        groups.setdefault((run["variant"], run["iterations"], run["cases"]), []).append(run)
     return dict(sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])))
 
 
@@ -232,14 +235,14 @@ def draw(runs: dict[str, dict], file: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
     groups = grouped(runs)
-    for number, ((variant, iterations), group) in enumerate(groups.items()):
+    for number, ((variant, iterations, _), group) in enumerate(groups.items()):
         for position, run in enumerate(group):
             for axis, key in zip(axes, ("dice", "dice_of_average"), strict=True):
-                label = f"{variant}, {iterations}" if position == 0 else None
+                label = f"{variant}, {iterations} iterations" if position == 0 else None
                 points = [(point["seconds"] / 60, mean(point[key])) for point in run["curve"]]
                 axis.plot(*zip(*points, strict=True), color=f"C{number % 10}", label=label, marker=".")
     for axis, title in zip(axes, ("weights", "moving average of the weights"), strict=True):
-        axis.set(xlabel="minutes of training on two cores", title=title)
+        axis.set(xlabel="minutes of training", title=title)
     axes[0].set_ylabel("Dice of whole validation cases")
     axes[0].legend(fontsize=7)
     figure.tight_layout()
@@ -248,31 +251,31 @@ def draw(runs: dict[str, dict], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("variants", nargs="*", choices=[*VARIANTS, []], metavar="VARIANT", help=", ".join(VARIANTS))
+    parser.add_argument("variants", nargs="*", metavar="VARIANT", help=", ".join(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--iterations", type=int, default=150)
     parser.add_argument("--every", type=int, default=50)
     parser.add_argument("--cases", type=int, default=8, help="validation cases of fold 0")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "learning.json")
     args = parser.parse_args()
+    if unknown := set(args.variants) - set(VARIANTS):
+        parser.error(f"there are no variants {', '.join(unknown)}, expected {', '.join(VARIANTS)}")
     runs = json.loads(args.output.read_text()) if args.output.is_file() else {}
-    folder = args.output.parent / "learning_logs"
     for seed in args.seeds:
         for variant in args.variants:
-            key = f"{variant}, seed {seed}, {args.iterations} iterations"
+            key = f"{variant}, seed {seed}, {args.iterations} iterations, {args.cases} cases"
             if key in runs:
                 continue
-            folder.mkdir(exist_ok=True)
             run = {"variant": variant, "seed": seed, "iterations": args.iterations, "changes": VARIANTS[variant]}
-            run["curve"] = []
-            for point in Training(variant, seed, args.iterations, folder).run(args.every, args.cases):
+            run |= {"cases": args.cases, "threads": torch.get_num_threads(), "curve": []}
+            for point in Training(variant, seed, args.iterations).run(args.every, args.cases):
                 print(key, json.dumps(point), flush=True)
                 run["curve"].append(point)
             runs[key] = run
             args.output.with_suffix(".tmp").write_text(json.dumps(runs, indent=1) + "\n")
             args.output.with_suffix(".tmp").replace(args.output)
     args.output.with_suffix(".md").write_text(table(runs))
-    draw(runs, args.output.with_suffix(".png"))
+    draw(runs, PICTURE)
     print(table(runs))
 
 

@@ -36,4 +36,9 @@ def recomputed(function: Callable[[], Result], tensor: torch.Tensor, tokens: int
 
 def recomputed_parts(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Split images (N, 3, S, S) into parts that are recomputed one after the other."""
-    return images.split(max(1, RECOMPUTED_PIXELS // images.shape[-1] ** 2))
+    return images.split(recomputed_at_once(images.shape[-1]))
+
+
+def recomputed_at_once(image_size: int) -> int:
+    """Slices of ``image_size`` pixels that are recomputed at once."""
+    return max(1, RECOMPUTED_PIXELS // image_size**2)

@@ -36,20 +36,30 @@ class ForAllSlices(NamedTuple):
     hypernetworks: Sequence[HypernetworkLayer]
 
 
+class Factors(NamedTuple):
+    """Factors whose product the masks are.
+
+    Attributes:
+        weights: (B, K, C/8), what the hypernetworks make of the mask tokens.
+        pixels: (B, C/8, 4H', 4W'), the pixel features.
+    """
+
+    weights: torch.Tensor
+    pixels: torch.Tensor
+
+
 class Decoded(NamedTuple):
-    """Masks of one slice of each stack, and what they are the product of.
+    """Masks of one slice of each stack.
 
     Attributes:
         masks: logits (B, K, 4H', 4W').
         tokens: (B, K, C), the mask tokens.
-        weights: (B, K, C/8), what the hypernetworks make of them.
-        pixels: (B, C/8, 4H', 4W'), the pixel features.
+        factors: of the masks.
     """
 
     masks: torch.Tensor
     tokens: torch.Tensor
-    weights: torch.Tensor
-    pixels: torch.Tensor
+    factors: Factors
 
 
 class ManyMaskDecoder(MaskDecoder):
@@ -115,7 +125,7 @@ class ManyMaskDecoder(MaskDecoder):
         finer = activation(norm(to_stride8(features) + stride8))
         finest = last_activation(to_stride4(finer) + stride4)
         weights = _run(hypernetworks, found)
-        return Decoded(torch.einsum("bkc,bchw->bkhw", weights, finest), found, weights, finest)
+        return Decoded(torch.einsum("bkc,bchw->bkhw", weights, finest), found, Factors(weights, finest))
 
 
 def _run(layers: Sequence[HypernetworkLayer], tokens: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnunetv2_sam2_3dmed.network.checkpointing import recomputed, recomputed_parts
+from nnunetv2_sam2_3dmed.network.checkpointing import recomputed, recomputed_at_once
 from nnunetv2_sam2_3dmed.network.compilation import (
     EAGER,
     Compiled,
@@ -22,7 +22,7 @@ from nnunetv2_sam2_3dmed.network.compilation import (
     in_usual_order,
     unbind_slices,
 )
-from nnunetv2_sam2_3dmed.network.mask_decoder import Decoded, ForAllSlices, ManyMaskDecoder
+from nnunetv2_sam2_3dmed.network.mask_decoder import Decoded, Factors, ForAllSlices, ManyMaskDecoder
 from nnunetv2_sam2_3dmed.network.memory_rules import FirstAndLatest, Memory, MemoryRule, pointer_tokens
 from nnunetv2_sam2_3dmed.network.refinement import MaskRefinement
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base
@@ -180,8 +180,10 @@ class MaskPropagation(nn.Module):
             added: (B, D, C, H', W'), another branch's ``decoded``, which is added to the decoder's input.
             keep_decoded: the result has ``decoded``.
             compiled: how each slice is computed.
-            images: (B, D, 3, S, S), the slices, for a branch that refines its masks.
+            images: (B, D, 3, S, S), the slices, where the branch refines its masks, and only there.
         """
+        if (images is None) != (self.refinement is None):
+            raise ValueError("images are needed to refine masks, and for nothing else")
         depth = projected.stride16.shape[1]
         if self.bidirectional:
             # the backward pass is B more stacks of the same batch
@@ -192,47 +194,46 @@ class MaskPropagation(nn.Module):
         levels = [unbind_slices(level, compiled) for level in projected[:3]]
         others = [None] * depth if added is None else unbind_slices(added, compiled)
         memories: list[Memory] = []
-        answers: list[Decoded] = []
-        masks, decoded = [], []
+        masks, factors, decoded = [], [], []
         for i, (stride4, stride8, stride16, more) in enumerate(zip(*levels, others, strict=True)):
             slices = SliceFeatures(stride4, stride8, stride16, position)
             # nothing reads the last slice's memory; compiled, it is made all the same, which saves a graph
             remembered = i < depth - 1 or compiled != EAGER
             step = partial(self._step, slices, same, tuple(memories), depth, more, remembered, compiled)
             if self.checkpointing and torch.is_grad_enabled():
-                answer, features, memory = recomputed(step, stride16, stride16[0, 0].numel())
+                mask, product, features, memory = recomputed(step, stride16, stride16[0, 0].numel())
             else:
-                answer, features, memory = step()
-            masks.append(answer.masks)
-            if images is not None:
-                answers.append(answer)
+                mask, product, features, memory = step()
+            masks.append(mask)
+            factors.append(product)
             if keep_decoded:
                 decoded.append(features)
             if memory is not None:
                 memories.append(memory)
-        stacked = torch.stack(masks, dim=1) if images is None else self._refined(answers, images)
+        stacked = torch.stack(masks, dim=1)
+        if images is not None:
+            stacked = self._refined(stacked, factors, images)
         if self.bidirectional:
             forward, backward = stacked.chunk(2)
             stacked = (forward + backward.flip(1)) / 2
         return Propagated(stacked, torch.stack(decoded, dim=1) if keep_decoded else None)
 
-    def _refined(self, answers: Sequence[Decoded], images: torch.Tensor) -> torch.Tensor:
-        """Return the masks (B, D, K, S, S) of all slices, refined some slices at a time."""
-        if self.refinement is None:
-            raise ValueError("images were given to a branch that does not refine its masks")
+    def _refined(self, masks: torch.Tensor, factors: Sequence[Factors], images: torch.Tensor) -> torch.Tensor:
+        """Refine the masks (B, D, K, S/4, S/4) of all slices, some at a time: (B, D, K, S, S)."""
         if self.bidirectional:
             images = torch.cat([images, images.flip(1)])
-        slices = [torch.stack([a[i] for a in answers], dim=1).flatten(0, 1) for i in (0, 2, 3)] + [images.flatten(0, 1)]
-        checkpointing = self.checkpointing and torch.is_grad_enabled()
-        if checkpointing:
-            at_once = len(recomputed_parts(slices[-1])[0])
-        else:
-            at_once = len(slices[-1]) if torch.is_grad_enabled() else slices_at_once(images.device, self.image_size)
+        weights, pixels = (torch.stack(level, dim=1).flatten(0, 1) for level in zip(*factors, strict=True))
+        slices = (masks.flatten(0, 1), pixels, weights, images.flatten(0, 1))
+        at_once, checkpointing = slices_at_once(images.device, self.image_size), False
+        if torch.is_grad_enabled():
+            at_once = recomputed_at_once(self.image_size)
+            # activations at the image's resolution are large, and computed again within moments
+            checkpointing = self.checkpointing or at_once < len(pixels)
         parts = []
         for some in zip(*(each.split(at_once) for each in slices), strict=True):
             refine = partial(self.refinement, *some)
             parts.append(recomputed(refine, some[-1], (self.image_size // STRIDE) ** 2) if checkpointing else refine())
-        return torch.cat(parts).unflatten(0, images.shape[:2])
+        return torch.cat(parts).unflatten(0, masks.shape[:2])
 
     def _step(
         self,
@@ -243,8 +244,8 @@ class MaskPropagation(nn.Module):
         added: torch.Tensor | None,
         remembered: bool,
         compiled: Compiled,
-    ) -> tuple[Decoded, torch.Tensor, Memory | None]:
-        """Return the masks of one slice of each stack (features without D), the decoder's input and the memory."""
+    ) -> tuple[torch.Tensor, Factors | None, torch.Tensor, Memory | None]:
+        """Compute a slice of each stack (features without D), as :meth:`_answer` says."""
         conditioned = self.condition(slices.stride16, slices.position, memories, depth, compiled)
         if compiled != EAGER:
             # the first slice, which attends to no memory, gets the strides of all others
@@ -259,16 +260,20 @@ class MaskPropagation(nn.Module):
         same: ForAllSlices,
         added: torch.Tensor | None,
         remembered: bool,
-    ) -> tuple[Decoded, torch.Tensor, Memory | None]:
-        """Compute the part of a step that follows memory attention."""
+    ) -> tuple[torch.Tensor, Factors | None, torch.Tensor, Memory | None]:
+        """Compute the part of a step that follows memory attention.
+
+        Returns:
+            The masks, their factors where they are to be refined, the decoder's input and the memory.
+        """
         features = conditioned
         if self.fusion is not None:
             features = self.fusion(features, slices.stride16)
         if added is not None:
             features = features + added
-        answer = self.decode(features, slices.stride4, slices.stride8, same)
-        memory = self.remember(slices.stride16, answer.masks, answer.tokens.mean(dim=1)) if remembered else None
-        return answer, features, memory
+        masks, tokens, factors = self.decode(features, slices.stride4, slices.stride8, same)
+        memory = self.remember(slices.stride16, masks, tokens.mean(dim=1)) if remembered else None
+        return masks, None if self.refinement is None else factors, features, memory
 
     def condition(
         self,
@@ -329,7 +334,7 @@ class MaskPropagation(nn.Module):
         return answer._replace(masks=answer.masks.float())
 
     def remember(self, embedding: torch.Tensor, masks: torch.Tensor, token: torch.Tensor) -> Memory:
-        """Encode a slice's features (B, C, H', W'), mask logits (B, K, 4H', 4W') and mean mask token (B, C) as a memory."""
+        """Encode a slice's features (B, C, H', W'), mask logits (B, K, 4H', 4W') and mean mask token (B, C)."""
         size = (self.image_size, self.image_size)
         # with channels last, resizing and convolving many masks takes a third of the time
         masks_last = masks.contiguous(memory_format=torch.channels_last)

@@ -103,7 +103,8 @@ def remember_slice(
         features: see :func:`segment_slice`.
         logits: (N, 1, S/4, S/4), of the masks.
         presence: (N, 1), logits of the objects being on the slice.
-        prompted: the slice has prompts; SAM 2 then encodes the mask itself instead of its logits.
+        prompted: the slice has prompts; a network with SAM 2's ``binarize_mask_from_pts_for_mem_enc`` then encodes the
+            mask itself instead of its probabilities.
 
     Returns:
         (N, M, S/16, S/16), bfloat16 as SAM 2 keeps it.

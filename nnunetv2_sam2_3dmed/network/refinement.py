@@ -1,4 +1,4 @@
-"""Masks at the resolution of the image: a small U-Net on each slice, fed by SAM 2's mask decoder. Ours, not the paper's.
+"""Masks at the resolution of the image: a small U-Net on each slice, joined with SAM 2's mask decoder (ours).
 
 SAM 2 decodes masks at a quarter of the image's resolution, from features whose finest level has stride 4, and its trunk
 learns slowly from random weights. Convolutions that see the slice itself learn edges and textures within a hundred
@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-_FINE, _HALF = 16, 32  # channels at the image's resolution and at half of it
+_WIDTHS = (16, 32, 64, 128)  # channels at the image's resolution, at half of it, and so on
+_LEVEL_OF_PIXELS = 2  # the decoder's features have stride 4
+MAX_LEVELS = len(_WIDTHS)
 
 
 def _convolutions(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -27,23 +29,32 @@ def _convolutions(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class MaskRefinement(nn.Module):
-    """Add to SAM 2's masks what convolutions on the slice find, at the slice's own resolution.
+    """Add to SAM 2's masks what a U-Net finds on the slice, at the slice's own resolution.
 
-    The decoder's pixel features are enlarged twice, each time joined with features of the slice. What comes out is
-    weighted by the same hypernetworks as the decoder's own pixel features. Its last layer starts at zero: a fresh
+    The decoder's pixel features join the U-Net's at their own resolution, or the nearest that it has. What comes out
+    is weighted by the same hypernetworks as the decoder's own pixel features. Its last layer starts at zero: a fresh
     refinement gives SAM 2's masks, enlarged.
 
     Args:
+        levels: resolutions of the U-Net, 1 to 4: the image's, half of it, and so on.
         channels: of the decoder's pixel features, SAM 2's C/8.
     """
 
-    def __init__(self, channels: int = 32):
+    def __init__(self, levels: int, channels: int = 32):
         super().__init__()
-        self.fine = _convolutions(3, _FINE)
-        self.half = _convolutions(_FINE, _HALF, stride=2)
-        self.join_half = _convolutions(channels + _HALF, _HALF)
-        self.join_fine = _convolutions(_HALF + _FINE, _HALF)
-        self.last = nn.Conv2d(_HALF, channels, 1)
+        widths = _WIDTHS[:levels]
+        self.joined_at = min(_LEVEL_OF_PIXELS, levels - 1)
+        self.down = nn.ModuleList(
+            _convolutions(widths[level - 1] if level else 3, width, 2 if level else 1)
+            for level, width in enumerate(widths)
+        )
+        ups = [max(width, channels) for width in widths]
+        inputs = [
+            width + (ups[level + 1] if level + 1 < levels else 0) + (channels if level == self.joined_at else 0)
+            for level, width in enumerate(widths)
+        ]
+        self.up = nn.ModuleList(_convolutions(*sizes) for sizes in zip(inputs, ups, strict=True))
+        self.last = nn.Conv2d(ups[0], channels, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -61,13 +72,19 @@ class MaskRefinement(nn.Module):
         Returns:
             (N, K, S, S), logits in float32.
         """
-        fine = self.fine(images)
-        half = self.half(fine)
-        joined = self.join_half(torch.cat([_enlarged(pixels, half), half], dim=1))
-        joined = self.join_fine(torch.cat([_enlarged(joined, fine), fine], dim=1))
-        found = torch.einsum("nkc,nchw->nkhw", weights, self.last(joined))
-        return _enlarged(masks.float(), found) + found.float()
+        skipped = []
+        features = images
+        for convolutions in self.down:
+            features = convolutions(features)
+            skipped.append(features)
+        found: list[torch.Tensor] = []  # of the level below
+        for level in reversed(range(len(skipped))):
+            joined = [*found, pixels] if level == self.joined_at else found
+            same = [skipped[level], *(_resized(each, skipped[level]) for each in joined)]
+            found = [self.up[level](torch.cat(same, dim=1))]
+        added = torch.einsum("nkc,nchw->nkhw", weights, self.last(found[0])).float()
+        return _resized(masks.float(), added) + added
 
 
-def _enlarged(features: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def _resized(features: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)

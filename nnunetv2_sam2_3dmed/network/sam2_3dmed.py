@@ -16,7 +16,7 @@ from nnunetv2_sam2_3dmed.network.compilation import EAGER, Compiled
 from nnunetv2_sam2_3dmed.network.mask_propagation import MaskPropagation
 from nnunetv2_sam2_3dmed.network.memory_rules import FirstAndLatest
 from nnunetv2_sam2_3dmed.network.precision import autocast, check_precision
-from nnunetv2_sam2_3dmed.network.refinement import MaskRefinement
+from nnunetv2_sam2_3dmed.network.refinement import MAX_LEVELS, MaskRefinement
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base, build_sam2_base
 from nnunetv2_sam2_3dmed.network.self_sorting import SelfSorting
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures, SliceCache
@@ -80,14 +80,16 @@ class SAM2_3dMed(nn.Module):
             inspired by MedSAM-2, instead of to slice 0 and the latest ones.
         freeze_trunk: do not train the Hiera trunk.
         lora_rank: rank of trained updates (LoRA) of the trunk's attention layers; 0 for none.
-        refine_masks: convolutions that see the slices take the masks to the image's resolution (ours).
+        refine_masks: levels of a U-Net on each slice that takes the masks to the image's resolution (ours); 0 for
+            none.
         fitted_windows: the trunk's attention windows are never larger than the image; SAM 2 pads small images
             instead, and its weights have learned that.
         dropout: in memory attention, but not of attention weights, where SAM 2's code has 0.1 as well.
         intensity_range: normalised intensities that become black and white.
         precision: one of ``precision.PRECISIONS``.
         activation_checkpointing: train in less memory and more time: both branches keep only the masks and memories of
-            their slices, a trunk that trains only its input, and the rest is computed a second time in backward.
+            their slices (and what refines the masks), a trunk that trains only its input, and the rest is computed a
+            second time in backward.
 
     Raises:
         ValueError: an argument has a value that cannot work; the message names it.
@@ -112,7 +114,7 @@ class SAM2_3dMed(nn.Module):
         freeze_trunk: bool = True,
         lora_rank: int = 0,
         fitted_windows: bool = False,
-        refine_masks: bool = False,
+        refine_masks: int = 0,
         dropout: float = 0.1,
         intensity_range: Sequence[float] = (-3.0, 3.0),
         precision: str = "auto",
@@ -128,6 +130,8 @@ class SAM2_3dMed(nn.Module):
             raise ValueError(f"num_slices is {num_slices}, but memory needs at least 2.")
         if lora_rank < 0:
             raise ValueError(f"lora_rank is {lora_rank}, but must be 0 (none) or a positive rank.")
+        if not 0 <= refine_masks <= MAX_LEVELS:
+            raise ValueError(f"refine_masks is {refine_masks}, but must be 0 (none) to {MAX_LEVELS} levels.")
         if boundary_branch not in BOUNDARY_BRANCHES:
             raise ValueError(
                 f"boundary_branch is {boundary_branch!r}, but must be one of {', '.join(BOUNDARY_BRANCHES)}."
@@ -152,7 +156,7 @@ class SAM2_3dMed(nn.Module):
             bidirectional=bidirectional,
             rule=SelfSorting() if self_sorting_memory else FirstAndLatest(),
             checkpointing=activation_checkpointing,
-            refinement=MaskRefinement(channels // 8) if refine_masks else None,
+            refinement=MaskRefinement(refine_masks, channels // 8) if refine_masks else None,
         )
         self.boundary: MaskPropagation | None = None
         if boundary:
@@ -288,7 +292,7 @@ class SAM2_3dMed(nn.Module):
     def heads(self, masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Convert mask logits (B, D, K, h, w) to nnU-Net's logits (B, heads, D, H, W) at ``size`` (H, W)."""
         if not self.regions:
-            # the background's zeros, while they are few
+            # the background's zeros, before they are resized
             masks = torch.cat([torch.zeros_like(masks[:, :, :1]), masks], dim=2)
         return at_patch_size(masks, size)
 

@@ -68,10 +68,10 @@ def _propagation_sources(branch: MaskPropagation, weights: dict[str, torch.Tenso
 _ADAPTED = ("mask_tokens.", "output_hypernetworks_mlps.", "mask_downsampler.encoder.0.weight")
 
 # parts that SAM 2 does not have, or not in this form
-_NOT_IN_SAM2 = ("adapter.", "fusion.", "lora_")
+_NOT_IN_SAM2 = ("adapter.", "fusion.", "refinement.", "lora_")
 
 # what the report tells apart in a branch; the rest are memory ages, object pointers and embeddings
-_PARTS = ("memory_attention", "memory_encoder", "mask_decoder", "fusion")
+_PARTS = ("memory_attention", "memory_encoder", "mask_decoder", "fusion", "refinement")
 
 
 def _named(tensors: list[str]) -> str:
@@ -114,7 +114,8 @@ def load_sam2_weights(network: SAM2_3dMed, path: Path) -> list[ComponentReport]:
     """Fill the encoder and both branches from an official SAM 2 or 2.1 checkpoint, or MedSAM2's.
 
     Mask tokens and their hypernetworks are copied for each class, the memory encoder's mask input is spread
-    over the classes; SRPP, BD fusion, low-rank updates and a learned mix of input channels stay as they are.
+    over the classes; SRPP, BD fusion, what refines the masks, low-rank updates and a learned mix of input channels
+    stay as they are.
 
     Args:
         network: the network; its tensors are changed in place.

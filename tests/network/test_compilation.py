@@ -24,6 +24,7 @@ OPTIONS = {
     "self-sorting": {"self_sorting_memory": True},
     "bidirectional": {"bidirectional": True},
     "checkpointing": {"activation_checkpointing": True},
+    "refined": {"refine_masks": 2},
 }
 
 

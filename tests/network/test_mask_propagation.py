@@ -95,7 +95,7 @@ def test_decoded_masks_equal_sam2(pair, features):
     # "no object" would overwrite the masks with a constant
     reference.pred_obj_scores = False
     low_res, *_ = reference._forward_sam_heads(features.stride16[:, 0], high_res_features=[stride4, stride8])
-    masks, _ = ours.decode(features.stride16[:, 0], stride4, stride8, ours.for_all_slices((GRID, GRID)))
+    masks = ours.decode(features.stride16[:, 0], stride4, stride8, ours.for_all_slices((GRID, GRID))).masks
     torch.testing.assert_close(masks, low_res, atol=1e-5, rtol=1e-5)
 
 

@@ -36,7 +36,7 @@ def test_the_trunk_arrives_bit_for_bit(official, checkpoint, make_network):
 
 
 def test_both_branches_are_filled_and_the_rest_is_reported_fresh(official, checkpoint, make_network):
-    network = make_network(num_classes=3)
+    network = make_network(num_classes=3, refine_masks=2)
     fresh = copy.deepcopy(network.state_dict())
     reports = {report.component: report for report in load_sam2_weights(network, checkpoint)}
     theirs = official.state_dict()
@@ -60,7 +60,9 @@ def test_both_branches_are_filled_and_the_rest_is_reported_fresh(official, check
         assert set(adapted.values()) == {0}
     fusion = [n for n in fresh if n.startswith("boundary.fusion.")]
     assert reports["boundary branch, fusion"].fresh == len(fusion) > 0
-    assert sum(report.fresh for report in reports.values()) == len(fusion)
+    refinement = [n for n in fresh if n.startswith("segmentation.refinement.")]
+    assert reports["segmentation branch, refinement"].fresh == len(refinement) > 0
+    assert sum(report.fresh for report in reports.values()) == len(fusion) + len(refinement)
     unchanged = [n for n in fresh if torch.equal(fresh[n], network.state_dict()[n])]
     assert set(fusion) <= set(unchanged) and any(n.startswith("srpp.") for n in unchanged)
 

@@ -61,12 +61,13 @@ class Recipe(NamedTuple):
     memories: int = 7  # ours: SAM 2's
     dropout: float = 0.1  # ours: SAM 2's, in memory attention
     fitted_windows: bool = False  # SAM 2's windows
+    refine_masks: int = 0  # ours
 
 
 PAPER = Recipe()
 SCRATCH = PAPER._replace(checkpoint=None, frozen_trunk=False)  # "w/o Pre-train", section 4.3
 TUNED = SCRATCH._replace(  # ours, see decisions.md
-    rate=4e-4, warmup=0.02, affine=0.3, mosaic=0.0, dropout=0.0, fitted_windows=True, dice=True
+    rate=4e-4, warmup=0.02, affine=0.3, mosaic=0.0, dropout=0.0, fitted_windows=True, refine_masks=2, dice=True
 )
 FINETUNED = PAPER._replace(lambda_1=None, lambda_2=None)  # Table 1, "SAM2 (Fine-tuned)"
 RECIPES = {
@@ -138,7 +139,8 @@ def test_plan_and_network(name, make):
     assert plan.batch_dice and options["image_size"] == recipe.image_size
     assert (options["num_memories"], options["dropout"]) == (recipe.memories, recipe.dropout)
     assert (options["freeze_trunk"], options["lora_rank"]) == (recipe.frozen_trunk, recipe.lora_rank)
-    assert options["fitted_windows"] == recipe.fitted_windows and trainer.num_epochs == recipe.epochs
+    assert options["fitted_windows"] == recipe.fitted_windows and options["refine_masks"] == recipe.refine_masks
+    assert trainer.num_epochs == recipe.epochs
     assert options["srpp"] == (recipe.lambda_1 is not None) and options["boundary"] == (recipe.lambda_2 is not None)
 
 

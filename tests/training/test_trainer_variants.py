@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 
 
 ARCHITECTURE = {"architecture_changes"}
-FRESH = {"freeze_trunk": False, "dropout": 0.0, "fitted_windows": True}
+FRESH = {"freeze_trunk": False, "dropout": 0.0, "fitted_windows": True, "refine_masks": 2}
 VARIANTS = {
     "SAM2_3dMedTrainer_noSRPP": Difference(ARCHITECTURE, {"srpp": False}, absent=("srpp.",)),
     "SAM2_3dMedTrainer_noBD": Difference(ARCHITECTURE, {"boundary": False}, absent=("boundary.",)),
@@ -76,6 +76,7 @@ VARIANTS = {
         ARCHITECTURE
         | {"pretrained", "peak_lr", "warmup_share", "segmentation_loss", "affine_probability", "mosaic_probability"},
         FRESH,
+        added=("segmentation.refinement.",),
         same_masks=False,
     ),
 }
