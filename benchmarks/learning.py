@@ -9,8 +9,9 @@ augmentations each batch has, the same in all variants of one image size. What i
 trained again. From all of it the table learning.md and docs/images/learning.png are made.
 
 Recorded every ``--every`` iterations: mean Dice over whole validation cases, of the weights and of their moving
-average; the loss; seconds of training so far; the norm of the gradient; the size of the encoder's features and the share of it
-that differs between places; and the share of the path of the weights that leads nowhere (1 - distance / length).
+average; the loss; seconds of training so far; the norm of the gradient; the size of the encoder's features and the
+share of it that differs between places; and the share of the path of the weights that leads nowhere
+(1 - distance / length).
 """
 
 from __future__ import annotations
@@ -27,18 +28,13 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
-# batches are made in this process, so that their random numbers are known
-os.environ["nnUNet_n_proc_DA"] = "0"
-_FOLDER = TemporaryDirectory()
-os.environ["nnUNet_results"] = _FOLDER.name  # trainers make folders and logs
-
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 
 RESULTS = Path(__file__).parent / "results"
@@ -266,11 +262,15 @@ def main() -> None:
             key = f"{variant}, seed {seed}, {args.iterations} iterations, {args.cases} cases"
             if key in runs:
                 continue
+            # batches are made in this process, so that their random numbers are known
+            os.environ["nnUNet_n_proc_DA"] = "0"
             run = {"variant": variant, "seed": seed, "iterations": args.iterations, "changes": VARIANTS[variant]}
             run |= {"cases": args.cases, "threads": torch.get_num_threads(), "curve": []}
-            for point in Training(variant, seed, args.iterations).run(args.every, args.cases):
-                print(key, json.dumps(point), flush=True)
-                run["curve"].append(point)
+            with TemporaryDirectory() as folder:
+                os.environ["nnUNet_results"] = folder  # trainers make folders and logs
+                for point in Training(variant, seed, args.iterations).run(args.every, args.cases):
+                    print(key, json.dumps(point), flush=True)
+                    run["curve"].append(point)
             runs[key] = run
             args.output.with_suffix(".tmp").write_text(json.dumps(runs, indent=1) + "\n")
             args.output.with_suffix(".tmp").replace(args.output)
