@@ -194,7 +194,8 @@ class MaskPropagation(nn.Module):
         levels = [unbind_slices(level, compiled) for level in projected[:3]]
         others = [None] * depth if added is None else unbind_slices(added, compiled)
         memories: list[Memory] = []
-        masks, factors, decoded = [], [], []
+        factors: list[Factors] = []
+        masks, decoded = [], []
         for i, (stride4, stride8, stride16, more) in enumerate(zip(*levels, others, strict=True)):
             slices = SliceFeatures(stride4, stride8, stride16, position)
             # nothing reads the last slice's memory; compiled, it is made all the same, which saves a graph
@@ -205,20 +206,23 @@ class MaskPropagation(nn.Module):
             else:
                 mask, product, features, memory = step()
             masks.append(mask)
-            factors.append(product)
+            if product is not None:
+                factors.append(product)
             if keep_decoded:
                 decoded.append(features)
             if memory is not None:
                 memories.append(memory)
         stacked = torch.stack(masks, dim=1)
-        if images is not None:
-            stacked = self._refined(stacked, factors, images)
+        if self.refinement is not None and images is not None:
+            stacked = self._refined(self.refinement, stacked, factors, images)
         if self.bidirectional:
             forward, backward = stacked.chunk(2)
             stacked = (forward + backward.flip(1)) / 2
         return Propagated(stacked, torch.stack(decoded, dim=1) if keep_decoded else None)
 
-    def _refined(self, masks: torch.Tensor, factors: Sequence[Factors], images: torch.Tensor) -> torch.Tensor:
+    def _refined(
+        self, refinement: MaskRefinement, masks: torch.Tensor, factors: Sequence[Factors], images: torch.Tensor
+    ) -> torch.Tensor:
         """Refine the masks (B, D, K, S/4, S/4) of all slices, some at a time: (B, D, K, S, S)."""
         if self.bidirectional:
             images = torch.cat([images, images.flip(1)])
@@ -231,7 +235,7 @@ class MaskPropagation(nn.Module):
             checkpointing = self.checkpointing or at_once < len(pixels)
         parts = []
         for some in zip(*(each.split(at_once) for each in slices), strict=True):
-            refine = partial(self.refinement, *some)
+            refine = partial(refinement, *some)
             parts.append(recomputed(refine, some[-1], (self.image_size // STRIDE) ** 2) if checkpointing else refine())
         return torch.cat(parts).unflatten(0, masks.shape[:2])
 

@@ -55,8 +55,8 @@ class MaskRefinement(nn.Module):
         ]
         self.up = nn.ModuleList(_convolutions(*sizes) for sizes in zip(inputs, ups, strict=True))
         self.last = nn.Conv2d(ups[0], channels, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, masks: torch.Tensor, pixels: torch.Tensor, weights: torch.Tensor, images: torch.Tensor
