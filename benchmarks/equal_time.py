@@ -74,7 +74,8 @@ def training_facts(configuration: str, trainer: str) -> dict:
         "patch_size": list(manager.patch_size),
         "batch_size": manager.batch_size,
         "network": manager.network_arch_class_name.split(".")[-1],
-        "network_arguments": manager.network_arch_init_kwargs if configuration != "3d_fullres" else None,
+        # the plan's, with what the trainer changes
+        "network_arguments": trainer_class.architecture_of(manager) if configuration != "3d_fullres" else None,
         "parameters": sum(p.numel() for p in network.parameters()),
         "epochs": len(seconds),
         "iterations": len(seconds) * iterations if iterations else None,
