@@ -16,6 +16,7 @@ CPU = torch.device("cpu")
 
 
 def train(dataset: str, *pairs: str) -> None:
+    torch.manual_seed(0)
     for configuration, name in (pair.split(":") for pair in pairs):
         trainer = get_trainer_from_args(dataset, configuration, 0, name, device=CPU)
         trainer.num_epochs = trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 1
