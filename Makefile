@@ -13,7 +13,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev,docs]'
 	touch $@
 
-# nnU-Net and SAM2-3dMed, two minutes each, on synthetic CT: about seven minutes on two cores
+# nnU-Net and SAM2-3dMed, two minutes each, on synthetic CT: a few minutes on two cores
 demo: install
 	$(BIN)/sam2_3dmed demo -o demo_output $(DEMO_OPTIONS)
 

@@ -41,7 +41,7 @@ RESULTS = Path(__file__).parent / "results"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "learning.png"
 PIXELS = 96
 PLAN = {"patch_size": (56, 40), "slices": 6, "batch_size": 8}
-SAMPLED = 101  # each so-manieth weight is followed
+SAMPLED = 101  # one weight in so many is followed
 
 # what each variant has, other than SAM2_3dMedTrainer_noPretrain_tuned and the plan
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -85,7 +85,7 @@ class Training:
         self.seconds = 0.0
 
     def run(self, every: int, num_cases: int) -> Iterator[dict]:
-        """Train; yields what is recorded."""
+        """Train, and yield what is recorded."""
         batches, _ = self.trainer.get_dataloaders()
         _, cases = self.trainer.get_tr_and_val_datasets()
         self.trainer.network.train()
