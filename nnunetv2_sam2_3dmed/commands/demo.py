@@ -4,7 +4,7 @@ Without --data the task is made up: synthetic CT volumes of random shapes, so no
 task of the Medical Segmentation Decathlon. Every command is printed as you would type it. The last one is an experiment
 (see `sam2_3dmed experiment -h`) that trains both methods on fold 0 for the same time and writes a report on the cases
 that the fold holds out. Started again with the same options, the demo skips what is done and continues a training that
-was interrupted. With the default two minutes of training per method, it takes a few minutes more than that on two cores.
+was interrupted. Each method trains for two minutes by default.
 """
 
 from __future__ import annotations
