@@ -26,15 +26,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
+from nnunetv2_sam2_3dmed.network.fresh_trunk import keep_steady
+from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,18 +48,160 @@ PIXELS = 96
 PLAN = {"patch_size": (56, 40), "slices": 6, "batch_size": 8}
 SAMPLED = 101  # one weight in so many is followed
 
-# what each variant has, other than SAM2_3dMedTrainer_noPretrain_tuned and the plan
+# what each variant has, other than SAM2_3dMedTrainer_noPretrain_tuned and the plan; "plan" changes the plan, "mixin"
+# names a class of changed methods, all else are attributes
+_64 = {"image_size": 64}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"architecture": {"refine_masks": 0}},
-    "plain_64px": {"architecture": {"refine_masks": 0}, "image_size": 64},
+    "plain_64px": {"architecture": {"refine_masks": 0}, "plan": _64},
     "refined_2": {"architecture": {"refine_masks": 2}},
-    "refined_4": {"architecture": {"refine_masks": 4}},
-    "refined_2_64px": {"architecture": {"refine_masks": 2}, "image_size": 64},
-    "refined_3_64px": {"architecture": {"refine_masks": 3}, "image_size": 64},
-    "refined_4_64px": {"architecture": {"refine_masks": 4}, "image_size": 64},
-    "refined_4_64px_1e-3": {"architecture": {"refine_masks": 4}, "image_size": 64, "peak_lr": 1e-3},
-    "refined_4_64px_noBD": {"architecture": {"refine_masks": 4, "boundary": False}, "image_size": 64},
+    "refined_2_128px": {"architecture": {"refine_masks": 2}, "plan": {"image_size": 128}},
+    "refined_1_64px": {"architecture": {"refine_masks": 1}, "plan": _64},
+    "refined_2_64px": {"architecture": {"refine_masks": 2}, "plan": _64},
+    "refined_3_64px": {"architecture": {"refine_masks": 3}, "plan": _64},
+    "refined_4_64px": {"architecture": {"refine_masks": 4}, "plan": _64},
+    # one change each to refined_2_64px
+    "lr_1e-3": {"plan": _64, "peak_lr": 1e-3},
+    "lr_2e-4": {"plan": _64, "peak_lr": 2e-4},
+    "batch_4": {"plan": {**_64, "batch_size": 4}},
+    "batch_16": {"plan": {**_64, "batch_size": 16}},
+    "noBD": {"architecture": {"boundary": False}, "plan": _64},
+    "noSRPP": {"architecture": {"srpp": False}, "plan": _64},
+    "steady": {"plan": _64, "mixin": "SteadyFeatures"},
+    "beta2_0.95": {"plan": _64, "mixin": "FasterSecondMoment"},
+    "muon": {"plan": _64, "mixin": "WithMuon"},
+    "schedule_free": {"plan": _64, "mixin": "ScheduleFree"},
+    "pairs_first": {"plan": _64, "mixin": "PairsFirst"},
+    "slices_12": {"plan": {**_64, "slices": 12, "batch_size": 4}},
+    "batch_dice": {"plan": {**_64, "batch_dice": True}},
+    "dice_alone": {"plan": _64, "mixin": "DiceAlone"},
+    "nnunet_augmentation": {"plan": _64, "mixin": "NNUNetAugmentation"},
+    "oversampled_0.66": {"plan": _64, "mixin": "MoreForeground"},
+    "oversampled_0": {"plan": _64, "mixin": "NoOversampling"},
 }
+
+
+class SteadyFeatures:
+    """``keep_steady`` on the encoder's features, as the promptable model trains."""
+
+    def initialize(self) -> None:
+        super().initialize()
+        self.network.encoder.register_forward_hook(lambda _module, _arguments, features: keep_steady_of(features))
+
+
+def keep_steady_of(features: Any) -> None:
+    levels = [level for level in features if isinstance(level, torch.Tensor)]
+    keep_steady([level.flatten(0, 1) if level.ndim == 5 else level for level in levels])
+
+
+class FasterSecondMoment:
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        optimizer, schedule = super().configure_optimizers()
+        for group in optimizer.param_groups:
+            group["betas"] = (0.9, 0.95)
+        return optimizer, schedule
+
+
+class Together:
+    """Several optimizers as one."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer):
+        self.optimizers = optimizers
+        self.param_groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+class WithMuon:
+    """Matrices of the transformers by Muon, whose steps are scaled to AdamW's size, all else by AdamW."""
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        trained = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        matrices = [p for name, p in trained.items() if p.ndim == 2 and "embed" not in name and "token" not in name]
+        others = [p for p in trained.values() if not any(p is matrix for matrix in matrices)]
+        optimizer = Together(
+            torch.optim.Muon(matrices, lr=self.peak_lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=self.peak_lr, weight_decay=0.1, fused=True),
+        )
+        return optimizer, CosineSchedule(optimizer, self.num_epochs, self.warmup_share * self.num_epochs)
+
+
+class ScheduleFree:
+    """Schedule-free AdamW (Defazio et al. 2024, the package ``schedulefree``): a constant rate and an average."""
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        from schedulefree import AdamWScheduleFree
+
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = AdamWScheduleFree(parameters, lr=self.peak_lr, weight_decay=0.1, warmup_steps=20)
+        optimizer.train()
+        return optimizer, SimpleNamespace(step=lambda _: None)
+
+
+class PairsFirst:
+    """For the first half of the training, stacks of six slices are three stacks of two."""
+
+    def train_step(self, batch: dict) -> dict:
+        if self.lr_scheduler.seen < self.num_epochs / 2:
+            batch = {**batch, **{key: pairs_of(batch[key]) for key in ("data", "target")}}
+        return super().train_step(batch)
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        optimizer, schedule = super().configure_optimizers()
+        step, schedule.seen = schedule.step, 0
+
+        def remembered(epoch: float) -> None:
+            schedule.seen = epoch
+            step(epoch)
+
+        schedule.step = remembered
+        return optimizer, schedule
+
+
+def pairs_of(stacks: torch.Tensor) -> torch.Tensor:
+    """(B, C, D, H, W) as (B * D / 2, C, 2, H, W)."""
+    batch, channels, depth, *size = stacks.shape
+    split = stacks.reshape(batch, channels, depth // 2, 2, *size).transpose(1, 2)
+    return split.reshape(batch * depth // 2, channels, 2, *size)
+
+
+class DiceAlone:
+    def segmentation_loss(self) -> Any:
+        dice = super().segmentation_loss().dice
+        return lambda logits, targets: dice(logits, targets.masks, loss_mask=targets.counted)
+
+
+class NNUNetAugmentation:
+    """nnU-Net's own augmentation, of slices (its "dummy 2D"): scaled, rotated, noise, blur, brightness, gamma."""
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Any:
+        super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        height, width = self.configuration_manager.patch_size[1:]
+        depth = self.configuration_manager.patch_size[0]
+        angle = (-np.pi, np.pi) if max(height, width) / min(height, width) <= 1.5 else (-np.pi / 12, np.pi / 12)
+        size = [int(side) for side in get_patch_size([height, width], *[angle] * 3, (0.85, 1.25))]
+        return angle, True, [depth, *size], (2,)
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
+        return nnUNetTrainer.get_training_transforms(*args, **kwargs)
+
+
+class MoreForeground:
+    def initialize(self) -> None:
+        super().initialize()
+        self.oversample_foreground_percent = 0.66
+
+
+class NoOversampling:
+    def initialize(self) -> None:
+        super().initialize()
+        self.oversample_foreground_percent = 0.0
 
 
 class Training:
@@ -71,11 +218,14 @@ class Training:
         preprocessed = nnunet_folder("nnUNet_preprocessed") / maybe_convert_to_dataset_name(4)
         dataset_json = json.loads((preprocessed / "dataset.json").read_text())
         plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
-        options = PlanOptions(**{**PLAN, "image_size": changes.pop("image_size", PIXELS)})
-        add_configurations(plans, dataset_json, options)
+        plan = {**PLAN, "image_size": PIXELS, **changes.pop("plan", {})}
+        batch_dice = plan.pop("batch_dice", False)
+        add_configurations(plans, dataset_json, PlanOptions(**plan))
+        plans["configurations"]["3d"]["batch_dice"] = batch_dice
         plans["continue_training"] = False
         changes = {"architecture_changes": changes.pop("architecture", {}), **changes}
-        trainer_class = type(f"Learning_{variant}", (SAM2_3dMedTrainer_noPretrain_tuned,), changes)
+        bases = tuple(globals()[name] for name in (changes.pop("mixin", None),) if name)
+        trainer_class = type(f"Learning_{variant}", (*bases, SAM2_3dMedTrainer_noPretrain_tuned), changes)
         seed_all(seed)
         self.trainer = trainer_class(plans, "3d", 0, dataset_json, torch.device("cpu"))
         self.trainer.num_epochs = iterations  # the schedule's unit is the iteration here
@@ -105,11 +255,16 @@ class Training:
             length += float((followed - before).norm())
             if iteration % every == 0 or iteration == self.iterations:
                 network = self.trainer.network.eval()
+                free = hasattr(self.trainer.optimizer, "eval")  # schedule-free: evaluation has other weights
+                if free:
+                    self.trainer.optimizer.eval()
                 with features_of(network) as features:
                     dice = self.dice(cases, num_cases)
                 with self._averaged():
                     averaged = self.dice(cases, num_cases)
                 network.train()
+                if free:
+                    self.trainer.optimizer.train()
                 yield {
                     "iteration": iteration,
                     "seconds": round(self.seconds, 1),
@@ -271,9 +426,11 @@ def main() -> None:
                 for point in Training(variant, seed, args.iterations).run(args.every, args.cases):
                     print(key, json.dumps(point), flush=True)
                     run["curve"].append(point)
+            runs = json.loads(args.output.read_text()) if args.output.is_file() else {}  # others may have written
             runs[key] = run
-            args.output.with_suffix(".tmp").write_text(json.dumps(runs, indent=1) + "\n")
-            args.output.with_suffix(".tmp").replace(args.output)
+            beside = args.output.with_suffix(f".{os.getpid()}")
+            beside.write_text(json.dumps(runs, indent=1) + "\n")
+            beside.replace(args.output)
     args.output.with_suffix(".md").write_text(table(runs))
     draw(runs, PICTURE)
     print(table(runs))
