@@ -2,11 +2,14 @@
 
     sam2_3dmed weights sam2.1_hiera_tiny        downloads the official file; run it again to go on
     sam2_3dmed weights FILE.pt                  takes a file that you have, for machines without internet
+    sam2_3dmed weights checkpoint_final.pth --export FILE.pt
+                                                writes what SAM2_PromptTrainer trained in SAM 2's official format
 
 Nothing else in this package ever downloads anything. The file is checked before it is installed (the checksums
 inside it, the published SHA-256 where there is one, and that its tensors are SAM 2's), and its SHA-256 is recorded
 beside it. A file that you bring and that is not a published one, such as one you fine-tuned, needs --as NAME: all
-trainings that start from NAME will then start from it.
+trainings that start from NAME will then start from it. An exported file can be such a one, and can be loaded by SAM 2's
+own code.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.files import check_writable_folder, copy_file
+from nnunetv2_sam2_3dmed.files import check_writable_folder, copy_file, written_beside
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,15 +31,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sam2 or sam2.1, then _hiera_ and tiny, small, base_plus or large; or MedSAM2_latest; or a file",
     )
     parser.add_argument("--as", dest="name", metavar="NAME", help="the name under which to install a file of yours")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE.pt",
+        help="install nothing; write a model trained for prompts in SAM 2's official format",
+    )
     parser.add_argument("--force", action="store_true", help="replace a checkpoint that is installed already")
 
 
 def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS, recorded_sha256, weights_folder
 
+    wanted = args.name_or_path
+    if args.export is not None:
+        if args.name is not None:
+            raise UserError(f"--export writes a file and --as {args.name} installs one: run two commands.")
+        export_file(Path(wanted), args.export, args.force)
+        return
     folder = weights_folder()
     check_writable_folder(folder)
-    wanted = args.name_or_path
     if wanted in CHECKPOINTS and not Path(wanted).is_file():
         if args.name is not None:
             raise UserError(
@@ -127,6 +141,30 @@ def install_file(path: Path, folder: Path, name: str | None, force: bool) -> Pat
         return _move(partial, target, sha256)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def export_file(path: Path, target: Path, force: bool) -> None:
+    """Write the weights of a trained model in SAM 2's official format.
+
+    Raises:
+        UserError: the file is no model of a trainer for prompts, or ``target`` exists already.
+    """
+    import torch
+
+    from nnunetv2_sam2_3dmed.interactive.trained_model import in_official_format
+    from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
+
+    if target.suffix != ".pt":
+        raise UserError(f"--export is {target}, but SAM 2's checkpoints end in .pt: name it {target.stem}.pt.")
+    if target.exists() and not force:
+        raise UserError(f"{target} exists already: add --force to replace it.")
+    check_writable_folder(target.parent)
+    weights, differences = in_official_format(load_checkpoint(path), path)
+    with written_beside(target, ending=".pt", failures=(RuntimeError,)) as beside:  # torch raises those
+        torch.save({"model": weights}, beside)
+    print(f"wrote {target} ({target.stat().st_size / 1e6:.0f} MB)")
+    for difference in differences:
+        print(f"note: {difference}")
 
 
 def _check(path: Path, expected: str | None) -> str:

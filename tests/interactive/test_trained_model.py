@@ -5,7 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hydra import initialize_config_module
+from sam2.build_sam import build_sam2_video_predictor
 
+from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.orientation import LEFT
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
@@ -19,17 +22,18 @@ from tests.prompt_training.conftest import SIZE
 SHOWN = ShownAs(CT, -3.0, 2.0, mean=100.0, std=40.0, axis=2)
 
 
-def promptable_checkpoint(file):
+def promptable_checkpoint(file, **changes):
     """Write a ``SAM2_PromptTrainer_noPretrain_tuned`` checkpoint with random weights; return its content."""
     arguments = {"backbone": "sam2.1_hiera_tiny", "image_size": SIZE, "num_memories": 7, "dropout": 0.0}
-    network = build_promptable_sam2(**arguments, fitted_windows=True)
+    arguments |= {"fitted_windows": True, **changes}
+    network = build_promptable_sam2(**arguments)
     content = {
         "network_weights": network.state_dict(),
         "logging": {"mean_fg_dice": [np.float64(0.5)]},
         "init_args": {
             "plans": {"plans_name": "p"},
             "device": torch.device("cpu"),
-            PROMPTED: {"network": {**arguments, "fitted_windows": True}, "shown_as": SHOWN.for_checkpoint()},
+            PROMPTED: {"network": arguments, "shown_as": SHOWN.for_checkpoint()},
         },
         "trainer_name": "SAM2_PromptTrainer_noPretrain_tuned",
     }
@@ -91,3 +95,49 @@ def test_models_without_prompts_are_told_apart(checkpoint):
     torch.save(content, file)
     with pytest.raises(UserError, match="segments without prompts"):
         load_model(file)
+
+
+# ---- for SAM 2's own code
+
+
+def test_sam2_loads_an_exported_model_and_encodes_as_it_does(tmp_path):
+    file, exported = tmp_path / "checkpoint_final.pth", tmp_path / "exported.pt"
+    promptable_checkpoint(file, fitted_windows=False)
+    assert main(["weights", str(file), "--export", str(exported)]) == 0
+    # it raises where a tensor is missing or too much
+    with initialize_config_module("sam2", version_base="1.2"):
+        official = build_sam2_video_predictor(
+            "configs/sam2.1/sam2.1_hiera_t.yaml",
+            str(exported),
+            device="cpu",
+            hydra_overrides_extra=[f"++model.image_size={SIZE}"],
+        )
+    image = torch.rand(1, 3, SIZE, SIZE)
+    with torch.no_grad():
+        features, ours = (model.forward_image(image)["vision_features"] for model in (official, load_model(file)))
+    assert torch.equal(features, ours)
+
+
+def test_an_exported_model_can_be_installed_and_says_what_sam2_must_be_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SAM2_3dMed_weights", str(tmp_path / "weights"))
+    file, exported = tmp_path / "checkpoint_final.pth", tmp_path / "mine.pt"
+    promptable_checkpoint(file, several_candidates=False, num_memories=6)
+    assert main(["weights", str(file), "--export", str(exported)]) == 0
+    said = capsys.readouterr().out
+    for part in ("image_size to that", "window_spec", "multimask_output_in_sam to false", "6 memories"):
+        assert part in said
+    assert main(["weights", str(file), "--export", str(exported)]) == 2, "not replaced without --force"
+    promptable_checkpoint(file)
+    assert main(["weights", str(file), "--export", str(exported), "--force"]) == 0
+    assert main(["weights", str(exported), "--as", "sam2.1_hiera_tiny"]) == 0
+    assert (tmp_path / "weights" / "sam2.1_hiera_tiny.pt").is_file()
+
+
+def test_other_models_and_names_are_not_exported(checkpoint, tmp_path, capsys):
+    file, content = checkpoint
+    assert main(["weights", str(file), "--export", str(tmp_path / "mine.pth")]) == 2
+    assert main(["weights", str(file), "--export", str(tmp_path / "mine.pt"), "--as", "sam2.1_hiera_tiny"]) == 2
+    del content["init_args"][PROMPTED]
+    torch.save(content, file)
+    assert main(["weights", str(file), "--export", str(tmp_path / "mine.pt")]) == 2
+    assert "can be exported" in capsys.readouterr().err and not (tmp_path / "mine.pt").exists()
