@@ -37,8 +37,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
-from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 from nnunetv2_sam2_3dmed.network.fresh_trunk import keep_steady
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_noPretrain_tuned
 

@@ -8,6 +8,7 @@ import random
 import numpy as np
 import torch
 
+from nnunetv2_sam2_3dmed.prompt_training.variants import SAM2_PromptTrainer_noPretrain_tuned
 from nnunetv2_sam2_3dmed.training.ablations import SAM2_3dMedTrainer_noBD, SAM2_3dMedTrainer_noSRPP
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_bidirectional, SAM2_3dMedTrainer_noPretrain_tuned
@@ -52,3 +53,9 @@ class KilledTrainer(SAM2_3dMedTrainer_noPretrain_tuned):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch, self.num_epochs = 2, 1, 60
         self.save_every = 1
+
+
+class UnfittedPromptTrainer(SAM2_PromptTrainer_noPretrain_tuned):
+    """Attention windows as SAM 2's checkpoints have them, so that the weights fit its own code, for ``transfer.py``."""
+
+    architecture_changes = {"fitted_windows": False}
