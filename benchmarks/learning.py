@@ -37,6 +37,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
+from nnunetv2_sam2_3dmed.network import refinement
 from nnunetv2_sam2_3dmed.network.fresh_trunk import keep_steady
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
@@ -60,7 +61,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "refined_2_64px": {"architecture": {"refine_masks": 2}, "plan": _64},
     "refined_3_64px": {"architecture": {"refine_masks": 3}, "plan": _64},
     "refined_4_64px": {"architecture": {"refine_masks": 4}, "plan": _64},
-    # one change each to refined_2_64px
+    # one change each to refined_4_64px
+    "unet_alone": {"plan": _64, "mixin": "UNetAlone"},
+    "wide": {"plan": _64, "mixin": "Wide"},
+    "neighbours": {"plan": _64, "mixin": "Neighbours"},
     "lr_1e-3": {"plan": _64, "peak_lr": 1e-3},
     "lr_2e-4": {"plan": _64, "peak_lr": 2e-4},
     "batch_4": {"plan": {**_64, "batch_size": 4}},
@@ -79,6 +83,62 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "oversampled_0.66": {"plan": _64, "mixin": "MoreForeground"},
     "oversampled_0": {"plan": _64, "mixin": "NoOversampling"},
 }
+
+
+class UNetAlone:
+    """The refinement's U-Net without what SAM 2's decoder finds: a 2D U-Net, as a control."""
+
+    def initialize(self) -> None:
+        super().initialize()
+        refine = self.network.segmentation.refinement
+        channels = refine.last.out_channels
+        refine.own = torch.nn.Parameter(
+            torch.randn(self.label_manager.num_segmentation_heads - 1, channels) / channels**0.5
+        )
+        torch.nn.init.kaiming_uniform_(refine.last.weight)
+        self.optimizer.add_param_group({"params": [refine.own]})
+        self.lr_scheduler.peaks.append(self.peak_lr)
+        forward = refine.forward
+
+        def alone(masks: Any, pixels: Any, weights: Any, images: Any) -> Any:
+            return forward(masks * 0, pixels * 0, refine.own.expand_as(weights), images)
+
+        refine.forward = alone
+
+
+class Wide:
+    """Twice the channels in the refinement, nnU-Net's 32 to 256."""
+
+    @classmethod
+    def build_network_architecture(cls, plans: Any, manager: Any, inputs: int, outputs: int, deep: bool = False) -> Any:
+        narrow, refinement._WIDTHS = refinement._WIDTHS, (32, 64, 128, 256)
+        try:
+            return super().build_network_architecture(plans, manager, inputs, outputs, deep)
+        finally:
+            refinement._WIDTHS = narrow
+
+
+class Neighbours:
+    """The refinement sees the slices before and behind, too."""
+
+    @classmethod
+    def build_network_architecture(cls, plans: Any, manager: Any, inputs: int, outputs: int, deep: bool = False) -> Any:
+        network = super().build_network_architecture(plans, manager, inputs, outputs, deep)
+        refine = network.segmentation.refinement
+        first = refine.down[0][0]
+        refine.down[0][0] = torch.nn.Conv2d(9, first.out_channels, 3, 1, 1, bias=False)
+        forward, depth = refine.forward, cls.depth
+
+        def with_neighbours(masks: Any, pixels: Any, weights: Any, images: Any) -> Any:
+            stacks = images.unflatten(0, (-1, depth))
+            before = torch.cat([stacks[:, :1], stacks[:, :-1]], dim=1)
+            behind = torch.cat([stacks[:, 1:], stacks[:, -1:]], dim=1)
+            return forward(masks, pixels, weights, torch.cat([before, stacks, behind], dim=2).flatten(0, 1))
+
+        refine.forward = with_neighbours
+        return network
+
+    depth = PLAN["slices"]
 
 
 class SteadyFeatures:

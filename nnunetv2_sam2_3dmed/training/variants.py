@@ -100,7 +100,7 @@ class SAM2_3dMedTrainer_noPretrain_tuned(SAM2_3dMedTrainer_DiceBCE, SAM2_3dMedTr
     (docs/explanation/random_weights.md) and lets small images suffice.
     """
 
-    architecture_changes = {"dropout": 0.0, "fitted_windows": True, "refine_masks": 2}
+    architecture_changes = {"dropout": 0.0, "fitted_windows": True, "refine_masks": 4}
     peak_lr = 4e-4
     warmup_share = 0.02
     affine_probability = 0.3
