@@ -110,10 +110,10 @@ class Wide:
     """Twice the channels in the refinement, nnU-Net's 32 to 256."""
 
     @classmethod
-    def build_network_architecture(cls, plans: Any, manager: Any, inputs: int, outputs: int, deep: bool = False) -> Any:
+    def build_network_architecture(cls, plans_manager: Any, *args: Any) -> Any:  # nnU-Net looks at the first name
         narrow, refinement._WIDTHS = refinement._WIDTHS, (32, 64, 128, 256)
         try:
-            return super().build_network_architecture(plans, manager, inputs, outputs, deep)
+            return super().build_network_architecture(plans_manager, *args)
         finally:
             refinement._WIDTHS = narrow
 
@@ -122,8 +122,8 @@ class Neighbours:
     """The refinement sees the slices before and behind, too."""
 
     @classmethod
-    def build_network_architecture(cls, plans: Any, manager: Any, inputs: int, outputs: int, deep: bool = False) -> Any:
-        network = super().build_network_architecture(plans, manager, inputs, outputs, deep)
+    def build_network_architecture(cls, plans_manager: Any, *args: Any) -> Any:  # nnU-Net looks at the first name
+        network = super().build_network_architecture(plans_manager, *args)
         refine = network.segmentation.refinement
         first = refine.down[0][0]
         refine.down[0][0] = torch.nn.Conv2d(9, first.out_channels, 3, 1, 1, bias=False)
