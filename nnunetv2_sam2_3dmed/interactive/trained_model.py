@@ -12,7 +12,7 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs, learned_normals
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import PromptableSAM2, build_promptable_sam2
-from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
+from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base, build_sam2_base
 
 PROMPTED = "prompted"  # the key in a checkpoint's ``init_args``
 # nnU-Net's, which turn every image until x, y and z run along the axes of the patient
@@ -85,7 +85,7 @@ def in_official_format(checkpoint: dict[str, Any], path: Path) -> tuple[dict[str
         )
     trained = trained_model(checkpoint, path)
     described = checkpoint["init_args"][PROMPTED]["network"]
-    official = build_sam2_base(described["backbone"], trained.image_size)
+    official: SAM2Base = build_sam2_base(described["backbone"], trained.image_size)
     found = [f"trained on images of {trained.image_size} pixels: set image_size to that."]
     windows = [[block.window_size for block in model.image_encoder.trunk.blocks] for model in (trained, official)]
     if windows[0] != windows[1]:

@@ -126,7 +126,7 @@ class SAM2_3dMedLoss:
     def terms(self, output: TrainingOutput, target: torch.Tensor) -> LossTerms:
         """Compute all terms of the loss of the network's output in training mode."""
         segmentation = self._mean_over_classes(
-            lambda classes: at_patch_size(output.masks[:, :, classes], _slice_size(target)), target
+            output.masks, 2, lambda masks: at_patch_size(masks, _slice_size(target)), target
         )
         total, srpp, boundary = segmentation, None, None
         if output.offsets is not None:
@@ -141,50 +141,60 @@ class SAM2_3dMedLoss:
         """Compute L_seg alone, of the network's output in eval mode (nnU-Net's ``validation_step``)."""
         # without the constant background head, where there is one
         foreground = logits[:, logits.shape[1] - self.make_targets.num_masks :]
-        return self._mean_over_classes(lambda classes: foreground[:, classes], target)
+        return self._mean_over_classes(foreground, 1, lambda logits: logits, target)
 
-    def _mean_over_classes(self, logits_of: Callable[[slice], torch.Tensor], target: torch.Tensor) -> torch.Tensor:
-        """L_seg; ``logits_of`` some classes are (B, classes, D, H, W)."""
+    def _mean_over_classes(
+        self,
+        masks: torch.Tensor,
+        dim: int,
+        logits_of: Callable[[torch.Tensor], torch.Tensor],
+        target: torch.Tensor,
+    ) -> torch.Tensor:
+        """L_seg of masks with their classes in ``dim``; ``logits_of`` some of them are (B, classes, D, H, W)."""
 
-        def part(classes: slice) -> torch.Tensor:
+        def part(classes: slice, some: torch.Tensor) -> torch.Tensor:
             targets = self.make_targets(target, classes)
-            loss = self.segmentation_loss(logits_of(classes), targets)
+            loss = self.segmentation_loss(logits_of(some), targets)
             return loss * (targets.masks.shape[1] / self.make_targets.num_masks)
 
-        return self._over_classes(part, target)
+        return self._over_classes(part, target, masks, dim)
 
     def _boundary(self, boundaries: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """L_bd of boundary logits (B, D, K, S/4, S/4)."""
 
-        def numbers(classes: slice) -> torch.Tensor:
+        def numbers(classes: slice, _: torch.Tensor) -> torch.Tensor:
             gt, counted = _boundary_and_counted(self.make_targets(target, classes))
             return torch.stack([(gt * counted).sum(), counted.sum()])
 
         with torch.no_grad():
-            on_boundary, total = self._over_classes(numbers, target)
+            on_boundary, total = self._over_classes(numbers, target, boundaries, 2)
             share = on_boundary / total.clamp(min=1)
 
-        def part(classes: slice) -> torch.Tensor:
+        def part(classes: slice, some: torch.Tensor) -> torch.Tensor:
             targets = self.make_targets(target, classes)
-            loss = boundary_loss(at_patch_size(boundaries[:, :, classes], _slice_size(target)), targets, share)
+            loss = boundary_loss(at_patch_size(some, _slice_size(target)), targets, share)
             # as many voxels count in each class
             return loss * (targets.masks.shape[1] / self.make_targets.num_masks)
 
-        return self._over_classes(part, target)
+        return self._over_classes(part, target, boundaries, 2)
 
-    def _over_classes(self, part: Callable[[slice], torch.Tensor], target: torch.Tensor) -> torch.Tensor:
-        """The sum of ``part(classes)`` over groups of classes whose logits fit into a bounded memory.
+    def _over_classes(
+        self, part: Callable[[slice, torch.Tensor], torch.Tensor], target: torch.Tensor, masks: torch.Tensor, dim: int
+    ) -> torch.Tensor:
+        """The sum of ``part(classes, masks of these)`` over groups of classes whose logits fit into a bounded memory.
 
         Where there are several groups, each is computed a second time in backward: what is kept of a voxel and class
-        for it would be some twenty bytes.
+        for it would be some twenty bytes. The masks are split once, so that their gradients are joined once; sliced in
+        each group, they would get a gradient of the size of all classes from each.
         """
         count = self.make_targets.num_masks
         at_once = max(1, LOGITS_AT_ONCE // target[:, 0].numel())
         if at_once >= count:
-            return part(slice(0, count))
+            return part(slice(0, count), masks)
         groups = [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
+        pairs = zip(groups, masks.split(at_once, dim), strict=True)
         again = torch.is_grad_enabled()
-        parts = [checkpoint(part, group, use_reentrant=False) if again else part(group) for group in groups]
+        parts = [checkpoint(part, *pair, use_reentrant=False) if again else part(*pair) for pair in pairs]
         return torch.stack(parts).sum(dim=0)
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import TrainingOutput
 from nnunetv2_sam2_3dmed.training import losses
@@ -151,6 +152,30 @@ def test_groups_of_classes_give_the_losses_of_all_at_once(monkeypatch, segmentat
         heads = torch.randn(1, 7 if regions else 8, 3, 16, 12, generator=torch.Generator().manual_seed(0))
         results.append([*terms, *gradients, loss(heads, target)])
     torch.testing.assert_close(results[0], results[1])
+
+
+class LargeTensors(TorchDispatchMode):
+    """Counts the tensors of at least ``numel`` numbers that operations make."""
+
+    def __init__(self, numel):
+        super().__init__()
+        self.numel, self.found = numel, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.found += isinstance(result, torch.Tensor) and result.numel() >= self.numel
+        return result
+
+
+def test_groups_of_classes_do_not_each_get_a_gradient_of_all(monkeypatch):
+    """Masks are large where they are refined: 100 classes of 48 slices at 512 pixels have 4.7 GiB."""
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 3 * 16 * 12)  # a class at a time
+    masks = torch.randn(1, 3, 7, 16, 12, requires_grad=True)
+    target = torch.randint(0, 8, (1, 1, 3, 16, 12))
+    loss = SAM2_3dMedLoss(TargetMaker(range(1, 8), None)).terms(TrainingOutput(masks, None, None), target).total
+    with LargeTensors(masks.numel()) as large:
+        loss.backward()
+    assert large.found < 7, "there are 7 groups"
 
 
 def test_terms_that_a_variant_lacks_are_none():
