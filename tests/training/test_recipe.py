@@ -67,7 +67,7 @@ class Recipe(NamedTuple):
 PAPER = Recipe()
 SCRATCH = PAPER._replace(checkpoint=None, frozen_trunk=False)  # "w/o Pre-train", section 4.3
 TUNED = SCRATCH._replace(  # ours, see decisions.md
-    rate=4e-4, warmup=0.02, affine=0.3, mosaic=0.0, dropout=0.0, fitted_windows=True, refine_masks=2, dice=True
+    rate=4e-4, warmup=0.02, affine=0.3, mosaic=0.0, dropout=0.0, fitted_windows=True, refine_masks=4, dice=True
 )
 FINETUNED = PAPER._replace(lambda_1=None, lambda_2=None)  # Table 1, "SAM2 (Fine-tuned)"
 RECIPES = {

@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 
 
 ARCHITECTURE = {"architecture_changes"}
-FRESH = {"freeze_trunk": False, "dropout": 0.0, "fitted_windows": True, "refine_masks": 2}
+FRESH = {"freeze_trunk": False, "dropout": 0.0, "fitted_windows": True, "refine_masks": 4}
 VARIANTS = {
     "SAM2_3dMedTrainer_noSRPP": Difference(ARCHITECTURE, {"srpp": False}, absent=("srpp.",)),
     "SAM2_3dMedTrainer_noBD": Difference(ARCHITECTURE, {"boundary": False}, absent=("boundary.",)),
