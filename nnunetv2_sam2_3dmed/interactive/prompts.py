@@ -138,6 +138,23 @@ def check_object(object_id: int) -> int:
     return int(object_id)
 
 
+def check_volume(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a copy of an object's mask of the whole volume as bool.
+
+    Raises:
+        PromptError: it has another shape than the image, holds other values than 0 and 1, or is empty.
+    """
+    array = np.asarray(mask)
+    if array.shape != shape:
+        raise PromptError(
+            f"the mask is {' x '.join(map(str, array.shape))}, but the image is {' x '.join(map(str, shape))}."
+        )
+    inside = _inside(array)
+    if not inside.any():
+        raise PromptError("the mask is empty: give one with voxels of the object.")
+    return inside
+
+
 def check_mask(mask: np.ndarray, shape: tuple[int, ...], index: int, axis: int) -> np.ndarray:
     """Return the mask of a slice as bool.
 
@@ -151,7 +168,16 @@ def check_mask(mask: np.ndarray, shape: tuple[int, ...], index: int, axis: int) 
             f"the mask is {' x '.join(map(str, array.shape))}, but slice {index} along axis {axis} is "
             f"{' x '.join(map(str, expected))}."
         )
-    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+    return _inside(array)
+
+
+def _inside(array: np.ndarray) -> np.ndarray:
+    """Return a mask as a bool copy.
+
+    Raises:
+        PromptError: it holds other values than 0 and 1.
+    """
+    if array.dtype != bool and not ((array == 0) | (array == 1)).all():
         raise PromptError("the mask holds other values than 0 and 1: give one object at a time, such as labels == 3.")
     return array.astype(bool)
 

@@ -36,7 +36,7 @@ class Progress:
 
     Attributes:
         done: number of slices so far; one that two batches of objects pass counts twice.
-        total: number of slices in all.
+        total: number of slices in all; falls where the correction of a start ends before the last slice.
         axis: of the array, along which the slices lie.
         index: of the slice.
         object_ids: objects whose masks on that slice are now known.

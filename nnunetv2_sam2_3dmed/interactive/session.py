@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +23,13 @@ from nnunetv2_sam2_3dmed.images.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
+from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SliceMask
-from nnunetv2_sam2_3dmed.interactive.segmenter import DIRECTIONS, Segmenter
+from nnunetv2_sam2_3dmed.interactive.runs import DIRECTIONS
+from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
 from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage
-from nnunetv2_sam2_3dmed.interactive.tracks import Key, Objects, Place
+from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, Key, Place
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
 
@@ -282,8 +284,7 @@ class InteractiveSession:
         shape = self.image.shape
         index = checks.check_slice(index, shape, axis)
         drawn = np.ascontiguousarray(slices.view.plane(checks.check_mask(mask, shape, index, axis)))
-        track = self._objects.track(Key(object_id, axis))
-        if not drawn.any() and not track.has_prompts_elsewhere(slices.turned(index)):
+        if not drawn.any() and not self._objects.known_elsewhere(Key(object_id, axis), slices.turned(index)):
             raise PromptError(
                 f"the mask of object {object_id} on slice {index} along axis {axis} is empty: say first, on another "
                 "slice, where the object is."
@@ -291,17 +292,57 @@ class InteractiveSession:
         _, place = self._prompt(slices, object_id, index)
         self._objects.add_prompt(place, replace(SlicePrompt.empty(), mask=drawn))
 
-    def undo(self) -> None:
-        """Undo the latest prompt or removal with all that followed from it; earlier masks are restored bit for bit.
+    def set_start(self, mask: np.ndarray, object_id: int = 1) -> None:
+        """Start an object from a mask of the whole volume, instead of all its prompts.
+
+        The mask is the object's as it is until a prompt changes it. Prompts on a slice then refine the start's mask
+        there: as with SAM 2's own previous masks, the decoder gets its logits at low resolution with the prompts. Where
+        the start is empty on that slice, the prompts are the first ones of any object.
+
+        :meth:`propagate` spreads such a correction as far as it matters. This is ours, not SAM 2's: it goes outwards
+        from each slice with prompts, half-way to the next of them where there are two, and ends in each direction on
+        the first slice where its mask and the start's have a Dice of at least 0.95, or both are empty; that slice and
+        those behind it have the start's mask. A correction that leaves nothing of the object on its slice is for that
+        slice alone.
+
+        Args:
+            mask: bool or 0 and 1, of the image's shape (z, y, x).
+            object_id: of a new or a known object, from 1.
+
+        Raises:
+            PromptError: the mask has another shape than the image, holds other values, or is empty.
+        """
+        object_id = checks.check_object(object_id)
+        self._objects.set_start(object_id, checks.check_volume(mask, self.image.shape))
+
+    def undo(self) -> list[int]:
+        """Undo the latest step: a prompt, a start or a removal, with all that followed from it.
+
+        Earlier masks are restored bit for bit. What was propagated of other objects meanwhile stays.
+
+        Returns:
+            The objects whose masks may differ.
 
         Raises:
             PromptError: there is nothing to undo.
         """
-        self._objects.undo()
+        return self._affected(self._objects.undo())
+
+    def redo(self) -> list[int]:
+        """Redo the step that was undone last, with the masks that had followed from it; a new step empties this.
+
+        Returns:
+            The objects whose masks may differ.
+
+        Raises:
+            PromptError: there is nothing to redo.
+        """
+        return self._affected(self._objects.redo())
 
     def reset(self) -> None:
-        """Drop all objects; the image and the features of its slices stay."""
+        """Drop all objects and their protection; the image and the features of its slices stay."""
         self._objects = Objects()
+        self._protected: list[int] = []
         self._segmenter = Segmenter(self._network, self._axes, self._objects)
 
     def remove_object(self, object_id: int) -> None:
@@ -312,9 +353,31 @@ class InteractiveSession:
         """
         self._objects.remove(object_id)
 
+    def protect(self, object_id: int, protected: bool = True) -> None:
+        """Protect an object's mask from all other objects, or no longer.
+
+        In :meth:`mask`, :meth:`labels` and :meth:`save`, no other object gets a voxel of it; of two protected objects,
+        the one that was protected first keeps the voxels of both. This is no step: :meth:`undo` and :meth:`redo` do not
+        change it, nor does a removal, after which the object's number stays protected.
+
+        Raises:
+            PromptError: there is no such object.
+        """
+        self._objects.keys(object_id)
+        if not protected:
+            self._protected = [other for other in self._protected if other != object_id]
+        elif object_id not in self._protected:
+            self._protected.append(object_id)
+
+    @property
+    def protected_ids(self) -> list[int]:
+        """The objects that are protected, the first protected one first."""
+        known = self._objects.ids
+        return [object_id for object_id in self._protected if object_id in known]
+
     @property
     def object_ids(self) -> list[int]:
-        """The objects that have a prompt."""
+        """The objects that have a prompt or a start."""
         return self._objects.ids
 
     @property
@@ -331,7 +394,9 @@ class InteractiveSession:
     def predict_slice(
         self, object_id: int | None = None, axis: int | None = None, index: int | None = None
     ) -> SliceMask:
-        """Return the mask of an object on a slice, from the prompts there or from propagation.
+        """Return the mask of an object on a slice, from the prompts there, from propagation or from its start.
+
+        Protection does not show in it.
 
         Args:
             object_id: default: that of the latest prompt.
@@ -359,6 +424,11 @@ class InteractiveSession:
                 self._segmenter.answer(key, seen)
         track = self._objects.track(key)
         output, masks = track.output(seen), track.masks(slices.shape, [seen])
+        start = self._segmenter.start(key, seen) if output is None else None
+        if start is not None:
+            drawn = slices.view.plane_back(start)
+            logits = np.where(drawn, np.float32(DRAWN), np.float32(-DRAWN))
+            return SliceMask(key.object_id, axis, index, drawn.copy(), logits, 1.0)
         if output is None:
             raise PromptError(
                 f"object {object_id} has neither a prompt nor a mask on slice {index} along axis {axis}: add a prompt "
@@ -379,7 +449,7 @@ class InteractiveSession:
 
         All slices with prompts are conditioning memories, including corrections, after which it is called again. It
         propagates forward from the first of these slices, then backward from there, as ``SAM2VideoPredictor`` does;
-        neither direction uses the results of the other.
+        neither direction uses the results of the other. For objects with a start, see :meth:`set_start`.
 
         Args:
             object_ids: default: all.
@@ -397,42 +467,87 @@ class InteractiveSession:
                 first prompts are.
         """
         self._stopped.clear()
-        if direction not in DIRECTIONS:
-            raise PromptError(f"direction is {direction!r}, but must be one of {', '.join(DIRECTIONS)}.")
-        keys = self._keys_to_propagate(object_ids, axis)
-        ends = {a: self._ends(slices, a) for a in sorted({key.axis for key in keys})}
-        for key in keys:
-            self._check_sources(key, ends[key.axis])
         with self._network.running():  # the weights are cast once for all slices
-            for step in self._segmenter.propagate(keys, ends, direction):
+            for step in self.propagation(object_ids, axis, slices, direction):
                 if progress is not None:
                     progress(step)
                 if self._stopped.is_set():
                     return step.done == step.total
         return True
 
+    def propagation(
+        self,
+        object_ids: Sequence[int] | None = None,
+        axis: int | None = None,
+        slices: tuple[int, int] | None = None,
+        direction: str = "both",
+        nearest_first: bool = False,
+    ) -> Iterator[Progress]:
+        """Propagate as :meth:`propagate` does, one slice per ``next``, between which the session can be used.
+
+        Arguments are checked and prompts are answered at once, so that a mistake is raised here. It ends without an
+        error as soon as one of its objects gets a prompt or a start, is removed, or is changed by an undo or redo; or
+        all are by a reset or another image. The slices that it reached keep their masks. :meth:`stop` does not end it:
+        ask for no more.
+
+        Args:
+            object_ids: see :meth:`propagate`.
+            axis: see :meth:`propagate`.
+            slices: see :meth:`propagate`.
+            direction: see :meth:`propagate`.
+            nearest_first: the two directions alternate, so that the slices nearest to those with prompts come first;
+                the masks are the same.
+
+        Returns:
+            An iterator over the slices. A step may encode as many slices ahead as are encoded in a batch.
+
+        Raises:
+            PromptError: see :meth:`propagate`.
+        """
+        if direction not in DIRECTIONS:
+            raise PromptError(f"direction is {direction!r}, but must be one of {', '.join(DIRECTIONS)}.")
+        keys = self._keys_to_propagate(object_ids, axis)
+        ends = {a: self._ends(slices, a) for a in sorted({key.axis for key in keys})}
+        for key in keys:
+            self._check_sources(key, ends[key.axis])
+        with self._network.running():
+            steps = self._segmenter.propagate(keys, ends, direction, nearest_first)
+        versions = {key.object_id: self._objects.versions[key.object_id] for key in keys}
+        return self._while_current(steps, self._objects, versions)
+
     def stop(self) -> None:
         """Stop the running :meth:`propagate` after its current slice; from any thread, or from ``progress``."""
         self._stopped.set()
 
     def mask(self, object_id: int = 1) -> np.ndarray:
-        """Return an object's mask, bool (z, y, x) on the image's grid; False where no slice was segmented.
+        """Return an object's mask, bool (z, y, x) on the image's grid; False where it has no mask on any slice.
 
         Raises:
             PromptError: there is no such object.
         """
-        return self._logits(object_id) > 0
+        found = self._logits(object_id) > 0
+        for other in self.protected_ids:
+            if other == object_id:
+                break
+            found &= ~(self._logits(other) > 0)
+        return found
 
     def labels(self) -> np.ndarray:
-        """Return the label map of all objects, uint8 or uint16 (z, y, x); in overlaps, the higher logit counts."""
-        known = self.object_ids
+        """Return the label map of all objects, uint8 or uint16 (z, y, x).
+
+        In overlaps, a protected object counts, else the higher logit.
+        """
+        known, protected = self.object_ids, self.protected_ids
         labels = np.zeros(self.image.shape, dtype=np.uint8 if max(known, default=0) < 256 else np.uint16)
-        best = np.zeros(self.image.shape, dtype=np.float16)
+        for object_id in reversed(protected):
+            labels[self._logits(object_id) > 0] = object_id
+        best = np.where(labels > 0, np.float16(np.inf), np.float16(0))
         for object_id in known:
-            logits = self._logits(object_id)
-            higher = logits > best
-            labels[higher] = object_id
-            np.copyto(best, logits, where=higher)
+            if object_id not in protected:
+                logits = self._logits(object_id)
+                higher = logits > best
+                labels[higher] = object_id
+                np.copyto(best, logits, where=higher)
         return labels
 
     def save(self, path: str | Path, labels: np.ndarray | None = None) -> Path:
@@ -477,6 +592,24 @@ class InteractiveSession:
     def _logits(self, object_id: int) -> np.ndarray:
         with self._network.running():
             return self._segmenter.logits(object_id, self.image.shape)
+
+    def _affected(self, changed: list[int]) -> list[int]:
+        """Return the objects whose masks may differ after some were changed, of which others may be protected."""
+        if set(changed) & set(self._protected):
+            return sorted({*changed, *self.object_ids})
+        return changed
+
+    def _while_current(
+        self, steps: Iterator[Progress], objects: Objects, versions: dict[int, int]
+    ) -> Iterator[Progress]:
+        """Yield the steps of a propagation until one of its objects has another version."""
+        while objects is self._objects and all(objects.versions[i] == version for i, version in versions.items()):
+            # not across a yield: what it sets is for all of the caller's thread
+            with self._network.running():
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
 
     def _prompt(self, slices: AxisSlices, object_id: int, index: int) -> tuple[SlicePrompt, Place]:
         """Return the prompt of an object on slice ``index`` of the array, and its place.

@@ -13,9 +13,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive import session as session_module
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
+from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter, plan_runs
-from nnunetv2_sam2_3dmed.interactive.tracks import HOST, Objects
+from nnunetv2_sam2_3dmed.interactive.runs import plan_runs
+from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
+from nnunetv2_sam2_3dmed.interactive.tracks import HOST
 from tests.interactive.fake_gpu import GPU, fake_copy
 from tests.interactive.reference import SIZE, phantom
 
@@ -73,7 +75,7 @@ def test_a_session_keeps_nothing_but_features_on_the_gpu(model, monkeypatch):
         session.add_points([(1, 30, 10)], 0)
         with session._network.running():
             session._segmenter.answer(session._objects.latest.key)
-        ((track,), (before,)) = session._objects.tracks.values(), session._objects._history[1][0].values()
+        ((track,), (before,)) = session._objects.tracks.values(), session._objects._past[1].tracks.values()
         assert sorted(track.answered) == [1] and sorted(track.conditioning) == [3, 5]
         known = [*track.answered.values(), *track.conditioning.values(), *track.tracked.values()]
         known += [*before.conditioning.values(), *before.tracked.values()]

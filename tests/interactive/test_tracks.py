@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt, check_points
-from nnunetv2_sam2_3dmed.interactive.segmenter import MAX_BATCH, plan_runs
-from nnunetv2_sam2_3dmed.interactive.tracks import Key, Objects, Place, SliceOutput, Track
+from nnunetv2_sam2_3dmed.interactive.runs import MAX_BATCH, plan_runs
+from nnunetv2_sam2_3dmed.interactive.tracks import Key, Place, SliceOutput, Track
 
 KEY = Key(1, 0)
 
