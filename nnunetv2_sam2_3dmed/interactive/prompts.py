@@ -89,6 +89,25 @@ def check_points(points: Sequence, shape: Sequence[int], axis: int, what: str = 
     return array, int(slices[0])
 
 
+def check_box(rows_columns: np.ndarray, voxels: np.ndarray) -> tuple[float, float, float, float]:
+    """Return a box as its first row, first column, last row and last column.
+
+    Args:
+        rows_columns: (2, 2), opposite corners.
+        voxels: (2, 3), these corners as they were given.
+
+    Raises:
+        PromptError: the box is empty.
+    """
+    low, high = rows_columns.min(axis=0), rows_columns.max(axis=0)
+    if not (high > low).all():
+        first, last = (", ".join(f"{value:g}" for value in voxel) for voxel in voxels)
+        raise PromptError(
+            f"the box from ({first}) to ({last}) is empty: its corners must differ along both axes of the slice."
+        )
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
 def check_labels(labels: Sequence[int] | int, count: int) -> np.ndarray:
     """Return labels (N,), 1 for inside and 0 for outside.
 

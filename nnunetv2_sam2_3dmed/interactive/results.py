@@ -64,3 +64,20 @@ class PromptedSlice:
     axis: int
     index: int
     prompt: SlicePrompt
+
+
+@dataclass(frozen=True)
+class SavedObject:
+    """Object whose prompts were loaded.
+
+    Attributes:
+        object_id: of the object.
+        name: that was saved with it; or None.
+        colour: likewise, "#rrggbb"; or None.
+        protected: True if it was protected.
+    """
+
+    object_id: int
+    name: str | None
+    colour: str | None
+    protected: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from nnunetv2_sam2_3dmed.images.volumes import (
 )
 from nnunetv2_sam2_3dmed.images.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
+from nnunetv2_sam2_3dmed.interactive import saved_prompts
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
 from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SliceMask
+from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SavedObject, SliceMask
 from nnunetv2_sam2_3dmed.interactive.runs import DIRECTIONS
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
 from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage
@@ -255,14 +256,7 @@ class InteractiveSession:
         """
         slices, object_id = self._slices(axis), checks.check_object(object_id)
         voxels, index = checks.check_points([corner, opposite], self.image.shape, axis, "corner of a box")
-        rows_columns = slices.points(voxels)
-        low, high = rows_columns.min(axis=0), rows_columns.max(axis=0)
-        if not (high > low).all():
-            first, last = (", ".join(f"{value:g}" for value in voxel) for voxel in voxels)
-            raise PromptError(
-                f"the box from ({first}) to ({last}) is empty: its corners must differ along both axes of the slice."
-            )
-        box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+        box = checks.check_box(slices.points(voxels), voxels)
         prompt, place = self._prompt(slices, object_id, index)
         self._objects.add_prompt(place, prompt.with_box(box))
 
@@ -388,6 +382,46 @@ class InteractiveSession:
             for key, track in sorted(self._objects.tracks.items(), key=lambda item: item[0])
             for index, prompt in sorted(track.prompts.items())
         ]
+
+    def prompts_as_json(self, names: Mapping[int, str] | None = None, colours: Mapping[int, str] | None = None) -> str:
+        """Write prompts, starts and protection of all objects as JSON, to go on with another day.
+
+        Masks are not in it, other than drawn ones and starts. See ``interactive.saved_prompts`` for its form.
+
+        Args:
+            names: of objects, by number; of all, some or none.
+            colours: likewise, "#rrggbb".
+
+        Raises:
+            PromptError: a colour is written in another way, or there is no image.
+        """
+        return saved_prompts.as_json(self._objects, self._axes, self.image, self.protected_ids, names, colours)
+
+    def add_prompts_from_json(self, text_or_path: str | Path) -> list[SavedObject]:
+        """Add the prompts that :meth:`prompts_as_json` has written, all in one step that :meth:`undo` takes back.
+
+        Prompts are added to those that an object has, as by :meth:`add_points`, :meth:`add_box` and :meth:`add_mask`; a
+        start takes the place of them, as by :meth:`set_start`. The prompts of a slice are answered together, so that
+        masks that were made click by click, or corrected after a propagation, may differ from those of then. To go on
+        from the very masks, save these too and give them to :meth:`set_start`.
+
+        Args:
+            text_or_path: the JSON itself as str, or the Path of its file.
+
+        Returns:
+            The objects, with their names and colours.
+
+        Raises:
+            PromptError: the file cannot be read, has another form or version, or is for an image of other shape or
+                spacing; or a prompt is invalid.
+        """
+        loaded = saved_prompts.load(text_or_path, self._objects, self._axes, self.image)
+        if loaded.objects:
+            self._objects.change(loaded.tracks, loaded.starts, loaded.latest)
+        for one in loaded.objects:
+            if one.protected:
+                self.protect(one.object_id)
+        return loaded.objects
 
     # ---- masks
 
@@ -618,12 +652,7 @@ class InteractiveSession:
             PromptError: the slice shows nothing.
         """
         seen = slices.turned(index)
-        grey = slices.grey(seen)
-        if grey.min() == grey.max():
-            raise PromptError(
-                f"slice {index} along axis {slices.axis} shows nothing: all of it has the grey level {grey.flat[0]} in "
-                f"the window from {self.window.low:g} to {self.window.high:g}; choose another slice or window."
-            )
+        slices.check_shows(seen)
         key = Key(object_id, slices.axis)
         return self._objects.track(key).prompts.get(seen, SlicePrompt.empty()), Place(key, seen)
 

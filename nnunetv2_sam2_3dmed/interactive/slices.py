@@ -10,6 +10,7 @@ import numpy as np
 from nnunetv2_sam2_3dmed.images.volumes import Volume
 from nnunetv2_sam2_3dmed.images.windows import Window
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
 from nnunetv2_sam2_3dmed.network.slice_cache import FeatureCache, LevelFeatures
 
 Cache = FeatureCache[tuple[int, int]]  # by axis and slice index
@@ -76,6 +77,20 @@ class AxisSlices:
         if self._outside is not None:
             grey[self._outside[index]] = 0
         return grey
+
+    def check_shows(self, index: int) -> None:
+        """Check that a slice shows something.
+
+        Raises:
+            PromptError: all of it has the same grey level.
+        """
+        grey = self.grey(index)
+        if grey.min() == grey.max():
+            window = self._image.window
+            raise PromptError(
+                f"slice {self.turned(index)} along axis {self.axis} shows nothing: all of it has the grey level "
+                f"{grey.flat[0]} in the window from {window.low:g} to {window.high:g}; choose another slice or window."
+            )
 
     def features(self, index: int) -> LevelFeatures:
         """Features of a slice; computed if they are not kept."""
