@@ -7,16 +7,19 @@ import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_line, in_one_sentence
+from nnunetv2_sam2_3dmed.server import itksnap, nninteractive
 from nnunetv2_sam2_3dmed.server.leases import AtCapacity, LeaseGone
 from nnunetv2_sam2_3dmed.server.security import Guard
 from nnunetv2_sam2_3dmed.server.settings import Settings, is_loopback
 from nnunetv2_sam2_3dmed.server.state import State, make_state
+from nnunetv2_sam2_3dmed.server.wire import TooLarge
 
 SWEEP_S = 15.0
 # of a body beyond the image: forms, headers of arrays, and what cannot be compressed
@@ -52,6 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="sam2_3dmed", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.router.redirect_slashes = False
     app.state.server = state
+    app.include_router(nninteractive.router(state))
+    app.include_router(itksnap.router(state))
     open_paths = ["/healthz"]
     if importlib.util.find_spec("nnunetv2_sam2_3dmed.server.page_routes"):
         from nnunetv2_sam2_3dmed.server import page_routes
@@ -69,6 +74,17 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """Return the HTTP server of an application, whose ``run(sockets)`` answers until the process is interrupted.
+
+    It trusts no header of a proxy, and waits half a minute for running predictions when it is told to end.
+    """
+    config = uvicorn.Config(
+        app, log_level="warning", proxy_headers=False, server_header=False, timeout_graceful_shutdown=30, ws="none"
+    )
+    return uvicorn.Server(config)
+
+
 def _sweep(state: State, stopped: threading.Event) -> None:
     while not stopped.wait(min(SWEEP_S, state.leases.alive_s or SWEEP_S)):
         state.leases.sweep()
@@ -80,6 +96,10 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(UserError)
     def mistake(_: Request, error: UserError) -> JSONResponse:
         return _sentence(400, in_one_line(error))
+
+    @app.exception_handler(TooLarge)
+    def large(_: Request, error: TooLarge) -> JSONResponse:
+        return _sentence(413, in_one_line(error))
 
     @app.exception_handler(LeaseGone)
     def gone(_: Request, error: LeaseGone) -> JSONResponse:

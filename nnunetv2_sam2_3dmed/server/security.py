@@ -1,4 +1,4 @@
-"""Checks of every request before it is read: who sends it, from which site, and how large it is."""
+"""Guard of the server: who sends a request, from which web site, and how large it is, before it is read."""
 
 from __future__ import annotations
 

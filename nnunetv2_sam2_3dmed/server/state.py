@@ -1,4 +1,4 @@
-"""What the routes of all protocols share."""
+"""Parts of a running server that the routes of all protocols share."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ def make_state(settings: Settings) -> State:
         UserError: there is no such model or device.
     """
     device = choose_device(settings.device)
-    known = isinstance(settings.model, SAM2Base)
-    network = settings.model if known else load_model(settings.model, settings.image_size)
+    if isinstance(settings.model, SAM2Base):
+        network, name = settings.model, "SAM 2"
+    else:
+        network, name = load_model(settings.model, settings.image_size), str(settings.model)
     pool = SessionPool(network.to(device), device, settings.precision, settings.memory_bytes, settings.sessions)
     leases = Leases(settings.sessions, settings.idle_timeout_s, settings.liveness_timeout_s)
-    return State(settings, Worker(), pool, leases, "SAM 2" if known else str(settings.model))
+    return State(settings, Worker(), pool, leases, name)
