@@ -43,7 +43,7 @@ class Objects:
         tracks: the present ones.
         starts: masks, bool (z, y, x), that objects have where no track has a mask.
         latest: the place of the latest prompt; None before any, and after its removal.
-        versions: number of steps so far that changed an object.
+        versions: by object, the number of its changes so far by steps, undo and redo, or a reset.
     """
 
     def __init__(self) -> None:
@@ -53,6 +53,15 @@ class Objects:
         self.versions: Counter[int] = Counter()
         self._past: list[Step] = []
         self._future: list[Step] = []
+
+    def clear(self) -> None:
+        """Drop all objects and the history."""
+        self.versions.update(self.ids)
+        self.tracks.clear()
+        self.starts.clear()
+        self.latest = None
+        self._past.clear()
+        self._future.clear()
 
     @property
     def ids(self) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
@@ -49,7 +49,7 @@ class Segmenter:
         ends: Mapping[int, tuple[int, int]],
         direction: str,
         nearest_first: bool = False,
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress, None, None]:
         """Answer all prompts now, and return their propagation, slice by slice.
 
         The caller may stop asking after any slice, and must when a step has changed an object.
@@ -92,7 +92,7 @@ class Segmenter:
             self.objects.tracks[key] = track.without(set(range(first, last + 1)) - planned)
         return runs
 
-    def _visits(self, ways: Sequence[_Way], nearest_first: bool) -> Iterator[Progress]:
+    def _visits(self, ways: Sequence[_Way], nearest_first: bool) -> Generator[Progress, None, None]:
         """Go all ways, those of the same objects one after the other or in turns."""
         done = 0
         for _, of_objects in groupby(ways, key=lambda way: (way.axis, way.run.objects)):

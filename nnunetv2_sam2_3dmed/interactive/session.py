@@ -19,17 +19,19 @@ from nnunetv2_sam2_3dmed.images.volumes import (
     volume_from_sitk,
     write_segmentation,
 )
-from nnunetv2_sam2_3dmed.images.windows import AUTO, Window, choose_window
+from nnunetv2_sam2_3dmed.images.windows import AUTO, Window
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive import saved_prompts
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
+from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
 from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
+from nnunetv2_sam2_3dmed.interactive.propagation import Propagation, check_request
+from nnunetv2_sam2_3dmed.interactive.protection import Protection
 from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SavedObject, SliceMask
-from nnunetv2_sam2_3dmed.interactive.runs import DIRECTIONS
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
-from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage
+from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage, show
 from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, Key, Place
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
@@ -84,6 +86,7 @@ class InteractiveSession:
         self._features = Cache(bound_on(where) if max_cache_bytes is None else max_cache_bytes, at_least=1)
         self._image: ShownImage | None = None
         self._axes: tuple[AxisSlices, ...] = ()
+        self._objects = Objects()
         self.reset()
         self._stopped = threading.Event()
 
@@ -126,15 +129,7 @@ class InteractiveSession:
             raise PromptError("an array needs its spacing: give spacing=(z, y, x) in mm.")
         else:
             volume = volume_from_array(image, spacing, origin, direction)
-        learned = getattr(self._network.model, "shown_as", None)
-        outside = None
-        if window == AUTO and learned is not None:
-            shown, outside = learned.window(volume.array), learned.outside(volume.array)
-        else:
-            shown = choose_window(volume.array, window, volume.modality)
-        # a trained model's window is one of values, however they are meant to be displayed
-        inverted = volume.inverted and (window != AUTO or learned is None)
-        self._image = ShownImage(volume, shown, outside, inverted)
+        self._image = show(volume, window, self._learned)
         self._features.clear()
         self._axes = tuple(AxisSlices(self._image, axis, self._network, self._features) for axis in range(3))
         self.reset()
@@ -175,9 +170,8 @@ class InteractiveSession:
         Raises:
             PromptError: there is no image.
         """
-        learned = getattr(self._network.model, "shown_as", None)
         direction = self.image.direction
-        return 0 if learned is None else learned.axis_of(direction)
+        return 0 if self._learned is None else self._learned.axis_of(direction)
 
     @property
     def window(self) -> Window:
@@ -320,7 +314,7 @@ class InteractiveSession:
         Raises:
             PromptError: there is nothing to undo.
         """
-        return self._affected(self._objects.undo())
+        return self._protection.affected(self._objects.undo(), self.object_ids)
 
     def redo(self) -> list[int]:
         """Redo the step that was undone last, with the masks that had followed from it; a new step empties this.
@@ -331,12 +325,12 @@ class InteractiveSession:
         Raises:
             PromptError: there is nothing to redo.
         """
-        return self._affected(self._objects.redo())
+        return self._protection.affected(self._objects.redo(), self.object_ids)
 
     def reset(self) -> None:
         """Drop all objects and their protection; the image and the features of its slices stay."""
-        self._objects = Objects()
-        self._protected: list[int] = []
+        self._objects.clear()
+        self._protection = Protection()
         self._segmenter = Segmenter(self._network, self._axes, self._objects)
 
     def remove_object(self, object_id: int) -> None:
@@ -358,16 +352,12 @@ class InteractiveSession:
             PromptError: there is no such object.
         """
         self._objects.keys(object_id)
-        if not protected:
-            self._protected = [other for other in self._protected if other != object_id]
-        elif object_id not in self._protected:
-            self._protected.append(object_id)
+        self._protection.set(object_id, protected)
 
     @property
     def protected_ids(self) -> list[int]:
         """The objects that are protected, the first protected one first."""
-        known = self._objects.ids
-        return [object_id for object_id in self._protected if object_id in known]
+        return self._protection.among(self.object_ids)
 
     @property
     def object_ids(self) -> list[int]:
@@ -538,16 +528,8 @@ class InteractiveSession:
         Raises:
             PromptError: see :meth:`propagate`.
         """
-        if direction not in DIRECTIONS:
-            raise PromptError(f"direction is {direction!r}, but must be one of {', '.join(DIRECTIONS)}.")
-        keys = self._keys_to_propagate(object_ids, axis)
-        ends = {a: self._ends(slices, a) for a in sorted({key.axis for key in keys})}
-        for key in keys:
-            self._check_sources(key, ends[key.axis])
-        with self._network.running():
-            steps = self._segmenter.propagate(keys, ends, direction, nearest_first)
-        versions = {key.object_id: self._objects.versions[key.object_id] for key in keys}
-        return self._while_current(steps, self._objects, versions)
+        request = check_request(self._objects, self._axes, object_ids, axis, slices, direction)
+        return Propagation(self._segmenter, request, nearest_first)
 
     def stop(self) -> None:
         """Stop the running :meth:`propagate` after its current slice; from any thread, or from ``progress``."""
@@ -559,30 +541,14 @@ class InteractiveSession:
         Raises:
             PromptError: there is no such object.
         """
-        found = self._logits(object_id) > 0
-        for other in self.protected_ids:
-            if other == object_id:
-                break
-            found &= ~(self._logits(other) > 0)
-        return found
+        return self._protection.mask(object_id, self.object_ids, self._logits)
 
     def labels(self) -> np.ndarray:
         """Return the label map of all objects, uint8 or uint16 (z, y, x).
 
         In overlaps, a protected object counts, else the higher logit.
         """
-        known, protected = self.object_ids, self.protected_ids
-        labels = np.zeros(self.image.shape, dtype=np.uint8 if max(known, default=0) < 256 else np.uint16)
-        for object_id in reversed(protected):
-            labels[self._logits(object_id) > 0] = object_id
-        best = np.where(labels > 0, np.float16(np.inf), np.float16(0))
-        for object_id in known:
-            if object_id not in protected:
-                logits = self._logits(object_id)
-                higher = logits > best
-                labels[higher] = object_id
-                np.copyto(best, logits, where=higher)
-        return labels
+        return self._protection.labels(self.image.shape, self.object_ids, self._logits)
 
     def save(self, path: str | Path, labels: np.ndarray | None = None) -> Path:
         """Write all objects as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG.
@@ -611,6 +577,11 @@ class InteractiveSession:
     # ---- internals
 
     @property
+    def _learned(self) -> ShownAs | None:
+        """Display of images to a model trained within nnU-Net; None for other models."""
+        return getattr(self._network.model, "shown_as", None)
+
+    @property
     def _shown(self) -> ShownImage:
         if self._image is None:
             raise PromptError(_NO_IMAGE)
@@ -627,24 +598,6 @@ class InteractiveSession:
         with self._network.running():
             return self._segmenter.logits(object_id, self.image.shape)
 
-    def _affected(self, changed: list[int]) -> list[int]:
-        """Return the objects whose masks may differ after some were changed, of which others may be protected."""
-        if set(changed) & set(self._protected):
-            return sorted({*changed, *self.object_ids})
-        return changed
-
-    def _while_current(
-        self, steps: Iterator[Progress], objects: Objects, versions: dict[int, int]
-    ) -> Iterator[Progress]:
-        """Yield the steps of a propagation until one of its objects has another version."""
-        while objects is self._objects and all(objects.versions[i] == version for i, version in versions.items()):
-            # not across a yield: what it sets is for all of the caller's thread
-            with self._network.running():
-                step = next(steps, None)
-            if step is None:
-                return
-            yield step
-
     def _prompt(self, slices: AxisSlices, object_id: int, index: int) -> tuple[SlicePrompt, Place]:
         """Return the prompt of an object on slice ``index`` of the array, and its place.
 
@@ -655,40 +608,3 @@ class InteractiveSession:
         slices.check_shows(seen)
         key = Key(object_id, slices.axis)
         return self._objects.track(key).prompts.get(seen, SlicePrompt.empty()), Place(key, seen)
-
-    def _keys_to_propagate(self, object_ids: Sequence[int] | None, axis: int | None) -> list[Key]:
-        for object_id in object_ids or ():
-            self._objects.keys(object_id)
-        if axis is not None:
-            checks.check_axis(axis)
-        keys = [
-            key
-            for key in sorted(self._objects.tracks)
-            if (object_ids is None or key.object_id in object_ids) and axis in (None, key.axis)
-        ]
-        if not keys:
-            where = "" if axis is None else f" along axis {axis}"
-            raise PromptError(f"there are no prompts{where} to propagate: add points, a box, a mask or a scribble.")
-        return keys
-
-    def _ends(self, slices: tuple[int, int] | None, axis: int) -> tuple[int, int]:
-        """Convert the first and the last slice to propagate to, both included, from the array to the view."""
-        along, shape = self._axes[axis], self.image.shape
-        if slices is None:
-            return 0, along.depth - 1
-        first, last = (checks.check_slice(index, shape, axis) for index in slices)
-        if first > last:
-            raise PromptError(f"the slices go from {first} to {last}, but the first must not be behind the last.")
-        start, end = sorted((along.turned(first), along.turned(last)))
-        return start, end
-
-    def _check_sources(self, key: Key, ends: tuple[int, int]) -> None:
-        """Raise a PromptError if an object has no prompt in a range of slices."""
-        along, sources = self._axes[key.axis], self._objects.track(key).sources()
-        if not any(ends[0] <= index <= ends[1] for index in sources):
-            first, last = sorted(along.turned(index) for index in ends)
-            there = ", ".join(str(index) for index in sorted(along.turned(i) for i in sources))
-            raise PromptError(
-                f"object {key.object_id} has no prompt on slices {first} to {last} along axis {key.axis}, only on "
-                f"{there}: add one there, or choose other slices."
-            )

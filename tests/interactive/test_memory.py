@@ -83,6 +83,30 @@ def test_a_session_keeps_nothing_but_features_on_the_gpu(model, monkeypatch):
         assert {level.device for level in session._axes[0].features(6)} == {GPU}
 
 
+def test_a_propagation_that_is_dropped_or_ended_leaves_nothing_on_the_gpu(model, monkeypatch):
+    monkeypatch.setattr(session_module, "choose_device", lambda device: torch.device(device))
+    monkeypatch.setattr(torch.Tensor, "any", lambda tensor: True)  # whether SAM 2 sees the object
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    copied = fake_copy(model, mode)
+    with mode:
+        session = InteractiveSession(copied, GPU, "float32", max_cache_bytes=2**30)
+        session.set_image(phantom(), (3, 1, 1))
+        session.add_box((3, 10, 12), (3, 30, 33))
+        steps = session.propagation(nearest_first=True)
+        assert memories_on_gpu() == 0
+        for _ in range(4):
+            next(steps)
+        assert memories_on_gpu() == 2 * 1 + 3  # the prompted slice's in both directions, and three others
+        session.add_points([(5, 30, 10)], 0)
+        assert list(steps) == []
+        assert memories_on_gpu() == 0
+        steps = session.propagation()
+        next(steps), next(steps)
+        assert memories_on_gpu() > 0
+        del steps
+        assert memories_on_gpu() == 0
+
+
 def test_slices_out_of_reach_change_nothing(session):
     """SAM 2 with all memories given, and with those in reach."""
     network = session._network

@@ -36,7 +36,7 @@ def test_a_removed_object_is_not_the_latest_until_that_is_undone():
 
 
 def test_undo_and_redo_change_the_objects_of_their_step_alone():
-    """Of an object that was propagated after another one's prompt, the masks stay."""
+    """Masks that were propagated after the prompt of another object stay."""
     objects = Objects()
     objects.add_prompt(Place(KEY, 3), BOX)
     objects.add_prompt(Place(OTHER, 5), BOX)
