@@ -22,7 +22,7 @@ from nnunetv2_sam2_3dmed.server.state import State, make_state
 from nnunetv2_sam2_3dmed.server.wire import TooLarge
 
 SWEEP_S = 15.0
-# of a body beyond the image: forms, headers of arrays, and what cannot be compressed
+# of a body beyond an image: forms, headers of arrays, and what cannot be compressed
 _ALLOWANCE = 2**20
 
 
@@ -110,8 +110,11 @@ def _answer_errors(app: FastAPI) -> None:
         return _sentence(503, str(error), {"Retry-After": "10"})
 
     @app.exception_handler(HTTPException)
-    def other(_: Request, error: HTTPException) -> JSONResponse:
-        return _sentence(error.status_code, str(error.detail), error.headers)
+    def other(request: Request, error: HTTPException) -> JSONResponse:
+        detail = str(error.detail)
+        if error.status_code in (404, 405) and detail in ("Not Found", "Method Not Allowed"):
+            detail = f"this server answers no {request.method} of {request.url.path[:200]}."
+        return _sentence(error.status_code, detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:

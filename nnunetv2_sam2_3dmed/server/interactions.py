@@ -66,7 +66,8 @@ def own_axis(shape: Sequence[int], spacing: Sequence[float], learned: int) -> in
     if shape.count(1) == 1:
         return shape.index(1)
     thickest = int(np.argmax(spacing))
-    return thickest if spacing[thickest] >= THICK * min(spacing) else learned
+    # spacings come with the rounding errors of float32
+    return thickest if spacing[thickest] >= THICK * min(spacing) * (1 - 1e-5) else learned
 
 
 def clip_box(box: Sequence[tuple[float, float]], shape: Sequence[int]) -> Box | None:

@@ -188,15 +188,18 @@ class PromptedObject:
         inside = mask != 0
         memo, unfinished = self._memo, self._unfinished()
 
-        def job() -> None:
+        def job() -> bool:
             if inside.any():
                 self.session.set_start(inside, OBJECT)
             elif OBJECT in self.session.object_ids:
                 self.session.remove_object(OBJECT)
+            else:
+                return False
             self._cancel()
+            return True
 
-        self._worker.run(job)
-        self._undo = (memo, unfinished) if inside.any() or memo != _Memo() else None
+        if self._worker.run(job):
+            self._undo = (memo, unfinished)
         self._memo = _Memo(started=bool(inside.any()))
         self._changed.clear()
         self._stale = False

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nnunetv2_sam2_3dmed.server.settings import is_loopback
 
 BEARER = "Bearer "
+LARGEST_JSON = 2**24  # bytes; its parsed content takes many times as much
 
 
 class Refusal(Exception):
@@ -100,6 +101,8 @@ def _check_length(headers: Mapping[str, str], largest: int) -> None:
     """
     if "transfer-encoding" in headers:
         raise Refusal(411, "the length of the body is not stated: send it with Content-Length.")
+    if "json" in headers.get("content-type", ""):
+        largest = min(largest, LARGEST_JSON)
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()) or len(length) > 20:
         raise Refusal(400, f"Content-Length is {length[:30]!r}, but must be a number.")

@@ -59,4 +59,4 @@ def make_state(settings: Settings) -> State:
         network, name = load_model(settings.model, settings.image_size), str(settings.model)
     pool = SessionPool(network.to(device), device, settings.precision, settings.memory_bytes, settings.sessions)
     leases = Leases(settings.sessions, settings.idle_timeout_s, settings.liveness_timeout_s)
-    return State(settings, Worker(), pool, leases, name)
+    return State(settings, Worker(pool.trim), pool, leases, name)

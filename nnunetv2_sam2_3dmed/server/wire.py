@@ -152,9 +152,11 @@ def gunzip(body: bytes, size: int) -> bytes:
         content = unpacker.decompress(body, size + 1)
     except zlib.error as error:
         raise WireError(f"the file cannot be unpacked: {error}.") from error
-    if len(content) != size or not unpacker.eof:
-        more = "more" if len(content) > size else f"{len(content)}"
-        raise WireError(f"the file holds {more} bytes, but {size} are expected.")
+    if len(content) != size:
+        found = "more" if len(content) > size else f"{len(content)}"
+        raise WireError(f"the file holds {found} bytes, but {size} are expected.")
+    if not unpacker.eof:
+        raise WireError("the file is truncated: send it again.")
     return content
 
 

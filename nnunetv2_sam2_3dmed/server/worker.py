@@ -75,9 +75,13 @@ class Worker:
     """One thread that runs jobs in their order, and steps of tasks in turn while there is no job.
 
     Sessions may be used from one thread only, and the network answers one prompt at a time.
+
+    Args:
+        after: called on the thread after each job and each step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after: Callable[[], None] = lambda: None) -> None:
+        self._after = after
         self._condition = threading.Condition()
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._tasks: deque[Task] = deque()
@@ -134,12 +138,16 @@ class Worker:
                     return
             if task is None:
                 try:
-                    future.set_result(job())
+                    result = job()
+                    self._after()
+                    future.set_result(result)
                 except BaseException as error:
                     future.set_exception(error)
+                result = None
                 del job, future  # what a job holds is freed before the next one comes
                 continue
             task._step()
+            self._after()
             if not task.done:
                 with self._condition:
                     self._tasks.append(task)
