@@ -20,7 +20,13 @@ from nnunetv2_sam2_3dmed.network.resizing import logits_at
 
 @dataclass
 class _Way:
-    """A run along an axis, and the number of its slices that are left."""
+    """A run along an axis, and how far it has come.
+
+    Attributes:
+        axis: of the array.
+        run: the run; its slices get their start back without a look if it has no conditioning slices.
+        left: number of slices that are still to be visited.
+    """
 
     axis: int
     run: Run
@@ -84,12 +90,13 @@ class Segmenter:
         return key.object_id in self.objects.starts
 
     def _corrections(self, key: Key, first: int, last: int, directions: Sequence[bool]) -> list[Run]:
-        """Plan the runs of an object with a start; slices that none of both directions reaches get the start back."""
+        """Plan the runs of an object with a start, and of slices that neither direction reaches any more."""
         track = self.objects.tracks[key]
         runs = plan_corrections(key.object_id, track.conditioning, first, last, directions)
         if len(directions) > 1:
             planned = {index for run in runs for index in run.slices}
-            self.objects.tracks[key] = track.without(set(range(first, last + 1)) - planned)
+            behind = [index for index in sorted(track.tracked) if first <= index <= last and index not in planned]
+            runs.append(Run((key.object_id,), {}, tuple(behind), False))
         return runs
 
     def _visits(self, ways: Sequence[_Way], nearest_first: bool) -> Generator[Progress, None, None]:
@@ -104,23 +111,32 @@ class Segmenter:
                 yield Progress(done, total, way.axis, self.axes[way.axis].turned(index), way.run.objects)
 
     def _visit(self, way: _Way) -> Iterator[tuple[_Way, int]]:
-        """Go a way and keep its outputs; that of an object with a start ends where it agrees with the start.
+        """Go a way and keep its outputs.
+
+        That of an object with a start ends where it agrees with the start. Behind, only slices that an earlier
+        propagation had changed are visited, and get the start back.
 
         Yields:
             The way, and the slice that was visited.
         """
         run, axis = way.run, way.axis
-        for index, output in self.track(run, axis):
-            key = Key(run.objects[0], axis)
+        key = Key(run.objects[0], axis)
+        behind: Sequence[int] = () if run.conditioning else run.slices
+        for index, output in self.track(run, axis) if run.conditioning else ():
             if output is not None and self._ends_at(key, index, output):
-                self.objects.tracks[key] = self.objects.track(key).without(run.slices[-way.left :])
-                way.left = 0
-                yield way, index
-                return
+                tracked = self.objects.track(key).tracked
+                further = run.slices[len(run.slices) - way.left + 1 :]
+                behind = [index, *(other for other in further if other in tracked)]
+                way.left = len(behind)
+                break
             for number, object_id in enumerate(run.objects):
-                key = Key(object_id, axis)
                 own = None if output is None else output.of(number)
-                self.objects.tracks[key] = self.objects.track(key).with_visit(index, run.reverse, own)
+                changed = Key(object_id, axis)
+                self.objects.tracks[changed] = self.objects.track(changed).with_visit(index, run.reverse, own)
+            way.left -= 1
+            yield way, index
+        for index in behind:
+            self.objects.tracks[key] = self.objects.track(key).without(index)
             way.left -= 1
             yield way, index
 

@@ -523,7 +523,8 @@ class InteractiveSession:
                 the masks are the same.
 
         Returns:
-            An iterator over the slices. A step may encode as many slices ahead as are encoded in a batch.
+            An iterator over the slices, among them all whose masks change. A step may encode as many slices ahead as
+            are encoded in a batch.
 
         Raises:
             PromptError: see :meth:`propagate`.

@@ -6,7 +6,6 @@ what SAM 2's attention reaches from its slice. Slice indices are those of ``slic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -94,11 +93,10 @@ class Track:
         tracked = self.tracked if output is None else {**self.tracked, index: output}
         return replace(self, tracked=tracked, reverse={**self.reverse, index: reverse})
 
-    def without(self, indices: Iterable[int]) -> Track:
-        """Return the track as if no propagation had reached these slices."""
-        gone = set(indices)
-        tracked = {index: output for index, output in self.tracked.items() if index not in gone}
-        return replace(self, tracked=tracked, reverse={i: way for i, way in self.reverse.items() if i not in gone})
+    def without(self, index: int) -> Track:
+        """Return the track as if no propagation had reached slice ``index``."""
+        tracked = {i: output for i, output in self.tracked.items() if i != index}
+        return replace(self, tracked=tracked, reverse={i: way for i, way in self.reverse.items() if i != index})
 
     def output(self, index: int) -> SliceOutput | None:
         """Return the latest output for slice ``index``."""

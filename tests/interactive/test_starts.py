@@ -159,8 +159,27 @@ def test_an_earlier_correction_goes_where_a_later_one_ends(ready, start, monkeyp
     ready.propagate()
     assert (ready.mask() != start).any(axis=(1, 2)).all()
     ready.add_mask(start[3], 3)
-    ready.propagate()
+    steps = list(ready.propagation())
+    assert [step.index for step in steps] == [3, 4, 5, 6, 2, 1, 0], "slices that change are told"
+    assert [step.done for step in steps] == list(range(1, 8)) and {step.total for step in steps} == {7}
     np.testing.assert_array_equal(ready.mask(), start)
+    steps = list(ready.propagation())
+    assert [step.index for step in steps] == [3, 4, 2] and steps[-1].done == steps[-1].total
+    np.testing.assert_array_equal(ready.mask(), start)
+
+
+def test_a_correction_that_leaves_nothing_takes_back_what_it_had_spread(ready, start):
+    start[1:3] = start[4:] = ~(phantom()[3] > 500)
+    ready.set_start(start)
+    ready.add_points(CLICK, 0)
+    ready.propagate(slices=(1, 5))
+    reached = np.flatnonzero((ready.mask() != start).any(axis=(1, 2)))
+    assert reached.tolist() == [1, 2, 3, 4, 5]
+    ready.add_mask(np.zeros_like(start[3]), 3)
+    assert [step.index for step in ready.propagation()] == [1, 2, 4, 5]
+    start[3] = False
+    np.testing.assert_array_equal(ready.mask(), start)
+    assert ready.propagate() and list(ready.propagation()) == []
 
 
 def test_an_object_that_is_not_on_a_slice_may_be_on_all_others(ready, start):
