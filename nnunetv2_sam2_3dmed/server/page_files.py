@@ -22,11 +22,13 @@ def list_images(folder: Path) -> list[dict[str, object]]:
         ``bytes``; at most 2000.
     """
     found: list[dict[str, object]] = []
+    root = folder.resolve()
     for place in sorted([folder, *(below for below in folder.rglob("*") if below.is_dir())]):
         hidden = any(part.startswith(".") for part in place.relative_to(folder).parts)
-        if hidden or place.is_symlink():
+        if hidden or not place.resolve().is_relative_to(root):
             continue
-        files = sorted(f for f in place.iterdir() if f.is_file() and not f.name.startswith("."))
+        files = [file for file in sorted(place.iterdir()) if file.is_file() and not file.name.startswith(".")]
+        files = [file for file in files if file.resolve().is_relative_to(root)]  # others are not opened
         images = [file for file in files if file.name.lower().endswith(READABLE)]
         found += [_entry(folder, file, "file", file.stat().st_size) for file in images]
         if place != folder and not images and any(dicom_headers.is_dicom(file) for file in files[:3]):

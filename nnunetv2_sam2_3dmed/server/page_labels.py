@@ -43,7 +43,8 @@ class LabelMap:
         logits = {}
         for object_id in session.object_ids:
             try:
-                logits[object_id] = session.predict_slice(object_id, axis, index).logits
+                # compared in the precision of InteractiveSession.labels, where ties go to the lower number
+                logits[object_id] = session.predict_slice(object_id, axis, index).logits.astype(np.float16)
             except PromptError:
                 continue  # has neither a prompt nor a mask on this slice
         if max(session.object_ids, default=0) > np.iinfo(self.array.dtype).max:
@@ -51,8 +52,8 @@ class LabelMap:
         plane, protected = self.plane(axis, index), session.protected_ids
         kept = np.isin(plane, [number for number in protected if number not in logits])
         found = np.where(np.isin(plane, list(logits)), 0, plane)
-        best = np.zeros(plane.shape, dtype=np.float32)
-        for object_id in logits.keys() - set(protected):
+        best = np.zeros(plane.shape, dtype=np.float16)
+        for object_id in [number for number in logits if number not in protected]:
             higher = (logits[object_id] > best) & ~kept
             found[higher] = object_id
             np.copyto(best, logits[object_id], where=higher)

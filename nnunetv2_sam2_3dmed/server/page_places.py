@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ class Place:
     Attributes:
         token: of its lease.
         page: the image and its objects; None before one is open.
+        folder: of the files that were uploaded for what comes next.
+        received: bytes in it.
     """
 
     def __init__(self, places: Places, token: str):
@@ -29,16 +32,24 @@ class Place:
         self.page: PageSession | None = None
         self._places = places
         self._files = tempfile.TemporaryDirectory(prefix="sam2_3dmed_")
+        self._image_folder: Path | None = None
+        self.folder = self._new_folder()
+        self.received = 0
 
-    @property
-    def folder(self) -> Path:
-        """Folder of the uploaded files."""
-        return Path(self._files.name)
+    def take_files(self) -> Path:
+        """Return the folder of the files that were uploaded until now; later ones go to another."""
+        taken, self.folder = self.folder, self._new_folder()
+        self.received = 0
+        return taken
 
-    def forget_files(self) -> None:
-        """Delete the uploaded files."""
-        self._files.cleanup()
-        self._files = tempfile.TemporaryDirectory(prefix="sam2_3dmed_")
+    def _new_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._files.name))
+
+    def keep_files(self, folder: Path | None) -> None:
+        """Keep the files of the image that is open, and delete those of the one before."""
+        before, self._image_folder = self._image_folder, folder
+        if before is not None:
+            shutil.rmtree(before, ignore_errors=True)
 
     def empty(self) -> None:
         """Close the image."""

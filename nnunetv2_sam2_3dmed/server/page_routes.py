@@ -43,6 +43,7 @@ answers are compressed with gzip.
 from __future__ import annotations
 
 import gzip
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,6 +66,8 @@ from nnunetv2_sam2_3dmed.server.state import State
 OPEN_PATHS = ("/", "/static/")  # for which no key is needed
 STATIC = Path(__file__).parent / "page"
 _FRESH = {"Cache-Control": "no-store"}
+# some systems have others for these, with which browsers run no script
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 # scripts, styles and pictures of this server only; no other site may show the page in a frame
 _POLICY = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _MOST_POINTS = 100_000
@@ -136,7 +139,7 @@ def router(state: State) -> APIRouter:
         files = {file.name: file for file in STATIC.iterdir() if file.is_file()}
         if name not in files:
             raise HTTPException(404, f"this page has no file {name!r}.")
-        return FileResponse(files[name], headers=_FRESH)
+        return FileResponse(files[name], media_type=_TYPES.get(files[name].suffix), headers=_FRESH)
 
     # ---- places and images
 
@@ -168,6 +171,15 @@ def router(state: State) -> APIRouter:
 
     @routes.put("/page/files")
     async def receive(request: Request, name: str, place: Place = Claimed) -> dict[str, Any]:
+        # the guard takes no request without its length
+        place.received += int(request.headers.get("content-length", "0"))
+        largest = state.settings.largest_image_bytes
+        if place.received > largest:
+            place.received -= int(request.headers.get("content-length", "0"))
+            raise UserError(
+                f"the files take more than the {largest / 2**30:.1f} GiB of this server: start it with a larger "
+                "--largest-image."
+            )
         path = upload_path(place.folder, name)
         with path.open("wb") as file:
             async for part in request.stream():
@@ -176,10 +188,19 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/page/open")
     def open_image(asked: OpenRequest, place: Place = Claimed) -> dict[str, Any]:
-        path = uploaded_image(place.folder) if asked.path is None else inside(state.settings.folder, asked.path)
         with state.leases.use(place.token):
-            places.open(place, read_volume(path), asked.window)
-        return describe(place)
+            if asked.path is not None:
+                places.open(place, read_volume(inside(state.settings.folder, asked.path)), asked.window)
+                place.keep_files(None)
+                return describe(place)
+            files = place.take_files()
+            try:
+                places.open(place, read_volume(uploaded_image(files)), asked.window)
+            except Exception:
+                shutil.rmtree(files, ignore_errors=True)
+                raise
+            place.keep_files(files)
+            return describe(place)
 
     # ---- slices
 
@@ -271,14 +292,15 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/page/prompts/file")
     def load_prompts(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
-        path = inside(place.folder, asked.name)
-        run(lambda: page.load_prompts(path))
+        run(lambda: page.load_prompts(inside(place.folder, asked.name)))
+        shutil.rmtree(place.take_files(), ignore_errors=True)
         return changed(page)
 
     @routes.post("/page/segmentation")
     def load_segmentation(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
-        path = inside(place.folder, asked.name)
-        run(lambda: page.load_segmentation(path))
+        found = read_volume(inside(place.folder, asked.name))
+        run(lambda: page.load_segmentation(found))
+        shutil.rmtree(place.take_files(), ignore_errors=True)
         return changed(page)
 
     return routes

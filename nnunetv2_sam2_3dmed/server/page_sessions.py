@@ -12,9 +12,9 @@ from skimage.draw import polygon2mask
 
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
 from nnunetv2_sam2_3dmed.images.orientation import LEFT, POSTERIOR, SUPERIOR, normal_along
-from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid, read_volume
+from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
-from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_slice
 from nnunetv2_sam2_3dmed.server.page_labels import LabelMap
 from nnunetv2_sam2_3dmed.server.worker import Task, Worker
 
@@ -60,6 +60,7 @@ class PageSession:
         self._task: Task | None = None
         self._step: Progress | None = None
         self._propagated: set[int] = set()
+        self._removed: dict[int, PageObject] = {}
         self._low, self._interval = _levels(volume.array)
         self.add_object()
 
@@ -159,13 +160,13 @@ class PageSession:
     # ---- objects
 
     def add_object(self, name: str | None = None) -> PageObject:
-        """List a new object, which has no prompt yet."""
-        number = max(self.objects, default=0) + 1
+        """List a new object, which has no prompt yet; numbers of removed ones are theirs, should they come back."""
+        number = max([*self.objects, *self._removed], default=0) + 1
         return self._listed(number, name)
 
     def _listed(self, number: int, name: str | None = None) -> PageObject:
-        colour = COLOURS[(number - 1) % len(COLOURS)]
-        return self.objects.setdefault(number, PageObject(number, name or f"Object {number}", colour))
+        new = PageObject(number, name or f"Object {number}", COLOURS[(number - 1) % len(COLOURS)])
+        return self.objects.setdefault(number, self._removed.pop(number, new))
 
     def known(self, number: int) -> PageObject:
         """Return an object of the list.
@@ -186,13 +187,19 @@ class PageSession:
             self.session.protect(number, protected)
 
     def remove_object(self, number: int) -> None:
-        """Remove an object with its prompts and masks."""
+        """Remove an object with its prompts and masks; of the last one, a new one takes the place.
+
+        Raises:
+            PromptError: there is none of that number, or it is locked.
+        """
         self._check_unlocked(number)
         self.stop()
         if number in self.session.object_ids:
             self.session.remove_object(number)
             self.labels.refresh(self.session)
-        del self.objects[number]
+        self._removed[number] = self.objects.pop(number)
+        if not self.objects:
+            self.add_object()
 
     # ---- prompts
 
@@ -213,9 +220,10 @@ class PageSession:
         Raises:
             PromptError: see the methods of ``InteractiveSession``; or the object is locked.
         """
-        self._check_unlocked(number)
-        self.stop()
         session, shape = self.session, self.volume.shape
+        self._check_unlocked(number)
+        check_slice(index, shape, axis)
+        self.stop()
         if kind == "lasso":
             session.add_mask(self._with_region(number, axis, index, label, drawn), index, number, axis)
         else:
@@ -230,6 +238,7 @@ class PageSession:
                 session.add_points(voxels, label, number, axis)
         quality = session.predict_slice(number, axis, index).quality
         self.labels.refresh_slice(session, axis, index)
+        self._refresh_mixed()
         return quality
 
     def _with_region(self, number: int, axis: int, index: int, label: int, outline: np.ndarray) -> np.ndarray:
@@ -287,14 +296,19 @@ class PageSession:
             self._step = step
             self._propagated.update(step.object_ids)
             yield
-        self.labels.refresh(self.session)
+        self._refresh_mixed()
+
+    def _refresh_mixed(self) -> None:
+        """Compute the labels anew where an object has masks along several axes, which are averaged."""
+        if len({prompted.axis for prompted in self.session.prompts}) > 1:
+            self.labels.refresh(self.session)
 
     def stop(self) -> bool:
         """Stop the propagation after its current slice, with the masks found so far; True if one was running."""
         running = self._task is not None and not self._task.done
         if self._task is not None and running:
             self._task.cancel()
-            self.labels.refresh(self.session)
+            self._refresh_mixed()
         return running
 
     # ---- going on with earlier work
@@ -318,14 +332,13 @@ class PageSession:
             one.name, one.colour = loaded.name or one.name, loaded.colour or one.colour
         self.labels.refresh(self.session)
 
-    def load_segmentation(self, path: Path) -> None:
+    def load_segmentation(self, found: Volume) -> None:
         """Let each label of a segmentation on the image's grid be the start of an object of its number.
 
         Raises:
-            UserError: the file cannot be read, lies on another grid, or holds other values than object numbers, or more
-                than 255 of them; or an object that it would replace is locked.
+            UserError: the segmentation lies on another grid, or holds other values than object numbers, or more than
+                255 of them; or an object that it would replace is locked.
         """
-        found = read_volume(path)
         check_same_grid(found, self.volume)
         numbers = [float(number) for number in np.unique(found.array) if number != 0]
         if not numbers or not all(number == int(number) and 1 <= number <= 65535 for number in numbers):

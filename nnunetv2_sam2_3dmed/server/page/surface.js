@@ -59,7 +59,7 @@ const times = (a, b) => a.map((row) => [0, 1, 2].map((k) => row.reduce((sum, val
 export class Surface {
   constructor(canvas) {
     this.canvas = canvas;
-    this.gl = canvas.getContext("webgl2", { antialias: true });
+    this.gl = canvas.getContext("webgl2", { antialias: true, preserveDrawingBuffer: true });
     this.program = this.gl && compile(this.gl);
     this.meshes = new Map();
     this.reset();

@@ -1,0 +1,529 @@
+"""The page's HTTP interface, beside a session in this process with the same prompts."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunetv2_sam2_3dmed.images.volumes import read_volume
+from tests.images.dicom_files import write_series
+from tests.interactive.reference import phantom
+
+# array axis z runs to the left, y to the head and x to the front, each turned by a few degrees
+TURN = 0.2
+OBLIQUE = np.array(
+    [[np.sin(TURN), 0, np.cos(TURN)], [-np.cos(TURN), 0, np.sin(TURN)], [0, 1, 0]],
+)
+SHAPE = (9, 40, 48)
+
+
+class Client:
+    """An open page, without its browser."""
+
+    def __init__(self, url: str, key: str | None = None):
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False)
+        self.http.headers["X-Page-Session"] = self.ok("POST", "session")["token"]
+
+    def ask(self, method: str, path: str, **options) -> httpx.Response:
+        return self.http.request(method, f"/page/{path}", **options)
+
+    def ok(self, method: str, path: str, **options):
+        answer = self.ask(method, path, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json() if answer.headers["content-type"] == "application/json" else answer.content
+
+    def refused(self, method: str, path: str, status: int = 400, **options) -> str:
+        """The sentence of a refusal."""
+        answer = self.ask(method, path, **options)
+        assert answer.status_code == status, answer.text
+        sentence = answer.json()["detail"]
+        assert isinstance(sentence, str) and sentence.endswith(".") and "\n" not in sentence
+        return sentence
+
+    def send(self, *files: Path) -> list[str]:
+        return [self.ok("PUT", "files", params={"name": f.name}, content=f.read_bytes())["name"] for f in files]
+
+    def open(self, *files: Path, window="auto"):
+        self.send(*files)
+        return self.ok("POST", "open", json={"window": window})
+
+    def prompt(self, kind, points, axis=0, index=4, label=1, number=1):
+        points = [[float(row), float(column)] for row, column in points]
+        prompt = {"kind": kind, "object": number, "axis": axis, "index": index, "label": label, "points": points}
+        return self.ok("POST", "prompts", json=prompt)
+
+    def plane(self, what: str, view: dict, index: int) -> np.ndarray:
+        content = self.ok("GET", f"{what}/{view['axis']}/{index}")
+        return np.frombuffer(content, "<u2").reshape(view["rows"], view["columns"])
+
+    def wait(self, of: Callable[[dict], bool] = lambda progress: not progress["running"]) -> dict:
+        """Wait for the propagation."""
+        for _ in range(600):
+            progress = self.ok("GET", "progress")
+            if of(progress):
+                return progress
+            time.sleep(0.02)
+        raise AssertionError(f"still {progress}")
+
+    def saved(self, tmp_path: Path, ending=".nrrd") -> sitk.Image:
+        path = tmp_path / f"saved{ending}"
+        path.write_bytes(self.ok("GET", "segmentation", params={"ending": ending}))
+        return sitk.ReadImage(str(path))
+
+
+def write(path: Path, array: np.ndarray, direction: np.ndarray | None = None) -> Path:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.9, 1.1, 3.0))
+    image.SetOrigin((12.0, -34.0, 56.0))
+    image.SetDirection((np.eye(3) if direction is None else direction).reshape(-1).tolist())
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def shown(volume, axis: int, index: int) -> np.ndarray:
+    """Voxels (rows, columns, 3) of a slice as it is shown."""
+    places = np.stack(np.indices(volume.shape), axis=-1)
+    view = volume.view(axis)
+    turned = np.stack([view.of(places[..., k]) for k in range(3)], axis=-1)
+    return next(plane for plane in turned if (plane[..., axis] == index).all())
+
+
+@pytest.fixture
+def image(tmp_path) -> Path:
+    return write(tmp_path / "patient 1.nrrd", phantom(SHAPE), OBLIQUE)
+
+
+@pytest.fixture
+def client(serve) -> Client:
+    return Client(serve().url)
+
+
+# ---- the same as a session in this process
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_prompts_in_each_plane_give_the_masks_of_a_session(client, beside, image, tmp_path, axis):
+    view = client.open(image)["image"]["views"][axis]
+    volume = beside.set_image(image)
+    middle = SHAPE[axis] // 2
+    voxels, beyond = shown(volume, axis, middle), shown(volume, axis, middle + 1)
+    rows, columns = voxels.shape[:2]
+    assert (view["rows"], view["columns"], view["depth"]) == (rows, columns, SHAPE[axis])
+    box = [(rows // 5, columns // 5), (rows * 3 // 5, columns * 4 // 5)]
+    line = [(rows // 3, c) for c in range(columns // 4, columns // 2)]
+
+    client.prompt("box", box, axis, middle)
+    client.prompt("point", [(rows // 2, columns // 2)], axis, middle)
+    client.prompt("point", [(rows - 2, columns - 2)], axis, middle, label=0)
+    client.prompt("scribble", line, axis, middle + 1, number=client.ok("POST", "objects", json={})["object"])
+    client.ok("POST", "propagation", json={})
+    progress = client.wait()
+    assert progress["done"] == progress["total"] > 0 and progress["error"] is None
+
+    beside.add_box(*(voxels[p].tolist() for p in box), 1, axis)
+    beside.predict_slice()
+    beside.add_points([voxels[rows // 2, columns // 2].tolist()], 1, 1, axis)
+    beside.predict_slice()
+    beside.add_points([voxels[rows - 2, columns - 2].tolist()], 0, 1, axis)
+    beside.predict_slice()
+    beside.add_scribble([beyond[p].tolist() for p in line], 1, 2, axis)
+    beside.predict_slice()
+    beside.propagate()
+    expected = beside.labels()
+    assert set(np.unique(expected)) == {0, 1, 2}
+    saved = client.saved(tmp_path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(saved), expected)
+    np.testing.assert_allclose(saved.GetDirection(), OBLIQUE.reshape(-1), atol=1e-6)
+    assert saved.GetOrigin() == pytest.approx((12.0, -34.0, 56.0))
+    for index in (0, middle, SHAPE[axis] - 1):
+        seen = shown(volume, axis, index)
+        np.testing.assert_array_equal(client.plane("labels", view, index), expected[tuple(np.moveaxis(seen, -1, 0))])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.float64])
+def test_intensities_are_those_of_the_file(client, tmp_path, dtype):
+    array = (phantom(SHAPE) * 0.2 - (0 if dtype == np.uint8 else 1024.5)).astype(dtype)
+    info = client.open(write(tmp_path / "image.mha", array, OBLIQUE))["image"]
+    volume = read_volume(tmp_path / "image.mha")
+    low, step = info["voxels"]["low"], info["voxels"]["step"]
+    for axis, view in enumerate(info["views"]):
+        index = SHAPE[axis] - 2
+        seen = shown(volume, axis, index)
+        expected = array[tuple(np.moveaxis(seen, -1, 0))]
+        found = low + step * client.plane("slices", view, index)
+        # a step is a 65535th of all intensities, and 1 for whole numbers
+        np.testing.assert_allclose(found, expected, atol=0 if np.issubdtype(dtype, np.integer) else step / 2 + 1e-4)
+        assert view["pixel"] == pytest.approx(
+            [
+                np.linalg.norm(np.diff(volume.to_physical(seen[:2, 0]), axis=0)),
+                np.linalg.norm(np.diff(volume.to_physical(seen[0, :2]), axis=0)),
+            ]
+        )
+
+
+def test_planes_are_named_as_the_patient_lies(client, image):
+    views = client.open(image)["image"]["views"]
+    # z runs along the patient's left, y along the head, x along the front
+    assert [(view["name"], view["edges"]) for view in views] == [
+        ("sagittal", "APSI"),
+        ("axial", "RLAP"),
+        ("coronal", "RLSI"),
+    ]
+
+
+def test_a_window_is_the_sessions(client, beside, image):
+    assert client.open(image, window=[300, 500])["image"]["window"] == [50, 550]
+    beside.set_image(image, window=(300, 500))
+    client.prompt("box", [(3, 3), (25, 30)], 0)
+    voxels = shown(beside.image, 0, 4)
+    beside.add_box(voxels[3, 3].tolist(), voxels[25, 30].tolist())
+    found = client.plane("labels", client.ok("GET", "session")["image"]["views"][0], 4)
+    np.testing.assert_array_equal(found > 0, beside.image.view(0).plane(beside.predict_slice().mask))
+
+
+# ---- objects and steps
+
+
+def test_a_lasso_adds_and_takes_away_exactly_its_region(client, image):
+    view = client.open(image)["image"]["views"][1]
+
+    def outline(first_row, last_row, first_column, last_column):
+        """Around the centres of these pixels."""
+        rows, columns = (first_row - 0.5, last_row + 0.5), (first_column - 0.5, last_column + 0.5)
+        return [(rows[0], columns[0]), (rows[0], columns[1]), (rows[1], columns[1]), (rows[1], columns[0])]
+
+    expected = np.zeros((view["rows"], view["columns"]), int)
+    for label, region in [(1, (2, 20, 1, 6)), (0, (0, 6, 0, 8)), (1, (30, 33, 2, 3))]:
+        client.prompt("lasso", outline(*region), 1, 20, label)
+        expected[region[0] : region[1] + 1, region[2] : region[3] + 1] = label
+        np.testing.assert_array_equal(client.plane("labels", view, 20), expected)
+
+
+def test_undo_and_redo(client, image):
+    view = client.open(image)["image"]["views"][0]
+    client.prompt("box", [(3, 3), (25, 30)])
+    client.ok("POST", "propagation", json={"objects": [1]})
+    client.wait()
+    before = [client.plane("labels", view, k) for k in range(SHAPE[0])]
+    client.prompt("point", [(20, 20)], label=0)
+    after = [client.plane("labels", view, k) for k in range(SHAPE[0])]
+    assert any((a != b).any() for a, b in zip(before, after))
+    state = client.ok("POST", "undo")["state"]
+    assert state["objects"][0]["prompts"][0]["points"] == []
+    np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], before)
+    client.ok("POST", "redo")
+    np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], after)
+    assert "nothing to redo" in client.refused("POST", "redo")
+    client.ok("POST", "undo")
+    client.ok("POST", "undo")
+    assert not any(client.plane("labels", view, k).any() for k in range(SHAPE[0]))
+    assert "nothing to undo" in client.refused("POST", "undo")
+
+
+def test_objects_have_names_colours_and_locks(client, image):
+    state = client.open(image)["state"]
+    assert [one["name"] for one in state["objects"]] == ["Object 1"]
+    client.prompt("box", [(3, 3), (25, 30)])
+    change = {"name": "  Liver ", "colour": "#12ab9F", "protected": True}
+    (one,) = client.ok("PATCH", "objects/1", json=change)["state"]["objects"]
+    assert (one["name"], one["colour"], one["protected"]) == ("Liver", "#12ab9F", True)
+    for method, path, body in [
+        ("POST", "prompts", {"kind": "point", "object": 1, "axis": 0, "index": 4, "points": [[5, 5]]}),
+        ("POST", "propagation", {"objects": [1]}),
+        ("DELETE", "objects/1", None),
+    ]:
+        assert "Liver is locked" in client.refused(method, path, json=body)
+    assert "locked" in client.refused("POST", "propagation", json={})
+    second = client.ok("POST", "objects", json={"name": "Spleen"})
+    assert second["object"] == 2 and second["state"]["objects"][1]["name"] == "Spleen"
+
+
+def test_a_locked_object_keeps_its_voxels(client, image, tmp_path):
+    client.open(image)
+    client.prompt("lasso", [(2, 2), (2, 20), (20, 20), (20, 2)])
+    before = sitk.GetArrayFromImage(client.saved(tmp_path)) == 1
+    client.ok("PATCH", "objects/1", json={"protected": True})
+    client.ok("POST", "objects", json={})
+    client.prompt("lasso", [(10, 10), (10, 30), (30, 30), (30, 10)], number=2)
+    labels = sitk.GetArrayFromImage(client.saved(tmp_path))
+    np.testing.assert_array_equal(labels == 1, before)
+    assert (labels == 2).any()
+    client.ok("POST", "undo")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(client.saved(tmp_path)), before)
+
+
+def test_a_removed_object_comes_back_with_its_name(client, image):
+    client.open(image)
+    client.ok("PATCH", "objects/1", json={"name": "Liver"})
+    client.prompt("box", [(3, 3), (25, 30)])
+    objects = client.ok("DELETE", "objects/1")["state"]["objects"]
+    assert [one["id"] for one in objects] == [2]  # there is always one to draw
+    objects = client.ok("POST", "undo")["state"]["objects"]
+    assert [(one["id"], one["name"], len(one["prompts"])) for one in objects] == [(1, "Liver", 1), (2, "Object 2", 0)]
+
+
+# ---- propagation
+
+
+def test_a_propagation_can_be_stopped_and_is_ended_by_a_prompt(client, tmp_path):
+    view = client.open(write(tmp_path / "long.nrrd", phantom((60, 24, 24))))["image"]["views"][0]
+    client.prompt("box", [(4, 4), (18, 18)], index=30)
+    client.ok("POST", "propagation", json={"objects": [1], "axis": 0, "slices": [20, 59]})
+    client.wait(lambda progress: progress.get("done", 0) >= 5)
+    progress = client.ok("POST", "propagation/stop")["state"]["propagation"]
+    assert not progress["running"] and 5 <= progress["done"] < progress["total"] == 40
+    assert client.wait() == client.ok("GET", "progress")
+    reached = [k for k in range(60) if client.plane("labels", view, k).any()]
+    # nearest slices first: both directions have come about as far
+    assert reached and 30 - reached[0] >= 1 and reached[-1] - 30 >= 1
+    client.ok("POST", "propagation", json={})
+    client.wait(lambda progress: progress.get("done", 0) >= 3)
+    client.prompt("point", [(12, 12)], index=30)
+    assert not client.ok("GET", "progress")["running"]
+
+
+def test_mistakes_of_a_propagation_are_told_at_once(client, image):
+    client.open(image)
+    assert "no prompts" in client.refused("POST", "propagation", json={})
+    client.prompt("box", [(3, 3), (25, 30)])
+    assert "no prompt on slices 6 to 8" in client.refused("POST", "propagation", json={"axis": 0, "slices": [6, 8]})
+    assert not client.ok("GET", "progress")["running"]
+
+
+# ---- files
+
+
+def test_formats(client, image, tmp_path):
+    client.open(image)
+    client.prompt("box", [(3, 3), (25, 30)])
+    arrays = [sitk.GetArrayFromImage(client.saved(tmp_path, ending)) for ending in (".nii.gz", ".nii", ".nrrd", ".mha")]
+    assert arrays[0].any() and all((array == arrays[0]).all() for array in arrays)
+    answer = client.ask("GET", "segmentation", params={"ending": ".nii.gz"})
+    assert answer.headers["content-disposition"] == 'attachment; filename="patient_1_segmentation.nii.gz"'
+    assert ".exe" in client.refused("GET", "segmentation", params={"ending": ".exe"})
+    assert "no DICOM series" in client.refused("GET", "segmentation", params={"ending": ".dcm"})
+
+
+def test_a_dicom_series_and_its_segmentation(client, tmp_path):
+    import highdicom
+
+    array = (phantom(SHAPE) - 200).astype(np.int16)
+    write_series(tmp_path / "series", array)
+    info = client.open(*sorted((tmp_path / "series").iterdir()))["image"]
+    assert info["dicom"] and info["modality"] == "CT" and tuple(info["shape"]) == SHAPE
+    client.prompt("box", [(3, 3), (25, 30)], index=4)
+    (tmp_path / "seg.dcm").write_bytes(client.ok("GET", "segmentation", params={"ending": ".dcm"}))
+    frames = highdicom.seg.segread(str(tmp_path / "seg.dcm")).pixel_array
+    view = info["views"][0]
+    assert frames.sum() == sum((client.plane("labels", view, k) > 0).sum() for k in range(SHAPE[0])) > 0
+
+
+def test_prompts_are_saved_and_loaded(client, serve, image, tmp_path):
+    client.open(image)
+    client.ok("PATCH", "objects/1", json={"name": "Liver", "colour": "#ff0000"})
+    client.prompt("box", [(3, 3), (25, 30)])
+    client.prompt("point", [(10, 10)])
+    expected = sitk.GetArrayFromImage(client.saved(tmp_path))
+    prompts = client.ok("GET", "session")["state"]["objects"]
+    (tmp_path / "prompts.json").write_bytes(client.ask("GET", "prompts").content)
+    other = Client(str(client.http.base_url))
+    other.open(image)
+    (name,) = other.send(tmp_path / "prompts.json")
+    assert other.ok("POST", "prompts/file", json={"name": name})["state"]["objects"] == prompts
+    # a box and a point answered together, instead of one after the other: the same prompts, perhaps other masks
+    found = sitk.GetArrayFromImage(other.saved(tmp_path))
+    assert found.any() and expected.any()
+    assert "no image in the folder" in other.refused("POST", "prompts/file", json={"name": name})  # deleted after use
+    assert "JSON" in other.refused("POST", "prompts/file", json={"name": other.send(image)[0]})
+
+
+def test_a_segmentation_is_a_start(client, image, tmp_path):
+    view = client.open(image)["image"]["views"][0]
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:6, 5:20, 5:20], labels[2:6, 25:35, 5:20] = 1, 3
+    (name,) = client.send(write(tmp_path / "labels.nrrd", labels, OBLIQUE))
+    objects = client.ok("POST", "segmentation", json={"name": name})["state"]["objects"]
+    assert [(one["id"], one["started"]) for one in objects] == [(1, True), (3, True)]
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(client.saved(tmp_path)), labels)
+    assert set(np.unique(client.plane("labels", view, 3))) == {0, 1, 3}
+    client.ok("POST", "undo")
+    assert not (sitk.GetArrayFromImage(client.saved(tmp_path)) == 3).any()
+    elsewhere = client.send(write(tmp_path / "elsewhere.nrrd", labels))[0]
+    assert "mm apart" in client.refused("POST", "segmentation", json={"name": elsewhere})
+    empty = client.send(write(tmp_path / "empty.nrrd", np.zeros(SHAPE, np.uint8), OBLIQUE))[0]
+    assert "is empty" in client.refused("POST", "segmentation", json={"name": empty})
+    halves = client.send(write(tmp_path / "halves.nrrd", (labels / 2).astype(np.float32), OBLIQUE))[0]
+    assert "holds 0.5" in client.refused("POST", "segmentation", json={"name": halves})
+
+
+def test_images_of_the_folder(serve, image, tmp_path):
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    image.rename(tmp_path / "folder" / "sub" / "ct.nrrd")
+    write(tmp_path / "secret.nrrd", phantom(SHAPE))
+    client = Client(serve(folder=tmp_path / "folder").url)
+    (listed,) = client.ok("GET", "folder")["images"]
+    assert client.ok("POST", "open", json={"path": listed["path"]})["image"]["name"] == "ct.nrrd"
+    assert "no image in the folder" in client.refused("POST", "open", json={"path": "../secret.nrrd"})
+    assert client.ok("GET", "session")["image"]["name"] == "ct.nrrd"
+
+
+def test_uploads_are_bounded_and_deleted(serve, image):
+    server = serve(largest_image_bytes=100_000)
+    client = Client(server.url)
+    names = client.send(image)
+    sentence = client.refused("PUT", "files", params={"name": "big.nii"}, content=bytes(90_000))
+    assert "--largest-image" in sentence
+    assert names == ["patient_1.nrrd"]
+    client.ok("POST", "open", json={})
+    (lease,) = server.state.leases._leases.values()
+    folder = lease.holding.folder.parent
+    assert folder.is_dir()
+    client.ok("POST", "release")
+    assert not folder.exists()
+
+
+def test_images_are_bounded(serve, tmp_path):
+    # as a file a hundredth of what it is in memory
+    small = write(tmp_path / "small.nii.gz", np.zeros((40, 100, 100), np.int16))
+    assert small.stat().st_size < 50_000
+    client = Client(serve(largest_image_bytes=500_000).url)
+    client.send(small)
+    assert "--largest-image" in client.refused("POST", "open", json={})
+
+
+def test_a_refused_image_leaves_the_one_that_is_open(client, image, tmp_path):
+    before = client.open(image)
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    client.send(tmp_path / "broken.nii.gz")
+    assert "broken.nii.gz" in client.refused("POST", "open", json={})
+    assert client.ok("GET", "session") == before
+    assert "no file was received" in client.refused("POST", "open", json={})  # the broken one is gone
+
+
+# ---- places
+
+
+def test_places(serve, image):
+    server = serve(sessions=2)
+    first, second = Client(server.url), Client(server.url)
+    answer = httpx.post(f"{server.url}/page/session", trust_env=False)
+    assert answer.status_code == 503 and answer.headers["retry-after"] and "in use" in answer.json()["detail"]
+    first.open(image), second.open(image)
+    first.prompt("box", [(3, 3), (25, 30)])
+    assert second.ok("GET", "session")["state"]["objects"][0]["prompts"] == []
+    assert first.ok("POST", "release") == {}
+    assert "open the image again" in first.refused("GET", "session", 410)
+    assert "open the image again" in first.refused("POST", "undo", 410)
+    third = Client(server.url)
+    # the features of the image are kept, its objects are not
+    assert third.open(image)["state"]["objects"][0]["prompts"] == []
+
+
+def test_a_page_that_is_not_heard_of_loses_its_place(serve, image, monkeypatch):
+    server = serve(sessions=1)
+    client = Client(server.url)
+    client.open(image)
+    now = server.state.leases._clock()
+    monkeypatch.setattr(server.state.leases, "_clock", lambda: now + 290)
+    client.ok("POST", "heartbeat")
+    monkeypatch.setattr(server.state.leases, "_clock", lambda: now + 580)
+    client.ok("POST", "heartbeat")
+    monkeypatch.setattr(server.state.leases, "_clock", lambda: now + 900)
+    server.state.leases.sweep()
+    client.refused("POST", "heartbeat", 410)
+    Client(server.url)
+
+
+def test_nothing_but_the_page_itself_is_open_without_the_key(serve):
+    server = serve(key="secret")
+    http = httpx.Client(base_url=server.url, trust_env=False)
+    page = http.get("/")
+    assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
+    assert http.get("/static/main.js").headers["content-type"].split(";")[0] in (
+        "text/javascript",
+        "application/javascript",
+    )
+    for method, path in [
+        ("POST", "session"),
+        ("GET", "session"),
+        ("GET", "folder"),
+        ("PUT", "files"),
+        ("POST", "open"),
+    ]:
+        assert http.request(method, f"/page/{path}").status_code == 401
+    assert Client(server.url, "secret").ok("GET", "folder") == {"images": []}
+
+
+@pytest.mark.parametrize("name", ["..%2fpage_routes.py", "%2e%2e/settings.py", "missing.js", ".", "..%5csettings.py"])
+def test_no_other_file_is_static(serve, name):
+    assert httpx.get(f"{serve().url}/static/{name}", trust_env=False).status_code == 404
+
+
+def test_the_page_asks_nothing_of_other_hosts():
+    from nnunetv2_sam2_3dmed.server.page_routes import STATIC
+
+    files = [file for file in STATIC.iterdir() if file.suffix in (".html", ".js", ".css", ".svg")]
+    assert len(files) > 5
+    for file in files:
+        text = file.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text and "https:" not in text and 'src="//' not in text, file.name
+
+
+# ---- bad input
+
+PROMPT = {"kind": "point", "object": 1, "axis": 0, "index": 4, "points": [[5, 5]]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "words"),
+    [
+        ("POST", "prompts", PROMPT | {"axis": 3}, "axis"),
+        ("POST", "prompts", PROMPT | {"index": 9}, "slice 9"),
+        ("POST", "prompts", PROMPT | {"index": -1}, "slice -1"),
+        ("POST", "prompts", PROMPT | {"index": 1.5}, "index"),
+        ("POST", "prompts", PROMPT | {"object": 7}, "no object 7"),
+        ("POST", "prompts", PROMPT | {"label": 2}, "label"),
+        ("POST", "prompts", PROMPT | {"kind": "text"}, "kind"),
+        ("POST", "prompts", PROMPT | {"points": []}, "points"),
+        ("POST", "prompts", PROMPT | {"points": [[5]]}, "points"),
+        ("POST", "prompts", PROMPT | {"points": [[500, 5]]}, "outside the image"),
+        ("POST", "prompts", PROMPT | {"points": [["nan", 5]]}, "outside the image"),
+        ("POST", "prompts", PROMPT | {"kind": "box"}, "empty"),
+        ("POST", "prompts", PROMPT | {"kind": "lasso", "label": 0}, "empty"),
+        ("POST", "prompts", {}, "kind"),
+        ("POST", "prompts", [1, 2], "body"),
+        ("PATCH", "objects/1", {"colour": "red"}, "colour"),
+        ("PATCH", "objects/1", {"name": "x" * 200}, "name"),
+        ("PATCH", "objects/9", {"name": "x"}, "no object 9"),
+        ("PATCH", "objects/1", {"protected": True}, "no object 1"),
+        ("DELETE", "objects/9", None, "no object 9"),
+        ("POST", "propagation", {"direction": "up"}, "direction"),
+        ("POST", "propagation", {"slices": [1]}, "slices"),
+        ("POST", "propagation", {"objects": [9]}, "no object 9"),
+        ("POST", "open", {"path": "x", "window": "dark"}, "--folder"),
+        ("POST", "segmentation", {"name": "../x.nii"}, "no image"),
+        ("GET", "slices/0/9", None, "slice 9"),
+        ("GET", "slices/5/0", None, "axis"),
+        ("GET", "slices/a/b", None, "axis"),
+        ("GET", "labels/0/-1", None, "slice -1"),
+        ("GET", "surface/9", None, "no object 9"),
+        ("GET", "segmentation", None, "ending"),
+        ("PUT", "files?name=", None, "no file name"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence_and_change_nothing(serve, image, method, path, body, words):
+    client = Client(serve().url)
+    before = client.open(image)
+    assert words in client.refused(method, path, json=body)
+    assert client.ok("GET", "session") == before
+
+
+def test_calls_without_an_image_are_told_so(client):
+    for method, path in [("POST", "undo"), ("GET", "slices/0/0"), ("GET", "progress"), ("GET", "prompts")]:
+        assert "open one first" in client.refused(method, path)
+    assert client.ok("GET", "session") == {"image": None, "state": None}
