@@ -55,8 +55,8 @@ class InteractiveSession:
     pixels and 0.8 MB at 1024.
 
     Memory on the host: the image, and for each object and slice with a mask as much again; and once more for each
-    propagation that :meth:`undo` could bring back, of up to 32 steps (3 GB for an object that was propagated through
-    500 slices 32 times).
+    propagation that :meth:`undo` or :meth:`redo` could bring back, of up to 32 steps (3 GB for an object that was
+    propagated through 500 slices 32 times); and a byte per voxel for each start.
 
     Args:
         model: the name of an installed checkpoint, a checkpoint file, or SAM 2 itself.
@@ -420,7 +420,7 @@ class InteractiveSession:
     ) -> SliceMask:
         """Return the mask of an object on a slice, from the prompts there, from propagation or from its start.
 
-        Protection does not show in it.
+        Protected objects are not taken from it, nor are masks along other axes averaged with it: see :meth:`mask`.
 
         Args:
             object_id: default: that of the latest prompt.
