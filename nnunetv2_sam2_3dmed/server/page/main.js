@@ -235,7 +235,7 @@ const actions = {
   removeObject: (id) => ask(() => api.removeObject(id)),
 
   async propagate() {
-    if (!state.image || find("propagate").disabled) return;
+    if (!state.image) return;
     const progress = await ask(() => api.propagate(wantedPropagation()));
     if (!progress) return;
     update({ progress });

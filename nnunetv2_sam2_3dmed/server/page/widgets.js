@@ -25,6 +25,8 @@ export const find = (id) => document.getElementById(id);
 export function say(sentence, { error = false, action = null } = {}) {
   const text = sentence.charAt(0).toUpperCase() + sentence.slice(1);
   const box = find("messages");
+  // what is outside of an open dialog lies behind it
+  (document.querySelector("dialog[open]") ?? document.body).append(box);
   for (const other of box.children) if (other.dataset.text === text) other.remove();
   const close = make("button", { class: "close", "aria-label": "Close", onclick: () => message.remove() }, icon("close"));
   const message = make("div", { class: error ? "message error" : "message" }, make("span", {}, text));
@@ -40,6 +42,8 @@ export function say(sentence, { error = false, action = null } = {}) {
   box.append(message);
   while (box.children.length > 3) box.firstChild.remove();
 }
+
+document.addEventListener("close", () => document.body.append(find("messages")), true);
 
 /** Show what `data-tip` says of an element, and its key, beside the pointer or the focus. */
 export function showTips() {
