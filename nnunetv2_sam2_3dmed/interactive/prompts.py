@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from reprlib import repr as shortened
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def check_points(points: Sequence, shape: Sequence[int], axis: int, what: str = 
     if array.ndim == 1 and array.size == 3:
         array = array[None]
     if array.ndim != 2 or array.shape[1] != 3 or not len(array):
-        raise PromptError(f"a {what} needs three voxel coordinates in the order z, y, x, but got {points!r}.")
+        raise PromptError(f"a {what} needs three voxel coordinates in the order z, y, x, but got {shortened(points)}.")
     last = np.array(shape) - 1
     outside = ~((array >= -0.5) & (array <= last + 0.5)).all(axis=1)  # also where it is NaN
     if outside.any():
@@ -120,7 +121,9 @@ def check_labels(labels: Sequence[int] | int, count: int) -> np.ndarray:
     if array.shape != (count,):
         raise PromptError(f"there are {count} points but {array.size} labels: give one label per point.")
     if not np.isin(array, (POSITIVE, NEGATIVE)).all():
-        raise PromptError(f"labels are {array.tolist()}, but each must be 1 (inside the object) or 0 (outside).")
+        raise PromptError(
+            f"labels are {shortened(array.tolist())}, but each must be 1 (inside the object) or 0 (outside)."
+        )
     return array.astype(np.int64)
 
 
@@ -131,7 +134,7 @@ def check_axis(axis: int) -> int:
         PromptError: it is not 0, 1 or 2.
     """
     if axis not in (0, 1, 2):
-        raise PromptError(f"axis is {axis!r}, but must be 0, 1 or 2 (z, y or x of the array).")
+        raise PromptError(f"axis is {shortened(axis)}, but must be 0, 1 or 2 (z, y or x of the array).")
     return int(axis)
 
 

@@ -257,7 +257,7 @@ class InteractiveSession:
     def add_mask(self, mask: np.ndarray, index: int, object_id: int = 1, axis: int = 0) -> None:
         """Set the mask of the object on a slice, instead of all other prompts there.
 
-        An empty mask states that the object is not on the slice; it needs a prompt of the object on another slice.
+        An empty mask states that the object is not on the slice; it needs a start, or a prompt on another slice.
 
         Args:
             mask: bool or 0 and 1, with the slice's two axes in the array's order.

@@ -128,6 +128,8 @@ BAD_SLICES = {
     "no such axis": ({"axis": 3}, "axis is 3"),
     "no labels": ({"labels": None}, "cannot be"),
     "words": ({"points": "here"}, "three voxel coordinates"),
+    "many words": ({"points": ["here"] * 1000}, "three voxel coordinates"),
+    "long label": ({"labels": ["here" * 1000]}, "must be 1 .inside the object. or 0"),
     "nothing": ({"points": None}, "there are no prompts on slice 3"),
     "flat box": ({"box": [[3, 1, 1], [3, 1, 9]]}, "is empty"),
     "infinite slice": ({"slice": float("inf")}, "object 1 cannot be read"),
