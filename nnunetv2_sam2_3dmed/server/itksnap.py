@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import gzip
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,7 +21,7 @@ from starlette.datastructures import UploadFile
 from nnunetv2_sam2_3dmed import __version__
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volume import Volume, volume_from_array
-from nnunetv2_sam2_3dmed.server.leases import LeaseGone
+from nnunetv2_sam2_3dmed.server.leases import Lease, LeaseGone
 from nnunetv2_sam2_3dmed.server.opened import open_image, opened
 from nnunetv2_sam2_3dmed.server.prompted_object import Answer, PromptedObject
 from nnunetv2_sam2_3dmed.server.sessions import content_key
@@ -114,14 +116,13 @@ def router(state: State) -> APIRouter:
     """Make the routes of ITK-SNAP's protocol."""
     routes, leases, largest = APIRouter(), state.leases, state.settings.largest_image_bytes
 
-    def known(session: str) -> str:
+    @contextmanager
+    def use(session: str) -> Iterator[Lease]:
         try:
-            leases.remaining(session)
+            with leases.use(session) as lease:
+                yield lease
         except LeaseGone as error:
             raise HTTPException(404, "this session has ended or is not known to this server: connect again.") from error
-        return session
-
-    Known = Annotated[str, Depends(known)]
 
     @routes.get("/status")
     async def status() -> dict[str, str]:
@@ -149,33 +150,33 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/upload_raw/{session}")
     @routes.post("/v2/upload_raw/{session}")
-    def upload_raw(session: Known, upload: Uploaded) -> dict[str, str]:
+    def upload_raw(session: str, upload: Uploaded) -> dict[str, str]:
         volume = read_image(upload, largest)
         key = content_key(volume)
-        with leases.use(session) as lease:
+        with use(session) as lease:
             open_image(state, lease, volume, key)
             opened(lease).set_buffer(np.dtype(np.int8))
         return {"message": "the image is set."}
 
     @routes.get("/v2/process_point_interaction/{session}")
     def add_point(
-        session: Known,
+        session: str,
         point: Annotated[list[FiniteFloat], Query(min_length=3, max_length=3)],
         foreground: bool = True,
     ) -> dict[str, Any]:
-        with leases.use(session) as lease:
+        with use(session) as lease:
             one = opened(lease)
             return result(one, one.add_point(point[::-1], foreground, run=True))
 
     @routes.get("/process_point_interaction/{session}")
     def add_point_before_v2(
-        session: Known, x: FiniteFloat, y: FiniteFloat, z: FiniteFloat, foreground: bool = True
+        session: str, x: FiniteFloat, y: FiniteFloat, z: FiniteFloat, foreground: bool = True
     ) -> dict[str, Any]:
         return add_point(session, [x, y, z], foreground)
 
     def drawn(session: str, upload: Upload, kind: Literal["scribble", "lasso"], foreground: bool) -> dict[str, Any]:
         drawing = read_voxels(upload, largest)
-        with leases.use(session) as lease:
+        with use(session) as lease:
             one = opened(lease)
             if drawing.shape != one.shape:
                 raise UserError(f"the drawing has the shape {drawing.shape}, but the image {one.shape}.")
@@ -185,18 +186,18 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/process_scribble_interaction/{session}")
     @routes.post("/v2/process_scribble_interaction/{session}")
-    def add_scribble(session: Known, upload: Uploaded, foreground: bool = True) -> dict[str, Any]:
+    def add_scribble(session: str, upload: Uploaded, foreground: bool = True) -> dict[str, Any]:
         return drawn(session, upload, "scribble", foreground)
 
     @routes.post("/process_lasso_interaction/{session}")
     @routes.post("/v2/process_lasso_interaction/{session}")
-    def add_lasso(session: Known, upload: Uploaded, foreground: bool = True) -> dict[str, Any]:
+    def add_lasso(session: str, upload: Uploaded, foreground: bool = True) -> dict[str, Any]:
         return drawn(session, upload, "lasso", foreground)
 
     @routes.get("/reset_interactions/{session}")
     @routes.get("/v2/reset_interactions/{session}")
-    def reset(session: Known) -> dict[str, str]:
-        with leases.use(session) as lease:
+    def reset(session: str) -> dict[str, str]:
+        with use(session) as lease:
             opened(lease).reset()
         return {"status": "success"}
 

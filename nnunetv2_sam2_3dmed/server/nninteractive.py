@@ -151,6 +151,12 @@ def answered(answer: Answer) -> Response:
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
+# resolved by name, and so outside of the function with the routes
+Drawn = Annotated[DrawingInteraction, Depends(meta(DrawingInteraction))]
+Started = Annotated[StartInteraction, Depends(meta(StartInteraction))]
+Described = Annotated[ImageMeta, Depends(meta(ImageMeta))]
+
+
 def capabilities(state: State) -> dict[str, Any]:
     """Describe what this server can do."""
     return {
@@ -208,9 +214,7 @@ def router(state: State) -> APIRouter:
     # ---- image and buffer
 
     @routes.post("/set_image")
-    def set_image(
-        body: Body, given: Annotated[ImageMeta, Depends(meta(ImageMeta))], token: Token = None
-    ) -> dict[str, list[int]]:
+    def set_image(body: Body, given: Described, token: Token = None) -> dict[str, list[int]]:
         leases.remaining(token)
         array = wire.unpack(body, settings.largest_image_bytes)
         if array.ndim != 4 or array.shape[0] != 1:
@@ -257,8 +261,6 @@ def router(state: State) -> APIRouter:
             one = opened(lease)
             return answered(one.add_box(given.bbox_coords, given.include_interaction, given.run_prediction))
 
-    Drawn = Annotated[DrawingInteraction, Depends(meta(DrawingInteraction))]
-
     @routes.post("/add_scribble_interaction")
     def add_scribble(body: Body, given: Drawn, token: Token = None) -> Response:
         with leases.use(token) as lease:
@@ -274,9 +276,7 @@ def router(state: State) -> APIRouter:
             return answered(one.add_lasso(drawn, box, given.include_interaction, given.run_prediction))
 
     @routes.post("/add_initial_seg_interaction")
-    def add_start(
-        body: Body, given: Annotated[StartInteraction, Depends(meta(StartInteraction))], token: Token = None
-    ) -> Response:
+    def add_start(body: Body, given: Started, token: Token = None) -> Response:
         with leases.use(token) as lease:
             one = opened(lease)
             mask = wire.unpack(body, 8 * one.session.image.array.size)
