@@ -9,7 +9,7 @@ import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
 import { activeObject, objectOf, state, subscribe, update } from "./store.js";
 import { DRAWS, Tools, moveSlice, setSlice, signed } from "./tools.js";
 import { Views } from "./views.js";
-import { download, find, menu, say, showTips } from "./widgets.js";
+import { download, find, make, menu, say, showTips } from "./widgets.js";
 
 const HEARTBEAT_MS = 20000;
 const PROGRESS_MS = 250;
@@ -369,29 +369,34 @@ function drawPointer() {
   find("status-value").textContent = `Value ${step === 1 ? value.toFixed(0) : value.toPrecision(4)}`;
 }
 
-/** What to do next, in a sentence. */
-function drawHint() {
-  const hint = find("hint");
+/** What to do next; keys stand in braces. */
+function hint() {
   const object = activeObject();
-  const words = (text) => {
-    // keys stand in braces
-    hint.replaceChildren(
-      ...text.split(/[{}]/).map((part, k) => (k % 2 ? Object.assign(document.createElement("kbd"), { textContent: part }) : part)),
-    );
-  };
-  if (!object || state.progress.running) words("");
-  else if (object.protected) words(`${object.name} is locked. Unlock it with {K}, or add an object with {N}.`);
-  else if (!object.prompts.length) {
+  if (!object || state.progress.running) return "";
+  if (object.protected) return `${object.name} is locked. Unlock it with {K}, or add an object with {N}.`;
+  if (!object.prompts.length) {
     const how = {
       box: "Drag a box around the structure.",
       point: "Click on the structure.",
       scribble: "Draw a line over the structure.",
       lasso: "Outline the structure.",
-    }[state.tool];
-    words(how ?? "Choose a tool at the left: {B} box, {P} point, {S} scribble, {L} lasso.");
-  } else if (!object.propagated) {
-    words("Correct with points {P}: left to add, right to exclude. If it fits, {Enter} propagates it to the other slices.");
-  } else words("");
+    };
+    return how[state.tool] ?? "Choose a tool at the left: {B} box, {P} point, {S} scribble, {L} lasso.";
+  }
+  if (!object.propagated) {
+    return "Correct it with points {P}: left to add, right to exclude. {Enter} propagates it to the other slices.";
+  }
+  return "Scroll through the slices. Correct where it does not fit, and propagate again. {Ctrl+S} saves.";
+}
+
+function drawHint() {
+  const parts = () =>
+    hint()
+      .split(/[{}]/)
+      .map((part, k) => (k % 2 ? make("kbd", {}, part) : part));
+  find("hint").replaceChildren(...parts());
+  find("first-hint").replaceChildren(...parts());
+  find("first-hint").hidden = state.busy > 0 || state.objects.some((one) => one.started);
 }
 
 // ---- the beginning

@@ -249,20 +249,23 @@ export class Plane {
 
   #drawEdges(context, layout) {
     const [left, right, top, bottom] = this.view.edges;
-    context.font = "600 11px system-ui, sans-serif";
-    context.fillStyle = "rgba(226, 232, 240, 0.75)";
-    context.shadowColor = "#000";
-    context.shadowBlur = 3;
     const [width, height] = [layout.width - STRIP, layout.height];
+    context.font = "600 11px system-ui, sans-serif";
     context.textBaseline = "middle";
-    context.textAlign = "left";
-    context.fillText(left, 8, height / 2);
-    context.textAlign = "right";
-    context.fillText(right, width - 6, height / 2);
     context.textAlign = "center";
-    context.fillText(top, width / 2, 12);
-    context.fillText(bottom, width / 2, height - 12);
-    context.shadowBlur = 0;
+    context.lineJoin = "round";
+    context.lineWidth = 3;
+    context.strokeStyle = "rgba(0, 0, 0, 0.8)";
+    context.fillStyle = "#e2e8f0";
+    for (const [letter, x, y] of [
+      [left, 12, height / 2],
+      [right, width - 10, height / 2],
+      [top, width / 2, 12],
+      [bottom, width / 2, height - 12],
+    ]) {
+      context.strokeText(letter, x, y);
+      context.fillText(letter, x, y);
+    }
   }
 
   #drawStrip(context, layout, marks) {
