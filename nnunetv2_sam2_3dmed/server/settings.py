@@ -78,8 +78,8 @@ class Settings:
         if self.sessions < 1:
             raise UserError(f"the number of sessions is {self.sessions}, but must be 1 or more.")
         for name, size in (
-            ("the memory of features", self.memory_bytes),
-            ("the largest image", self.largest_image_bytes),
+            ("memory", self.memory_bytes),
+            ("largest image", self.largest_image_bytes),
         ):
             if size <= 0:
                 raise UserError(f"the {name} is {size} bytes, but must be above 0.")
