@@ -188,7 +188,7 @@ export class Surface {
       return [Math.min(...all.map(([low]) => low)), Math.max(...all.map(([, top]) => top))];
     });
     const radius = Math.hypot(...ends.map(([low, top]) => top - low)) / 2 || 1;
-    const scale = (this.zoom * 0.9 * Math.min(wide, high)) / radius;
+    const scale = (this.zoom * 1.1 * Math.min(wide, high)) / radius;
     const at = (name) => gl.getUniformLocation(this.program, name);
     gl.useProgram(this.program);
     gl.uniformMatrix3fv(at("turn"), true, this.turn.flat());
