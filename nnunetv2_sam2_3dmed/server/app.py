@@ -114,7 +114,7 @@ def _answer_errors(app: FastAPI) -> None:
         detail = str(error.detail)
         if error.status_code in (404, 405) and detail in ("Not Found", "Method Not Allowed"):
             detail = f"this server answers no {request.method} of {request.url.path[:200]}."
-        return _sentence(error.status_code, detail, error.headers)
+        return _sentence(error.status_code, detail.rstrip(".") + ".", error.headers)
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
