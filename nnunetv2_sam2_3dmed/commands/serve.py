@@ -16,6 +16,7 @@ follows in the background and comes with the next answer. Viewers give up after 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import socket
 from contextlib import suppress
@@ -100,8 +101,8 @@ def run(args: argparse.Namespace) -> None:
         itksnap_port=args.itksnap_port,
         key=args.key if args.key is not None else os.environ.get(KEY_VARIABLE) or None,
         sessions=args.sessions,
-        memory_bytes=int(args.memory * _GIB),
-        largest_image_bytes=int(args.largest_image * _GIB),
+        memory_bytes=in_bytes("--memory", args.memory),
+        largest_image_bytes=in_bytes("--largest-image", args.largest_image),
         budget_s=args.budget,
         folder=args.folder,
     )
@@ -119,6 +120,17 @@ def run(args: argparse.Namespace) -> None:
         make_server(app).run(sockets)
 
 
+def in_bytes(option: str, gib: float) -> int:
+    """Return a number of GiB in bytes.
+
+    Raises:
+        UserError: it is not finite.
+    """
+    if not math.isfinite(gib):
+        raise UserError(f"{option} is {gib}, but must be a number of GiB.")
+    return int(gib * _GIB)
+
+
 def check_installed() -> None:
     """Check that the extra ``server`` is installed.
 
@@ -130,8 +142,7 @@ def check_installed() -> None:
     missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"the server needs {', '.join(missing)}, which are not installed: "
-            "pip install 'nnunetv2-sam2-3dmed[server]'."
+            f"the server needs {', '.join(missing)}, not installed here: pip install 'nnunetv2-sam2-3dmed[server]'."
         )
 
 
