@@ -45,6 +45,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,7 +53,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, FiniteFloat
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE, read_volume, stem
@@ -70,7 +71,7 @@ _FRESH = {"Cache-Control": "no-store"}
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 # scripts, styles and pictures of this server only; no other site may show the page in a frame
 _POLICY = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_MOST_POINTS = 100_000
+_MOST_POINTS = 20_000  # of a line drawn by hand
 
 
 class OpenRequest(BaseModel):
@@ -90,7 +91,7 @@ class PromptRequest(BaseModel):
     axis: Literal[0, 1, 2]
     index: int
     label: Literal[0, 1] = 1
-    points: list[tuple[float, float]] = Field(min_length=1, max_length=_MOST_POINTS)
+    points: list[tuple[FiniteFloat, FiniteFloat]] = Field(min_length=1, max_length=_MOST_POINTS)
 
 
 class PropagationRequest(BaseModel):
@@ -124,8 +125,10 @@ def router(state: State) -> APIRouter:
 
     Claimed, Opened = Depends(find_place), Depends(find_page)
 
-    def changed(page: PageSession, **more: Any) -> dict[str, Any]:
-        return {"state": run(page.state), **more}
+    def changed(page: PageSession, job: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
+        """Change objects; return the answer with their state after it, and the job's result."""
+        result, described = run(lambda: (job(), page.state()))
+        return {"state": described}, result
 
     # ---- the page's own files
 
@@ -152,7 +155,7 @@ def router(state: State) -> APIRouter:
         page = place.page
         if page is None:
             return {"image": None, "state": None}
-        return changed(page, image=page.info())
+        return {"image": page.info(), "state": run(page.state)}
 
     @routes.post("/page/heartbeat")
     def heartbeat(place: Place = Claimed) -> dict[str, Any]:
@@ -222,35 +225,31 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/page/objects")
     def add_object(asked: ObjectRequest, page: PageSession = Opened) -> dict[str, Any]:
-        added = run(lambda: page.add_object(asked.name))
-        return changed(page, object=added.id)
+        answer, added = changed(page, lambda: page.add_object(asked.name))
+        return answer | {"object": added.id}
 
     @routes.patch("/page/objects/{number}")
     def change_object(number: int, asked: ObjectRequest, page: PageSession = Opened) -> dict[str, Any]:
-        run(lambda: page.change_object(number, asked.name, asked.colour, asked.protected))
-        return changed(page)
+        return changed(page, lambda: page.change_object(number, asked.name, asked.colour, asked.protected))[0]
 
     @routes.delete("/page/objects/{number}")
     def remove_object(number: int, page: PageSession = Opened) -> dict[str, Any]:
-        run(lambda: page.remove_object(number))
-        return changed(page)
+        return changed(page, lambda: page.remove_object(number))[0]
 
     @routes.post("/page/prompts")
     def add_prompt(asked: PromptRequest, page: PageSession = Opened) -> dict[str, Any]:
         drawn = np.array(asked.points, dtype=float)
         where = (asked.kind, asked.object, asked.axis, asked.index, asked.label)
-        quality = run(lambda: page.add_prompt(*where, drawn))
-        return changed(page, quality=quality)
+        answer, quality = changed(page, lambda: page.add_prompt(*where, drawn))
+        return answer | {"quality": quality}
 
     @routes.post("/page/undo")
     def undo(page: PageSession = Opened) -> dict[str, Any]:
-        run(page.undo)
-        return changed(page)
+        return changed(page, page.undo)[0]
 
     @routes.post("/page/redo")
     def redo(page: PageSession = Opened) -> dict[str, Any]:
-        run(lambda: page.undo(again=True))
-        return changed(page)
+        return changed(page, lambda: page.undo(again=True))[0]
 
     # ---- propagation
 
@@ -261,8 +260,7 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/page/propagation/stop")
     def stop(page: PageSession = Opened) -> dict[str, Any]:
-        run(page.stop)
-        return changed(page)
+        return changed(page, page.stop)[0]
 
     # ---- results
 
@@ -292,16 +290,16 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/page/prompts/file")
     def load_prompts(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
-        run(lambda: page.load_prompts(inside(place.folder, asked.name)))
+        answer, _ = changed(page, lambda: page.load_prompts(inside(place.folder, asked.name)))
         shutil.rmtree(place.take_files(), ignore_errors=True)
-        return changed(page)
+        return answer
 
     @routes.post("/page/segmentation")
     def load_segmentation(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
         found = read_volume(inside(place.folder, asked.name))
-        run(lambda: page.load_segmentation(found))
+        answer, _ = changed(page, lambda: page.load_segmentation(found))
         shutil.rmtree(place.take_files(), ignore_errors=True)
-        return changed(page)
+        return answer
 
     return routes
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from skimage.draw import polygon2mask
+from skimage.measure import approximate_polygon
 
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
 from nnunetv2_sam2_3dmed.images.orientation import LEFT, POSTERIOR, SUPERIOR, normal_along
@@ -28,6 +29,7 @@ _PLANES = {
 }
 _LEVELS = 65535
 _MOST_LABELS = 255
+_OUTLINE_ERROR = 0.05  # pixels
 
 
 @dataclass
@@ -245,8 +247,14 @@ class PageSession:
         """Return the object's mask on a slice with a region added or taken away, in the array's order."""
         view = self.volume.view(axis)
         _, *plane = view.shape(self.volume.shape)
-        region = view.plane_back(polygon2mask((plane[0], plane[1]), outline))
-        before = self.labels.plane(axis, index) == number
+        seen = np.zeros(plane, dtype=bool)
+        first = np.clip(np.floor(outline.min(axis=0)), 0, plane).astype(int)
+        end = np.clip(np.ceil(outline.max(axis=0)) + 1, 0, plane).astype(int)
+        if (end > first).all():
+            # of lines by hand, with points closer than pixels, most points say nothing and take time
+            around = approximate_polygon(np.vstack([outline, outline[:1]]), _OUTLINE_ERROR) - first
+            seen[first[0] : end[0], first[1] : end[1]] = polygon2mask(tuple(end - first), around)
+        region, before = view.plane_back(seen), self.labels.plane(axis, index) == number
         return before | region if label else before & ~region
 
     def undo(self, again: bool = False) -> None:

@@ -1,5 +1,6 @@
 """The page in a headless Chromium, on a phantom whose objects the stand-in for the network finds exactly."""
 
+import base64
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.interactive import session as session_module
+from tests.images.dicom_files import write_series
 from tests.interactive.reference import build, random_weights
 from tests.server.browser import Viewer, chromium
 from tests.server.region_engine import RegionEngine
@@ -329,3 +331,56 @@ def test_a_file_that_is_no_image_is_named(viewer, tmp_path):
     viewer.page.locator("#file-input").set_input_files(tmp_path / "notes.txt")
     assert "notes.txt" in viewer.message()
     assert viewer.page.locator("#opener").is_visible()
+
+
+def test_a_dicom_folder_and_dicom_seg(viewer, server, tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    write_series(tmp_path / "series", IMAGE - 100, spacing=(1.0, 1.0, 1.0))
+    viewer.page.locator("#folder-input").set_input_files(tmp_path / "series")
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    viewer.settle()
+    # of a series, rows run to the back and columns to the left
+    viewer.draw(*(viewer.at("axial", *corner, SIDE, SIDE) for corner in [(3, 6), (27, 34)]))
+    viewer.page.locator("#save").click()
+    name, content = viewer.download(lambda: viewer.page.locator("[data-save='.dcm']").click())
+    (tmp_path / name).write_bytes(content)
+    assert name.endswith("_segmentation.dcm")
+    frames = highdicom.seg.segread(str(tmp_path / name)).pixel_array.reshape(-1, SIDE, SIDE)
+    np.testing.assert_array_equal(frames.max(axis=0), FIRST[23])
+
+
+def test_a_dropped_file_is_opened_and_an_unsaved_one_is_asked_for(viewer, file, tmp_path):
+    asked = []
+
+    def answer(dialog):
+        asked.append(dialog.message)
+        dialog.dismiss() if len(asked) == 1 else dialog.accept()
+
+    viewer.page.on("dialog", answer)
+    other = tmp_path / "other.nii.gz"
+    other.write_bytes(file.read_bytes())
+    drop(viewer, file)
+    viewer.page.wait_for_selector("#image-name:has-text('balls')")
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    viewer.settle()
+    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
+    drop(viewer, other)
+    viewer.settle()
+    assert viewer.text("#image-name") == "balls.nii.gz" and "not saved" in asked[0]
+    drop(viewer, other)
+    viewer.page.wait_for_selector("#image-name:has-text('other')")
+    assert len(asked) == 2
+
+
+def drop(viewer, path):
+    """Drop a file on the page."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    viewer.page.evaluate(
+        """([name, content]) => {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([bytes], name));
+            window.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+        }""",
+        [path.name, content],
+    )

@@ -68,6 +68,7 @@ async function filesOf(transfer) {
     }
   };
   for (const entry of entries) await walk(entry);
+  if (!entries.length) found.push(...[...transfer.files].map((file) => ({ name: file.name, file })));
   return found.filter(({ name }) => !name.split("/").pop().startsWith("."));
 }
 

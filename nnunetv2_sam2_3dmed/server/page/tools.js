@@ -165,7 +165,7 @@ export class Tools {
       move: (toX, toY) => {
         const next = plane.bounded(plane.at(toX, toY));
         const last = path[path.length - 1];
-        if (Math.hypot(next[0] - last[0], next[1] - last[1]) > 0.25) path.push(next);
+        if (Math.hypot(next[0] - last[0], next[1] - last[1]) > 0.5) path.push(next);
       },
       end: () => {
         if (path.length > 2 || (kind === "scribble" && path.length > 1)) this.#done(plane, kind, label, path);
