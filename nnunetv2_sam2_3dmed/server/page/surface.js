@@ -39,11 +39,21 @@ function compile(gl) {
 function normalsOf(vertices, triangles) {
   const normals = new Float32Array(vertices.length);
   for (let t = 0; t < triangles.length; t += 3) {
-    const [a, b, c] = [triangles[t] * 3, triangles[t + 1] * 3, triangles[t + 2] * 3];
-    const [ux, uy, uz] = [0, 1, 2].map((k) => vertices[b + k] - vertices[a + k]);
-    const [vx, vy, vz] = [0, 1, 2].map((k) => vertices[c + k] - vertices[a + k]);
-    const normal = [uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx];
-    for (const at of [a, b, c]) for (let k = 0; k < 3; k++) normals[at + k] += normal[k];
+    const a = triangles[t] * 3;
+    const b = triangles[t + 1] * 3;
+    const c = triangles[t + 2] * 3;
+    const ux = vertices[b] - vertices[a];
+    const uy = vertices[b + 1] - vertices[a + 1];
+    const uz = vertices[b + 2] - vertices[a + 2];
+    const vx = vertices[c] - vertices[a];
+    const vy = vertices[c + 1] - vertices[a + 1];
+    const vz = vertices[c + 2] - vertices[a + 2];
+    for (let corner = t; corner < t + 3; corner++) {
+      const at = triangles[corner] * 3;
+      normals[at] += uy * vz - uz * vy;
+      normals[at + 1] += uz * vx - ux * vz;
+      normals[at + 2] += ux * vy - uy * vx;
+    }
   }
   return normals;
 }

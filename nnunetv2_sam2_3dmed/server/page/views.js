@@ -9,6 +9,7 @@ import { Surface } from "./surface.js";
 import { find, make } from "./widgets.js";
 
 const SURFACE_AFTER_MS = 700;
+const UNSEEN = new Set(["pointer", "busy", "quality", "unsaved", "tool", "label", "progress"]); // in the planes
 
 export class Views {
   /**
@@ -86,9 +87,11 @@ export class Views {
       }
     }
     if (changed.has("window") || changed.has("image")) this.table = greyTable(state.image, state.window);
-    for (const plane of this.planes) {
-      plane.head.textContent = `${plane.index} / ${plane.view.depth - 1}`;
-      plane.draw(this.table, this.#marks(plane));
+    if ([...changed].some((name) => !UNSEEN.has(name))) {
+      for (const plane of this.planes) {
+        plane.head.textContent = `${plane.index} / ${plane.view.depth - 1}`;
+        plane.draw(this.table, this.#marks(plane));
+      }
     }
     if (["objects", "hidden", "main", "size", "image"].some((name) => changed.has(name))) this.#drawSurface();
     if (["labels", "objects", "progress"].some((name) => changed.has(name))) this.#surfaceLater();
