@@ -72,7 +72,14 @@ def serve(model) -> Iterator[Callable[..., Served]]:
 @pytest.fixture
 def beside(model) -> InteractiveSession:
     """A session in this process, to be given the same prompts."""
-    return InteractiveSession(model, device="cpu", precision="float32")
+    return session_like(model)
+
+
+def session_like(model: SAM2Base) -> InteractiveSession:
+    """A session that rounds as those of a server on a CPU, which encode slices one by one."""
+    session = InteractiveSession(model, device="cpu", precision="float32")
+    session._network.slices_at_once = 1
+    return session
 
 
 def connect(server: Served, **options):
