@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_line, in_one_sentence
-from nnunetv2_sam2_3dmed.server import itksnap, nninteractive
+from nnunetv2_sam2_3dmed.server import itksnap, nninteractive, page_routes
 from nnunetv2_sam2_3dmed.server.leases import AtCapacity, LeaseGone
 from nnunetv2_sam2_3dmed.server.security import Guard
 from nnunetv2_sam2_3dmed.server.settings import Settings, is_loopback
@@ -28,9 +27,6 @@ _ALLOWANCE = 2**20
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the application and load its model. ``app.state.server`` is its :class:`~.state.State`.
-
-    The page's routes come from ``page_routes.router(state)``; its ``OPEN_PATHS`` (a list, those with a slash at the
-    end stand for all below) need no key.
 
     Raises:
         UserError: there is no such model or device.
@@ -57,18 +53,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.server = state
     app.include_router(nninteractive.router(state))
     app.include_router(itksnap.router(state))
-    open_paths = ["/healthz"]
-    if importlib.util.find_spec("nnunetv2_sam2_3dmed.server.page_routes"):
-        from nnunetv2_sam2_3dmed.server import page_routes
-
-        app.include_router(page_routes.router(state))
-        open_paths += page_routes.OPEN_PATHS
+    app.include_router(page_routes.router(state))
     app.add_middleware(
         Guard,
         key=settings.key,
         local=is_loopback(settings.host),
         largest_body=settings.largest_image_bytes + settings.largest_image_bytes // 16 + _ALLOWANCE,
-        open_paths=open_paths,
+        open_paths=("/healthz", *page_routes.OPEN_PATHS),
     )
     _answer_errors(app)
     return app

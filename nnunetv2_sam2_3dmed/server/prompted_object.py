@@ -319,7 +319,7 @@ class PromptedObject:
             task.wait(until)
         masks = self._worker.run(self._collect)
         if task is not None and task.error is not None:
-            self._task = None
+            self._task, self._stale = None, True
             raise task.error
         box = self._write(masks)
         return Answer(True, box, None if box is None else self._buffer()[as_slices(box)], message)
