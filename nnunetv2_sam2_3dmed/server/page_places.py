@@ -18,7 +18,7 @@ PATIENCE_S = 300.0
 
 
 class Place:
-    """What one page has: uploaded files, and an image with its objects.
+    """Place of one page: uploaded files, and an image with its objects.
 
     Attributes:
         token: of its lease.
