@@ -61,6 +61,11 @@ def inside(folder: Path | None, name: str) -> Path:
     return path
 
 
+def safe_name(name: str) -> str:
+    """Return a name with letters, digits and ``.+-_`` only, and no dot in front; empty if nothing is left."""
+    return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[-_LONGEST_NAME:]
+
+
 def upload_path(folder: Path, name: str) -> Path:
     """Return where to write an uploaded file: in ``folder`` itself, whatever path the client has sent.
 
@@ -69,8 +74,7 @@ def upload_path(folder: Path, name: str) -> Path:
     Raises:
         UserError: the name is empty.
     """
-    base = PurePosixPath(name.replace("\\", "/")).name
-    safe = re.sub(r"[^\w.+-]", "_", base).lstrip(".")[-_LONGEST_NAME:]
+    safe = safe_name(PurePosixPath(name.replace("\\", "/")).name)
     if not safe:
         raise UserError(f"{name!r} is no file name.")
     path = folder / safe

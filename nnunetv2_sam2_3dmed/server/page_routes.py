@@ -13,8 +13,8 @@ description states (``order`` and ``flips`` of ``images.orientation.View``).
 ``POST release``                   gives it up
 ``GET folder``                     images in the folder named at the start: ``{"images": [{"path", "kind", "bytes"}]}``
 ``PUT files?name=NAME``            a file as the body: an image, one of a DICOM series, or what is loaded below
-``POST open``                      ``{"path": of the folder's list or null for the files sent, "window"}``; answers as
-                                   ``GET session``
+``POST open``                      ``{"path": of the folder's list or null for the files sent, "name": shown for these,
+                                   "window"}``; answers as ``GET session``
 ``GET slices/AXIS/INDEX``          intensities, uint16 little-endian, row by row: ``low + step * value``
 ``GET labels/AXIS/INDEX``          object numbers, likewise
 ``GET progress``                   ``{"running", "done", "total", "axis", "index", "error", "version"}``; labels have
@@ -46,8 +46,10 @@ import gzip
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Depends, Header, HTTPException, Request
@@ -58,7 +60,7 @@ from pydantic import BaseModel, Field, FiniteFloat
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE, read_volume, stem
 from nnunetv2_sam2_3dmed.interactive.prompts import check_axis, check_slice
-from nnunetv2_sam2_3dmed.server.page_files import inside, list_images, upload_path, uploaded_image
+from nnunetv2_sam2_3dmed.server.page_files import inside, list_images, safe_name, upload_path, uploaded_image
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from nnunetv2_sam2_3dmed.server.page_surface import surface
@@ -76,6 +78,7 @@ _MOST_POINTS = 20_000  # of a line drawn by hand
 
 class OpenRequest(BaseModel):
     path: str | None = Field(None, max_length=4096)
+    name: str | None = Field(None, min_length=1, max_length=200)
     window: str | tuple[float, float] = "auto"
 
 
@@ -198,7 +201,8 @@ def router(state: State) -> APIRouter:
                 return describe(place)
             files = place.take_files()
             try:
-                places.open(place, read_volume(uploaded_image(files)), asked.window)
+                volume = read_volume(uploaded_image(files))
+                places.open(place, replace(volume, name=asked.name or volume.name), asked.window)
             except Exception:
                 shutil.rmtree(files, ignore_errors=True)
                 raise
@@ -276,9 +280,8 @@ def router(state: State) -> APIRouter:
     def segmentation(ending: str, page: PageSession = Opened) -> Response:
         if ending not in (*WRITABLE, ".dcm"):
             raise UserError(f"the format is {ending!r}, but must be one of {', '.join((*WRITABLE, '.dcm'))}.")
-        name = f"{stem(Path(page.volume.name))}_segmentation{ending}"
         with tempfile.TemporaryDirectory(prefix="sam2_3dmed_") as folder:
-            path = Path(folder) / upload_path(Path(folder), name).name
+            path = Path(folder) / f"{safe_name(stem(Path(page.volume.name)))}_segmentation{ending}"
             run(lambda: page.session.save(path))
             content = path.read_bytes()
         return _download(content, path.name)
@@ -286,7 +289,7 @@ def router(state: State) -> APIRouter:
     @routes.get("/page/prompts")
     def prompts(page: PageSession = Opened) -> Response:
         content = run(page.prompts_as_json).encode()
-        return _download(content, f"{stem(Path(page.volume.name))}_prompts.json")
+        return _download(content, f"{safe_name(stem(Path(page.volume.name)))}_prompts.json")
 
     @routes.post("/page/prompts/file")
     def load_prompts(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
@@ -316,8 +319,6 @@ def _packed_bytes(content: bytes) -> Response:
 
 
 def _download(content: bytes, name: str) -> Response:
-    return Response(
-        content,
-        media_type="application/octet-stream",
-        headers={"Content-Disposition": f'attachment; filename="{name}"', **_FRESH},
-    )
+    disposition = f"attachment; filename*=utf-8''{quote(name)}"  # headers are ASCII
+    headers = {"Content-Disposition": disposition, **_FRESH}
+    return Response(content, media_type="application/octet-stream", headers=headers)

@@ -344,7 +344,7 @@ def test_a_dicom_folder_and_dicom_seg(viewer, server, tmp_path):
     viewer.page.locator("#save").click()
     name, content = viewer.download(lambda: viewer.page.locator("[data-save='.dcm']").click())
     (tmp_path / name).write_bytes(content)
-    assert name.endswith("_segmentation.dcm")
+    assert viewer.text("#image-name") == "series" and name == "series_segmentation.dcm"
     frames = highdicom.seg.segread(str(tmp_path / name)).pixel_array.reshape(-1, SIDE, SIDE)
     np.testing.assert_array_equal(frames.max(axis=0), FIRST[23])
 

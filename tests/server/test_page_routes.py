@@ -231,9 +231,24 @@ def test_formats(client, image, tmp_path):
     arrays = [sitk.GetArrayFromImage(client.saved(tmp_path, ending)) for ending in (".nii.gz", ".nii", ".nrrd", ".mha")]
     assert arrays[0].any() and all((array == arrays[0]).all() for array in arrays)
     answer = client.ask("GET", "segmentation", params={"ending": ".nii.gz"})
-    assert answer.headers["content-disposition"] == 'attachment; filename="patient_1_segmentation.nii.gz"'
+    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''patient_1_segmentation.nii.gz"
     assert ".exe" in client.refused("GET", "segmentation", params={"ending": ".exe"})
     assert "no DICOM series" in client.refused("GET", "segmentation", params={"ending": ".dcm"})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("肝脏 CT.nrrd", "%E8%82%9D%E8%84%8F_CT_prompts.json"),
+        ("../../x\r\nSet: 1", "x__Set__1_prompts.json"),
+    ],
+)
+def test_names_of_images_are_shown_and_given_to_files(client, image, name, expected):
+    client.send(image)
+    assert client.ok("POST", "open", json={"name": name})["image"]["name"] == name
+    client.prompt("box", [(3, 3), (25, 30)])
+    assert client.ask("GET", "prompts").headers["content-disposition"] == f"attachment; filename*=utf-8''{expected}"
+    assert client.ok("GET", "segmentation", params={"ending": ".nii.gz"})
 
 
 def test_a_dicom_series_and_its_segmentation(client, tmp_path):

@@ -55,8 +55,8 @@ const bytes = async (path, signal) => (await send("GET", path, { signal })).arra
 
 async function file(path) {
   const response = await send("GET", path);
-  const named = /filename="([^"]*)"/.exec(response.headers.get("Content-Disposition") ?? "");
-  return { name: named ? named[1] : "segmentation", blob: await response.blob() };
+  const named = /filename\*=utf-8''(.*)/.exec(response.headers.get("Content-Disposition") ?? "");
+  return { name: named ? decodeURIComponent(named[1]) : "segmentation", blob: await response.blob() };
 }
 
 export const hasPlace = () => Boolean(sessionStorage.getItem(TOKEN));
@@ -76,7 +76,7 @@ export const describe = () => json("GET", "session");
 export const heartbeat = () => json("POST", "heartbeat");
 export const folder = () => json("GET", "folder");
 export const sendFile = (name, blob) => json("PUT", `files?name=${encodeURIComponent(name)}`, { body: blob });
-export const openImage = (path, window) => json("POST", "open", { json: { path, window } });
+export const openImage = (asked) => json("POST", "open", { json: asked });
 export const grey = async (axis, index) => new Uint16Array(await bytes(`slices/${axis}/${index}`));
 export const labels = async (axis, index) => new Uint16Array(await bytes(`labels/${axis}/${index}`));
 export const progress = () => json("GET", "progress");

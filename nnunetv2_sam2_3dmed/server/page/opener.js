@@ -137,7 +137,9 @@ export async function open(source) {
       await sendFiles(source.files, (done) => length > 1 && tell(`Sending ${done} of ${length} files`));
     }
     tell("Reading the image");
-    const described = await api.openImage(source.path ?? null, find("model-window").value);
+    const { value } = find("model-window");
+    const asked = source.path ? { path: source.path } : { name: nameOf(source.files) };
+    const described = await api.openImage({ ...asked, window: value });
     latest = source;
     await opened(described);
     find("opener").close();
@@ -150,6 +152,12 @@ export async function open(source) {
     busy.hidden = true;
     for (const button of buttons) button.disabled = false;
   }
+}
+
+/** The name of a file, or of the folder that all files lie in. */
+function nameOf(files) {
+  const parts = files[0].name.split("/");
+  return (files.length > 1 ? parts[0] : parts[parts.length - 1]).slice(0, 200);
 }
 
 /** Have a place on the server, a new one if the one before is gone. */
