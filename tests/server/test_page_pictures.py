@@ -2,7 +2,7 @@
 
     SAM2_3dMed_pictures=docs/images python -m pytest -n0 tests/server/test_page_pictures.py
 
-writes docs/images/page.png and page_dark.png; without the variable they are made and thrown away.
+writes docs/images/page.png, in light colours; without the variable pictures are made and thrown away.
 """
 
 import os
@@ -81,8 +81,8 @@ def test_the_page_with_two_organs(serve, case, tmp_path, monkeypatch, scheme):
         viewer.page.wait_for_timeout(1500)  # the surface follows when masks stay as they are
         viewer.page.mouse.move(1, 1)
         viewer.settle()
-        folder = Path(os.environ.get("SAM2_3dMed_pictures", tmp_path))
-        picture = folder / ("page.png" if scheme == "light" else "page_dark.png")
+        folder = Path(os.environ.get("SAM2_3dMed_pictures", tmp_path)) if scheme == "light" else tmp_path
+        picture = folder / "page.png"
         viewer.page.screenshot(path=picture)
     pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
     assert pixels.shape == (720, 1280, 3) and viewer.errors == []
