@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import httpx
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.server.app import create_app, make_server
 from nnunetv2_sam2_3dmed.server.settings import Settings
 from nnunetv2_sam2_3dmed.server.state import State
-from tests.interactive.reference import build, random_weights
+from tests.interactive.reference import build, phantom, random_weights
 
 # httpx would send requests to this machine through a proxy of the environment
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
@@ -82,6 +84,9 @@ def session_like(model: SAM2Base) -> InteractiveSession:
     return session
 
 
+SPACING = (3.0, 1.0, 1.0)  # of ``image``, z, y, x
+
+
 def connect(server: Served, **options):
     """The official client, with a buffer for its masks once there is an image."""
     from nnInteractive.inference.remote import nnInteractiveRemoteInferenceSession
@@ -89,10 +94,40 @@ def connect(server: Served, **options):
     return nnInteractiveRemoteInferenceSession(server.url, **options)
 
 
-def begin(client, image: np.ndarray, spacing=(3.0, 1.0, 1.0), direction=None, dtype=np.uint8) -> np.ndarray:
+def begin(client, image: np.ndarray, spacing=SPACING, direction=None, dtype=np.uint8) -> np.ndarray:
     """Send an image, and return the target buffer."""
     properties = {"spacing": list(spacing)} | ({} if direction is None else {"direction": list(direction)})
     client.set_image(image[None], properties)
     buffer = np.zeros(image.shape, dtype)
     client.set_target_buffer(buffer)
     return buffer
+
+
+def raw(server, client) -> httpx.Client:
+    """The same lease, with HTTP's own words."""
+    return httpx.Client(base_url=server.url, headers={"X-Lease-Token": client._lease_token}, trust_env=False)
+
+
+def meta(answer: httpx.Response) -> dict:
+    """The ``X-Meta`` of an answer that went well."""
+    assert answer.status_code == 200
+    return json.loads(answer.headers["X-Meta"])
+
+
+@pytest.fixture(scope="session")
+def image() -> np.ndarray:
+    """Voxels (z, y, x) as of a CT. Not to be changed."""
+    return (phantom() - 200).astype(np.int16)
+
+
+@pytest.fixture
+def server(serve) -> Served:
+    """A server with default settings."""
+    return serve()
+
+
+@pytest.fixture
+def client(server):
+    """The official client of ``server``."""
+    with connect(server) as client:
+        yield client
