@@ -67,6 +67,14 @@ class Objects:
     def ids(self) -> list[int]:
         return sorted({*self.starts, *(key.object_id for key in self.tracks)})
 
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._future)
+
     def track(self, key: Key) -> Track:
         """Return the track of an object along an axis; an empty one if there is none."""
         return self.tracks.get(key, Track())

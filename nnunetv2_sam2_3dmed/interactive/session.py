@@ -327,6 +327,16 @@ class InteractiveSession:
         """
         return self._protection.affected(self._objects.redo(), self.object_ids)
 
+    @property
+    def can_undo(self) -> bool:
+        """True if there is a step to undo."""
+        return self._objects.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """True if there is a step to redo."""
+        return self._objects.can_redo
+
     def reset(self) -> None:
         """Drop all objects and their protection; the image and the features of its slices stay."""
         self._objects.clear()

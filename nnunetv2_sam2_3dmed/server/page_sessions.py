@@ -133,6 +133,8 @@ class PageSession:
                 }
                 for one in sorted(self.objects.values(), key=lambda one: one.id)
             ],
+            "can_undo": self.session.can_undo,
+            "can_redo": self.session.can_redo,
             "propagation": self.progress(),
         }
 

@@ -141,13 +141,13 @@ def test_undo_and_redo(client, image):
     after = [client.plane("labels", view, k) for k in range(SHAPE[0])]
     assert any((a != b).any() for a, b in zip(before, after))
     state = client.ok("POST", "undo")["state"]
-    assert state["objects"][0]["prompts"][0]["points"] == []
+    assert state["objects"][0]["prompts"][0]["points"] == [] and state["can_undo"] and state["can_redo"]
     np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], before)
-    client.ok("POST", "redo")
+    assert not client.ok("POST", "redo")["state"]["can_redo"]
     np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], after)
     assert "nothing to redo" in client.refused("POST", "redo")
     client.ok("POST", "undo")
-    client.ok("POST", "undo")
+    assert not client.ok("POST", "undo")["state"]["can_undo"]
     assert not any(client.plane("labels", view, k).any() for k in range(SHAPE[0]))
     assert "nothing to undo" in client.refused("POST", "undo")
 

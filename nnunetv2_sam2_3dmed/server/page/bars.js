@@ -40,10 +40,12 @@ export function drawBars(changed, views) {
   }
   find("masks").setAttribute("aria-pressed", state.masks);
   find("crosshair").setAttribute("aria-pressed", state.crosshair);
-  for (const id of ["save", "undo", "redo", "preset", "load", "add-object", "propagate"]) {
+  for (const id of ["save", "preset", "load", "add-object", "propagate"]) {
     if (!state.image) find(id).disabled = true;
     else if (id !== "propagate") find(id).disabled = false;
   }
+  find("undo").disabled = !state.canUndo;
+  find("redo").disabled = !state.canRedo;
   for (const { canvas } of views.planes) canvas.style.cursor = state.tool in DRAWS ? "crosshair" : "default";
   if (!state.image) return;
   const [low, high] = state.window;

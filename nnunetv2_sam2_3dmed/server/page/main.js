@@ -55,10 +55,10 @@ function failed(error) {
 }
 
 /** Take the server's description of the objects. */
-function take({ objects, propagation, version }) {
+function take({ objects, propagation, version, can_undo: canUndo, can_redo: canRedo }) {
   const ids = objects.map(({ id }) => id);
   const active = ids.includes(state.active) ? state.active : (ids[ids.length - 1] ?? 1);
-  update({ objects, active, progress: propagation });
+  update({ objects, active, canUndo, canRedo, progress: propagation });
   show(version);
   keepSoon();
 }

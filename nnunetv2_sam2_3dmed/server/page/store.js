@@ -1,7 +1,7 @@
 // State of the page, and who wants to know of its changes.
 
 /**
- * image: the server's description, or null. objects: its list. active: number of the object that prompts are for.
+ * image: the server's description, or null. objects: its list. canUndo, canRedo: of steps. active: number of the object that prompts are for.
  * hidden: numbers of objects that are not shown. cursor: voxel [z, y, x] at which the three planes cross. main: axis of
  * the large plane, or "surface". tool, label: see tools.js. window: intensities that are black and white.
  * range: {axis, first, last} to propagate to, or null for all slices. progress: of the propagation. busy: number of
@@ -10,6 +10,8 @@
 export const state = {
   image: null,
   objects: [],
+  canUndo: false,
+  canRedo: false,
   active: 1,
   hidden: new Set(),
   cursor: [0, 0, 0],
