@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "Dice, IoU, HD95 and NSD of several trained models, side by side",
     "report": "the comparison as one HTML file, with plots, overlays, surfaces and costs",
     "segment": "segment an image from prompts on a few slices: points, boxes, masks, scribbles",
+    "serve": "serve prompted segmentation to viewers: napari, 3D Slicer, MITK, ITK-SNAP, and a page of its own",
     "prompt-benchmark": "measure prompted segmentation with simulated clicks, masks and boxes",
     "annotate": "annotate in rounds: rank unlabelled cases, take masks into the dataset, fine-tune",
     "experiment": "train, validate and compare a list of tasks, trainers and folds",

@@ -9,7 +9,7 @@ session.save("organ.nii.gz")
 
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, load_model
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SliceMask
+from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SavedObject, SliceMask
 from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Progress",
     "PromptError",
     "PromptedSlice",
+    "SavedObject",
     "SliceMask",
     "SlicePrompt",
     "load_model",

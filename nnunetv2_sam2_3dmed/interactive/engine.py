@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.tracks import HOST, SliceOutput
+from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, HOST, SliceOutput
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.prompt_step import Heads, remember_slice, segment_slice
@@ -123,6 +124,12 @@ class Engine:
         )
         heads = segment_slice(self.model, features, index, num_slices, known, tracked, reverse, points, mask, previous)
         return _output(heads).to(HOST)
+
+    def logits_of(self, mask: np.ndarray) -> torch.Tensor:
+        """Logits (1, 1, S/4, S/4), on the host, as which SAM 2 keeps a given mask (rows, columns), bool."""
+        given = at_image_size(torch.from_numpy(np.ascontiguousarray(mask))[None], self.image_size)
+        size = (self.image_size // 4, self.image_size // 4)
+        return F.interpolate((2 * given - 1) * DRAWN, size=size, mode="bilinear", align_corners=False, antialias=True)
 
     def track(
         self,

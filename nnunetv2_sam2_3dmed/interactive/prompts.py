@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from reprlib import repr as shortened
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def check_points(points: Sequence, shape: Sequence[int], axis: int, what: str = 
     if array.ndim == 1 and array.size == 3:
         array = array[None]
     if array.ndim != 2 or array.shape[1] != 3 or not len(array):
-        raise PromptError(f"a {what} needs three voxel coordinates in the order z, y, x, but got {points!r}.")
+        raise PromptError(f"a {what} needs three voxel coordinates in the order z, y, x, but got {shortened(points)}.")
     last = np.array(shape) - 1
     outside = ~((array >= -0.5) & (array <= last + 0.5)).all(axis=1)  # also where it is NaN
     if outside.any():
@@ -89,6 +90,25 @@ def check_points(points: Sequence, shape: Sequence[int], axis: int, what: str = 
     return array, int(slices[0])
 
 
+def check_box(rows_columns: np.ndarray, voxels: np.ndarray) -> tuple[float, float, float, float]:
+    """Return a box as its first row, first column, last row and last column.
+
+    Args:
+        rows_columns: (2, 2), opposite corners.
+        voxels: (2, 3), these corners as they were given.
+
+    Raises:
+        PromptError: the box is empty.
+    """
+    low, high = rows_columns.min(axis=0), rows_columns.max(axis=0)
+    if not (high > low).all():
+        first, last = (", ".join(f"{value:g}" for value in voxel) for voxel in voxels)
+        raise PromptError(
+            f"the box from ({first}) to ({last}) is empty: its corners must differ along both axes of the slice."
+        )
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
 def check_labels(labels: Sequence[int] | int, count: int) -> np.ndarray:
     """Return labels (N,), 1 for inside and 0 for outside.
 
@@ -101,7 +121,9 @@ def check_labels(labels: Sequence[int] | int, count: int) -> np.ndarray:
     if array.shape != (count,):
         raise PromptError(f"there are {count} points but {array.size} labels: give one label per point.")
     if not np.isin(array, (POSITIVE, NEGATIVE)).all():
-        raise PromptError(f"labels are {array.tolist()}, but each must be 1 (inside the object) or 0 (outside).")
+        raise PromptError(
+            f"labels are {shortened(array.tolist())}, but each must be 1 (inside the object) or 0 (outside)."
+        )
     return array.astype(np.int64)
 
 
@@ -112,7 +134,7 @@ def check_axis(axis: int) -> int:
         PromptError: it is not 0, 1 or 2.
     """
     if axis not in (0, 1, 2):
-        raise PromptError(f"axis is {axis!r}, but must be 0, 1 or 2 (z, y or x of the array).")
+        raise PromptError(f"axis is {shortened(axis)}, but must be 0, 1 or 2 (z, y or x of the array).")
     return int(axis)
 
 
@@ -138,6 +160,23 @@ def check_object(object_id: int) -> int:
     return int(object_id)
 
 
+def check_volume(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a copy of an object's mask of the whole volume as bool.
+
+    Raises:
+        PromptError: it has another shape than the image, holds other values than 0 and 1, or is empty.
+    """
+    array = np.asarray(mask)
+    if array.shape != shape:
+        raise PromptError(
+            f"the mask is {' x '.join(map(str, array.shape))}, but the image is {' x '.join(map(str, shape))}."
+        )
+    inside = _inside(array)
+    if not inside.any():
+        raise PromptError("the mask is empty: give one with voxels of the object.")
+    return inside
+
+
 def check_mask(mask: np.ndarray, shape: tuple[int, ...], index: int, axis: int) -> np.ndarray:
     """Return the mask of a slice as bool.
 
@@ -151,7 +190,16 @@ def check_mask(mask: np.ndarray, shape: tuple[int, ...], index: int, axis: int) 
             f"the mask is {' x '.join(map(str, array.shape))}, but slice {index} along axis {axis} is "
             f"{' x '.join(map(str, expected))}."
         )
-    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+    return _inside(array)
+
+
+def _inside(array: np.ndarray) -> np.ndarray:
+    """Return a mask as a bool copy.
+
+    Raises:
+        PromptError: it holds other values than 0 and 1.
+    """
+    if array.dtype != bool and not ((array == 0) | (array == 1)).all():
         raise PromptError("the mask holds other values than 0 and 1: give one object at a time, such as labels == 3.")
     return array.astype(bool)
 

@@ -36,7 +36,7 @@ class Progress:
 
     Attributes:
         done: number of slices so far; one that two batches of objects pass counts twice.
-        total: number of slices in all.
+        total: number of slices in all; falls where the correction of a start ends before the last slice.
         axis: of the array, along which the slices lie.
         index: of the slice.
         object_ids: objects whose masks on that slice are now known.
@@ -64,3 +64,20 @@ class PromptedSlice:
     axis: int
     index: int
     prompt: SlicePrompt
+
+
+@dataclass(frozen=True)
+class SavedObject:
+    """Object whose prompts were loaded.
+
+    Attributes:
+        object_id: of the object.
+        name: that was saved with it; or None.
+        colour: likewise, "#rrggbb"; or None.
+        protected: True if it was protected.
+    """
+
+    object_id: int
+    name: str | None
+    colour: str | None
+    protected: bool

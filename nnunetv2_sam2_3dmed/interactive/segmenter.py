@@ -2,74 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
 
 import numpy as np
 
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
+from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
 from nnunetv2_sam2_3dmed.interactive.results import Progress
+from nnunetv2_sam2_3dmed.interactive.runs import Run, agree, alternate, plan_corrections, plan_runs
 from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices
-from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, HOST, Key, Objects, Place, SliceOutput, join
-
-DIRECTIONS = ("both", "forward", "backward")
-# objects that share a batch; more take memory and save no time
-MAX_BATCH = 8
+from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, HOST, Key, Place, SliceOutput
+from nnunetv2_sam2_3dmed.network.resizing import logits_at
 
 
-class Run(NamedTuple):
-    """Objects that go through the same slices from the same conditioning slices, and so fit in a batch.
+@dataclass
+class _Way:
+    """A run along an axis, and how far it has come.
 
     Attributes:
-        objects: their numbers.
-        conditioning: their memories by slice, of all objects, on the host.
-        slices: in the order of propagation; those with prompts are only passed.
-        reverse: towards slice 0.
+        axis: of the array.
+        run: the run; its slices get their start back without a look if it has no conditioning slices.
+        left: number of slices that are still to be visited.
     """
 
-    objects: tuple[int, ...]
-    conditioning: dict[int, SliceOutput]
-    slices: tuple[int, ...]
-    reverse: bool
-
-
-def plan_runs(
-    conditioning: Mapping[int, Mapping[int, SliceOutput]], first: int, last: int, directions: Sequence[bool]
-) -> list[Run]:
-    """Plan the propagation of several objects.
-
-    As ``SAM2VideoPredictor`` does by default, for each object: forward from its first slice with a prompt, so that
-    slices between two of them attend to both, and backward from there.
-
-    Args:
-        conditioning: by object, the memories of its slices with prompts.
-        first: of the slices to be segmented.
-        last: of these, included.
-        directions: False for forward, True for reverse. A lone reverse run starts at the last slice with a prompt: it
-            is the forward run of the turned volume.
-
-    Returns:
-        The runs; objects without a prompt between ``first`` and ``last`` are in none.
-    """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for number, memories in conditioning.items():
-        groups.setdefault(tuple(sorted(memories)), []).append(number)
-    runs = []
-    for prompted, numbers in groups.items():
-        inside = [index for index in prompted if first <= index <= last]
-        if not inside:
-            continue
-        for k in range(0, len(numbers), MAX_BATCH):
-            batch = tuple(numbers[k : k + MAX_BATCH])
-            joined = {index: join([conditioning[number][index] for number in batch]) for index in prompted}
-            for reverse in directions:
-                origin = inside[-1] if reverse and len(directions) == 1 else inside[0]
-                # the reverse run need not pass the slice that the forward run has passed
-                start_back = origin - 1 if len(directions) > 1 else origin
-                way = range(start_back, first - 1, -1) if reverse else range(origin, last + 1)
-                runs.append(Run(batch, joined, tuple(way), reverse))
-    return runs
+    axis: int
+    run: Run
+    left: int
 
 
 class Segmenter:
@@ -88,13 +49,22 @@ class Segmenter:
         self.axes = axes
         self.objects = objects
 
-    def propagate(self, keys: Sequence[Key], ends: Mapping[int, tuple[int, int]], direction: str) -> Iterator[Progress]:
-        """Propagate all prompts slice by slice; the caller may stop asking after any slice.
+    def propagate(
+        self,
+        keys: Sequence[Key],
+        ends: Mapping[int, tuple[int, int]],
+        direction: str,
+        nearest_first: bool = False,
+    ) -> Generator[Progress, None, None]:
+        """Answer all prompts now, and return their propagation, slice by slice.
+
+        The caller may stop asking after any slice, and must when a step has changed an object.
 
         Args:
             keys: of the objects.
             ends: by axis, the first and the last slice to segment, both included.
-            direction: one of :data:`DIRECTIONS`, in the order of the array.
+            direction: one of ``runs.DIRECTIONS``, in the order of the array.
+            nearest_first: the directions of the same objects alternate.
 
         Raises:
             PromptError: see :meth:`answer`.
@@ -103,22 +73,84 @@ class Segmenter:
             self.answer(key)
         for key in keys:
             self._remember(key)
-        runs = []
+        ways = []
         for axis, (first, last) in ends.items():
             flipped = self.axes[axis].view.flips[0]
-            ways = {"both": (False, True), "forward": (flipped,), "backward": (not flipped,)}[direction]
-            conditioning = {k.object_id: self.objects.tracks[k].conditioning for k in keys if k.axis == axis}
-            runs += [(axis, run) for run in plan_runs(conditioning, first, last, ways)]
-        total = sum(len(run.slices) for _, run in runs)
+            reverse = {"both": (False, True), "forward": (flipped,), "backward": (not flipped,)}[direction]
+            own = [key for key in keys if key.axis == axis]
+            free = {k.object_id: self.objects.tracks[k].conditioning for k in own if not self._has_start(k)}
+            runs = plan_runs(free, first, last, reverse)
+            for key in own:
+                if self._has_start(key):
+                    runs += self._corrections(key, first, last, reverse)
+            ways += [_Way(axis, run, len(run.slices)) for run in runs]
+        return self._visits(ways, nearest_first)
+
+    def _has_start(self, key: Key) -> bool:
+        return key.object_id in self.objects.starts
+
+    def _corrections(self, key: Key, first: int, last: int, directions: Sequence[bool]) -> list[Run]:
+        """Plan the runs of an object with a start, and of slices that neither direction reaches any more."""
+        track = self.objects.tracks[key]
+        runs = plan_corrections(key.object_id, track.conditioning, first, last, directions)
+        if len(directions) > 1:
+            planned = {index for run in runs for index in run.slices}
+            behind = [index for index in sorted(track.tracked) if first <= index <= last and index not in planned]
+            runs.append(Run((key.object_id,), {}, tuple(behind), False))
+        return runs
+
+    def _visits(self, ways: Sequence[_Way], nearest_first: bool) -> Generator[Progress, None, None]:
+        """Go all ways, those of the same objects one after the other or in turns."""
         done = 0
-        for axis, run in runs:
-            for index, output in self.track(run, axis):
-                for number, object_id in enumerate(run.objects):
-                    key = Key(object_id, axis)
-                    own = None if output is None else output.of(number)
-                    self.objects.tracks[key] = self.objects.track(key).with_visit(index, run.reverse, own)
+        for _, of_objects in groupby(ways, key=lambda way: (way.axis, way.run.objects)):
+            # no slice is on two of them, so that their order does not change which slices are encoded in a batch
+            together = [self._visit(way) for way in of_objects]
+            for way, index in alternate(together) if nearest_first else chain.from_iterable(together):
                 done += 1
-                yield Progress(done, total, axis, self.axes[axis].turned(index), run.objects)
+                total = done + sum(way.left for way in ways)
+                yield Progress(done, total, way.axis, self.axes[way.axis].turned(index), way.run.objects)
+
+    def _visit(self, way: _Way) -> Iterator[tuple[_Way, int]]:
+        """Go a way and keep its outputs.
+
+        That of an object with a start ends where it agrees with the start. Behind, only slices that an earlier
+        propagation had changed are visited, and get the start back.
+
+        Yields:
+            The way, and the slice that was visited.
+        """
+        run, axis = way.run, way.axis
+        key = Key(run.objects[0], axis)
+        behind: Sequence[int] = () if run.conditioning else run.slices
+        for index, output in self.track(run, axis) if run.conditioning else ():
+            if output is not None and self._ends_at(key, index, output):
+                tracked = self.objects.track(key).tracked
+                further = run.slices[len(run.slices) - way.left + 1 :]
+                behind = [index, *(other for other in further if other in tracked)]
+                way.left = len(behind)
+                break
+            for number, object_id in enumerate(run.objects):
+                own = None if output is None else output.of(number)
+                changed = Key(object_id, axis)
+                self.objects.tracks[changed] = self.objects.track(changed).with_visit(index, run.reverse, own)
+            way.left -= 1
+            yield way, index
+        for index in behind:
+            self.objects.tracks[key] = self.objects.track(key).without(index)
+            way.left -= 1
+            yield way, index
+
+    def _ends_at(self, key: Key, index: int, output: SliceOutput) -> bool:
+        """True if an object has a start, and its mask on a slice agrees with that."""
+        start = self.start(key, index)
+        if start is None:
+            return False
+        return agree((logits_at(output.logits, self.axes[key.axis].shape)[0, 0] > 0).numpy(), start)
+
+    def start(self, key: Key, index: int) -> np.ndarray | None:
+        """The start of an object on a slice, bool (rows, columns); None if it has none."""
+        mask = self.objects.starts.get(key.object_id)
+        return None if mask is None else self.axes[key.axis].view.of(mask)[index]
 
     def track(self, run: Run, axis: int) -> Iterator[tuple[int, SliceOutput | None]]:
         """Go through a run along an axis, a slice at a time.
@@ -161,6 +193,10 @@ class Segmenter:
         for place in sorted(self.objects.track(key).unanswered) if index is None else (index,):
             track = self.objects.tracks[key]
             before, reverse = track.output(place), track.reverse.get(place)
+            start = self.start(key, place) if before is None else None
+            previous = None if before is None else before.logits
+            if start is not None and start.any():
+                previous = engine.logits_of(start)
             output = engine.answer(
                 slices.features(place),
                 place,
@@ -168,7 +204,7 @@ class Segmenter:
                 slices.shape,
                 slices.depth,
                 reverse=bool(reverse),
-                previous=None if before is None else before.logits,
+                previous=previous,
                 # before any propagation has reached the slice, SAM 2 segments it from the prompts alone
                 conditioning={} if reverse is None else track.conditioning,
                 others={
@@ -177,7 +213,7 @@ class Segmenter:
                     if track.reverse[i] == reverse and 0 < (i - place if reverse else place - i) <= engine.reach
                 },
             )
-            if not bool((output.logits > 0).any()) and not track.has_prompts_elsewhere(place):
+            if not bool((output.logits > 0).any()) and not self.objects.known_elsewhere(key, place):
                 self.objects.take_back(Place(key, place))
                 raise PromptError(
                     f"SAM 2 sees no object at the prompts of object {key.object_id} on slice "
@@ -195,10 +231,11 @@ class Segmenter:
         self.objects.tracks[key] = track.with_conditioning(remembered)
 
     def logits(self, object_id: int, shape: tuple[int, int, int]) -> np.ndarray:
-        """Logits of an object, float16 (z, y, x); minus infinity where no slice with a mask runs through.
+        """Logits of an object, float16 (z, y, x).
 
         Prompts that were not answered yet are answered. Where slices along several axes have masks, their logits are
-        averaged; a drawn mask stands as it is.
+        averaged; a drawn mask stands as it is. Where no slice with a mask runs through, they are those of the start as
+        a drawn mask, or minus infinity.
 
         Args:
             object_id: of the object.
@@ -210,7 +247,11 @@ class Segmenter:
         keys = self.objects.keys(object_id)
         for key in keys:
             self.answer(key)
-        total = np.full(shape, -np.inf, dtype=np.float16)
+        start = self.objects.starts.get(object_id)
+        if start is None:
+            total = np.full(shape, -np.inf, dtype=np.float16)
+        else:
+            total = np.where(start, np.float16(DRAWN), np.float16(-DRAWN))
         count = np.zeros(shape, dtype=np.uint8) if len(keys) > 1 else None
         for key in keys:
             slices = self.axes[key.axis]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +19,20 @@ from nnunetv2_sam2_3dmed.images.volumes import (
     volume_from_sitk,
     write_segmentation,
 )
-from nnunetv2_sam2_3dmed.images.windows import AUTO, Window, choose_window
+from nnunetv2_sam2_3dmed.images.windows import AUTO, Window
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
+from nnunetv2_sam2_3dmed.interactive import saved_prompts
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
+from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
+from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SliceMask
-from nnunetv2_sam2_3dmed.interactive.segmenter import DIRECTIONS, Segmenter
-from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage
-from nnunetv2_sam2_3dmed.interactive.tracks import Key, Objects, Place
+from nnunetv2_sam2_3dmed.interactive.propagation import Propagation, check_request
+from nnunetv2_sam2_3dmed.interactive.protection import Protection
+from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SavedObject, SliceMask
+from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
+from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage, show
+from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, Key, Place
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
 
@@ -50,8 +55,8 @@ class InteractiveSession:
     pixels and 0.8 MB at 1024.
 
     Memory on the host: the image, and for each object and slice with a mask as much again; and once more for each
-    propagation that :meth:`undo` could bring back, of up to 32 steps (3 GB for an object that was propagated through
-    500 slices 32 times).
+    propagation that :meth:`undo` or :meth:`redo` could bring back, of up to 32 steps (3 GB for an object that was
+    propagated through 500 slices 32 times); and a byte per voxel for each start.
 
     Args:
         model: the name of an installed checkpoint, a checkpoint file, or SAM 2 itself.
@@ -81,6 +86,7 @@ class InteractiveSession:
         self._features = Cache(bound_on(where) if max_cache_bytes is None else max_cache_bytes, at_least=1)
         self._image: ShownImage | None = None
         self._axes: tuple[AxisSlices, ...] = ()
+        self._objects = Objects()
         self.reset()
         self._stopped = threading.Event()
 
@@ -123,15 +129,7 @@ class InteractiveSession:
             raise PromptError("an array needs its spacing: give spacing=(z, y, x) in mm.")
         else:
             volume = volume_from_array(image, spacing, origin, direction)
-        learned = getattr(self._network.model, "shown_as", None)
-        outside = None
-        if window == AUTO and learned is not None:
-            shown, outside = learned.window(volume.array), learned.outside(volume.array)
-        else:
-            shown = choose_window(volume.array, window, volume.modality)
-        # a trained model's window is one of values, however they are meant to be displayed
-        inverted = volume.inverted and (window != AUTO or learned is None)
-        self._image = ShownImage(volume, shown, outside, inverted)
+        self._image = show(volume, window, self._learned)
         self._features.clear()
         self._axes = tuple(AxisSlices(self._image, axis, self._network, self._features) for axis in range(3))
         self.reset()
@@ -172,9 +170,8 @@ class InteractiveSession:
         Raises:
             PromptError: there is no image.
         """
-        learned = getattr(self._network.model, "shown_as", None)
         direction = self.image.direction
-        return 0 if learned is None else learned.axis_of(direction)
+        return 0 if self._learned is None else self._learned.axis_of(direction)
 
     @property
     def window(self) -> Window:
@@ -253,21 +250,14 @@ class InteractiveSession:
         """
         slices, object_id = self._slices(axis), checks.check_object(object_id)
         voxels, index = checks.check_points([corner, opposite], self.image.shape, axis, "corner of a box")
-        rows_columns = slices.points(voxels)
-        low, high = rows_columns.min(axis=0), rows_columns.max(axis=0)
-        if not (high > low).all():
-            first, last = (", ".join(f"{value:g}" for value in voxel) for voxel in voxels)
-            raise PromptError(
-                f"the box from ({first}) to ({last}) is empty: its corners must differ along both axes of the slice."
-            )
-        box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+        box = checks.check_box(slices.points(voxels), voxels)
         prompt, place = self._prompt(slices, object_id, index)
         self._objects.add_prompt(place, prompt.with_box(box))
 
     def add_mask(self, mask: np.ndarray, index: int, object_id: int = 1, axis: int = 0) -> None:
         """Set the mask of the object on a slice, instead of all other prompts there.
 
-        An empty mask states that the object is not on the slice; it needs a prompt of the object on another slice.
+        An empty mask states that the object is not on the slice; it needs a start, or a prompt on another slice.
 
         Args:
             mask: bool or 0 and 1, with the slice's two axes in the array's order.
@@ -282,8 +272,7 @@ class InteractiveSession:
         shape = self.image.shape
         index = checks.check_slice(index, shape, axis)
         drawn = np.ascontiguousarray(slices.view.plane(checks.check_mask(mask, shape, index, axis)))
-        track = self._objects.track(Key(object_id, axis))
-        if not drawn.any() and not track.has_prompts_elsewhere(slices.turned(index)):
+        if not drawn.any() and not self._objects.known_elsewhere(Key(object_id, axis), slices.turned(index)):
             raise PromptError(
                 f"the mask of object {object_id} on slice {index} along axis {axis} is empty: say first, on another "
                 "slice, where the object is."
@@ -291,17 +280,67 @@ class InteractiveSession:
         _, place = self._prompt(slices, object_id, index)
         self._objects.add_prompt(place, replace(SlicePrompt.empty(), mask=drawn))
 
-    def undo(self) -> None:
-        """Undo the latest prompt or removal with all that followed from it; earlier masks are restored bit for bit.
+    def set_start(self, mask: np.ndarray, object_id: int = 1) -> None:
+        """Start an object from a mask of the whole volume, instead of all its prompts.
+
+        The mask is the object's as it is until a prompt changes it. Prompts on a slice then refine the start's mask
+        there: as with SAM 2's own previous masks, the decoder gets its logits at low resolution with the prompts. Where
+        the start is empty on that slice, the prompts are the first ones of any object.
+
+        :meth:`propagate` spreads such a correction as far as it matters. This is ours, not SAM 2's: it goes outwards
+        from each slice with prompts, half-way to the next of them where there are two, and ends in each direction on
+        the first slice where its mask and the start's have a Dice of at least 0.95, or both are empty; that slice and
+        those behind it have the start's mask. A correction that leaves nothing of the object on its slice is for that
+        slice alone.
+
+        Args:
+            mask: bool or 0 and 1, of the image's shape (z, y, x).
+            object_id: of a new or a known object, from 1.
+
+        Raises:
+            PromptError: the mask has another shape than the image, holds other values, or is empty.
+        """
+        object_id = checks.check_object(object_id)
+        self._objects.set_start(object_id, checks.check_volume(mask, self.image.shape))
+
+    def undo(self) -> list[int]:
+        """Undo the latest step: a prompt, a start or a removal, with all that followed from it.
+
+        Earlier masks are restored bit for bit. What was propagated of other objects meanwhile stays.
+
+        Returns:
+            The objects whose masks may differ.
 
         Raises:
             PromptError: there is nothing to undo.
         """
-        self._objects.undo()
+        return self._protection.affected(self._objects.undo(), self.object_ids)
+
+    def redo(self) -> list[int]:
+        """Redo the step that was undone last, with the masks that had followed from it; a new step empties this.
+
+        Returns:
+            The objects whose masks may differ.
+
+        Raises:
+            PromptError: there is nothing to redo.
+        """
+        return self._protection.affected(self._objects.redo(), self.object_ids)
+
+    @property
+    def can_undo(self) -> bool:
+        """True if there is a step to undo."""
+        return self._objects.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """True if there is a step to redo."""
+        return self._objects.can_redo
 
     def reset(self) -> None:
-        """Drop all objects; the image and the features of its slices stay."""
-        self._objects = Objects()
+        """Drop all objects and their protection; the image and the features of its slices stay."""
+        self._objects.clear()
+        self._protection = Protection()
         self._segmenter = Segmenter(self._network, self._axes, self._objects)
 
     def remove_object(self, object_id: int) -> None:
@@ -312,9 +351,27 @@ class InteractiveSession:
         """
         self._objects.remove(object_id)
 
+    def protect(self, object_id: int, protected: bool = True) -> None:
+        """Protect an object's mask from all other objects, or no longer.
+
+        In :meth:`mask`, :meth:`labels` and :meth:`save`, no other object gets a voxel of it; of two protected objects,
+        the one that was protected first keeps the voxels of both. This is no step: :meth:`undo` and :meth:`redo` do not
+        change it, nor does a removal, after which the object's number stays protected.
+
+        Raises:
+            PromptError: there is no such object.
+        """
+        self._objects.keys(object_id)
+        self._protection.set(object_id, protected)
+
+    @property
+    def protected_ids(self) -> list[int]:
+        """The objects that are protected, the first protected one first."""
+        return self._protection.among(self.object_ids)
+
     @property
     def object_ids(self) -> list[int]:
-        """The objects that have a prompt."""
+        """The objects that have a prompt or a start."""
         return self._objects.ids
 
     @property
@@ -326,12 +383,54 @@ class InteractiveSession:
             for index, prompt in sorted(track.prompts.items())
         ]
 
+    def prompts_as_json(self, names: Mapping[int, str] | None = None, colours: Mapping[int, str] | None = None) -> str:
+        """Write prompts, starts and protection of all objects as JSON, to go on with another day.
+
+        Masks are not in it, other than drawn ones and starts. See ``interactive.saved_prompts`` for its form.
+
+        Args:
+            names: of objects, by number; of all, some or none.
+            colours: likewise, "#rrggbb".
+
+        Raises:
+            PromptError: a colour is written in another way, or there is no image.
+        """
+        return saved_prompts.as_json(self._objects, self._axes, self.image, self.protected_ids, names, colours)
+
+    def add_prompts_from_json(self, text_or_path: str | Path) -> list[SavedObject]:
+        """Add the prompts that :meth:`prompts_as_json` has written, all in one step that :meth:`undo` takes back.
+
+        Prompts are added to those that an object has, as by :meth:`add_points`, :meth:`add_box` and :meth:`add_mask`; a
+        start takes the place of them, as by :meth:`set_start`. The prompts of a slice are answered together, so that
+        masks that were made click by click, or corrected after a propagation, may differ from those of then. To go on
+        from the very masks, save these too and give them to :meth:`set_start`.
+
+        Args:
+            text_or_path: the JSON itself as str, or the Path of its file.
+
+        Returns:
+            The objects, with their names and colours.
+
+        Raises:
+            PromptError: the file cannot be read, has another form or version, or is for an image of other shape or
+                spacing; or a prompt is invalid.
+        """
+        loaded = saved_prompts.load(text_or_path, self._objects, self._axes, self.image)
+        if loaded.objects:
+            self._objects.change(loaded.tracks, loaded.starts, loaded.latest)
+        for one in loaded.objects:
+            if one.protected:
+                self.protect(one.object_id)
+        return loaded.objects
+
     # ---- masks
 
     def predict_slice(
         self, object_id: int | None = None, axis: int | None = None, index: int | None = None
     ) -> SliceMask:
-        """Return the mask of an object on a slice, from the prompts there or from propagation.
+        """Return the mask of an object on a slice, from the prompts there, from propagation or from its start.
+
+        Protected objects are not taken from it, nor are masks along other axes averaged with it: see :meth:`mask`.
 
         Args:
             object_id: default: that of the latest prompt.
@@ -359,6 +458,11 @@ class InteractiveSession:
                 self._segmenter.answer(key, seen)
         track = self._objects.track(key)
         output, masks = track.output(seen), track.masks(slices.shape, [seen])
+        start = self._segmenter.start(key, seen) if output is None else None
+        if start is not None:
+            drawn = slices.view.plane_back(start)
+            logits = np.where(drawn, np.float32(DRAWN), np.float32(-DRAWN))
+            return SliceMask(key.object_id, axis, index, drawn.copy(), logits, 1.0)
         if output is None:
             raise PromptError(
                 f"object {object_id} has neither a prompt nor a mask on slice {index} along axis {axis}: add a prompt "
@@ -379,7 +483,7 @@ class InteractiveSession:
 
         All slices with prompts are conditioning memories, including corrections, after which it is called again. It
         propagates forward from the first of these slices, then backward from there, as ``SAM2VideoPredictor`` does;
-        neither direction uses the results of the other.
+        neither direction uses the results of the other. For objects with a start, see :meth:`set_start`.
 
         Args:
             object_ids: default: all.
@@ -397,43 +501,65 @@ class InteractiveSession:
                 first prompts are.
         """
         self._stopped.clear()
-        if direction not in DIRECTIONS:
-            raise PromptError(f"direction is {direction!r}, but must be one of {', '.join(DIRECTIONS)}.")
-        keys = self._keys_to_propagate(object_ids, axis)
-        ends = {a: self._ends(slices, a) for a in sorted({key.axis for key in keys})}
-        for key in keys:
-            self._check_sources(key, ends[key.axis])
         with self._network.running():  # the weights are cast once for all slices
-            for step in self._segmenter.propagate(keys, ends, direction):
+            for step in self.propagation(object_ids, axis, slices, direction):
                 if progress is not None:
                     progress(step)
                 if self._stopped.is_set():
                     return step.done == step.total
         return True
 
+    def propagation(
+        self,
+        object_ids: Sequence[int] | None = None,
+        axis: int | None = None,
+        slices: tuple[int, int] | None = None,
+        direction: str = "both",
+        nearest_first: bool = False,
+    ) -> Iterator[Progress]:
+        """Propagate as :meth:`propagate` does, one slice per ``next``, between which the session can be used.
+
+        Arguments are checked and prompts are answered at once, so that a mistake is raised here. It ends without an
+        error as soon as one of its objects gets a prompt or a start, is removed, or is changed by an undo or redo; or
+        all are by a reset or another image. The slices that it reached keep their masks. :meth:`stop` does not end it:
+        ask for no more.
+
+        Args:
+            object_ids: see :meth:`propagate`.
+            axis: see :meth:`propagate`.
+            slices: see :meth:`propagate`.
+            direction: see :meth:`propagate`.
+            nearest_first: the two directions alternate, so that the slices nearest to those with prompts come first;
+                the masks are the same.
+
+        Returns:
+            An iterator over the slices, among them all whose masks change. A step may encode as many slices ahead as
+            are encoded in a batch.
+
+        Raises:
+            PromptError: see :meth:`propagate`.
+        """
+        request = check_request(self._objects, self._axes, object_ids, axis, slices, direction)
+        return Propagation(self._segmenter, request, nearest_first)
+
     def stop(self) -> None:
         """Stop the running :meth:`propagate` after its current slice; from any thread, or from ``progress``."""
         self._stopped.set()
 
     def mask(self, object_id: int = 1) -> np.ndarray:
-        """Return an object's mask, bool (z, y, x) on the image's grid; False where no slice was segmented.
+        """Return an object's mask, bool (z, y, x) on the image's grid; False where it has no mask on any slice.
 
         Raises:
             PromptError: there is no such object.
         """
-        return self._logits(object_id) > 0
+        return self._protection.mask(object_id, self.object_ids, self._logits)
 
     def labels(self) -> np.ndarray:
-        """Return the label map of all objects, uint8 or uint16 (z, y, x); in overlaps, the higher logit counts."""
-        known = self.object_ids
-        labels = np.zeros(self.image.shape, dtype=np.uint8 if max(known, default=0) < 256 else np.uint16)
-        best = np.zeros(self.image.shape, dtype=np.float16)
-        for object_id in known:
-            logits = self._logits(object_id)
-            higher = logits > best
-            labels[higher] = object_id
-            np.copyto(best, logits, where=higher)
-        return labels
+        """Return the label map of all objects, uint8 or uint16 (z, y, x).
+
+        In overlaps, a protected object counts, else the higher logit.
+        """
+        return self._protection.labels(self.image.shape, self.object_ids, self._logits)
 
     def save(self, path: str | Path, labels: np.ndarray | None = None) -> Path:
         """Write all objects as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG.
@@ -462,6 +588,11 @@ class InteractiveSession:
     # ---- internals
 
     @property
+    def _learned(self) -> ShownAs | None:
+        """Display of images to a model trained within nnU-Net; None for other models."""
+        return getattr(self._network.model, "shown_as", None)
+
+    @property
     def _shown(self) -> ShownImage:
         if self._image is None:
             raise PromptError(_NO_IMAGE)
@@ -485,48 +616,6 @@ class InteractiveSession:
             PromptError: the slice shows nothing.
         """
         seen = slices.turned(index)
-        grey = slices.grey(seen)
-        if grey.min() == grey.max():
-            raise PromptError(
-                f"slice {index} along axis {slices.axis} shows nothing: all of it has the grey level {grey.flat[0]} in "
-                f"the window from {self.window.low:g} to {self.window.high:g}; choose another slice or window."
-            )
+        slices.check_shows(seen)
         key = Key(object_id, slices.axis)
         return self._objects.track(key).prompts.get(seen, SlicePrompt.empty()), Place(key, seen)
-
-    def _keys_to_propagate(self, object_ids: Sequence[int] | None, axis: int | None) -> list[Key]:
-        for object_id in object_ids or ():
-            self._objects.keys(object_id)
-        if axis is not None:
-            checks.check_axis(axis)
-        keys = [
-            key
-            for key in sorted(self._objects.tracks)
-            if (object_ids is None or key.object_id in object_ids) and axis in (None, key.axis)
-        ]
-        if not keys:
-            where = "" if axis is None else f" along axis {axis}"
-            raise PromptError(f"there are no prompts{where} to propagate: add points, a box, a mask or a scribble.")
-        return keys
-
-    def _ends(self, slices: tuple[int, int] | None, axis: int) -> tuple[int, int]:
-        """Convert the first and the last slice to propagate to, both included, from the array to the view."""
-        along, shape = self._axes[axis], self.image.shape
-        if slices is None:
-            return 0, along.depth - 1
-        first, last = (checks.check_slice(index, shape, axis) for index in slices)
-        if first > last:
-            raise PromptError(f"the slices go from {first} to {last}, but the first must not be behind the last.")
-        start, end = sorted((along.turned(first), along.turned(last)))
-        return start, end
-
-    def _check_sources(self, key: Key, ends: tuple[int, int]) -> None:
-        """Raise a PromptError if an object has no prompt in a range of slices."""
-        along, sources = self._axes[key.axis], self._objects.track(key).sources()
-        if not any(ends[0] <= index <= ends[1] for index in sources):
-            first, last = sorted(along.turned(index) for index in ends)
-            there = ", ".join(str(index) for index in sorted(along.turned(i) for i in sources))
-            raise PromptError(
-                f"object {key.object_id} has no prompt on slices {first} to {last} along axis {key.axis}, only on "
-                f"{there}: add one there, or choose other slices."
-            )

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from nnunetv2_sam2_3dmed.images.volumes import Volume
-from nnunetv2_sam2_3dmed.images.windows import Window
+from nnunetv2_sam2_3dmed.images.windows import AUTO, Window, choose_window
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
+from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_slice
 from nnunetv2_sam2_3dmed.network.slice_cache import FeatureCache, LevelFeatures
 
 Cache = FeatureCache[tuple[int, int]]  # by axis and slice index
@@ -29,6 +31,23 @@ class ShownImage(NamedTuple):
     window: Window
     outside: np.ndarray | None = None
     inverted: bool = False
+
+
+def show(volume: Volume, window: str | tuple[float, float], learned: ShownAs | None) -> ShownImage:
+    """Choose the grey levels of a volume.
+
+    Args:
+        volume: the image.
+        window: see ``InteractiveSession.set_image``.
+        learned: how a model trained within nnU-Net expects images; None for other models.
+
+    Raises:
+        UserError: there is no such window.
+    """
+    if window == AUTO and learned is not None:
+        # a trained model's window is one of values, however they are meant to be displayed
+        return ShownImage(volume, learned.window(volume.array), learned.outside(volume.array))
+    return ShownImage(volume, choose_window(volume.array, window, volume.modality), None, volume.inverted)
 
 
 class AxisSlices:
@@ -64,6 +83,14 @@ class AxisSlices:
         """Convert the slice index of the array to that of the view, or the other way round."""
         return self.depth - 1 - index if self.view.flips[0] else index
 
+    def check_index(self, index: int) -> int:
+        """Return a slice index of the array.
+
+        Raises:
+            PromptError: there is no such slice.
+        """
+        return check_slice(index, self._image.volume.shape, self.axis)
+
     def points(self, voxels: np.ndarray) -> np.ndarray:
         """Convert voxels (N, 3) of the array to rows and columns (N, 2)."""
         return self.view.points(voxels, self._image.volume.shape)[:, 1:]
@@ -76,6 +103,20 @@ class AxisSlices:
         if self._outside is not None:
             grey[self._outside[index]] = 0
         return grey
+
+    def check_shows(self, index: int) -> None:
+        """Check that a slice shows something.
+
+        Raises:
+            PromptError: all of it has the same grey level.
+        """
+        grey = self.grey(index)
+        if grey.min() == grey.max():
+            window = self._image.window
+            raise PromptError(
+                f"slice {self.turned(index)} along axis {self.axis} shows nothing: all of it has the grey level "
+                f"{grey.flat[0]} in the window from {window.low:g} to {window.high:g}; choose another slice or window."
+            )
 
     def features(self, index: int) -> LevelFeatures:
         """Features of a slice; computed if they are not kept."""

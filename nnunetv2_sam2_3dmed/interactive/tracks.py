@@ -1,4 +1,4 @@
-"""Prompts, masks and memories of a session's objects, and the history for undo.
+"""Prompts, masks and memories of one object along one axis.
 
 All of it is in the host's memory, that of earlier steps too, so that undo moves nothing. A step copies to the device
 what SAM 2's attention reaches from its slice. Slice indices are those of ``slices.AxisSlices``.
@@ -12,11 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
+from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 
 HOST = torch.device("cpu")
-HISTORY = 32  # steps that can be undone
 DRAWN = 10.0  # SAM 2's logit of a mask that was drawn
 
 
@@ -94,6 +93,11 @@ class Track:
         tracked = self.tracked if output is None else {**self.tracked, index: output}
         return replace(self, tracked=tracked, reverse={**self.reverse, index: reverse})
 
+    def without(self, index: int) -> Track:
+        """Return the track as if no propagation had reached slice ``index``."""
+        tracked = {i: output for i, output in self.tracked.items() if i != index}
+        return replace(self, tracked=tracked, reverse={i: way for i, way in self.reverse.items() if i != index})
+
     def output(self, index: int) -> SliceOutput | None:
         """Return the latest output for slice ``index``."""
         for outputs in (self.answered, self.conditioning, self.tracked):
@@ -146,83 +150,3 @@ class Place:
 
     key: Key
     index: int
-
-
-class Objects:
-    """Tracks by object and axis, and earlier ones for undo.
-
-    A step replaces tracks and never changes them. :data:`HISTORY` steps are kept; outputs that did not change are the
-    same tensors in all of them.
-
-    Attributes:
-        tracks: the present ones.
-        latest: the place of the latest prompt; None before any.
-    """
-
-    def __init__(self) -> None:
-        self.tracks: dict[Key, Track] = {}
-        self.latest: Place | None = None
-        self._history: list[tuple[dict[Key, Track], Place | None]] = []
-
-    @property
-    def ids(self) -> list[int]:
-        return sorted({key.object_id for key in self.tracks})
-
-    def track(self, key: Key) -> Track:
-        """Return the track of an object along an axis; an empty one if there is none."""
-        return self.tracks.get(key, Track())
-
-    def keys(self, object_id: int) -> list[Key]:
-        """Return the keys of an object.
-
-        Raises:
-            PromptError: there is no such object.
-        """
-        keys = [key for key in self.tracks if key.object_id == object_id]
-        if not keys:
-            known = ", ".join(map(str, self.ids)) or "none"
-            raise PromptError(f"there is no object {object_id} (there are: {known}): add a prompt for it first.")
-        return keys
-
-    def add_prompt(self, place: Place, prompt: SlicePrompt) -> None:
-        """Set the prompt of a slice."""
-        self._keep()
-        self.tracks[place.key] = self.track(place.key).prompted(place.index, prompt)
-        self.latest = place
-
-    def remove(self, object_id: int) -> None:
-        """Remove an object.
-
-        Raises:
-            PromptError: there is no such object.
-        """
-        removed = self.keys(object_id)
-        self._keep()
-        self.tracks = {key: track for key, track in self.tracks.items() if key not in removed}
-        if self.latest is not None and self.latest.key in removed:
-            self.latest = None
-
-    def undo(self) -> None:
-        """Restore the state before the latest prompt or removal.
-
-        Raises:
-            PromptError: there is none.
-        """
-        if not self._history:
-            raise PromptError("there is nothing to undo.")
-        self.tracks, self.latest = self._history.pop()
-
-    def take_back(self, place: Place) -> None:
-        """Remove the prompts on a slice that were not answered yet, and only these."""
-        before = [tracks.get(place.key, Track()) for tracks, _ in self._history]
-        answered = [track for track in before if place.index not in track.unanswered]
-        if self.latest == place and self._history:
-            self.latest = self._history.pop()[1]
-        if answered and answered[-1].prompts:
-            self.tracks[place.key] = answered[-1]
-        else:
-            del self.tracks[place.key]
-
-    def _keep(self) -> None:
-        self._history.append((dict(self.tracks), self.latest))
-        del self._history[:-HISTORY]

@@ -97,7 +97,7 @@ def pointer_tokens(
     else:
         # of slice 0, then of the others; made on the device, since a copy to it would wait for it
         distance = torch.arange(count, device=pointers.device)
-        distance[0] = here
+        distance[0].fill_(here)
         encoded = get_1d_sine_pe(distance / (most - 1), dim=channels)
         position = distance_projection(encoded)[:, None].expand(-1, batch, -1)
     pieces = channels // width

@@ -13,9 +13,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive import session as session_module
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
+from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter, plan_runs
-from nnunetv2_sam2_3dmed.interactive.tracks import HOST, Objects
+from nnunetv2_sam2_3dmed.interactive.runs import plan_runs
+from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
+from nnunetv2_sam2_3dmed.interactive.tracks import HOST
 from tests.interactive.fake_gpu import GPU, fake_copy
 from tests.interactive.reference import SIZE, phantom
 
@@ -73,12 +75,36 @@ def test_a_session_keeps_nothing_but_features_on_the_gpu(model, monkeypatch):
         session.add_points([(1, 30, 10)], 0)
         with session._network.running():
             session._segmenter.answer(session._objects.latest.key)
-        ((track,), (before,)) = session._objects.tracks.values(), session._objects._history[1][0].values()
+        ((track,), (before,)) = session._objects.tracks.values(), session._objects._past[1].tracks.values()
         assert sorted(track.answered) == [1] and sorted(track.conditioning) == [3, 5]
         known = [*track.answered.values(), *track.conditioning.values(), *track.tracked.values()]
         known += [*before.conditioning.values(), *before.tracked.values()]
         assert {tensor.device for output in known for tensor in output if tensor is not None} == {HOST}
         assert {level.device for level in session._axes[0].features(6)} == {GPU}
+
+
+def test_a_propagation_that_is_dropped_or_ended_leaves_nothing_on_the_gpu(model, monkeypatch):
+    monkeypatch.setattr(session_module, "choose_device", lambda device: torch.device(device))
+    monkeypatch.setattr(torch.Tensor, "any", lambda tensor: True)  # whether SAM 2 sees the object
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    copied = fake_copy(model, mode)
+    with mode:
+        session = InteractiveSession(copied, GPU, "float32", max_cache_bytes=2**30)
+        session.set_image(phantom(), (3, 1, 1))
+        session.add_box((3, 10, 12), (3, 30, 33))
+        steps = session.propagation(nearest_first=True)
+        assert memories_on_gpu() == 0
+        for _ in range(4):
+            next(steps)
+        assert memories_on_gpu() == 2 * 1 + 3  # the prompted slice's in both directions, and three others
+        session.add_points([(5, 30, 10)], 0)
+        assert list(steps) == []
+        assert memories_on_gpu() == 0
+        steps = session.propagation()
+        next(steps), next(steps)
+        assert memories_on_gpu() > 0
+        del steps
+        assert memories_on_gpu() == 0
 
 
 def test_slices_out_of_reach_change_nothing(session):

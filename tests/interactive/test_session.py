@@ -336,13 +336,13 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(session, name):
     session.set_image(array, SPACING)
     session.add_box(*BOX)
     session.predict_slice()
-    tracks, history, image = dict(session._objects.tracks), len(session._objects._history), session.image
+    tracks, history, image = dict(session._objects.tracks), len(session._objects._past), session.image
     mistake, said = MISTAKES[name]
     with pytest.raises(UserError, match=said) as raised:
         mistake(session)
     assert "\n" not in str(raised.value)
     assert isinstance(raised.value, ValueError) or name in ("4D", "NaN voxels", "no file", "window")
-    assert session._objects.tracks == tracks and len(session._objects._history) == history and session.image is image
+    assert session._objects.tracks == tracks and len(session._objects._past) == history and session.image is image
     assert session.propagate()
 
 

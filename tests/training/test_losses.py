@@ -155,7 +155,7 @@ def test_groups_of_classes_give_the_losses_of_all_at_once(monkeypatch, segmentat
 
 
 class LargeTensors(TorchDispatchMode):
-    """Counts the tensors of at least ``numel`` numbers that operations make."""
+    """Counter of the tensors of at least ``numel`` numbers that operations make."""
 
     def __init__(self, numel):
         super().__init__()

@@ -1,0 +1,384 @@
+// The page: what the user does, sent to the server, and its answers shown.
+
+import * as api from "./api.js";
+import { drawBars, fillPresets, setUpTheme } from "./bars.js";
+import { toSlice } from "./geometry.js";
+import { putIcons } from "./icons.js";
+import { fillHelp, setUpKeys } from "./keys.js";
+import { canReopen, onDropped, open, reopen, sendFiles, setUpOpener, showOpener } from "./opener.js";
+import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
+import { activeObject, state, subscribe, update } from "./store.js";
+import { Tools, moveSlice, setSlice, signed } from "./tools.js";
+import { Views } from "./views.js";
+import { download, find, menu, say, showTips } from "./widgets.js";
+
+const HEARTBEAT_MS = 20000;
+const PROGRESS_MS = 250;
+const KEEP_AFTER_MS = 1500;
+
+// ---- requests, one after another: the second prompt builds on the first one's answer
+
+let queue = Promise.resolve();
+
+/** Send a request when those before are answered, and show its answer; the user is told if it fails. */
+function ask(request) {
+  update({ busy: state.busy + 1 });
+  const answer = queue.then(async () => {
+    try {
+      const answered = await request();
+      if (answered?.state) take(answered.state);
+      return answered;
+    } catch (error) {
+      failed(error);
+      return null;
+    } finally {
+      update({ busy: state.busy - 1 });
+    }
+  });
+  queue = answer;
+  return answer;
+}
+
+let lost = false;
+
+function failed(error) {
+  if (error.status === 410 && state.image) {
+    if (lost) return;
+    lost = true;
+    const again = canReopen()
+      ? { label: "Open again", run: restore }
+      : { label: "Open an image", run: () => showOpener(false) };
+    say(error.message, { error: true, action: again });
+    return;
+  }
+  say(error.message, { error: true });
+}
+
+/** Take the server's description of the objects. */
+function take({ objects, propagation, version, can_undo: canUndo, can_redo: canRedo }) {
+  const ids = objects.map(({ id }) => id);
+  const active = ids.includes(state.active) ? state.active : (ids[ids.length - 1] ?? 1);
+  update({ objects, active, canUndo, canRedo, progress: propagation });
+  show(version);
+  keepSoon();
+}
+
+/** Show the labels of a version. */
+function show(version) {
+  if (!views.slices || views.slices.version === version) return;
+  views.slices.version = version;
+  update({ labels: null, unsaved: true });
+}
+
+let keeping = 0;
+let kept = null; // the prompts, in case the server is restarted
+
+function keepSoon() {
+  clearTimeout(keeping);
+  keeping = setTimeout(async () => {
+    if (!state.image || state.progress.running || !state.objects.some(({ prompts }) => prompts.length)) return;
+    try {
+      kept = (await api.prompts()).blob;
+    } catch {
+      // the next request tells the user what is wrong
+    }
+  }, KEEP_AFTER_MS);
+}
+
+/** Open the image again with the prompts of before. */
+async function restore() {
+  const prompts = kept;
+  api.forgetPlace();
+  if (!(await reopen()) || !prompts) return;
+  const [name] = await sendFiles([{ name: "prompts.json", file: prompts }]);
+  await ask(() => api.loadPrompts(name));
+}
+
+// ---- the image
+
+function opened({ image, state: described }) {
+  lost = false;
+  views.open(image);
+  const axes = image.shape.map((length) => Math.floor((length - 1) / 2));
+  const ids = described.objects.map(({ id }) => id);
+  update({
+    image,
+    cursor: axes,
+    window: image.window,
+    hidden: new Set(),
+    range: null,
+    active: ids[0] ?? 1,
+    quality: null,
+    progress: described.propagation,
+  });
+  fillPresets(image);
+  find("image-name").textContent = image.name;
+  const [z, y, x] = image.shape;
+  find("image-size").textContent = `${x} × ${y} × ${z}`;
+  document.title = `${image.name}: SAM2-3dMed`;
+  find("save-dicom").disabled = !image.dicom;
+  take(described);
+  update({ unsaved: false });
+  for (const note of image.notes) say(note);
+  const latest = described.objects.flatMap(({ prompts }) => prompts)[0];
+  if (latest) actions.goTo(latest.axis, latest.index);
+  views.current.canvas.focus();
+  watch();
+}
+
+const lossless = () =>
+  !state.unsaved || confirm("The masks are not saved. Open another image and drop them?");
+
+async function openFiles(files) {
+  const only = files.length === 1 ? files[0] : null;
+  if (only?.name.toLowerCase().endsWith(".json")) await load(only);
+  else if (lossless()) await open({ files });
+}
+
+async function load({ name, file }) {
+  if (!state.image) {
+    say("Open the image first, then its prompts.", { error: true });
+    return;
+  }
+  await ask(async () => {
+    const [sent] = await sendFiles([{ name, file }]);
+    return name.toLowerCase().endsWith(".json") ? api.loadPrompts(sent) : api.loadSegmentation(sent);
+  });
+}
+
+// ---- the propagation
+
+let watching = false;
+
+/** Show the slices of a running propagation as they come. */
+async function watch() {
+  if (watching) return;
+  watching = true;
+  try {
+    while (state.progress.running) {
+      await new Promise((done) => setTimeout(done, PROGRESS_MS));
+      const progress = await api.progress();
+      show(progress.version);
+      const ended = state.progress.running && !progress.running;
+      update({ progress });
+      if (progress.error) say(progress.error, { error: true });
+      if (ended) take((await api.describe()).state);
+    }
+  } catch (error) {
+    update({ progress: { running: false } });
+    failed(error);
+  } finally {
+    watching = false;
+  }
+}
+
+// ---- actions, of buttons and keys
+
+const actions = {
+  tool(tool) {
+    tools.cancel();
+    update({ tool });
+  },
+  sign() {
+    if (signed(state.tool)) update({ label: 1 - state.label });
+  },
+  open: () => showOpener(state.image !== null),
+  help: () => find("help-dialog").showModal(),
+  undo: () => state.image && ask(api.undo),
+  redo: () => state.image && ask(api.redo),
+  masks: () => update({ masks: !state.masks }),
+  crosshair: () => update({ crosshair: !state.crosshair }),
+  allSlices: () => update({ range: null }),
+  surface: () => update({ main: "surface" }),
+  plane: ({ key }) => state.image && update({ main: views.ordered[key - 1].axis }),
+  setEnd: ({ key }) => state.image && setEnd(key === "[" ? "first" : "last"),
+
+  choose(id) {
+    tools.cancel();
+    update({ active: id });
+  },
+  async addObject() {
+    if (!state.image) return;
+    const answer = await ask(() => api.addObject());
+    if (answer) update({ active: answer.object });
+  },
+  nextObject() {
+    const ids = state.objects.map(({ id }) => id);
+    if (ids.length) actions.choose(ids[(ids.indexOf(state.active) + 1) % ids.length]);
+  },
+  hide(id) {
+    const hidden = new Set(state.hidden);
+    if (!hidden.delete(id)) hidden.add(id);
+    update({ hidden });
+  },
+  lock: () => activeObject() && actions.changeObject(state.active, { protected: !activeObject().protected }),
+  changeObject: (id, change) => ask(() => api.changeObject(id, change)),
+  removeActive: () => activeObject() && actions.removeObject(state.active),
+  removeObject: (id) => ask(() => api.removeObject(id)),
+
+  async propagate() {
+    if (!state.image) return;
+    const progress = await ask(() => api.propagate(wantedPropagation()));
+    if (!progress) return;
+    update({ progress });
+    watch();
+  },
+  stop: () => ask(api.stop),
+  enter: () => tools.finish() || (!state.progress.running && actions.propagate()),
+  escape: () => tools.cancel() || (state.progress.running && actions.stop()),
+
+  async save(ending = ".nii.gz") {
+    if (!state.image) return;
+    const what = typeof ending === "string" ? ending : ".nii.gz"; // an event, from the keyboard
+    const file = await ask(() => (what === "prompts" ? api.prompts() : api.segmentation(what)));
+    if (!file) return;
+    download(file);
+    update({ unsaved: false });
+  },
+
+  // the cursor
+  goTo(axis, index) {
+    const cursor = [...state.cursor];
+    cursor[axis] = index;
+    update({ cursor, main: axis });
+  },
+  arrow({ key, shiftKey }) {
+    if (!state.image) return;
+    const plane = views.current;
+    const step = shiftKey ? 10 : 1;
+    const at = here(plane);
+    const [rows, columns] = { Up: [-1, 0], Down: [1, 0], Left: [0, -1], Right: [0, 1] }[key.slice(5)];
+    const next = plane.bounded([at[0] + rows * step, at[1] + columns * step]);
+    update({ cursor: plane.voxel(next), crosshair: true });
+    tools.follow(plane, next);
+  },
+  page({ key, shiftKey }) {
+    if (state.image) moveSlice(views.current, (key === "PageUp" ? 1 : -1) * (shiftKey ? 10 : 1));
+  },
+  ends({ key }) {
+    if (state.image) setSlice(views.current, key === "Home" ? 0 : Infinity);
+  },
+  prompted({ key }) {
+    if (!state.image) return;
+    const plane = views.current;
+    const indices = (activeObject()?.prompts ?? [])
+      .filter(({ axis }) => axis === plane.axis)
+      .map(({ index }) => index)
+      .sort((a, b) => a - b);
+    const found = key === "," ? indices.filter((i) => i < plane.index).pop() : indices.find((i) => i > plane.index);
+    if (found !== undefined) setSlice(plane, found);
+  },
+  zoom({ key }) {
+    if (!state.image) return;
+    const plane = views.current;
+    if (key === "0") plane.fit();
+    else plane.zoomAt(...plane.place(...here(plane)), key === "-" ? 1 / 1.25 : 1.25);
+    update({ drawing: null });
+  },
+  press: () => state.image && tools.press(views.current, here(views.current)),
+};
+
+/** Row and column of the cursor in a plane. */
+function here(plane) {
+  const { row, column } = toSlice(plane.view, state.image.shape, state.cursor);
+  return [row, column];
+}
+
+async function prompt(plane, kind, label, points) {
+  const { axis, index } = plane;
+  const object = activeObject();
+  if (object?.protected) {
+    say(`${object.name} is locked: unlock it (K), or choose another object.`, { error: true });
+    return;
+  }
+  const wanted = { kind, object: state.active, axis, index, label, points };
+  const answer = await ask(() => api.addPrompt(wanted));
+  if (answer) update({ quality: { value: answer.quality, axis, index } });
+}
+
+const tools = new Tools(prompt);
+const views = new Views(tools, failed);
+
+// ---- the beginning
+
+function askForKey(again) {
+  const dialog = find("key-dialog");
+  find("key-text").textContent = again ? "That key does not fit." : "Whoever started it has it.";
+  find("key").value = "";
+  dialog.showModal();
+  return new Promise((done) => {
+    dialog.addEventListener("close", () => done(dialog.returnValue === "given" ? find("key").value.trim() : null), {
+      once: true,
+    });
+  });
+}
+
+function setUp() {
+  putIcons(document);
+  setUpTheme();
+  showTips();
+  fillHelp();
+  menu(find("save"));
+  setUpOpener(opened);
+  setUpPanel(actions);
+  setUpKeys(actions);
+  onDropped(openFiles);
+  api.onKeyWanted(askForKey);
+  subscribe(drawPanel);
+  subscribe((changed) => drawBars(changed, views));
+  for (const name of ["open", "undo", "redo", "help", "masks", "crosshair"]) {
+    find(name).addEventListener("click", () => actions[name]());
+  }
+  find("fit").addEventListener("click", () => actions.zoom({ key: "0" }));
+  for (const button of document.querySelectorAll("[data-tool]")) {
+    button.addEventListener("click", () => actions.tool(button.dataset.tool));
+  }
+  for (const button of document.querySelectorAll("[data-label]")) {
+    button.addEventListener("click", () => update({ label: Number(button.dataset.label) }));
+  }
+  for (const button of document.querySelectorAll("[data-save]")) {
+    button.addEventListener("click", () => actions.save(button.dataset.save));
+  }
+  for (const button of document.querySelectorAll("[data-close]")) {
+    button.addEventListener("click", () => button.closest("dialog").close());
+  }
+  find("preset").addEventListener("change", (event) => {
+    const [level, width] = event.target.value.split(",").map(Number);
+    update({ window: [level - width / 2, level + width / 2] });
+    event.target.blur();
+  });
+  find("load").addEventListener("click", () => find("load-input").click());
+  find("load-input").addEventListener("change", (event) => {
+    const [file] = event.target.files;
+    event.target.value = "";
+    if (file) load({ name: file.name, file });
+  });
+  // after a click on a button, keys are for the plane again
+  document.addEventListener("click", (event) => {
+    if (event.detail && event.target.closest(".bar button, .tools button, .panel button") && state.image) {
+      if (!document.querySelector("dialog[open], .menu-list:not([hidden])")) views.current.canvas.focus();
+    }
+  });
+  addEventListener("beforeunload", (event) => state.unsaved && event.preventDefault());
+  setInterval(() => state.image && !lost && api.heartbeat().catch(failed), HEARTBEAT_MS);
+  update({ tool: state.tool });
+}
+
+async function begin() {
+  setUp();
+  if (api.hasPlace()) {
+    try {
+      const described = await api.describe(); // after a reload
+      if (described.image) {
+        opened(described);
+        return;
+      }
+    } catch (error) {
+      if (error.status !== 410) failed(error);
+      api.forgetPlace();
+    }
+  }
+  showOpener(false);
+}
+
+begin();

@@ -1,0 +1,177 @@
+// Opening an image: dropped, chosen, or from the folder on the server.
+
+import * as api from "./api.js";
+import { icon } from "./icons.js";
+import { find, make, megabytes, say } from "./widgets.js";
+
+const AT_ONCE = 4; // uploads
+let opened = async () => {};
+let latest = null; // {files} or {path}, to be opened again after the server was restarted
+let images = [];
+
+/** @param then called with the server's description of an image that has been opened */
+export function setUpOpener(then) {
+  opened = then;
+  const dialog = find("opener");
+  find("choose-file").addEventListener("click", () => find("file-input").click());
+  find("choose-folder").addEventListener("click", () => find("folder-input").click());
+  for (const id of ["file-input", "folder-input"]) {
+    find(id).addEventListener("change", (event) => {
+      const files = [...event.target.files].map((file) => ({ name: file.webkitRelativePath || file.name, file }));
+      event.target.value = "";
+      if (files.length) open({ files });
+    });
+  }
+  find("opener-close").addEventListener("click", () => dialog.close());
+  find("served-filter").addEventListener("input", listServed);
+  // an image has to be opened first: nothing is behind the dialog
+  dialog.addEventListener("cancel", (event) => find("opener-close").hidden && event.preventDefault());
+  let depth = 0;
+  const over = (by) => {
+    depth = Math.max(0, depth + by);
+    find("drop").classList.toggle("over", depth > 0);
+  };
+  addEventListener("dragenter", () => over(1));
+  addEventListener("dragleave", () => over(-1));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", async (event) => {
+    event.preventDefault();
+    depth = 0;
+    over(0);
+    const files = await filesOf(event.dataTransfer);
+    if (files.length) dropped(files);
+  });
+}
+
+let dropped = (files) => open({ files });
+
+/** Set what is done with files dropped on the page, [{name, file}]; default: they are opened as an image. */
+export function onDropped(then) {
+  dropped = then;
+}
+
+/** Files that were dropped, with those in dropped folders. */
+async function filesOf(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const found = [];
+  const walk = async (entry) => {
+    if (entry.isFile) {
+      const file = await new Promise((done, failed) => entry.file(done, failed));
+      found.push({ name: entry.fullPath.slice(1), file });
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const part = await new Promise((done, failed) => reader.readEntries(done, failed));
+      if (!part.length) return;
+      for (const inner of part) await walk(inner);
+    }
+  };
+  for (const entry of entries) await walk(entry);
+  if (!entries.length) found.push(...[...transfer.files].map((file) => ({ name: file.name, file })));
+  return found.filter(({ name }) => !name.split("/").pop().startsWith("."));
+}
+
+export async function showOpener(canClose) {
+  find("opener-close").hidden = !canClose;
+  if (!find("opener").open) find("opener").showModal();
+  try {
+    ({ images } = await api.folder());
+  } catch (error) {
+    say(error.message, { error: true });
+  }
+  find("served").hidden = images.length === 0;
+  listServed();
+}
+
+function listServed() {
+  const filter = find("served-filter").value.toLowerCase();
+  const rows = images
+    .filter(({ path }) => path.toLowerCase().includes(filter))
+    .slice(0, 200)
+    .map(({ path, kind, bytes }) =>
+      make(
+        "li",
+        {},
+        make(
+          "button",
+          { onclick: () => open({ path }) },
+          icon(kind === "dicom" ? "folder" : "file"),
+          make("span", {}, path),
+          make("span", { class: "muted" }, megabytes(bytes)),
+        ),
+      ),
+    );
+  find("served-list").replaceChildren(...rows);
+}
+
+/** Send files to the server; returns the names that it gave them. */
+export async function sendFiles(files, progress = () => {}) {
+  if (!api.hasPlace()) await api.claim();
+  const names = [];
+  let next = 0;
+  const lane = async () => {
+    while (next < files.length) {
+      const { name, file } = files[next++];
+      names.push((await api.sendFile(name, file)).name);
+      progress(names.length);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, lane));
+  return names;
+}
+
+/** Open {files} or {path}; false if that failed, which the user is told. */
+export async function open(source) {
+  const busy = find("opening");
+  const buttons = find("opener").querySelectorAll("button, select, input");
+  const tell = (text) => (busy.firstChild.textContent = text);
+  if (!find("opener").open) find("opener").showModal();
+  busy.hidden = false;
+  for (const button of buttons) button.disabled = true;
+  try {
+    await place();
+    if (source.files) {
+      const { length } = source.files;
+      tell(length > 1 ? `Sending ${length} files` : `Sending ${source.files[0].name}`);
+      await sendFiles(source.files, (done) => length > 1 && tell(`Sending ${done} of ${length} files`));
+    }
+    tell("Reading the image");
+    const { value } = find("model-window");
+    const asked = source.path ? { path: source.path } : { name: nameOf(source.files) };
+    const described = await api.openImage({ ...asked, window: value });
+    latest = source;
+    await opened(described);
+    find("opener").close();
+    return true;
+  } catch (error) {
+    if (error.status === 410) api.forgetPlace();
+    say(error.message, { error: true });
+    return false;
+  } finally {
+    busy.hidden = true;
+    for (const button of buttons) button.disabled = false;
+  }
+}
+
+/** The name of a file, or of the folder that all files lie in. */
+function nameOf(files) {
+  const parts = files[0].name.split("/");
+  return (files.length > 1 ? parts[0] : parts[parts.length - 1]).slice(0, 200);
+}
+
+/** Have a place on the server, a new one if the one before is gone. */
+async function place() {
+  if (api.hasPlace()) {
+    try {
+      await api.heartbeat();
+      return;
+    } catch (error) {
+      if (error.status !== 410) throw error;
+    }
+  }
+  await api.claim();
+}
+
+export const canReopen = () => latest !== null;
+export const reopen = () => open(latest);

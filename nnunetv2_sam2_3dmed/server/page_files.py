@@ -1,0 +1,104 @@
+"""Images that the page opens: from the folder named at the start, or uploaded into a folder of the session."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images import dicom_headers
+from nnunetv2_sam2_3dmed.images.volumes import READABLE
+
+_HEADERS = (".nhdr", ".mhd")  # their voxels lie in another file
+_MOST_LISTED = 2000
+_LONGEST_NAME = 120
+
+
+def list_images(folder: Path) -> list[dict[str, object]]:
+    """List the images in a folder and the folders below it, by name.
+
+    Returns:
+        For each its ``path`` below the folder with slashes, ``kind`` ("file" or "dicom": a folder of a series) and
+        ``bytes``; at most 2000.
+    """
+    found: list[dict[str, object]] = []
+    root = folder.resolve()
+    for place in sorted([folder, *(below for below in folder.rglob("*") if below.is_dir())]):
+        hidden = any(part.startswith(".") for part in place.relative_to(folder).parts)
+        if hidden or not place.resolve().is_relative_to(root):
+            continue
+        files = [file for file in sorted(place.iterdir()) if file.is_file() and not file.name.startswith(".")]
+        files = [file for file in files if file.resolve().is_relative_to(root)]  # others are not opened
+        images = [file for file in files if file.name.lower().endswith(READABLE)]
+        found += [_entry(folder, file, "file", file.stat().st_size) for file in images]
+        if place != folder and not images and any(dicom_headers.is_dicom(file) for file in files[:3]):
+            found.append(_entry(folder, place, "dicom", sum(file.stat().st_size for file in files)))
+        if len(found) >= _MOST_LISTED:
+            break
+    return found[:_MOST_LISTED]
+
+
+def _entry(folder: Path, path: Path, kind: str, size: int) -> dict[str, object]:
+    return {"path": path.relative_to(folder).as_posix(), "kind": kind, "bytes": size}
+
+
+def inside(folder: Path | None, name: str) -> Path:
+    """Return the path of an image in a folder, of which a client has sent the name.
+
+    Raises:
+        UserError: no folder was named at the start, or the name leads out of it, also through a link.
+    """
+    if folder is None:
+        raise UserError(f"{name!r} cannot be opened: this server was started without --folder.")
+    root = folder.resolve()
+    try:
+        path = (root / name).resolve()
+        outside = not path.is_relative_to(root) or path == root or not path.exists()
+    except (OSError, ValueError):  # such as a name with a null byte
+        outside = True
+    if outside:
+        raise UserError(f"{name!r} is no image in the folder of this server: choose one from its list.")
+    return path
+
+
+def safe_name(name: str) -> str:
+    """Return a name with letters, digits and ``.+-_`` only, and no dot in front; empty if nothing is left."""
+    return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[-_LONGEST_NAME:]
+
+
+def upload_path(folder: Path, name: str) -> Path:
+    """Return where to write an uploaded file: in ``folder`` itself, whatever path the client has sent.
+
+    A second file of a name, as in the subfolders of a DICOM disc, gets a number in front.
+
+    Raises:
+        UserError: the name is empty.
+    """
+    safe = safe_name(PurePosixPath(name.replace("\\", "/")).name)
+    if not safe:
+        raise UserError(f"{name!r} is no file name.")
+    path = folder / safe
+    number = 1
+    while path.exists():
+        path, number = folder / f"{number}_{safe}", number + 1
+    return path
+
+
+def uploaded_image(folder: Path) -> Path:
+    """Choose the image among uploaded files: the only image file, or the folder as a DICOM series.
+
+    Raises:
+        UserError: there are none, or several images.
+    """
+    files = sorted(folder.iterdir())
+    if not files:
+        raise UserError("no file was received: choose an image file or a DICOM folder.")
+    images = [file for file in files if file.name.lower().endswith(READABLE)]
+    headers = [file for file in images if file.name.lower().endswith(_HEADERS)]
+    if len(images) == 1 or len(headers) == 1:
+        return (headers or images)[0]
+    if images:
+        raise UserError(f"{len(images)} images were given ({images[0].name}, {images[1].name}, ...): open one.")
+    if len(files) == 1:
+        return files[0]
+    return folder

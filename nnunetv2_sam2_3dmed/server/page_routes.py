@@ -1,0 +1,324 @@
+"""HTTP interface of the page.
+
+``GET /`` is the page itself, ``GET /static/NAME`` a file of it. Everything else is under ``/page/`` and, but for
+``POST session`` and ``GET folder``, needs the header ``X-Page-Session`` with the token of the former. Errors are
+``{"detail": sentence}``. Axes are 0, 1 or 2 (z, y, x of the array), slice indices those of the array, and points are
+rows and columns of the slice as it is shown: turned the same way up for every image, as ``views`` in the image's
+description states (``order`` and ``flips`` of ``images.orientation.View``).
+
+=================================  ====================================================================================
+``POST session``                   a place for an image: ``{"token"}``; 503 where all are taken
+``GET session``                    ``{"image": null or its description, "state"}``, to go on after a reload
+``POST heartbeat``                 keeps the place, which without it is free again after five minutes, with all in it
+``POST release``                   gives it up
+``GET folder``                     images in the folder named at the start: ``{"images": [{"path", "kind", "bytes"}]}``
+``PUT files?name=NAME``            a file as the body: an image, one of a DICOM series, or what is loaded below
+``POST open``                      ``{"path": of the folder's list or null for the files sent, "name": shown for these,
+                                   "window"}``; answers as ``GET session``
+``GET slices/AXIS/INDEX``          intensities, uint16 little-endian, row by row: ``low + step * value``
+``GET labels/AXIS/INDEX``          object numbers, likewise
+``GET progress``                   ``{"running", "done", "total", "axis", "index", "error", "version"}``; labels have
+                                   changed if the version has
+``POST objects``                   ``{"name"}``
+``PATCH objects/ID``               ``{"name", "colour", "protected"}``, all optional; ``DELETE objects/ID``
+``POST prompts``                   ``{"kind": "point", "box", "scribble" or "lasso", "object", "axis", "index",
+                                   "label": 1 or 0, "points": [[row, column], ...]}``; a lasso adds its region to the
+                                   mask of the slice, or takes it away
+``POST undo``, ``POST redo``       one step
+``POST propagation``               ``{"objects": [ID], "axis", "slices": [first, last], "direction"}``, all optional
+``POST propagation/stop``          after the slice at hand
+``GET surface/ID``                 numbers of vertices and triangles (uint32), vertices (float32, x, y, z in mm), and
+                                   three vertices for each triangle (uint32)
+``GET segmentation?ending=.nrrd``  the label map as a file
+``POST segmentation``              ``{"name"}``: a file sent before, whose labels become the starts of objects
+``GET prompts``                    all prompts as a JSON file
+``POST prompts/file``              ``{"name"}``: such a file sent before
+=================================  ====================================================================================
+
+What changes objects returns ``{"state": {"version", "propagation", "objects": [{"id", "name", "colour", "protected",
+"started", "propagated", "prompts": [{"axis", "index", "points": [[row, column, label]], "box", "mask"}]}]}}``. Binary
+answers are compressed with gzip.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+from fastapi import APIRouter, Depends, Header, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, Field, FiniteFloat
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.volumes import WRITABLE, read_volume, stem
+from nnunetv2_sam2_3dmed.interactive.prompts import check_axis, check_slice
+from nnunetv2_sam2_3dmed.server.page_files import inside, list_images, safe_name, upload_path, uploaded_image
+from nnunetv2_sam2_3dmed.server.page_places import Place, Places
+from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
+from nnunetv2_sam2_3dmed.server.page_surface import surface
+from nnunetv2_sam2_3dmed.server.state import State
+
+OPEN_PATHS = ("/", "/static/")  # for which no key is needed
+STATIC = Path(__file__).parent / "page"
+_FRESH = {"Cache-Control": "no-store"}
+# some systems have others for these, with which browsers run no script
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+# scripts, styles and pictures of this server only; no other site may show the page in a frame
+_POLICY = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_MOST_POINTS = 20_000  # of a line drawn by hand
+
+
+class OpenRequest(BaseModel):
+    path: str | None = Field(None, max_length=4096)
+    name: str | None = Field(None, min_length=1, max_length=200)
+    window: str | tuple[float, float] = "auto"
+
+
+class ObjectRequest(BaseModel):
+    name: str | None = Field(None, max_length=120)
+    colour: str | None = Field(None, pattern="^#[0-9a-fA-F]{6}$")
+    protected: bool | None = None
+
+
+class PromptRequest(BaseModel):
+    kind: Literal["point", "box", "scribble", "lasso"]
+    object: int
+    axis: Literal[0, 1, 2]
+    index: int
+    label: Literal[0, 1] = 1
+    points: list[tuple[FiniteFloat, FiniteFloat]] = Field(min_length=1, max_length=_MOST_POINTS)
+
+
+class PropagationRequest(BaseModel):
+    objects: list[int] | None = None
+    axis: Literal[0, 1, 2] | None = None
+    slices: tuple[int, int] | None = None
+    direction: Literal["both", "forward", "backward"] = "both"
+
+
+class FileRequest(BaseModel):
+    name: str = Field(max_length=4096)
+
+
+def router(state: State) -> APIRouter:
+    """Make the routes of the page.
+
+    Args:
+        state: of the server.
+    """
+    routes = APIRouter()
+    run = state.worker.run
+    places = Places(state)
+
+    def find_place(x_page_session: Annotated[str, Header()] = "") -> Place:
+        return places.find(x_page_session)
+
+    def find_page(place: Place = Depends(find_place)) -> PageSession:
+        if place.page is None:
+            raise UserError("there is no image yet: open one first.")
+        return place.page
+
+    Claimed, Opened = Depends(find_place), Depends(find_page)
+
+    def changed(page: PageSession, job: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
+        """Change objects; return the answer with their state after it, and the job's result."""
+        result, described = run(lambda: (job(), page.state()))
+        return {"state": described}, result
+
+    # ---- the page's own files
+
+    @routes.get("/", include_in_schema=False)
+    def index() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers=_FRESH | {"Content-Security-Policy": _POLICY})
+
+    @routes.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> FileResponse:
+        # of the names that are there: none leads elsewhere
+        files = {file.name: file for file in STATIC.iterdir() if file.is_file()}
+        if name not in files:
+            raise HTTPException(404, f"this page has no file {name!r}.")
+        return FileResponse(files[name], media_type=_TYPES.get(files[name].suffix), headers=_FRESH)
+
+    # ---- places and images
+
+    @routes.post("/page/session")
+    def claim() -> dict[str, Any]:
+        return {"token": places.claim().token}
+
+    @routes.get("/page/session")
+    def describe(place: Place = Claimed) -> dict[str, Any]:
+        page = place.page
+        if page is None:
+            return {"image": None, "state": None}
+        return {"image": page.info(), "state": run(page.state)}
+
+    @routes.post("/page/heartbeat")
+    def heartbeat(place: Place = Claimed) -> dict[str, Any]:
+        places.keep(place.token)
+        return {}
+
+    @routes.post("/page/release")
+    def release(x_page_session: Annotated[str, Header()] = "") -> dict[str, Any]:
+        state.leases.release(x_page_session)
+        return {}
+
+    @routes.get("/page/folder")
+    def folder() -> dict[str, Any]:
+        named = state.settings.folder
+        return {"images": [] if named is None else list_images(named)}
+
+    @routes.put("/page/files")
+    async def receive(request: Request, name: str, place: Place = Claimed) -> dict[str, Any]:
+        # the guard takes no request without its length
+        place.received += int(request.headers.get("content-length", "0"))
+        largest = state.settings.largest_image_bytes
+        if place.received > largest:
+            place.received -= int(request.headers.get("content-length", "0"))
+            raise UserError(
+                f"the files take more than the {largest / 2**30:.1f} GiB of this server: start it with a larger "
+                "--largest-image."
+            )
+        path = upload_path(place.folder, name)
+        with path.open("wb") as file:
+            async for part in request.stream():
+                await run_in_threadpool(file.write, part)
+        return {"name": path.name}
+
+    @routes.post("/page/open")
+    def open_image(asked: OpenRequest, place: Place = Claimed) -> dict[str, Any]:
+        with state.leases.use(place.token):
+            if asked.path is not None:
+                places.open(place, read_volume(inside(state.settings.folder, asked.path)), asked.window)
+                place.keep_files(None)
+                return describe(place)
+            files = place.take_files()
+            try:
+                volume = read_volume(uploaded_image(files))
+                places.open(place, replace(volume, name=asked.name or volume.name), asked.window)
+            except Exception:
+                shutil.rmtree(files, ignore_errors=True)
+                raise
+            place.keep_files(files)
+            return describe(place)
+
+    # ---- slices
+
+    @routes.get("/page/slices/{axis}/{index}")
+    def grey_slice(axis: int, index: int, page: PageSession = Opened) -> Response:
+        check_slice(index, page.volume.shape, check_axis(axis))
+        return _packed(page.grey(axis, index))
+
+    @routes.get("/page/labels/{axis}/{index}")
+    def label_slice(axis: int, index: int, page: PageSession = Opened) -> Response:
+        check_slice(index, page.volume.shape, check_axis(axis))
+        return _packed(page.label_plane(axis, index))
+
+    @routes.get("/page/progress")
+    def progress(page: PageSession = Opened) -> dict[str, Any]:
+        return page.progress()
+
+    # ---- objects and prompts
+
+    @routes.post("/page/objects")
+    def add_object(asked: ObjectRequest, page: PageSession = Opened) -> dict[str, Any]:
+        answer, added = changed(page, lambda: page.add_object(asked.name))
+        return answer | {"object": added.id}
+
+    @routes.patch("/page/objects/{number}")
+    def change_object(number: int, asked: ObjectRequest, page: PageSession = Opened) -> dict[str, Any]:
+        return changed(page, lambda: page.change_object(number, asked.name, asked.colour, asked.protected))[0]
+
+    @routes.delete("/page/objects/{number}")
+    def remove_object(number: int, page: PageSession = Opened) -> dict[str, Any]:
+        return changed(page, lambda: page.remove_object(number))[0]
+
+    @routes.post("/page/prompts")
+    def add_prompt(asked: PromptRequest, page: PageSession = Opened) -> dict[str, Any]:
+        drawn = np.array(asked.points, dtype=float)
+        where = (asked.kind, asked.object, asked.axis, asked.index, asked.label)
+        answer, quality = changed(page, lambda: page.add_prompt(*where, drawn))
+        return answer | {"quality": quality}
+
+    @routes.post("/page/undo")
+    def undo(page: PageSession = Opened) -> dict[str, Any]:
+        return changed(page, page.undo)[0]
+
+    @routes.post("/page/redo")
+    def redo(page: PageSession = Opened) -> dict[str, Any]:
+        return changed(page, lambda: page.undo(again=True))[0]
+
+    # ---- propagation
+
+    @routes.post("/page/propagation")
+    def propagate(asked: PropagationRequest, page: PageSession = Opened) -> dict[str, Any]:
+        run(lambda: page.propagate(asked.objects, asked.axis, asked.slices, asked.direction))
+        return page.progress()
+
+    @routes.post("/page/propagation/stop")
+    def stop(page: PageSession = Opened) -> dict[str, Any]:
+        return changed(page, page.stop)[0]
+
+    # ---- results
+
+    @routes.get("/page/surface/{number}")
+    def surface_of(number: int, page: PageSession = Opened) -> Response:
+        page.known(number)
+        vertices, triangles = surface(page.labels.array == number, page.volume)
+        sizes = np.array([len(vertices), len(triangles)], dtype="<u4")
+        content = b"".join(part.tobytes() for part in (sizes, vertices.astype("<f4"), triangles.astype("<u4")))
+        return _packed_bytes(content)
+
+    @routes.get("/page/segmentation")
+    def segmentation(ending: str, page: PageSession = Opened) -> Response:
+        if ending not in (*WRITABLE, ".dcm"):
+            raise UserError(f"the format is {ending!r}, but must be one of {', '.join((*WRITABLE, '.dcm'))}.")
+        with tempfile.TemporaryDirectory(prefix="sam2_3dmed_") as folder:
+            path = Path(folder) / f"{safe_name(stem(Path(page.volume.name)))}_segmentation{ending}"
+            run(lambda: page.session.save(path))
+            content = path.read_bytes()
+        return _download(content, path.name)
+
+    @routes.get("/page/prompts")
+    def prompts(page: PageSession = Opened) -> Response:
+        content = run(page.prompts_as_json).encode()
+        return _download(content, f"{safe_name(stem(Path(page.volume.name)))}_prompts.json")
+
+    @routes.post("/page/prompts/file")
+    def load_prompts(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
+        answer, _ = changed(page, lambda: page.load_prompts(inside(place.folder, asked.name)))
+        shutil.rmtree(place.take_files(), ignore_errors=True)
+        return answer
+
+    @routes.post("/page/segmentation")
+    def load_segmentation(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
+        found = read_volume(inside(place.folder, asked.name))
+        answer, _ = changed(page, lambda: page.load_segmentation(found))
+        shutil.rmtree(place.take_files(), ignore_errors=True)
+        return answer
+
+    return routes
+
+
+def _packed(plane: np.ndarray) -> Response:
+    return _packed_bytes(np.ascontiguousarray(plane, dtype="<u2").tobytes())
+
+
+def _packed_bytes(content: bytes) -> Response:
+    # the fastest level: most servers are on the same machine
+    return Response(
+        gzip.compress(content, 1), media_type="application/octet-stream", headers={"Content-Encoding": "gzip", **_FRESH}
+    )
+
+
+def _download(content: bytes, name: str) -> Response:
+    disposition = f"attachment; filename*=utf-8''{quote(name)}"  # headers are ASCII
+    headers = {"Content-Disposition": disposition, **_FRESH}
+    return Response(content, media_type="application/octet-stream", headers=headers)

@@ -1,0 +1,378 @@
+"""State of an open page: a session, its objects' names and colours, and a running propagation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.draw import polygon2mask
+from skimage.measure import approximate_polygon
+
+from nnunetv2_sam2_3dmed.errors import in_one_sentence
+from nnunetv2_sam2_3dmed.images.orientation import LEFT, POSTERIOR, SUPERIOR, normal_along
+from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_slice
+from nnunetv2_sam2_3dmed.server.page_labels import LabelMap
+from nnunetv2_sam2_3dmed.server.worker import Task, Worker
+
+# told apart on grey by most colour-blind people: light and dark alternate
+COLOURS = ("#38bdf8", "#fbbf24", "#f472b6", "#34d399", "#a78bfa", "#fb7185", "#facc15", "#22d3ee", "#c084fc", "#a3e635")
+# a plane's name; letters at its left, right, top and bottom edge, in the views of images.orientation
+_PLANES = {
+    SUPERIOR: ("axial", "RLAP"),
+    POSTERIOR: ("coronal", "RLSI"),
+    LEFT: ("sagittal", "APSI"),
+}
+_LEVELS = 65535
+_MOST_LABELS = 255
+_OUTLINE_ERROR = 0.05  # pixels
+
+
+@dataclass
+class PageObject:
+    """An object as the page lists it."""
+
+    id: int
+    name: str
+    colour: str
+
+
+class PageSession:
+    """An image that is open in a page, with its objects.
+
+    Methods that change objects, and :meth:`state`, are called on the worker's thread; slices, labels and
+    :meth:`progress` are read from any, so that they can be shown while a slice is segmented.
+
+    Args:
+        session: with the image set.
+        volume: the image, as the user has named it.
+        worker: propagates.
+    """
+
+    def __init__(self, session: InteractiveSession, volume: Volume, worker: Worker):
+        self.session = session
+        self.volume = volume
+        self.labels = LabelMap(volume.shape)
+        self.objects: dict[int, PageObject] = {}
+        self._worker = worker
+        self._task: Task | None = None
+        self._step: Progress | None = None
+        self._propagated: set[int] = set()
+        self._removed: dict[int, PageObject] = {}
+        self._low, self._interval = _levels(volume.array)
+        self.add_object()
+
+    # ---- what the page shows
+
+    def info(self) -> dict[str, Any]:
+        """Describe the image: what does not change while it is open."""
+        volume, window = self.volume, self.session.window
+        views = []
+        for axis in range(3):
+            view = volume.view(axis)
+            depth, rows, columns = view.shape(volume.shape)
+            name, edges = _PLANES[normal_along(volume.direction, axis)]
+            views.append(
+                {
+                    "axis": axis,
+                    "name": name,
+                    "edges": edges,
+                    "order": view.order,
+                    "flips": [bool(flip) for flip in view.flips],
+                    "depth": depth,
+                    "rows": rows,
+                    "columns": columns,
+                    "pixel": [volume.spacing[view.order[1]], volume.spacing[view.order[2]]],
+                }
+            )
+        return {
+            "name": volume.name,
+            "shape": volume.shape,
+            "spacing": volume.spacing,
+            "modality": volume.modality,
+            "notes": volume.notes,
+            "dicom": bool(volume.dicom_files),
+            "inverted": volume.inverted,
+            "voxels": {"low": self._low, "step": self._interval},
+            "window": [float(window.low), float(window.high)],
+            "learned_axis": self.session.learned_axis,
+            "views": views,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Describe the objects with their prompts; called where the session may be used."""
+        prompts: dict[int, list[dict[str, Any]]] = {}
+        for found in self.session.prompts:
+            self._listed(found.object_id)
+            prompt = found.prompt
+            prompts.setdefault(found.object_id, []).append(
+                {
+                    "axis": found.axis,
+                    "index": found.index,
+                    "points": [[*map(float, p), int(k)] for p, k in zip(prompt.points, prompt.labels, strict=True)],
+                    "box": prompt.box,
+                    "mask": prompt.mask is not None,
+                }
+            )
+        for object_id in self.session.object_ids:
+            self._listed(object_id)
+        protected, started = self.session.protected_ids, self.session.object_ids
+        return {
+            "version": self.labels.version,
+            "objects": [
+                asdict(one)
+                | {
+                    "protected": one.id in protected,
+                    "started": one.id in started,
+                    "propagated": one.id in self._propagated,
+                    "prompts": prompts.get(one.id, []),
+                }
+                for one in sorted(self.objects.values(), key=lambda one: one.id)
+            ],
+            "can_undo": self.session.can_undo,
+            "can_redo": self.session.can_redo,
+            "propagation": self.progress(),
+        }
+
+    def progress(self) -> dict[str, Any]:
+        """Describe the latest propagation; from any thread."""
+        task, step = self._task, self._step
+        return {
+            "running": task is not None and not task.done,
+            "error": in_one_sentence(task.error) if task is not None and task.error is not None else None,
+            **(
+                {} if step is None else {"done": step.done, "total": step.total, "axis": step.axis, "index": step.index}
+            ),
+            "version": self.labels.version,
+        }
+
+    def grey(self, axis: int, index: int) -> np.ndarray:
+        """Return a slice turned as the network sees it, uint16; its intensities are low + step * value, see info."""
+        view = self.volume.view(axis)
+        plane = view.of(self.volume.array)[view.slice_index(index, self.volume.shape)]
+        return np.rint((plane.astype(np.float64) - self._low) / self._interval).astype(np.uint16)
+
+    def label_plane(self, axis: int, index: int) -> np.ndarray:
+        """Return the objects' numbers on a slice turned as the network sees it, uint16."""
+        view = self.volume.view(axis)
+        return view.of(self.labels.array)[view.slice_index(index, self.volume.shape)].astype(np.uint16)
+
+    # ---- objects
+
+    def add_object(self, name: str | None = None) -> PageObject:
+        """List a new object, which has no prompt yet; numbers of removed ones are theirs, should they come back."""
+        number = max([*self.objects, *self._removed], default=0) + 1
+        return self._listed(number, name)
+
+    def _listed(self, number: int, name: str | None = None) -> PageObject:
+        new = PageObject(number, name or f"Object {number}", COLOURS[(number - 1) % len(COLOURS)])
+        return self.objects.setdefault(number, self._removed.pop(number, new))
+
+    def known(self, number: int) -> PageObject:
+        """Return an object of the list.
+
+        Raises:
+            PromptError: there is none of that number.
+        """
+        if number not in self.objects:
+            raise PromptError(f"there is no object {number}: choose one from the list, or add one.")
+        return self.objects[number]
+
+    def change_object(self, number: int, name: str | None, colour: str | None, protected: bool | None) -> None:
+        """Rename, recolour, lock or unlock an object; None leaves a property as it is."""
+        one = self.known(number)
+        one.name = one.name if name is None else name.strip() or f"Object {number}"
+        one.colour = one.colour if colour is None else colour
+        if protected is not None:
+            self.session.protect(number, protected)
+
+    def remove_object(self, number: int) -> None:
+        """Remove an object with its prompts and masks; of the last one, a new one takes the place.
+
+        Raises:
+            PromptError: there is none of that number, or it is locked.
+        """
+        self._check_unlocked(number)
+        self.stop()
+        if number in self.session.object_ids:
+            self.session.remove_object(number)
+            self.labels.refresh(self.session)
+        self._removed[number] = self.objects.pop(number)
+        if not self.objects:
+            self.add_object()
+
+    # ---- prompts
+
+    def add_prompt(self, kind: str, number: int, axis: int, index: int, label: int, drawn: np.ndarray) -> float:
+        """Add a prompt and segment its slice.
+
+        Args:
+            kind: "point", "box", "scribble" or "lasso".
+            number: of the object.
+            axis: of the array.
+            index: of the slice in the array.
+            label: 1 inside, 0 outside.
+            drawn: (N, 2), rows and columns in the slice as it is seen: points, two corners, a line or an outline.
+
+        Returns:
+            The IoU with the ground truth that SAM 2 predicts.
+
+        Raises:
+            PromptError: see the methods of ``InteractiveSession``; or the object is locked.
+        """
+        session, shape = self.session, self.volume.shape
+        self._check_unlocked(number)
+        check_slice(index, shape, axis)
+        self.stop()
+        if kind == "lasso":
+            session.add_mask(self._with_region(number, axis, index, label, drawn), index, number, axis)
+        else:
+            view = self.volume.view(axis)
+            slices = np.full((len(drawn), 1), view.slice_index(index, shape))
+            voxels = view.points_back(np.hstack([slices, drawn]), shape).tolist()
+            if kind == "box":
+                session.add_box(voxels[0], voxels[-1], number, axis)
+            elif kind == "scribble":
+                session.add_scribble(voxels, label, number, axis)
+            else:
+                session.add_points(voxels, label, number, axis)
+        quality = session.predict_slice(number, axis, index).quality
+        self.labels.refresh_slice(session, axis, index)
+        self._refresh_mixed()
+        return quality
+
+    def _with_region(self, number: int, axis: int, index: int, label: int, outline: np.ndarray) -> np.ndarray:
+        """Return the object's mask on a slice with a region added or taken away, in the array's order."""
+        view = self.volume.view(axis)
+        _, *plane = view.shape(self.volume.shape)
+        seen = np.zeros(plane, dtype=bool)
+        first = np.clip(np.floor(outline.min(axis=0)), 0, plane).astype(int)
+        end = np.clip(np.ceil(outline.max(axis=0)) + 1, 0, plane).astype(int)
+        if (end > first).all():
+            # of lines by hand, with points closer than pixels, most points say nothing and take time
+            around = approximate_polygon(np.vstack([outline, outline[:1]]), _OUTLINE_ERROR) - first
+            seen[first[0] : end[0], first[1] : end[1]] = polygon2mask(tuple(end - first), around)
+        region, before = view.plane_back(seen), self.labels.plane(axis, index) == number
+        return before | region if label else before & ~region
+
+    def undo(self, again: bool = False) -> None:
+        """Take the latest step back, or do it again.
+
+        Raises:
+            PromptError: there is none.
+        """
+        self.stop()
+        self.session.redo() if again else self.session.undo()
+        self.labels.refresh(self.session)
+
+    def _check_unlocked(self, number: int) -> None:
+        if self.known(number).id in self.session.protected_ids:
+            raise PromptError(f"{self.objects[number].name} is locked: unlock it first, or choose another object.")
+
+    # ---- propagation
+
+    def propagate(
+        self,
+        objects: Sequence[int] | None = None,
+        axis: int | None = None,
+        slices: tuple[int, int] | None = None,
+        direction: str = "both",
+    ) -> None:
+        """Propagate in the background, a slice at a time, until the end, :meth:`stop` or a new prompt.
+
+        Raises:
+            PromptError: see ``InteractiveSession.propagation``; or all objects are locked.
+        """
+        self.stop()
+        protected = self.session.protected_ids
+        for number in objects or ():
+            self._check_unlocked(number)
+        unlocked = [number for number in self.session.object_ids if number not in protected]
+        if objects is None and self.session.object_ids and not unlocked:
+            raise PromptError("all objects are locked: unlock those that are to be propagated.")
+        steps = self.session.propagation(
+            unlocked if objects is None else objects, axis, slices, direction, nearest_first=True
+        )
+        self._step = None
+        self._task = self._worker.start(self._shown(steps))
+
+    def _shown(self, steps: Iterator[Progress]) -> Iterator[None]:
+        for step in steps:
+            self.labels.refresh_slice(self.session, step.axis, step.index)
+            self._step = step
+            self._propagated.update(step.object_ids)
+            yield
+        self._refresh_mixed()
+
+    def _refresh_mixed(self) -> None:
+        """Compute the labels anew where an object has masks along several axes, which are averaged."""
+        if len({prompted.axis for prompted in self.session.prompts}) > 1:
+            self.labels.refresh(self.session)
+
+    def stop(self) -> bool:
+        """Stop the propagation after its current slice, with the masks found so far; True if one was running."""
+        running = self._task is not None and not self._task.done
+        if self._task is not None and running:
+            self._task.cancel()
+            self._refresh_mixed()
+        return running
+
+    # ---- going on with earlier work
+
+    def prompts_as_json(self) -> str:
+        """Return all prompts with the objects' names and colours as JSON."""
+        listed = self.objects.values()
+        return self.session.prompts_as_json(
+            {one.id: one.name for one in listed}, {one.id: one.colour for one in listed}
+        )
+
+    def load_prompts(self, path: Path) -> None:
+        """Add the prompts of a file that :meth:`prompts_as_json` has written, and segment their slices.
+
+        Raises:
+            PromptError: see ``InteractiveSession.add_prompts_from_json``.
+        """
+        self.stop()
+        for loaded in self.session.add_prompts_from_json(path):
+            one = self._listed(loaded.object_id)
+            one.name, one.colour = loaded.name or one.name, loaded.colour or one.colour
+        self.labels.refresh(self.session)
+
+    def load_segmentation(self, found: Volume) -> None:
+        """Let each label of a segmentation on the image's grid be the start of an object of its number.
+
+        Raises:
+            UserError: the segmentation lies on another grid, or holds other values than object numbers, or more than
+                255 of them; or an object that it would replace is locked.
+        """
+        check_same_grid(found, self.volume)
+        numbers = [float(number) for number in np.unique(found.array) if number != 0]
+        if not numbers or not all(number == int(number) and 1 <= number <= 65535 for number in numbers):
+            raise PromptError(
+                f"{found.name} holds {numbers[0]:g}, but a segmentation holds 0 and the numbers of objects, from 1."
+                if numbers
+                else f"{found.name} is empty: choose a segmentation that has an object."
+            )
+        if len(numbers) > _MOST_LABELS:
+            raise PromptError(f"{found.name} holds {len(numbers)} labels: choose one with up to {_MOST_LABELS}.")
+        ids = [int(number) for number in numbers]
+        for number in ids:
+            if number in self.objects:
+                self._check_unlocked(number)
+        self.stop()
+        for number in ids:
+            self._listed(number)
+            self.session.set_start(found.array == number, number)
+        self.labels.refresh(self.session)
+
+
+def _levels(array: np.ndarray) -> tuple[float, float]:
+    """Return the lowest intensity, and the step between 65536 levels that reach the highest."""
+    low, high = float(array.min()), float(array.max())
+    if np.issubdtype(array.dtype, np.integer) and high - low <= _LEVELS:
+        return low, 1.0
+    return low, (high - low) / _LEVELS or 1.0

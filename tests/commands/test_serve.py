@@ -1,0 +1,96 @@
+"""``sam2_3dmed serve``, as a process of its own and as the command line runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from importlib import util
+
+import httpx
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.commands import serve
+from nnunetv2_sam2_3dmed.commands.main import main
+from tests.interactive.reference import TINY, random_weights
+
+MODEL = ["--image-size", "64", "--device", "cpu", "--precision", "float32"]
+
+
+def test_a_server_listens_at_both_ports_and_ends_when_interrupted(tmp_path):
+    weights = tmp_path / f"{TINY}.pt"
+    torch.save({"model": random_weights()}, weights)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        second = free.getsockname()[1]
+    command = [sys.executable, "-m", "nnunetv2_sam2_3dmed.commands.main", "serve", "-m", str(weights), *MODEL]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--itksnap-port", str(second), "--sessions", "1", "--budget", "5"],
+        env=os.environ | {serve.KEY_VARIABLE: "sesame"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        lines = [process.stdout.readline().strip() for _ in range(3)]
+        urls = [line.removeprefix("listening at ") for line in lines[:2]]
+        assert urls[1] == f"http://127.0.0.1:{second}" and lines[2].endswith("press Ctrl+C to end")
+        with httpx.Client(headers={"Authorization": "Bearer sesame"}, trust_env=False, timeout=20) as http:
+            assert httpx.get(f"{urls[0]}/capabilities", trust_env=False).status_code == 401
+            assert http.get(f"{urls[0]}/healthz").json()["model"] == str(weights)
+            assert http.post(f"{urls[0]}/claim").json()["max_sessions"] == 1
+            # one server behind both ports
+            assert http.get(f"{urls[1]}/start_session").status_code == 503
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--host", "0.0.0.0"], "other machines can reach the host 0.0.0.0: give a key"),
+        (["--host", "0.0.0.0", "--key", ""], "give a key"),
+        (["--host", "203.0.113.7", "--key", "sesame"], "cannot listen at 203.0.113.7"),
+        (["--host", "no such name", "--key", "sesame"], "cannot listen at no such name"),
+        (["--port", "99999"], "port is 99999"),
+        (["--sessions", "0"], "sessions is 0"),
+        (["--memory", "inf"], "--memory is inf"),
+        (["--memory", "0"], "memory is 0 bytes"),
+        (["--largest-image", "-1"], "largest image is"),
+        (["--budget", "-1"], "budget is -1"),
+        (["--folder", "nowhere"], "no folder nowhere"),
+        (["--image-size", "65"], "--image-size is 65"),
+        (["-m", "no_such_model", "--port", "0"], "model is 'no_such_model'"),
+        (["--device", "tpu", "--port", "0"], "device is 'tpu'"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(serve.KEY_VARIABLE, raising=False)
+    assert main(["serve", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_a_port_in_use(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 2
+        assert f"cannot listen at 127.0.0.1, port {port}: Address already in use" in capsys.readouterr().err
+        # the first port is free again if the second one is taken
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            other = free.getsockname()[1]
+        assert main(["serve", "--port", str(other), "--itksnap-port", str(port)]) == 2
+        socket.create_server(("127.0.0.1", other)).close()
+
+
+def test_without_the_extra(capsys, monkeypatch):
+    found = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "fastapi" else found(name, *more))
+    assert main(["serve"]) == 2
+    assert "needs fastapi, not installed here: pip install 'nnunetv2-sam2-3dmed[server]'" in capsys.readouterr().err

@@ -1,0 +1,147 @@
+"""An object's bookkeeping where the network fails or sees nothing, with a session that does so on demand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_sam2_3dmed.interactive import PromptError
+from nnunetv2_sam2_3dmed.server.prompted_object import PromptedObject
+from nnunetv2_sam2_3dmed.server.sessions import PooledSession
+from nnunetv2_sam2_3dmed.server.worker import Worker
+from tests.interactive.reference import phantom
+
+POINT = (1, 8, 9)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def session(model) -> PooledSession:
+    session = PooledSession(model, torch.device("cpu"), "float32", 2**30)
+    session.set_image(phantom((4, 16, 18)), (3.0, 1.0, 1.0))
+    return session
+
+
+@pytest.fixture
+def one(session, worker) -> PromptedObject:
+    one = PromptedObject(session, worker, budget_s=60)
+    one.set_buffer(np.dtype(np.uint8))
+    return one
+
+
+@pytest.fixture
+def blind(session, monkeypatch):
+    """Slices on which the network sees nothing."""
+    slices: set[int] = set()
+    answer = session._network.answer
+
+    def answers(features, index, *args, **options):
+        output = answer(features, index, *args, **options)
+        return output._replace(logits=-output.logits.abs()) if index in slices else output
+
+    monkeypatch.setattr(session._network, "answer", answers)
+    return slices
+
+
+def turned(session, index: int) -> int:
+    return session._axes[0].turned(index)
+
+
+def test_where_nothing_is_seen_the_prompt_is_taken_back(one, session, blind):
+    blind.add(turned(session, 1))
+    answer = one.add_point(POINT, True, run=True)
+    assert answer.ran and answer.box is None and "sees no object" in answer.message
+    assert session.object_ids == [] and not one.undo().ran and not one.predict().ran
+    blind.clear()
+    assert one.add_point(POINT, True, run=True).box is not None
+
+
+def test_where_nothing_is_seen_of_queued_prompts_the_others_count(one, session, blind):
+    blind.add(turned(session, 1))
+    assert not one.add_point((2, 8, 9), True, run=False).ran
+    assert not one.add_point((1, 8, 9), True, run=False).ran
+    answer = one.predict()
+    # known from slice 2, the object may be absent on slice 1
+    assert answer.message is None and one.buffer[2].any() and not one.buffer[1].any()
+    one.reset()
+    for point in (POINT, (1, 9, 9)):
+        one.add_point(point, True, run=False)
+    answer = one.predict()
+    assert "sees no object" in answer.message and answer.box is None
+    # both prompts of the slice are gone, so that there is nothing to be taken back
+    assert session.object_ids == [] and not one.undo().ran
+
+
+@pytest.mark.parametrize("method", ["predict_slice", "propagation"])
+def test_a_failure_of_the_network_leaves_the_object_as_it_was(one, session, monkeypatch, method):
+    one.add_point(POINT, True, run=True)
+    before = one.buffer.copy()
+
+    def fail(*args, **options):
+        raise torch.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(session, method, fail)
+        one.add_box([(2, 3), (2, 12), (3, 14)], True, run=True)
+    np.testing.assert_array_equal(one.buffer, before)
+    np.testing.assert_array_equal(session.mask(), before)
+    assert [(found.axis, found.index) for found in session.prompts] == [(0, 1)]
+    assert one.undo().ran and not one.buffer.any()
+
+
+def test_a_failure_during_propagation_is_told_and_later_answers_are_whole(one, session, monkeypatch):
+    track, calls = session._network.track, []
+
+    def fail_once(*args, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return track(*args, **options)
+
+    monkeypatch.setattr(session._network, "track", fail_once)
+    with pytest.raises(torch.OutOfMemoryError):
+        one.add_point(POINT, True, run=True)
+    one.add_point((1, 9, 12), True, run=True)
+    np.testing.assert_array_equal(one.buffer, session.mask())
+
+
+def test_an_unfinished_propagation_goes_on_after_a_prompt_that_was_taken_back(session, worker, blind):
+    one = PromptedObject(session, worker, budget_s=0)
+    one.set_buffer(np.dtype(np.uint8))
+    worker.start(iter(range(0)))
+    one.add_box([(1, 2), (2, 14), (3, 16)], True, run=True)
+    blind.update(range(18))
+    one._budget = 60
+    # along another axis, where the object is not known yet
+    answer = one.add_box([(0, 4), (2, 14), (9, 10)], True, run=True)
+    assert "sees no object" in answer.message
+    until = time.monotonic() + 20
+    while one._unfinished() and time.monotonic() < until:
+        one.predict()
+    one.predict()
+    blind.clear()
+    expected = PooledSession(session._network.model, torch.device("cpu"), "float32", 2**30)
+    expected.set_image(session.image)
+    expected.add_box((1, 2, 3), (1, 13, 15))
+    expected.propagate()
+    np.testing.assert_array_equal(one.buffer, expected.mask())
+
+
+def test_a_refused_start_changes_nothing(one, session, monkeypatch):
+    one.add_point(POINT, True, run=True)
+    before = one.buffer.copy()
+    with pytest.raises(PromptError), monkeypatch.context() as patch:
+        patch.setattr(session, "set_start", lambda *_: (_ for _ in ()).throw(PromptError("no start.")))
+        one.start(np.ones(one.shape, bool), run=False)
+    np.testing.assert_array_equal(one.buffer, before)
+    assert one.undo().ran

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nnunetv2_sam2_3dmed.server.worker import Worker
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+def test_all_jobs_run_on_one_thread_which_may_ask_itself(worker):
+    names = {worker.run(lambda: threading.current_thread().name) for _ in range(3)}
+    assert names == {"predictions"} == {worker.run(lambda: worker.run(lambda: threading.current_thread().name))}
+
+
+def test_exceptions_reach_the_caller(worker):
+    with pytest.raises(ZeroDivisionError):
+        worker.run(lambda: 1 / 0)
+    assert worker.run(lambda: 1) == 1
+
+
+def test_tasks_take_turns_and_jobs_come_between(worker):
+    order: list[str] = []
+    begun, release = threading.Event(), threading.Event()
+
+    def steps(name: str) -> Iterator[None]:
+        for number in range(3):
+            order.append(f"{name}{number}")
+            if name == "a" and number == 0:
+                begun.set()
+                release.wait(5)
+            yield
+
+    started = [worker.start(steps(name)) for name in "ab"]
+    assert begun.wait(5)
+    waiting = threading.Thread(target=lambda: worker.run(lambda: order.append("job")))
+    waiting.start()
+    while not worker._jobs:
+        time.sleep(0.001)
+    release.set()
+    waiting.join()
+    assert all(task.wait(time.monotonic() + 5) for task in started)
+    assert order == ["a0", "job", "b0", "a1", "b1", "a2", "b2"]
+
+
+def test_a_cancelled_task_takes_no_further_step(worker):
+    taken = []
+    reached = threading.Event()
+
+    def steps() -> Iterator[None]:
+        while True:
+            taken.append(1)
+            if len(taken) == 3:
+                reached.set()
+            yield
+            time.sleep(0.001)
+
+    task = worker.start(steps())
+    assert reached.wait(5)
+    task.cancel()
+    assert task.done and task.wait(0)
+    count = worker.run(lambda: len(taken))
+    time.sleep(0.02)
+    assert len(taken) == count
+
+
+def test_an_exception_ends_a_task_alone(worker):
+    def steps() -> Iterator[None]:
+        yield
+        raise ValueError("third slice")
+
+    task = worker.start(steps())
+    assert task.wait(time.monotonic() + 5)
+    assert isinstance(task.error, ValueError)
+    assert worker.run(lambda: 1) == 1
+
+
+def test_waiting_leaves_time_for_a_step_that_runs(worker):
+    def steps() -> Iterator[None]:
+        while True:
+            time.sleep(0.1)
+            yield
+
+    task = worker.start(steps())
+    began = time.monotonic()
+    assert not task.wait(began + 0.65)
+    answered = worker.run(time.monotonic)
+    task.cancel()
+    assert 0.5 <= answered - began <= 0.65
+
+
+def test_what_is_to_be_called_after_each_job_and_step():
+    calls: list[int] = []
+    worker = Worker(after=lambda: calls.append(1))
+    worker.run(lambda: None)
+    assert worker.start(iter(range(2))).wait(time.monotonic() + 5)
+    worker.run(lambda: None)
+    worker.close()
+    assert len(calls) == 5  # two jobs, two steps and the end
+
+
+def test_a_closed_worker_refuses_jobs_and_ends_tasks(worker):
+    def steps() -> Iterator[None]:
+        while True:
+            yield
+
+    task = worker.start(steps())
+    worker.close()
+    assert task.done
+    with pytest.raises(RuntimeError, match="shutting down"):
+        worker.run(lambda: None)
