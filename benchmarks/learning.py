@@ -9,9 +9,9 @@ augmentations each batch has, the same in all variants of one image size. What i
 trained again. From all of it the table learning.md and docs/images/learning.png are made.
 
 Recorded every ``--every`` iterations: mean Dice over whole validation cases, of the weights and of their moving
-average; the loss; seconds of training so far; the norm of the gradient; the size of the encoder's features and the
-share of it that differs between places; and the share of the path of the weights that leads nowhere
-(1 - distance / length).
+average; the loss; seconds of training so far (the machine did other work beside some of the runs, so that they are
+no measure of speed); the norm of the gradient; the size of the encoder's features and the share of it that differs
+between places; and the share of the path of the weights that leads nowhere (1 - distance / length).
 """
 
 from __future__ import annotations
@@ -411,16 +411,15 @@ def features_of(network: torch.nn.Module) -> Iterator[list[tuple[float, float]]]
 def table(runs: dict[str, dict]) -> str:
     """Each variant at its last iteration: means over its seeds."""
     lines = [
-        "| variant | iterations | cases | seeds | Dice | Dice of averaged weights | seconds per iteration (threads) |"
-        " loss | features that differ | path that cancels |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| variant | iterations | cases | seeds | Dice | Dice of averaged weights | loss |"
+        " features that differ | path that cancels |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for (variant, iterations, cases), group in grouped(runs).items():
         last = [run["curve"][-1] for run in group]
         cells = [
-            spread([mean(point["dice"]) for point in last]),
-            spread([mean(point["dice_of_average"]) for point in last]),
-            f"{mean(point['seconds'] / point['iteration'] for point in last):.2f} ({group[0]['threads']})",
+            spread(dice_at_end(group)),
+            spread(dice_at_end(group, "dice_of_average")),
             *(f"{mean(point[key] for point in last):.2f}" for key in ("loss", "feature_share_of_places")),
             f"{mean(point['share_of_path_that_cancels'] for point in last):.2f}",
         ]
@@ -441,23 +440,28 @@ def spread(values: list[float]) -> str:
 
 
 def draw(runs: dict[str, dict], file: Path) -> None:
-    """Dice against seconds of training, a line for each seed."""
+    """Dice at the end of each training, a row for each variant and number of iterations."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    groups = grouped(runs)
-    for number, ((variant, iterations, _), group) in enumerate(groups.items()):
-        for position, run in enumerate(group):
-            for axis, key in zip(axes, ("dice", "dice_of_average"), strict=True):
-                label = f"{variant}, {iterations} iterations" if position == 0 else None
-                points = [(point["seconds"] / 60, mean(point[key])) for point in run["curve"]]
-                axis.plot(*zip(*points, strict=True), color=f"C{number % 10}", label=label, marker=".")
-    for axis, title in zip(axes, ("weights", "moving average of the weights"), strict=True):
-        axis.set(xlabel="minutes of training", title=title)
-    axes[0].set_ylabel("Dice of whole validation cases")
-    axes[0].legend(fontsize=7)
+    groups = sorted(grouped(runs).items(), key=lambda item: (item[0][1], mean(dice_at_end(item[1]))))
+    figure, axes = plt.subplots(figsize=(7, 1 + 0.26 * len(groups)))
+    for row, (_, group) in enumerate(groups):
+        axes.plot(dice_at_end(group), [row] * len(group), "o", color="C0")
+        axes.plot(dice_at_end(group, "dice_of_average"), [row] * len(group), "o", color="C0", fillstyle="none")
+    axes.plot([], [], "o", color="C0", label="weights")
+    axes.plot([], [], "o", color="C0", fillstyle="none", label="moving average of the weights")
+    axes.set_yticks(
+        range(len(groups)), [f"{variant}, {iterations} iterations" for (variant, iterations, _), _ in groups]
+    )
+    axes.set_xlabel("Dice of whole validation cases, a dot for each seed")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)
     figure.tight_layout()
     figure.savefig(file, dpi=100)
+
+
+def dice_at_end(group: list[dict], key: str = "dice") -> list[float]:
+    return [mean(run["curve"][-1][key]) for run in group]
 
 
 def main() -> None:
