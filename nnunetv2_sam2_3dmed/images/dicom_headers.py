@@ -47,6 +47,22 @@ _FOR_DECODING = (
 _DEFERRED = 65536  # bytes; private elements beyond are left in the file
 
 
+class SeveralSeries(UserError):
+    """Several series of images in a folder, of which one is to be chosen.
+
+    Attributes:
+        series: files with their headers, by series.
+    """
+
+    def __init__(self, folder: Path, series: list[list[tuple[Path, Dataset]]]):
+        first = [members[0][0].name for members in series]
+        super().__init__(
+            f"{folder} holds {len(series)} DICOM series: give one file of the series you mean, such as "
+            f"{', '.join(first[:4])}."
+        )
+        self.series = series
+
+
 def is_dicom(path: Path) -> bool:
     """True for a DICOM file, by its content: many have no ending."""
     try:
@@ -96,7 +112,8 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
     reports, segmentations, macOS's hidden files) are skipped.
 
     Raises:
-        UserError: there is none, or there are several in the folder, or a file of it is broken.
+        SeveralSeries: there are several in the folder.
+        UserError: there is none, or a file of it is broken.
     """
     folder = path if path.is_dir() else path.parent
     wanted: str | None = None
@@ -131,11 +148,7 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
         raise UserError(f"there is no DICOM series in {path}{also}: give the folder of one, or one of its files.")
     if wanted is None:
         if len(series) > 1:
-            first = [members[0][0].name for members in series.values()]
-            raise UserError(
-                f"{path} holds {len(series)} DICOM series: give one file of the series you mean, such as "
-                f"{', '.join(first[:4])}."
-            )
+            raise SeveralSeries(path, list(series.values()))
         (wanted,) = series
     found = series[wanted]
     _check_whole(found, others, broken)
