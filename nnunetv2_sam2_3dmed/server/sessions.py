@@ -118,6 +118,8 @@ class SessionPool:
             session = PooledSession(self._network, self._device, self._precision, self._memory)
             session.set_image(volume, window=window)
             session.content = content
+        else:
+            session.reset()  # also of what its former user asked for too late
         self._open.append(session)
         self._share()
         return session
