@@ -59,6 +59,15 @@ async function file(path) {
   return { name: named ? decodeURIComponent(named[1]) : "segmentation", blob: await response.blob() };
 }
 
+let latest = Promise.resolve();
+
+/** Run a job once those before have ended, as the second prompt builds on the first one's answer; returns its result. */
+export function inTurn(job) {
+  const result = latest.then(job);
+  latest = result.catch(() => {}); // told where the job is awaited
+  return result;
+}
+
 export const hasPlace = () => Boolean(sessionStorage.getItem(TOKEN));
 
 export async function claim() {

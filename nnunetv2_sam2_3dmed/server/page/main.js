@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { drawBars, fillPresets, setUpTheme } from "./bars.js";
 import { toSlice } from "./geometry.js";
 import { putIcons } from "./icons.js";
+import { keepSoon, keptOf } from "./kept.js";
 import { fillHelp, setUpKeys } from "./keys.js";
 import { canReopen, onDropped, open, reopen, sendFiles, setUpOpener, showOpener } from "./opener.js";
 import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
@@ -14,17 +15,19 @@ import { download, find, menu, say, showTips } from "./widgets.js";
 
 const HEARTBEAT_MS = 20000;
 const PROGRESS_MS = 250;
-const KEEP_AFTER_MS = 1500;
 
-// ---- requests, one after another: the second prompt builds on the first one's answer
+// ---- requests
 
-let queue = Promise.resolve();
-
-/** Send a request when those before are answered, and show its answer; the user is told if it fails. */
+/**
+ * Send a request when those before are answered, and show its answer; the user is told if it fails. What was asked of
+ * an image that another one has taken the place of is not sent.
+ */
 function ask(request) {
+  const { image } = state;
   update({ busy: state.busy + 1 });
-  const answer = queue.then(async () => {
+  return api.inTurn(async () => {
     try {
+      if (state.image !== image) return null;
       const answered = await request();
       if (answered?.state) take(answered.state);
       return answered;
@@ -35,20 +38,17 @@ function ask(request) {
       update({ busy: state.busy - 1 });
     }
   });
-  queue = answer;
-  return answer;
 }
 
-let lost = false;
+let lost = null; // the message that the place on the server is lost
 
 function failed(error) {
   if (error.status === 410 && state.image) {
-    if (lost) return;
-    lost = true;
+    if (lost?.isConnected) return;
     const again = canReopen()
       ? { label: "Open again", run: restore }
       : { label: "Open an image", run: () => showOpener(false) };
-    say(error.message, { error: true, action: again });
+    lost = say(error.message, { error: true, action: again });
     return;
   }
   say(error.message, { error: true });
@@ -70,34 +70,22 @@ function show(version) {
   update({ labels: null, unsaved: true });
 }
 
-let keeping = 0;
-let kept = null; // the prompts, in case the server is restarted
-
-function keepSoon() {
-  clearTimeout(keeping);
-  keeping = setTimeout(async () => {
-    if (!state.image || state.progress.running || !state.objects.some(({ prompts }) => prompts.length)) return;
-    try {
-      kept = (await api.prompts()).blob;
-    } catch {
-      // the next request tells the user what is wrong
-    }
-  }, KEEP_AFTER_MS);
-}
-
 /** Open the image again with the prompts of before. */
 async function restore() {
-  const prompts = kept;
+  const prompts = keptOf(state.image);
   api.forgetPlace();
   if (!(await reopen()) || !prompts) return;
-  const [name] = await sendFiles([{ name: "prompts.json", file: prompts }]);
-  await ask(() => api.loadPrompts(name));
+  await ask(async () => {
+    const [name] = await sendFiles([{ name: "prompts.json", file: prompts }]);
+    return api.loadPrompts(name);
+  });
 }
 
 // ---- the image
 
 function opened({ image, state: described }) {
-  lost = false;
+  lost?.remove();
+  lost = null;
   views.open(image);
   const axes = image.shape.map((length) => Math.floor((length - 1) / 2));
   const ids = described.objects.map(({ id }) => id);
@@ -156,13 +144,17 @@ async function watch() {
   watching = true;
   try {
     while (state.progress.running) {
+      const { image } = state;
       await new Promise((done) => setTimeout(done, PROGRESS_MS));
       const progress = await api.progress();
+      if (state.image !== image) continue; // of the one before
       show(progress.version);
       const ended = state.progress.running && !progress.running;
       update({ progress });
       if (progress.error) say(progress.error, { error: true });
-      if (ended) take((await api.describe()).state);
+      if (!ended) continue;
+      const described = await api.describe();
+      if (state.image === image) take(described.state);
     }
   } catch (error) {
     update({ progress: { running: false } });

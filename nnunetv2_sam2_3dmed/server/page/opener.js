@@ -5,7 +5,7 @@ import { icon } from "./icons.js";
 import { find, make, megabytes, say } from "./widgets.js";
 
 const AT_ONCE = 4; // uploads
-let opened = async () => {};
+let opened = () => {};
 let latest = null; // {files} or {path}, to be opened again after the server was restarted
 let images = [];
 
@@ -126,22 +126,13 @@ export async function open(source) {
   const busy = find("opening");
   const buttons = find("opener").querySelectorAll("button, select, input");
   const tell = (text) => (busy.firstChild.textContent = text);
+  tell("Waiting for the answer to what was asked before");
   if (!find("opener").open) find("opener").showModal();
   busy.hidden = false;
   for (const button of buttons) button.disabled = true;
   try {
-    await place();
-    if (source.files) {
-      const { length } = source.files;
-      tell(length > 1 ? `Sending ${length} files` : `Sending ${source.files[0].name}`);
-      await sendFiles(source.files, (done) => length > 1 && tell(`Sending ${done} of ${length} files`));
-    }
-    tell("Reading the image");
-    const { value } = find("model-window");
-    const asked = source.path ? { path: source.path } : { name: nameOf(source.files) };
-    const described = await api.openImage({ ...asked, window: value });
-    latest = source;
-    await opened(described);
+    // what was asked of the image before is answered first: it would be shown with this one
+    await api.inTurn(() => request(source, tell));
     find("opener").close();
     return true;
   } catch (error) {
@@ -152,6 +143,22 @@ export async function open(source) {
     busy.hidden = true;
     for (const button of buttons) button.disabled = false;
   }
+}
+
+async function request(source, tell) {
+  tell("Opening");
+  await place();
+  if (source.files) {
+    const { length } = source.files;
+    tell(length > 1 ? `Sending ${length} files` : `Sending ${source.files[0].name}`);
+    await sendFiles(source.files, (done) => length > 1 && tell(`Sending ${done} of ${length} files`));
+  }
+  tell("Reading the image");
+  const { value } = find("model-window");
+  const asked = source.path ? { path: source.path } : { name: nameOf(source.files) };
+  const described = await api.openImage({ ...asked, window: value });
+  latest = source;
+  opened(described);
 }
 
 /** The name of a file, or of the folder that all files lie in. */
