@@ -17,7 +17,6 @@ from nnunetv2_sam2_3dmed.server.interactions import (
     Drawing,
     box_on_slice,
     check_point,
-    clip_box,
     drawing_on_slice,
     extents,
     own_axis,
@@ -121,10 +120,10 @@ class PromptedObject:
     def add_box(self, box: Sequence[tuple[float, float]], positive: bool, run: bool) -> Answer:
         """Set the box of its slice, half-open; a negative one stands for points outside the object."""
         self._buffer()
-        clipped = clip_box(box, self.shape)
-        if clipped is None:
-            return Answer(run, message=f"the box lies outside the image of {by(self.shape)} voxels.")
-        found = box_on_slice(clipped, self._preferred())
+        try:
+            found = box_on_slice(box, self.shape, self._preferred())
+        except PromptError as error:
+            return Answer(run, message=str(error))
 
         def add() -> None:
             if positive:
@@ -143,9 +142,10 @@ class PromptedObject:
             positive: the stroke is inside the object.
             run: predict now.
         """
-        drawing = self._drawing(drawn, box)
-        if drawing is None:
-            return Answer(run, message="the scribble is empty.")
+        try:
+            drawing = self._drawing(drawn, box)
+        except PromptError as error:
+            return Answer(run, message=str(error))
         points = points_of_stroke(drawing).tolist()
         place = (drawing.axis, drawing.index)
         return self._add(
@@ -161,9 +161,11 @@ class PromptedObject:
             positive: the region is a part of the object.
             run: predict now.
         """
-        buffer, drawing = self._buffer(), self._drawing(drawn, box)
-        if drawing is None:
-            return Answer(run, message="the lasso is empty.")
+        buffer = self._buffer()
+        try:
+            drawing = self._drawing(drawn, box)
+        except PromptError as error:
+            return Answer(run, message=str(error))
         axis, index, region = drawing.axis, drawing.index, drawing.mask
         present = buffer.take(index, axis=axis) != 0
         if not positive and not (present & region).any():
@@ -262,7 +264,7 @@ class PromptedObject:
     def _preferred(self) -> int:
         return self._own_axis if self._memo.axis is None else self._memo.axis
 
-    def _drawing(self, drawn: np.ndarray, box: Box) -> Drawing | None:
+    def _drawing(self, drawn: np.ndarray, box: Box) -> Drawing:
         self._buffer()
         return drawing_on_slice(drawn, box, self.shape, self._preferred())
 
