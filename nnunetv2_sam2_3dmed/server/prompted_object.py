@@ -91,6 +91,7 @@ class PromptedObject:
         self._task: Task | None = None
         self._changed: set[Place] = set()  # slices segmented since the latest answer
         self._stale = False  # all of the buffer may differ from the mask
+        self._unsent: Box | None = None  # part of the buffer that changed since the latest answer
         # what was before the latest interaction, which is one step of the session, and that a propagation ran then
         self._undo: tuple[_Memo, bool] | None = None
 
@@ -102,7 +103,7 @@ class PromptedObject:
     def set_buffer(self, dtype: np.dtype) -> None:
         """Set a buffer of zeros; prompts stay, and the next answer brings all of the mask."""
         self.buffer = np.zeros(self.shape, dtype=dtype)
-        self._stale = bool(self._memo.started or self._memo.axis is not None)
+        self._stale, self._unsent = bool(self._memo.started or self._memo.axis is not None), None
 
     # ---- prompts; each method raises a UserError where the client is at fault, and the object is as before
 
@@ -153,7 +154,7 @@ class PromptedObject:
         )
 
     def add_lasso(self, drawn: np.ndarray, box: Box, positive: bool, run: bool) -> Answer:
-        """Set the mask of a slice: a region joined with one drawn before, or the present mask without the region.
+        """Set the mask of a slice: the present one joined with a region, or without it.
 
         Args:
             drawn: not zero in the region.
@@ -161,21 +162,16 @@ class PromptedObject:
             positive: the region is a part of the object.
             run: predict now.
         """
-        buffer = self._buffer()
         try:
             drawing = self._drawing(drawn, box)
         except PromptError as error:
             return Answer(run, message=str(error))
         axis, index, region = drawing.axis, drawing.index, drawing.mask
-        present = buffer.take(index, axis=axis) != 0
+        present = self._present(axis, index)
         if not positive and not (present & region).any():
             return Answer(run, message="nothing is segmented inside the lasso.")
-
-        def add() -> None:
-            mask = region | self._drawn_before(axis, index) if positive else present & ~region
-            self.session.add_mask(mask, index, OBJECT, axis)
-
-        return self._add((axis, index), positive, run, add)
+        mask = present | region if positive else present & ~region
+        return self._add((axis, index), positive, run, lambda: self.session.add_mask(mask, index, OBJECT, axis))
 
     def start(self, mask: np.ndarray, run: bool) -> Answer:
         """Take a mask of the whole image instead of all prompts; it stays as it is until a prompt changes it.
@@ -204,7 +200,7 @@ class PromptedObject:
             self._undo = (memo, unfinished)
         self._memo = _Memo(started=bool(inside.any()))
         self._changed.clear()
-        self._stale = False
+        self._stale, self._unsent = False, None
         buffer[...] = inside
         return Answer(run)
 
@@ -214,7 +210,7 @@ class PromptedObject:
         """Answer queued prompts, or bring what the background has segmented since the latest answer."""
         began, memo = time.monotonic(), self._memo
         self._buffer()
-        if not (memo.queued or self._changed or self._stale or self._unfinished()):
+        if not (memo.queued or self._changed or self._stale or self._unsent or self._unfinished()):
             return Answer(False)
         failed: dict[Place, str] = {}
         if memo.queued:
@@ -279,7 +275,7 @@ class PromptedObject:
         """Add a prompt to the session, and predict."""
         until, memo, unfinished = time.monotonic() + self._budget, self._memo, self._unfinished()
         axis, index = place
-        if run and not positive and place not in memo.queued and not self._buffer().take(index, axis).any():
+        if run and not positive and place not in memo.queued and not self._present(axis, index).any():
             return Answer(run, message=f"nothing is segmented on slice {index} along axis {axis}.")
 
         def job() -> str | None:
@@ -319,12 +315,22 @@ class PromptedObject:
         task = self._task
         if message is None and task is not None:
             task.wait(until)
-        masks = self._worker.run(self._collect)
+        self._update()
         if task is not None and task.error is not None:
-            self._task, self._stale = None, True
+            self._task = None
             raise task.error
-        box = self._write(masks)
+        box, self._unsent = self._unsent, None
         return Answer(True, box, None if box is None else self._buffer()[as_slices(box)], message)
+
+    def _update(self) -> None:
+        """Bring the buffer up to date."""
+        self._unsent = around(self._unsent, self._write(self._worker.run(self._collect)))
+
+    def _present(self, axis: int, index: int) -> np.ndarray:
+        """The object's mask on a slice, bool; one that was drawn there and waits for a prediction counts already."""
+        self._update()
+        drawn = self._worker.run(lambda: self._drawn(axis, index))
+        return self._buffer().take(index, axis=axis) != 0 if drawn is None else drawn
 
     def _write(self, masks: dict[Place, np.ndarray] | np.ndarray) -> Box | None:
         """Write masks into the buffer, and return the box of what changed."""
@@ -333,28 +339,26 @@ class PromptedObject:
             box = extents(masks != (buffer != 0))
             buffer[...] = masks
             return box
-        boxes = []
+        box: Box | None = None
         for (axis, index), mask in masks.items():
             plane = np.moveaxis(buffer, axis, 0)[index]
             changed = extents(mask != (plane != 0))
             if changed is not None:
-                boxes.append((*changed[:axis], (index, index + 1), *changed[axis:]))
+                box = around(box, (*changed[:axis], (index, index + 1), *changed[axis:]))
                 plane[...] = mask
-        if not boxes:
-            return None
-        return tuple((min(low for low, _ in ends), max(high for _, high in ends)) for ends in zip(*boxes, strict=True))
+        return box
 
     # ---- internals: on the worker's thread
 
     def _prompted(self) -> bool:
         return any(prompt.object_id == OBJECT for prompt in self.session.prompts)
 
-    def _drawn_before(self, axis: int, index: int) -> np.ndarray | bool:
-        """Mask that was given as a prompt on a slice; False if there is none."""
+    def _drawn(self, axis: int, index: int) -> np.ndarray | None:
+        """Mask that was given as a prompt on a slice; None if there is none."""
         for found in self.session.prompts:
             if (found.object_id, found.axis, found.index) == (OBJECT, axis, index) and found.prompt.mask is not None:
                 return self._volume.view(axis).plane_back(found.prompt.mask)
-        return False
+        return None
 
     def _answer(self, places: Iterable[Place]) -> dict[Place, str]:
         """Answer prompts on their slices; return the slices where the network sees nothing, with a sentence."""
@@ -405,6 +409,13 @@ class PromptedObject:
     def _mask_of(self, axis: int, index: int) -> np.ndarray:
         # rounded as in InteractiveSession.mask
         return self.session.predict_slice(OBJECT, axis, index).logits.astype(np.float16) > 0
+
+
+def around(first: Box | None, second: Box | None) -> Box | None:
+    """Smallest box around two; None stands for an empty one."""
+    if first is None or second is None:
+        return first or second
+    return tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(first, second, strict=True))
 
 
 def as_slices(box: Box) -> tuple[slice, ...]:

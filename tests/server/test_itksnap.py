@@ -101,7 +101,7 @@ def test_the_sequence_of_calls(http, image, beside, v2):
     drawn = np.zeros(image.shape)
     drawn[1:5, 5:16, 10] = 1
     answer = http.post(f"/process_lasso_interaction/{session}", params={"foreground": "true"}, **parts(drawn))
-    beside.add_mask(drawn[:, :, 10] > 0, 10, axis=2)
+    beside.add_mask((drawn[:, :, 10] > 0) | beside.mask()[:, :, 10], 10, axis=2)
     check(answer)
     assert http.get(f"{v2}/reset_interactions/{session}").json() == {"status": "success"}
     beside.reset()

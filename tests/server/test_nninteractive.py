@@ -173,13 +173,14 @@ def test_prompts_of_each_kind_in_each_plane(client, beside, axis, direction):
     volume = on_slice(image.shape, axis, index - 1, plane)
     crop = np.take(volume, [index - 1], axis)
     box = np.insert([[0, rows], [0, columns]], axis, [index - 1, index], axis=0).tolist()
+    propagated = beside.mask().take(index - 1, axis)
     client.add_lasso_interaction(crop, True, interaction_bbox=box)
-    beside.add_mask(plane, index - 1, axis=axis)
+    beside.add_mask(plane | propagated, index - 1, axis=axis)
     check()
     # a second region joins the first one
     more = disc(shape, (rows / 2, 2 * columns / 3), rows / 4)
     client.add_lasso_interaction(on_slice(image.shape, axis, index - 1, more), True)
-    beside.add_mask(plane | more, index - 1, axis=axis)
+    beside.add_mask(plane | propagated | more, index - 1, axis=axis)
     check()
     # points outside in place of a box outside, on a slice that has a mask
     known = np.moveaxis(beside.mask(), axis, 0)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nnunetv2_sam2_3dmed.interactive import PromptError
-from nnunetv2_sam2_3dmed.server.prompted_object import PromptedObject
+from nnunetv2_sam2_3dmed.server.interactions import extents
+from nnunetv2_sam2_3dmed.server.prompted_object import PromptedObject, as_slices
 from nnunetv2_sam2_3dmed.server.sessions import PooledSession
 from nnunetv2_sam2_3dmed.server.worker import Worker
 from tests.interactive.reference import phantom
@@ -51,6 +52,56 @@ def blind(session, monkeypatch):
 
     monkeypatch.setattr(session._network, "answer", answers)
     return slices
+
+
+BOX = [(1, 2), (2, 14), (3, 16)]
+
+
+def on_slice_2(rows: slice, columns: slice) -> tuple[np.ndarray, tuple]:
+    """A drawing, and the whole of slice 2 as its place."""
+    drawn = np.zeros((1, 16, 18), bool)
+    drawn[0, rows, columns] = True
+    return drawn, ((2, 3), (0, 16), (0, 18))
+
+
+def test_a_lasso_is_joined_with_what_is_segmented_on_its_slice(one):
+    one.add_box(BOX, True, run=True)
+    before = one.buffer[2] != 0
+    region = on_slice_2(slice(0, 8), slice(0, 18))
+    assert (before & ~region[0][0]).any() and (region[0][0] & ~before).any()
+    one.add_lasso(*region, True, run=True)
+    np.testing.assert_array_equal(one.buffer[2], before | region[0][0])
+
+
+def test_lassos_that_wait_for_a_prediction_add_up(one):
+    one.add_box(BOX, True, run=True)
+    before = one.buffer[2] != 0
+    added, taken = on_slice_2(slice(0, 8), slice(0, 18)), on_slice_2(slice(4, 12), slice(5, 9))
+    for region, positive in ((added, True), (taken, False), (on_slice_2(slice(15, 16), slice(0, 1)), True)):
+        one.add_lasso(*region, positive, run=False)
+    expected = (before | added[0][0]) & ~taken[0][0]
+    expected[15, 0] = True
+    one.predict()
+    np.testing.assert_array_equal(one.buffer[2], expected)
+
+
+def test_negative_prompts_are_judged_by_the_mask_and_not_by_a_new_buffer(one, session):
+    one.add_box(BOX, True, run=True)
+    before = one.buffer.copy()
+    one.set_buffer(np.dtype(np.uint8))
+    assert "nothing is segmented" in one.add_lasso(*on_slice_2(slice(0, 1), slice(0, 1)), False, run=True).message
+    # what was looked up for it still comes with the next answer
+    answer = one.predict()
+    assert answer.box == extents(before)
+    np.testing.assert_array_equal(answer.values, before[as_slices(answer.box)])
+    one.set_buffer(np.dtype(np.uint8))
+    inside = tuple(np.argwhere(before[2])[0])
+    region = on_slice_2(slice(inside[0], inside[0] + 1), slice(inside[1], inside[1] + 1))
+    assert one.add_lasso(*region, False, run=True).message is None
+    np.testing.assert_array_equal(one.buffer[2], before[2] & ~region[0][0])
+    one.set_buffer(np.dtype(np.uint8))
+    assert one.add_point((1, *np.argwhere(before[1])[0]), False, run=True).message is None
+    np.testing.assert_array_equal(one.buffer, session.mask())
 
 
 def turned(session, index: int) -> int:
