@@ -172,3 +172,31 @@ def test_a_dropped_file_is_opened_and_an_unsaved_one_is_asked_for(viewer, file, 
     drop(viewer, other)
     viewer.page.wait_for_selector("#image-name:has-text('other')")
     assert len(asked) == 2
+
+
+def test_masks_are_unsaved_until_a_segmentation_is_saved(viewer, file, other):
+    asked = []
+
+    def answer(dialog):
+        asked.append(dialog.type)
+        dialog.accept() if dialog.type == "beforeunload" else dialog.dismiss()
+
+    viewer.page.on("dialog", answer)
+    viewer.open(file)
+    draw_first(viewer)
+    viewer.page.locator("#save").click()
+    viewer.download(lambda: viewer.page.locator("[data-save=prompts]").click())
+    for _ in range(2):
+        viewer.page.reload()
+        viewer.page.wait_for_selector("#prompts li:has-text('Axial 23')")
+    viewer.settle()
+    viewer.page.locator("#file-input").set_input_files(other)
+    viewer.frame()
+    assert asked == ["beforeunload", "beforeunload", "confirm"]
+    assert viewer.text("#image-name") == "balls.nii.gz"
+    viewer.download(lambda: viewer.key("Control+s"))
+    viewer.page.reload()
+    viewer.page.wait_for_selector("#prompts li:has-text('Axial 23')")
+    viewer.open(other)
+    assert viewer.text("#image-name") == "other.nii.gz"
+    assert len(asked) == 3

@@ -83,6 +83,13 @@ async function restore() {
 
 // ---- the image
 
+const SAVED = "sam2_3dmed_saved"; // version of the labels that are saved; it outlives a reload
+
+function saved() {
+  sessionStorage.setItem(SAVED, views.slices.version);
+  update({ unsaved: false });
+}
+
 function opened({ image, state: described }) {
   lost?.remove();
   lost = null;
@@ -106,7 +113,6 @@ function opened({ image, state: described }) {
   document.title = `${image.name}: SAM2-3dMed`;
   find("save-dicom").disabled = !image.dicom;
   take(described);
-  update({ unsaved: false });
   for (const note of image.notes) say(note);
   const latest = described.objects.flatMap(({ prompts }) => prompts)[0];
   if (latest) actions.goTo(latest.axis, latest.index);
@@ -114,13 +120,10 @@ function opened({ image, state: described }) {
   watch();
 }
 
-const lossless = () =>
-  !state.unsaved || confirm("The masks are not saved. Open another image and drop them?");
-
 async function openFiles(files) {
   const only = files.length === 1 ? files[0] : null;
   if (only?.name.toLowerCase().endsWith(".json")) await load(only);
-  else if (lossless()) await open({ files });
+  else await open({ files });
 }
 
 async function load({ name, file }) {
@@ -225,7 +228,7 @@ const actions = {
     const file = await ask(() => (what === "prompts" ? api.prompts() : api.segmentation(what)));
     if (!file) return;
     download(file);
-    update({ unsaved: false });
+    if (what !== "prompts") saved();
   },
 
   // the cursor
@@ -311,7 +314,10 @@ function setUp() {
   showTips();
   fillHelp();
   menu(find("save"));
-  setUpOpener(opened);
+  setUpOpener((described) => {
+    opened(described);
+    saved();
+  });
   setUpPanel(actions);
   setUpKeys(actions);
   onDropped(openFiles);
@@ -363,6 +369,7 @@ async function begin() {
       const described = await api.describe(); // after a reload
       if (described.image) {
         opened(described);
+        update({ unsaved: views.slices.version !== Number(sessionStorage.getItem(SAVED)) });
         return;
       }
     } catch (error) {

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { icon } from "./icons.js";
+import { state } from "./store.js";
 import { find, make, megabytes, say } from "./widgets.js";
 
 const AT_ONCE = 4; // uploads
@@ -121,8 +122,16 @@ export async function sendFiles(files, progress = () => {}) {
   return names;
 }
 
-/** Open {files} or {path}; false if that failed, which the user is told. */
+const lossless = () =>
+  !state.unsaved || confirm("The masks are not saved. Open another image and drop them?");
+
+/** Open {files} or {path}, unless the user keeps the image before; what fails is told. */
 export async function open(source) {
+  if (lossless()) await openNow(source);
+}
+
+/** Returns false if that failed. */
+async function openNow(source) {
   const busy = find("opening");
   const buttons = find("opener").querySelectorAll("button, select, input");
   const tell = (text) => (busy.firstChild.textContent = text);
@@ -181,4 +190,4 @@ async function place() {
 }
 
 export const canReopen = () => latest !== null;
-export const reopen = () => open(latest);
+export const reopen = () => openNow(latest);
