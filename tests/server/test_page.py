@@ -5,7 +5,19 @@ import pytest
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.interactive import session as session_module
-from tests.server.page_phantom import BRIGHT, DARK, FIRST, IMAGE, SECOND, SHOWN, SIDE, axial, labels_of, session_of
+from tests.server.page_phantom import (
+    BRIGHT,
+    DARK,
+    FIRST,
+    IMAGE,
+    SECOND,
+    SHOWN,
+    SIDE,
+    axial,
+    labels_of,
+    prompts_of,
+    session_of,
+)
 from tests.server.region_engine import RegionEngine
 
 
@@ -184,6 +196,46 @@ def test_mouse_wheel_window_and_zoom(viewer, file):
     viewer.key("0")
     viewer.settle()
     assert viewer.colour(*edge)[0] == SHOWN[DARK]
+
+
+def test_prompts_are_for_the_object_that_is_being_added(viewer, server, file):
+    viewer.open(file)
+    held = []
+    viewer.page.route("**/page/objects", lambda route: held.append((route, route.fetch())))
+    viewer.page.keyboard.press("n")
+    viewer.page.mouse.move(*axial(viewer, 3, 34))
+    viewer.page.mouse.down()
+    viewer.page.mouse.move(*axial(viewer, 27, 6))
+    viewer.page.mouse.up()
+    viewer.page.wait_for_timeout(300)
+    ((route, answer),) = held
+    route.fulfill(response=answer)
+    viewer.page.wait_for_selector("[data-object='2'].active")
+    viewer.settle()
+    assert prompts_of(server) == [(2, 0, 23)]
+
+
+def test_a_drawing_lies_on_the_slice_on_which_it_was_begun(viewer, server, file):
+    viewer.open(file)  # slice 23
+    viewer.page.mouse.move(*axial(viewer, 3, 34))
+    viewer.page.mouse.down()
+    viewer.page.mouse.move(*axial(viewer, 20, 10), steps=3)
+    viewer.page.mouse.wheel(0, -100)
+    viewer.frame()
+    viewer.page.mouse.move(*axial(viewer, 27, 6), steps=3)
+    viewer.page.mouse.up()
+    viewer.settle()
+    assert prompts_of(server) == [(1, 0, 23)]
+    np.testing.assert_array_equal(labels_of(server)[23], FIRST[23])
+    # corners on two slices are no box
+    viewer.key("Control+z", "Space", *["Shift+ArrowDown"] * 2, "PageUp")
+    viewer.settle()
+    viewer.key("Space")
+    viewer.settle()
+    assert prompts_of(server) == []
+    viewer.key(*["Shift+ArrowUp"] * 3, *["Shift+ArrowRight"] * 2, "Space")
+    viewer.settle()
+    assert prompts_of(server) == [(1, 0, 24)]
 
 
 def test_the_surface_is_drawn(viewer, file):

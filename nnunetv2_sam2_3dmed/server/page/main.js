@@ -169,6 +169,8 @@ async function watch() {
 
 // ---- actions, of buttons and keys
 
+let coming = null; // the number of the object that is being added, as a promise; prompts drawn now are for it
+
 const actions = {
   tool(tool) {
     tools.cancel();
@@ -190,12 +192,17 @@ const actions = {
 
   choose(id) {
     tools.cancel();
+    coming = null;
     update({ active: id });
   },
   async addObject() {
     if (!state.image) return;
-    const answer = await ask(() => api.addObject());
-    if (answer) update({ active: answer.object });
+    const added = ask(() => api.addObject()).then((answer) => answer?.object ?? null);
+    coming = added;
+    const id = await added;
+    if (coming !== added) return; // another one was chosen meanwhile
+    coming = null;
+    if (id !== null) update({ active: id });
   },
   nextObject() {
     const ids = state.objects.map(({ id }) => id);
@@ -279,15 +286,12 @@ function here(plane) {
   return [row, column];
 }
 
-async function prompt(plane, kind, label, points) {
-  const { axis, index } = plane;
-  const object = activeObject();
-  if (object?.protected) {
-    say(`${object.name} is locked: unlock it (K), or choose another object.`, { error: true });
-    return;
-  }
-  const wanted = { kind, object: state.active, axis, index, label, points };
-  const answer = await ask(() => api.addPrompt(wanted));
+async function prompt({ axis, index }, kind, label, points) {
+  const object = coming ?? state.active;
+  const answer = await ask(async () => {
+    const id = await object;
+    return id === null ? null : api.addPrompt({ kind, object: id, axis, index, label, points });
+  });
   if (answer) update({ quality: { value: answer.quality, axis, index } });
 }
 
