@@ -391,15 +391,16 @@ class PromptedObject:
             self._propagate()
 
     def _collect(self) -> dict[Place, np.ndarray] | np.ndarray:
-        """Masks that may differ from the buffer: of slices, or of the whole image where slices do not tell."""
-        changed, stale = set(self._changed), self._stale
+        """Masks that may differ from the buffer: of slices, or of the whole image where slices do not tell.
+
+        Prompts that wait for a prediction stay as they are.
+        """
+        changed, stale = self._changed - self._memo.queued, self._stale
         axes = {prompt.axis for prompt in self.session.prompts if prompt.object_id == OBJECT}
         masks: dict[Place, np.ndarray] | np.ndarray = {}
         if stale or (changed and (len(axes) != 1 or self._memo.started)):
-            try:
-                masks = self.session.mask(OBJECT)
-            except PromptError:  # the object is gone
-                masks = np.zeros(self.shape, dtype=bool)
+            known = OBJECT in self.session.object_ids
+            masks = self.session.mask_so_far(OBJECT) if known else np.zeros(self.shape, dtype=bool)
         elif changed:
             masks = {place: self._mask_of(*place) for place in changed}
         self._changed.clear()

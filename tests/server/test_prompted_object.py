@@ -85,6 +85,43 @@ def test_lassos_that_wait_for_a_prediction_add_up(one):
     np.testing.assert_array_equal(one.buffer[2], expected)
 
 
+def test_undo_answers_no_prompt_that_waits_for_a_prediction(one, session, blind):
+    one.add_box(BOX, True, run=True)
+    before = one.buffer.copy()
+    region, place = on_slice_2(slice(0, 8), slice(0, 18))
+    one.add_lasso(region, place, True, run=False)
+    one.add_point((3, 8, 9), True, run=True)  # answers both
+    assert (one.buffer[2] != before[2]).any()
+    assert one.undo().ran  # of the point, so that the lasso waits again
+    np.testing.assert_array_equal(one.buffer, before)
+    one.predict()
+    np.testing.assert_array_equal(one.buffer[2], before[2] | region[0])
+    # one that the network cannot answer is told when it is asked for, and the rest stays
+    one.reset()
+    one.add_point(POINT, True, run=False)
+    one.add_box([(2, 3), (2, 12), (3, 14)], True, run=False)
+    blind.add(turned(session, 1))
+    assert one.undo().message is None and session.object_ids == [1] and not one.buffer.any()
+    assert "sees no object" in one.predict().message
+
+
+def test_what_was_propagated_to_a_slice_whose_prompt_waits_comes_with_its_prediction(session, worker):
+    one = PromptedObject(session, worker, budget_s=0)
+    one.set_buffer(np.dtype(np.uint8))
+    one.add_box([(0, 1), *BOX[1:]], True, run=True)
+    while one._unfinished():
+        time.sleep(0.01)
+    before = session.mask()
+    assert before[2].any() and not one.buffer[2].any()
+    one.add_point((2, 8, 9), True, run=False)
+    assert "nothing is segmented" in one.add_lasso(*on_slice_2(slice(15, 16), slice(0, 1)), False, run=True).message
+    np.testing.assert_array_equal(session.mask_so_far(1), before)
+    one._budget = 60
+    one.predict()
+    assert (one.buffer[2] != before[2]).any()
+    np.testing.assert_array_equal(one.buffer, session.mask())
+
+
 def test_negative_prompts_are_judged_by_the_mask_and_not_by_a_new_buffer(one, session):
     one.add_box(BOX, True, run=True)
     before = one.buffer.copy()
