@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.images.volume import by
 from nnunetv2_sam2_3dmed.interactive import Progress, PromptError
 from nnunetv2_sam2_3dmed.server.interactions import (
@@ -26,6 +27,8 @@ from nnunetv2_sam2_3dmed.server.interactions import (
 from nnunetv2_sam2_3dmed.server.sessions import PooledSession
 from nnunetv2_sam2_3dmed.server.worker import Task, Worker
 
+_LOG = logging.getLogger(__name__)
+
 OBJECT = 1  # its number in the session
 Place = tuple[int, int]  # axis and slice index
 
@@ -37,13 +40,15 @@ class Answer(NamedTuple):
         ran: a prediction ran.
         box: part of the buffer that changed; None for none.
         values: new content of that part.
-        message: a sentence where the call changed nothing because of a slip; None otherwise.
+        message: a sentence where the call changed nothing because of a slip, or the propagation failed; None otherwise.
+        unfinished: further slices are being segmented, and come with later answers.
     """
 
     ran: bool
     box: Box | None = None
     values: np.ndarray | None = None
     message: str | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class PromptedObject:
 
     A prompt is answered on its slice and then propagated, nearest slices first, until the budget is over; the rest is
     segmented in the background and comes with the next answer. A prompt that turns out to be a slip (outside the
-    image, empty, nothing seen there) changes nothing, and the answer has a message. Use it from one thread at a time.
+    image, empty, nothing seen there) changes nothing, and the answer has a message. If the network fails on the prompt's
+    slice, the prompt is taken back and the exception raised; if it fails later, the slices that it reached count. Use it from one thread at a time.
 
     Args:
         session: used on the worker's thread alone.
@@ -114,7 +120,7 @@ class PromptedObject:
         try:
             voxel = check_point(point, self.shape)
         except PromptError as error:
-            return Answer(run, message=str(error))
+            return self._slip(run, str(error))
         place = (axis, voxel[axis])
         return self._add(place, positive, run, lambda: self.session.add_points([voxel], int(positive), OBJECT, axis))
 
@@ -124,7 +130,7 @@ class PromptedObject:
         try:
             found = box_on_slice(box, self.shape, self._preferred())
         except PromptError as error:
-            return Answer(run, message=str(error))
+            return self._slip(run, str(error))
 
         def add() -> None:
             if positive:
@@ -146,7 +152,7 @@ class PromptedObject:
         try:
             drawing = self._drawing(drawn, box)
         except PromptError as error:
-            return Answer(run, message=str(error))
+            return self._slip(run, str(error))
         points = points_of_stroke(drawing).tolist()
         place = (drawing.axis, drawing.index)
         return self._add(
@@ -165,11 +171,11 @@ class PromptedObject:
         try:
             drawing = self._drawing(drawn, box)
         except PromptError as error:
-            return Answer(run, message=str(error))
+            return self._slip(run, str(error))
         axis, index, region = drawing.axis, drawing.index, drawing.mask
         present = self._present(axis, index)
         if not positive and not (present & region).any():
-            return Answer(run, message="nothing is segmented inside the lasso.")
+            return self._slip(run, "nothing is segmented inside the lasso.")
         mask = present | region if positive else present & ~region
         return self._add((axis, index), positive, run, lambda: self.session.add_mask(mask, index, OBJECT, axis))
 
@@ -210,7 +216,8 @@ class PromptedObject:
         """Answer queued prompts, or bring what the background has segmented since the latest answer."""
         began, memo = time.monotonic(), self._memo
         self._buffer()
-        if not (memo.queued or self._changed or self._stale or self._unsent or self._unfinished()):
+        failed_meanwhile = self._task is not None and self._task.error is not None
+        if not (memo.queued or self._changed or self._stale or self._unsent or self._unfinished() or failed_meanwhile):
             return Answer(False)
         failed: dict[Place, str] = {}
         if memo.queued:
@@ -276,7 +283,7 @@ class PromptedObject:
         until, memo, unfinished = time.monotonic() + self._budget, self._memo, self._unfinished()
         axis, index = place
         if run and not positive and place not in memo.queued and not self._present(axis, index).any():
-            return Answer(run, message=f"nothing is segmented on slice {index} along axis {axis}.")
+            return self._slip(run, f"nothing is segmented on slice {index} along axis {axis}.")
 
         def job() -> str | None:
             try:
@@ -303,7 +310,7 @@ class PromptedObject:
         message = self._worker.run(job)
         if message is None:
             self._undo = (memo, unfinished)
-        return self._finish(until, message) if run else Answer(False, message=message)
+        return self._finish(until, message) if run else self._slip(False, message)
 
     def _finish(self, until: float, message: str | None = None) -> Answer:
         """Wait for the propagation, and answer with what has changed.
@@ -315,12 +322,19 @@ class PromptedObject:
         task = self._task
         if message is None and task is not None:
             task.wait(until)
+        unfinished = self._unfinished()  # before looking: what is segmented meanwhile may not be seen
         self._update()
         if task is not None and task.error is not None:
             self._task = None
-            raise task.error
+            # the prompt's slice and those that were reached are worth more than an error, at which viewers disconnect
+            _LOG.error("a propagation failed", exc_info=task.error)
+            message = f"not all slices could be segmented: {in_one_sentence(task.error)}"
         box, self._unsent = self._unsent, None
-        return Answer(True, box, None if box is None else self._buffer()[as_slices(box)], message)
+        return Answer(True, box, None if box is None else self._buffer()[as_slices(box)], message, unfinished)
+
+    def _slip(self, run: bool, message: str | None) -> Answer:
+        """Answer that nothing has changed."""
+        return Answer(run, message=message, unfinished=self._unfinished())
 
     def _update(self) -> None:
         """Bring the buffer up to date."""

@@ -187,20 +187,57 @@ def test_a_failure_of_the_network_leaves_the_object_as_it_was(one, session, monk
     assert one.undo().ran and not one.buffer.any()
 
 
-def test_a_failure_during_propagation_is_told_and_later_answers_are_whole(one, session, monkeypatch):
+def fail_on_step(session, monkeypatch, number: int) -> None:
+    """Let one step of a propagation fail, once."""
     track, calls = session._network.track, []
 
-    def fail_once(*args, **options):
+    def tracked(*args, **options):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == number:
             raise torch.OutOfMemoryError("out of memory")
         return track(*args, **options)
 
-    monkeypatch.setattr(session._network, "track", fail_once)
-    with pytest.raises(torch.OutOfMemoryError):
-        one.add_point(POINT, True, run=True)
-    one.add_point((1, 9, 12), True, run=True)
+    monkeypatch.setattr(session._network, "track", tracked)
+
+
+def test_a_failure_during_propagation_is_told_with_the_slices_before_it(one, session, monkeypatch, caplog):
+    fail_on_step(session, monkeypatch, 2)
+    answer = one.add_point(POINT, True, run=True)
+    assert "not all slices" in answer.message and "out of memory" in answer.message and not answer.unfinished
+    assert "a propagation failed" in caplog.text
+    # the prompt's slice and one beside it
+    assert one.buffer[1].any() and one.buffer.any(axis=(1, 2)).sum() == 2 and answer.box == extents(one.buffer)
     np.testing.assert_array_equal(one.buffer, session.mask())
+    one.add_point((1, 9, 12), True, run=True)
+    assert one.buffer.any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(one.buffer, session.mask())
+    assert one.undo().ran and one.buffer.any(axis=(1, 2)).sum() == 2
+
+
+def test_a_failure_after_the_answer_is_told_by_the_next_one(session, worker, monkeypatch):
+    one = PromptedObject(session, worker, budget_s=0)
+    one.set_buffer(np.dtype(np.uint8))
+    fail_on_step(session, monkeypatch, 3)
+    answer = one.add_point(POINT, True, run=True)
+    while one._unfinished():
+        time.sleep(0.01)
+    assert answer.message is None or "not all slices" in answer.message
+    later = one.predict()
+    assert "not all slices" in (answer.message or later.message)
+    np.testing.assert_array_equal(one.buffer, session.mask())
+    assert not one.predict().ran
+
+
+def test_an_answer_says_if_more_will_follow(session, worker, monkeypatch):
+    one = PromptedObject(session, worker, budget_s=0)
+    one.set_buffer(np.dtype(np.uint8))
+    track = session._network.track
+    monkeypatch.setattr(session._network, "track", lambda *args: time.sleep(0.2) or track(*args))
+    assert one.add_box(BOX, True, run=True).unfinished
+    assert one.add_point((99, 0, 0), True, run=True).unfinished
+    one._budget = 60
+    answer = one.predict()
+    assert answer.ran and not answer.unfinished and one.buffer.any(axis=(1, 2)).all()
 
 
 def test_an_unfinished_propagation_goes_on_after_a_prompt_that_was_taken_back(session, worker, blind):
