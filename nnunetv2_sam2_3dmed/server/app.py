@@ -43,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             stopped.set()
             sweeper.join()
+            state.worker.cancel()  # requests that wait for a propagation hold their leases
             state.leases.close()
             state.worker.close()
 

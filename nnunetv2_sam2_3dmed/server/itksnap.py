@@ -154,7 +154,8 @@ def router(state: State) -> APIRouter:
         volume = read_image(upload, largest)
         key = content_key(volume)
         with use(session) as lease:
-            open_image(state, lease, volume, key)
+            # its client waits for as long as an answer takes, and has no call for what would come later
+            open_image(state, lease, volume, key, budget_s=IDLE_S)
             opened(lease).set_buffer(np.dtype(np.int8))
         return {"message": "the image is set."}
 

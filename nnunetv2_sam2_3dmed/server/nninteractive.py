@@ -230,7 +230,7 @@ def router(state: State) -> APIRouter:
         volume = volume_from_array(voxels, geometry.spacing, direction=geometry.direction)
         key = content_key(volume)
         with leases.use(token) as lease:
-            open_image(state, lease, volume, key)
+            open_image(state, lease, volume, key, settings.budget_s)
         return {"original_image_shape": list(array.shape)}
 
     @routes.post("/set_target_buffer")

@@ -71,8 +71,9 @@ class PromptedObject:
 
     A prompt is answered on its slice and then propagated, nearest slices first, until the budget is over; the rest is
     segmented in the background and comes with the next answer. A prompt that turns out to be a slip (outside the
-    image, empty, nothing seen there) changes nothing, and the answer has a message. If the network fails on the prompt's
-    slice, the prompt is taken back and the exception raised; if it fails later, the slices that it reached count. Use it from one thread at a time.
+    image, empty, nothing seen there) changes nothing, and the answer has a message. If the network fails on the
+    prompt's slice, the prompt is taken back and the exception raised; if it fails later, the slices that it reached
+    count. Use it from one thread at a time.
 
     Args:
         session: used on the worker's thread alone.

@@ -121,12 +121,17 @@ class Worker:
             self._condition.notify_all()
         return task
 
+    def cancel(self) -> None:
+        """End all tasks, so that nobody waits for them any more."""
+        with self._condition:
+            for task in self._tasks:
+                task.cancel()
+
     def close(self) -> None:
         """End all tasks, refuse further jobs, and wait for those accepted."""
         with self._condition:
             self._closed = True
-            for task in self._tasks:
-                task.cancel()
+            self.cancel()
             self._condition.notify_all()
         self._thread.join()
 
