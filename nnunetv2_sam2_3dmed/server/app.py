@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from nnunetv2_sam2_3dmed.server.settings import Settings, is_loopback
 from nnunetv2_sam2_3dmed.server.state import State, make_state
 from nnunetv2_sam2_3dmed.server.wire import TooLarge
 
+_log = logging.getLogger(__name__)
 SWEEP_S = 15.0
 # of a body beyond an image: forms, headers of arrays, and what cannot be compressed
 _ALLOWANCE = 2**20
@@ -79,7 +81,10 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 def _sweep(state: State, stopped: threading.Event) -> None:
     while not stopped.wait(min(SWEEP_S, state.leases.alive_s or SWEEP_S)):
-        state.leases.sweep()
+        try:
+            state.leases.sweep()
+        except Exception as error:  # of what a lease held; it is gone, and the next ones are swept in the next round
+            _log.error("the end of a session failed: %s", in_one_sentence(error))
 
 
 def _answer_errors(app: FastAPI) -> None:
