@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 SWEEP_S = 15.0
 # of a body beyond an image: forms, headers of arrays, and what cannot be compressed
 _ALLOWANCE = 2**20
+_PAGE_FILES = "/page/files"  # which the page sends, and which are written as they come
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -61,8 +62,12 @@ def create_app(settings: Settings) -> FastAPI:
         Guard,
         key=settings.key,
         local=is_loopback(settings.host),
-        largest_body=settings.largest_image_bytes + settings.largest_image_bytes // 16 + _ALLOWANCE,
         open_paths=("/healthz", *page_routes.OPEN_PATHS),
+        large_paths=(*nninteractive.LARGE_PATHS, *itksnap.LARGE_PATHS, _PAGE_FILES),
+        streamed_paths=(_PAGE_FILES,),
+        largest_body=settings.largest_image_bytes + settings.largest_image_bytes // 16 + _ALLOWANCE,
+        check_lease=state.leases.remaining,
+        at_once=settings.sessions,
     )
     _answer_errors(app)
     return app

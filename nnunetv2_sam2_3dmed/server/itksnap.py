@@ -32,6 +32,12 @@ from nnunetv2_sam2_3dmed.server.wire import TooLarge, gunzip
 VERSION_SPOKEN = "0.1.6"
 MODEL = "SAM2-3dMed"
 IDLE_S = 3600.0
+# whose bodies are volumes; the session's token follows
+LARGE_PATHS = tuple(
+    f"{version}/{call}/"
+    for version in ("", "/v2")
+    for call in ("upload_raw", "process_scribble_interaction", "process_lasso_interaction")
+)
 
 Three = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 

@@ -31,6 +31,8 @@ from nnunetv2_sam2_3dmed.server.state import State
 
 # side in voxels of the brush that is advertised; strokes are thinned to lines
 BRUSH = 2
+# whose bodies are arrays
+LARGE_PATHS = ("/set_image", "/add_scribble_interaction", "/add_lasso_interaction", "/add_initial_seg_interaction")
 
 
 class _Interaction(BaseModel):
