@@ -238,6 +238,28 @@ def test_a_drawing_lies_on_the_slice_on_which_it_was_begun(viewer, server, file)
     assert prompts_of(server) == [(1, 0, 24)]
 
 
+def test_no_prompt_is_taken_while_another_slice_is_seen(viewer, server, file):
+    viewer.open(file)  # slice 23
+    held = []
+    viewer.page.route("**/page/slices/0/33", lambda route: held.append(route))
+    viewer.key("p", "Shift+PageUp")
+    canvas = viewer.page.locator("canvas[data-plane=axial][aria-busy=true]")
+    canvas.wait_for()
+    assert viewer.text("[data-cell='0'] .slice") == "33 / 47"
+    viewer.page.wait_for_timeout(400)
+    dark, bright = viewer.colour(*axial(viewer, 40, 40))[0], viewer.colour(*axial(viewer, 15, 28))[0]
+    assert dark == SHOWN[DARK] and bright < SHOWN[BRIGHT] / 2
+    viewer.page.mouse.click(*axial(viewer, 15, 20))
+    viewer.page.keyboard.press("Space")
+    viewer.page.wait_for_timeout(300)
+    assert prompts_of(server) == []
+    held[0].continue_()
+    canvas.wait_for(state="detached")
+    viewer.page.mouse.click(*axial(viewer, 15, 20))
+    viewer.settle()
+    assert prompts_of(server) == [(1, 0, 33)]
+
+
 def test_the_surface_is_drawn(viewer, file):
     viewer.open(file)
     viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))

@@ -97,6 +97,7 @@ export class Tools {
     if (state.tool === "window" && !right) return this.#level(plane, x, y);
     if (!(state.tool in DRAWS) && right) return this.#zoom(plane, x, y);
     if (!(state.tool in DRAWS)) return this.#navigate(plane);
+    if (!plane.ready) return null; // the user sees another slice
     const label = signed(state.tool) && right ? 1 - state.label : state.label;
     return { point: this.#point, box: this.#box, scribble: this.#line, lasso: this.#line }[state.tool].call(
       this,
@@ -192,7 +193,7 @@ export class Tools {
   /** Put a point, a corner or a point of a line at the cursor. */
   press(plane, [row, column]) {
     const kind = state.tool;
-    if (!(kind in DRAWS)) return;
+    if (!(kind in DRAWS) || !plane.ready) return;
     if (kind === "point") {
       this.prompt(begun(plane), kind, state.label, [[row, column]]);
       return;
