@@ -211,7 +211,7 @@ class PageSession:
         one.colour = one.colour if colour is None else colour
         if protected is not None and protected != (number in self.session.protected_ids):
             self.session.protect(number, protected)
-            self.labels.refresh(self.session)  # voxels of overlaps change hands
+            self.labels.refresh(self.session, [number])  # voxels of overlaps change hands
 
     def remove_object(self, number: int) -> None:
         """Remove an object with its prompts and masks; of the last one, a new one takes the place.
@@ -223,7 +223,7 @@ class PageSession:
         self.stop()
         if number in self.session.object_ids:
             self.session.remove_object(number)
-            self.labels.refresh(self.session)
+            self.labels.refresh(self.session, [number])
         self._removed[number] = self.objects.pop(number)
         if not self.objects:
             self.add_object()
@@ -296,8 +296,7 @@ class PageSession:
             PromptError: there is none.
         """
         self.stop()
-        self.session.redo() if again else self.session.undo()
-        self.labels.refresh(self.session)
+        self.labels.refresh(self.session, self.session.redo() if again else self.session.undo())
 
     def _check_unlocked(self, number: int) -> None:
         if self.known(number).id in self.session.protected_ids:
@@ -387,7 +386,7 @@ class PageSession:
             for object_id in session.protected_ids:
                 session.protect(object_id, object_id in protected)
             raise
-        self.labels.refresh(session)
+        self.labels.refresh(session, [one.object_id for one in loaded])
         for saved_object in loaded:
             listed = self._listed(saved_object.object_id)
             listed.name, listed.colour = saved_object.name or listed.name, saved_object.colour or listed.colour
@@ -406,7 +405,7 @@ class PageSession:
         self.session.set_starts(masks)
         for number in masks:
             self._listed(number)
-        self.labels.refresh(self.session)
+        self.labels.refresh(self.session, list(masks))
 
 
 def _levels(array: np.ndarray) -> tuple[float, float]:
