@@ -351,9 +351,9 @@ class PromptedObject:
         """Write masks into the buffer, and return the box of what changed."""
         buffer = self._buffer()
         if isinstance(masks, np.ndarray):
-            box = extents(masks != (buffer != 0))
+            found = extents(masks != (buffer != 0))
             buffer[...] = masks
-            return box
+            return found
         box: Box | None = None
         for (axis, index), mask in masks.items():
             plane = np.moveaxis(buffer, axis, 0)[index]
