@@ -70,7 +70,7 @@ class LabelMap:
         if max(session.object_ids, default=0) > np.iinfo(self.array.dtype).max:
             self.array = self.array.astype(np.uint16)
         plane, protected = self.plane(axis, index), session.protected_ids
-        kept = np.isin(plane, [number for number in protected if number not in logits])
+        kept = np.isin(plane, [number for number in protected if number not in logits and number not in changed])
         found = np.where(np.isin(plane, [*logits, *changed]), 0, plane)
         best = np.zeros(plane.shape, dtype=np.float16)
         for object_id in [number for number in logits if number not in protected]:
