@@ -12,9 +12,10 @@ import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from nnunetv2_sam2_3dmed.errors import UserError
 
@@ -77,6 +78,22 @@ def is_dicom(path: Path) -> bool:
     element, length = int.from_bytes(start[2:4], "little"), int.from_bytes(start[4:8], "little")
     explicit = start[4:6].isalpha() and start[4:6].isupper()
     return element <= _LAST_FIRST_ELEMENT and (explicit or length <= 64)
+
+
+def is_deflated(file: Path) -> bool:
+    """True for a DICOM file that is compressed as a whole, so that already its header may unpack to any size.
+
+    Also for one with meta information but no preamble, where it is not looked for.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(132)
+    if start[128:] != _MAGIC:
+        return start[:2] == _FIRST_GROUPS[0]
+    try:
+        with _quiet():
+            return read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    except Exception:  # pydicom raises anything on damaged files, as it will when the file is read
+        return False
 
 
 def read_dataset(file: Path, pixels: bool = False) -> Dataset:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.dicom_headers import is_deflated, is_dicom
 from nnunetv2_sam2_3dmed.images.stored_voxels import first_bytes
 from nnunetv2_sam2_3dmed.images.text_headers import LONGEST, METAIMAGE, NRRD, metaimage_fields, nrrd_fields
 from nnunetv2_sam2_3dmed.images.volume import Volume
-from nnunetv2_sam2_3dmed.images.volumes import read_volume
+from nnunetv2_sam2_3dmed.images.volumes import is_dicom_series, read_volume
 
 # ITK's reader goes on within a line that is longer than 500 letters, and takes colons for equals signs
 _META_LINE = re.compile(rb"[\w .-]{1,100}=[^\r\n\0]{0,380}\r?")
@@ -29,9 +30,13 @@ def read_untrusted(path: Path, root: Path, check_bytes: Callable[[int], None]) -
 
     Raises:
         UserError: see ``read_volume``; or the header names a file that does not lie beside it, or names files in an
-            unusual way.
+            unusual way; or a DICOM file is deflated.
     """
-    if path.is_file() and path.name.lower().endswith((*METAIMAGE, *NRRD)):
+    if is_dicom_series(path):
+        for file in sorted((path if path.is_dir() else path.parent).iterdir()):
+            if file.is_file() and is_dicom(file) and is_deflated(file):
+                raise UserError(f"{file} is compressed as a whole, which is not read here: save it without.")
+    elif path.name.lower().endswith((*METAIMAGE, *NRRD)):
         _check_named_file(path, root)
     return read_volume(path, check_bytes)
 

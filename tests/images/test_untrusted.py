@@ -5,8 +5,10 @@ import struct
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.integrity import stated_bytes
@@ -155,6 +157,22 @@ def test_dicom_files_that_claim_to_be_large_are_refused_before_they_are_decoded(
     write_series(tmp_path, np.zeros((2, 4, 4), np.int16), change=claim)
     with pytest.raises(Refused, match=str(2 * 3 * 60_000 * 50_000 * 2)):
         read_untrusted(tmp_path, tmp_path, refuse)
+
+
+@pytest.mark.parametrize("preamble", [True, False])
+def test_deflated_dicom_files_are_refused_before_they_are_unpacked(tmp_path, preamble):
+    write_series(tmp_path, np.zeros((2, 4, 4), np.int16))
+    assert read_untrusted(tmp_path, tmp_path, allow).shape == (2, 4, 4)
+    file = sorted(tmp_path.iterdir())[1]
+    data = pydicom.dcmread(file)
+    data.ImageComments = "x" * 10_000
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(file)
+    file.write_bytes(file.read_bytes()[0 if preamble else 132 :])
+    assert file.stat().st_size < 5000 and len(pydicom.dcmread(file, force=True).ImageComments) == 10_000
+    for path in (tmp_path, file):
+        with pytest.raises(UserError, match="compressed as a whole"):
+            read_untrusted(path, tmp_path, allow)
 
 
 @pytest.mark.parametrize(
