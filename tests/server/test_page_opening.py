@@ -153,6 +153,58 @@ def test_a_dicom_folder_and_dicom_seg(viewer, server, tmp_path):
     np.testing.assert_array_equal(frames.max(axis=0), FIRST[23])
 
 
+def test_one_of_several_dicom_series_is_chosen(viewer, server, tmp_path):
+    def named(number, description):
+        def change(data, z):
+            data.SeriesNumber, data.SeriesDescription = number, description
+
+        return change
+
+    folder = tmp_path / "study"
+    write_series(folder, IMAGE[:9] - 100, spacing=(1.0, 1.0, 1.0), change=named(1, "Scout"))
+    for file in list(folder.iterdir()):
+        file.rename(folder / f"scout_{file.name}")
+    write_series(folder, IMAGE - 100, spacing=(1.0, 1.0, 1.0), change=named(2, "Thorax"))
+    viewer.page.locator("#folder-input").set_input_files(folder)
+    viewer.page.wait_for_selector("#series-dialog[open]")
+    shown = viewer.page.locator("#series-list li").all_inner_texts()
+    assert sorted(text.split("\n") for text in shown) == [
+        ["1: Scout", "CT, 9 × 48 × 48"],
+        ["2: Thorax", "CT, 48 × 48 × 48"],
+    ]
+    viewer.key("Escape")
+    viewer.page.wait_for_selector("#opening", state="hidden")
+    assert viewer.page.locator("#opener").is_visible()
+    viewer.page.locator("#folder-input").set_input_files(folder)
+    viewer.page.get_by_text("2: Thorax").click()
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    assert viewer.text("#image-size") == "48 × 48 × 48"
+    # the same one once more, without a question
+    viewer.settle()
+    open_again(viewer, server)
+    assert viewer.text("#image-size") == "48 × 48 × 48"
+
+
+def test_a_failed_upload_ends_the_others_and_leaves_nothing(viewer, server, tmp_path):
+    write_series(tmp_path / "series", IMAGE - 100, spacing=(1.0, 1.0, 1.0))
+    sent = []
+
+    def send(route):
+        sent.append(route)
+        refusal = {"status": 400, "content_type": "application/json", "body": json.dumps({"detail": "it broke off."})}
+        route.fulfill(**refusal) if len(sent) == 6 else route.continue_()
+
+    viewer.page.route("**/page/files?*", send)
+    viewer.page.locator("#folder-input").set_input_files(tmp_path / "series")
+    assert viewer.message() == "It broke off."
+    viewer.page.wait_for_timeout(300)
+    assert 6 <= len(sent) <= 9  # four at once
+    viewer.page.unroute("**/page/files?*")
+    viewer.page.locator("#folder-input").set_input_files(tmp_path / "series")
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    assert viewer.text("#image-size") == "48 × 48 × 48"
+
+
 def test_a_dropped_file_is_opened_and_an_unsaved_one_is_asked_for(viewer, file, other):
     asked = []
 

@@ -74,11 +74,7 @@ function show(version) {
 async function restore() {
   const prompts = keptOf(state.image);
   api.forgetPlace();
-  if (!(await reopen()) || !prompts) return;
-  await ask(async () => {
-    const [name] = await sendFiles([{ name: "prompts.json", file: prompts }]);
-    return api.loadPrompts(name);
-  });
+  if ((await reopen()) && prompts) await load({ name: "prompts.json", file: prompts });
 }
 
 // ---- the image
@@ -131,10 +127,12 @@ async function load({ name, file }) {
     say("Open the image first, then its prompts.", { error: true });
     return;
   }
-  await ask(async () => {
-    const [sent] = await sendFiles([{ name, file }]);
+  const answer = await ask(async () => {
+    const { batch, names } = await sendFiles([{ name, file }]);
+    const sent = { batch, name: names[0] };
     return name.toLowerCase().endsWith(".json") ? api.loadPrompts(sent) : api.loadSegmentation(sent);
   });
+  for (const note of answer?.notes ?? []) say(note);
 }
 
 // ---- the propagation

@@ -24,7 +24,8 @@ export const find = (id) => document.getElementById(id);
  * @returns the element that shows it
  */
 export function say(sentence, { error = false, action = null } = {}) {
-  const text = sentence.charAt(0).toUpperCase() + sentence.slice(1);
+  // but for a file's name
+  const text = /^[a-z]+ /.test(sentence) ? sentence.charAt(0).toUpperCase() + sentence.slice(1) : sentence;
   const box = find("messages");
   // what is outside of an open dialog lies behind it
   (document.querySelector("dialog[open]") ?? document.body).append(box);
