@@ -205,6 +205,24 @@ def test_a_failed_upload_ends_the_others_and_leaves_nothing(viewer, server, tmp_
     assert viewer.text("#image-size") == "48 × 48 × 48"
 
 
+def test_the_place_is_kept_while_a_first_image_is_sent(viewer, server, file):
+    viewer.page.clock.install()
+    viewer.page.reload()
+    held, beats = [], []
+    viewer.page.route("**/page/files?*", lambda route: held.append(route))
+    viewer.page.on("request", lambda one: beats.append(one) if one.url.endswith("/heartbeat") else None)
+    viewer.page.locator("#file-input").set_input_files(file)
+    viewer.page.wait_for_function("document.querySelector('#opening').innerText.startsWith('Sending')")
+    with viewer.page.expect_response("**/page/heartbeat"):
+        viewer.page.clock.run_for(60_000)
+    assert len(beats) == 3
+    # a place with nothing in it is given up without a word
+    server.state.leases.close()
+    with viewer.page.expect_response("**/page/heartbeat"):
+        viewer.page.clock.run_for(20_000)
+    assert viewer.page.locator(".message").count() == 0
+
+
 def test_a_dropped_file_is_opened_and_an_unsaved_one_is_asked_for(viewer, file, other):
     asked = []
 

@@ -360,8 +360,19 @@ function setUp() {
     }
   });
   addEventListener("beforeunload", (event) => state.unsaved && event.preventDefault());
-  setInterval(() => state.image && !lost && api.heartbeat().catch(failed), HEARTBEAT_MS);
+  setInterval(beat, HEARTBEAT_MS);
   update({ tool: state.tool });
+}
+
+/** Keep the place, also while a first image is sent or a series is chosen. */
+async function beat() {
+  if (!api.hasPlace() || lost) return;
+  try {
+    await api.heartbeat();
+  } catch (error) {
+    if (error.status === 410 && !state.image) api.forgetPlace(); // nothing was in it
+    else failed(error);
+  }
 }
 
 async function begin() {
