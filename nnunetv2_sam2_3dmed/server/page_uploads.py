@@ -93,7 +93,8 @@ def client_names(files: Batch | Path, whole: str = "the folder") -> Iterator[Non
         yield
     except UserError as error:
         text = str(error)
-        for place in {str(root), str(root.resolve())}:
+        # never a short relative path, which may be a word of the sentence
+        for place in {str(one) for one in (root.absolute(), root.resolve()) if one != Path(one.anchor)}:
             for name in sorted(names, key=len, reverse=True):
                 text = text.replace(str(Path(place) / name), names[name])
             text = text.replace(f"{place}{os.sep}", "").replace(place, whole)
