@@ -120,7 +120,8 @@ def test_an_answer_is_not_shown_with_another_image(viewer, server, file, other):
 def test_a_key_is_asked_for(browser, serve, network, file):
     server = serve(model=network, key="secret")
     viewer = Viewer(browser, server.url)
-    for given in ("wrong", "secret"):
+    for given in ("wrong", "ключ", "secret"):
+        assert viewer.page.evaluate("sessionStorage.getItem('sam2_3dmed_key')") is None
         viewer.page.locator("#key").fill(given)
         viewer.key("Enter")
         viewer.page.wait_for_timeout(200)

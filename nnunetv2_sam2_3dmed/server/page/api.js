@@ -2,6 +2,7 @@
 
 const TOKEN = "sam2_3dmed_place";
 const KEY = "sam2_3dmed_key";
+const CARRIED = /^[ -~]+$/; // by HTTP headers, and thus of every server's key
 
 /** A refusal of the server, with its sentence. */
 export class Refused extends Error {
@@ -18,9 +19,8 @@ export function onKeyWanted(ask) {
   askForKey = ask;
 }
 
-async function send(method, path, { json, body, signal } = {}) {
+async function send(method, path, { json, body, signal, key = sessionStorage.getItem(KEY) } = {}) {
   const headers = { "X-Page-Session": sessionStorage.getItem(TOKEN) ?? "" };
-  const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (json !== undefined) {
     headers["Content-Type"] = "application/json";
@@ -33,13 +33,14 @@ async function send(method, path, { json, body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The server does not answer. Is it still running?");
   }
-  if (response.ok) return response;
+  if (response.ok) {
+    if (key) sessionStorage.setItem(KEY, key); // it fits
+    return response;
+  }
   if (response.status === 401) {
-    const given = await askForKey(Boolean(key));
-    if (given) {
-      sessionStorage.setItem(KEY, given);
-      return send(method, path, { body, signal, ...(json === undefined ? {} : { json }) });
-    }
+    let given = await askForKey(Boolean(key));
+    while (given && !CARRIED.test(given)) given = await askForKey(true);
+    if (given) return send(method, path, { json, body, signal, key: given });
   }
   let sentence = `The server answered with status ${response.status}.`;
   try {
