@@ -77,7 +77,9 @@ export async function showOpener(canClose) {
   find("opener-close").hidden = !canClose;
   if (!find("opener").open) find("opener").showModal();
   try {
-    ({ images } = await api.folder());
+    const listed = await api.folder();
+    images = listed.images;
+    find("served-more").hidden = listed.complete;
   } catch (error) {
     say(error.message, { error: true });
   }
