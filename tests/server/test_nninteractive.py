@@ -94,10 +94,13 @@ def test_all_calls_in_the_order_of_a_viewer(serve, image, beside):
         beside.add_points([(1, 5, 5)], 0)
         check()
         assert client._predict() is None
+        # as it was before the second point, when the first one waited for a prediction
         assert client.undo() is True
-        beside.undo()
-        np.testing.assert_array_equal(buffer, beside.mask())
+        np.testing.assert_array_equal(buffer, earlier)
         assert client.undo() is False
+        assert client._predict() is not None
+        beside.undo()
+        check()
         client.reset_interactions()
         assert not buffer.any()
         assert client.undo() is False
