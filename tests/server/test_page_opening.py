@@ -213,7 +213,7 @@ def test_the_place_is_kept_while_a_first_image_is_sent(viewer, server, file):
     viewer.page.route("**/page/files?*", lambda route: held.append(route))
     viewer.page.on("request", lambda one: beats.append(one) if one.url.endswith("/heartbeat") else None)
     viewer.page.locator("#file-input").set_input_files(file)
-    viewer.page.wait_for_function("document.querySelector('#opening').innerText.startsWith('Sending')")
+    viewer.page.wait_for_selector("#opening:has-text('Sending')")
     with viewer.page.expect_response("**/page/heartbeat"):
         viewer.page.clock.run_for(60_000)
     assert len(beats) == 3
