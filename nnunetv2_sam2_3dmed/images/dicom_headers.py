@@ -12,9 +12,10 @@ import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from nnunetv2_sam2_3dmed.errors import UserError
 
@@ -47,6 +48,22 @@ _FOR_DECODING = (
 _DEFERRED = 65536  # bytes; private elements beyond are left in the file
 
 
+class SeveralSeries(UserError):
+    """Several series of images in a folder, of which one is to be chosen.
+
+    Attributes:
+        series: files with their headers, by series.
+    """
+
+    def __init__(self, folder: Path, series: list[list[tuple[Path, Dataset]]]):
+        first = [members[0][0].name for members in series]
+        super().__init__(
+            f"{folder} holds {len(series)} DICOM series: give one file of the series you mean, such as "
+            f"{', '.join(first[:4])}."
+        )
+        self.series = series
+
+
 def is_dicom(path: Path) -> bool:
     """True for a DICOM file, by its content: many have no ending."""
     try:
@@ -61,6 +78,22 @@ def is_dicom(path: Path) -> bool:
     element, length = int.from_bytes(start[2:4], "little"), int.from_bytes(start[4:8], "little")
     explicit = start[4:6].isalpha() and start[4:6].isupper()
     return element <= _LAST_FIRST_ELEMENT and (explicit or length <= 64)
+
+
+def is_deflated(file: Path) -> bool:
+    """True for a DICOM file that is compressed as a whole, so that already its header may unpack to any size.
+
+    Also for one with meta information but no preamble, where it is not looked for.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(132)
+    if start[128:] != _MAGIC:
+        return start[:2] == _FIRST_GROUPS[0]
+    try:
+        with _quiet():
+            return read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    except Exception:  # pydicom raises anything on damaged files, as it will when the file is read
+        return False
 
 
 def read_dataset(file: Path, pixels: bool = False) -> Dataset:
@@ -96,7 +129,8 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
     reports, segmentations, macOS's hidden files) are skipped.
 
     Raises:
-        UserError: there is none, or there are several in the folder, or a file of it is broken.
+        SeveralSeries: there are several in the folder.
+        UserError: there is none, or a file of it is broken.
     """
     folder = path if path.is_dir() else path.parent
     wanted: str | None = None
@@ -131,11 +165,7 @@ def series_headers(path: Path) -> list[tuple[Path, Dataset]]:
         raise UserError(f"there is no DICOM series in {path}{also}: give the folder of one, or one of its files.")
     if wanted is None:
         if len(series) > 1:
-            first = [members[0][0].name for members in series.values()]
-            raise UserError(
-                f"{path} holds {len(series)} DICOM series: give one file of the series you mean, such as "
-                f"{', '.join(first[:4])}."
-            )
+            raise SeveralSeries(path, list(series.values()))
         (wanted,) = series
     found = series[wanted]
     _check_whole(found, others, broken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +19,14 @@ from nnunetv2_sam2_3dmed.images.volume import Volume, volume_from_array
 _SAME = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality")
 
 
-def read_series(path: Path) -> Volume:
+def read_series(path: Path, check_bytes: Callable[[int], None] | None = None) -> Volume:
     """Read the DICOM series in a folder, or the one that a file belongs to.
 
     The grid is computed from position, orientation and pixel spacing of each slice or frame, for any storage class.
+
+    Args:
+        path: of the folder or the file.
+        check_bytes: called with the memory of the voxels that the headers state, before they are decoded.
 
     Raises:
         UserError: there is none, or there are several in the folder; the headers do not say where the slices lie;
@@ -30,6 +34,8 @@ def read_series(path: Path) -> Volume:
     """
     title = str(path)
     found = series_headers(path)
+    if check_bytes is not None:
+        check_bytes(sum(_stated_bytes(file, header) for file, header in found))
     _check_one_source(title, found)
     kinds = {check_grey(file, header): file for file, header in found}
     if len(kinds) > 1:
@@ -57,6 +63,13 @@ def read_series(path: Path) -> Volume:
         inverted="MONOCHROME1" in kinds,
         notes=tuple(dict.fromkeys(note for one in slices for note in one.notes)),
     )
+
+
+def _stated_bytes(file: Path, header: Dataset) -> int:
+    """The memory that the frames of a file take when they are decoded, in two bytes a voxel at least."""
+    rows, columns, bits = (number(header, key, str(file)) or 0 for key in ("Rows", "Columns", "BitsAllocated"))
+    frames = number(header, "NumberOfFrames", str(file)) or 1
+    return int(frames * rows * columns * max(2, bits / 8))
 
 
 def _check_one_source(title: str, found: Sequence[tuple[Path, Dataset]]) -> None:

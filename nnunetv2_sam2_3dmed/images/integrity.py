@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.nifti import is_nifti, nifti_voxels
+from nnunetv2_sam2_3dmed.images.nifti import is_nifti, nifti_voxels, scaling
 from nnunetv2_sam2_3dmed.images.stored_voxels import StoredVoxels
 from nnunetv2_sam2_3dmed.images.text_headers import METAIMAGE, NRRD, metaimage_voxels, nrrd_voxels
+
+_SCALED_ITEM = np.dtype(np.float32).itemsize  # ITK computes scaled integers in this type, or float64 for large ones
 
 
 def check_length(file: Path) -> None:
@@ -48,6 +50,24 @@ def holds_floats(file: Path) -> bool:
     """
     voxels = _voxels(file)
     return voxels is None or voxels.dtype is None or bool(np.issubdtype(voxels.dtype, np.inexact))
+
+
+def stated_bytes(file: Path) -> int:
+    """The memory that an image's voxels take when they are read, by its header alone.
+
+    Raises:
+        UserError: the file is missing or no image, or its header does not state this in a common way.
+    """
+    voxels = _voxels(file)
+    if voxels is None:
+        raise UserError(
+            f"{file} does not state in a common way how large it is, or where its voxels are: save it as .nrrd, .mha "
+            "or .nii.gz."
+        )
+    if is_nifti(file) and voxels.dtype is not None and scaling(file) != (1.0, 0.0):
+        item = voxels.dtype.itemsize
+        return voxels.length // item * max(item, _SCALED_ITEM)
+    return voxels.length
 
 
 def check_content(file: Path) -> None:

@@ -108,6 +108,19 @@ def read_header(file: Path) -> Nifti1Header:
     return header
 
 
+def scaling(file: Path) -> tuple[float, float]:
+    """Slope and intercept by which a reader changes the voxels of a NIfTI file; 1 and 0 where it leaves them.
+
+    Raises:
+        UserError: the file is no NIfTI file, or its header is damaged.
+    """
+    header = read_header(file)
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
+        return 1.0, 0.0
+    return slope, intercept
+
+
 def _head(file: Path) -> bytes:
     """The first bytes, decompressed."""
     head = first_bytes(file, 1 << 16)

@@ -12,7 +12,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.stored_voxels import BZIP2, GZIP, RAW, ZLIB, StoredVoxels, first_bytes
 
 METAIMAGE, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
-_LONGEST = 1 << 20  # of a header
+LONGEST = 1 << 20  # of a header
 _META_TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -95,7 +95,7 @@ def metaimage_fields(file: Path) -> tuple[dict[str, str], int]:
     Raises:
         UserError: the file is empty or no MetaImage file.
     """
-    head = first_bytes(file, _LONGEST)
+    head = first_bytes(file, LONGEST)
     fields: dict[str, str] = {}
     end = 0
     while "ElementDataFile" not in fields:
@@ -119,7 +119,7 @@ def _check_list(file: Path, named: str, fields: Mapping[str, str], end: int, len
         UserError: there are too few, or one is too short.
     """
     # ITK passes over a last name that no line break follows
-    lines = first_bytes(file, _LONGEST)[end:].decode("utf-8", "replace").split("\n")[:-1]
+    lines = first_bytes(file, LONGEST)[end:].decode("utf-8", "replace").split("\n")[:-1]
     names = [line.strip() for line in lines if line.strip()]
     words = named.split()
     sizes = fields["DimSize"].split()
@@ -166,13 +166,13 @@ def nrrd_fields(file: Path) -> tuple[dict[str, str], int]:
     Raises:
         UserError: the file is empty or no NRRD file.
     """
-    head = first_bytes(file, _LONGEST)
+    head = first_bytes(file, LONGEST)
     if not head.startswith(b"NRRD000"):
         raise UserError(f"{file} cannot be read as an image: it does not begin with NRRD; copy or download it again.")
     ends = [(head.find(blank), len(blank)) for blank in (b"\n\n", b"\r\n\r\n") if blank in head]
     end, blank = min(ends) if ends else (len(head), 0)
     fields: dict[str, str] = {}
-    for line in head[:end].decode("latin-1").splitlines()[1:]:
+    for line in head[:end].decode("latin-1").split("\n")[1:]:
         key, colon, value = line.partition(":")
         if colon and not line.startswith("#") and not value.startswith("="):
             fields[key.strip().lower()] = value.strip()

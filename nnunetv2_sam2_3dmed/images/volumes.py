@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
 from nnunetv2_sam2_3dmed.images import dicom_headers
 from nnunetv2_sam2_3dmed.images.exact_paths import exactly
-from nnunetv2_sam2_3dmed.images.integrity import check_content
+from nnunetv2_sam2_3dmed.images.integrity import check_content, stated_bytes
 from nnunetv2_sam2_3dmed.images.nifti import check_itk_reads, is_nifti
 from nnunetv2_sam2_3dmed.images.stated_geometry import check_stated_geometry, nifti_choice
 from nnunetv2_sam2_3dmed.images.text_headers import METAIMAGE
@@ -46,12 +47,17 @@ def volume_from_sitk(image: sitk.Image, name: str) -> Volume:
     return volume_from_array(array, spacing, image.GetOrigin(), image.GetDirection(), name=name)
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, check_bytes: Callable[[int], None] | None = None) -> Volume:
     """Read a NIfTI, NRRD or MetaImage file, or a DICOM series (its folder, or one of its files).
+
+    Args:
+        path: of the file or folder.
+        check_bytes: called with the memory of the voxels that the headers state, before they are read; raises an error
+            to refuse the image.
 
     Raises:
         UserError: there is no such file, it cannot be read, is incomplete or damaged, or does not hold one image of
-            three dimensions.
+            three dimensions; or with ``check_bytes``, its header does not state its size in a common way.
     """
     path = Path(path)
     if not path.exists():
@@ -60,9 +66,11 @@ def read_volume(path: str | Path) -> Volume:
     if is_dicom_series(path):
         from nnunetv2_sam2_3dmed.images.dicom_series import read_series
 
-        return read_series(path)
+        return read_series(path, check_bytes)
     if not path.name.lower().endswith(READABLE):
         raise UserError(f"{path} is no kind of image that can be read: give {', '.join(READABLE)} or a DICOM folder.")
+    if check_bytes is not None:
+        check_bytes(stated_bytes(path))
     check_content(path)
     check_itk_reads(path)
     notes = check_stated_geometry(path)

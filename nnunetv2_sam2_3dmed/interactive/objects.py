@@ -100,10 +100,10 @@ class Objects:
         """Set the prompt of a slice."""
         self.change({place.key: self.track(place.key).prompted(place.index, prompt)}, {}, place)
 
-    def set_start(self, object_id: int, mask: np.ndarray) -> None:
-        """Set the start of an object instead of all that it has."""
-        had: dict[Key, Track | None] = {key: None for key in self.tracks if key.object_id == object_id}
-        self.change(had, {object_id: mask}, self.latest)
+    def set_starts(self, masks: Mapping[int, np.ndarray]) -> None:
+        """Set the starts of objects instead of all that they have."""
+        had: dict[Key, Track | None] = {key: None for key in self.tracks if key.object_id in masks}
+        self.change(had, masks, self.latest)
 
     def remove(self, object_id: int) -> None:
         """Remove an object.
@@ -122,8 +122,11 @@ class Objects:
         self._past.append(self._swap(Step(dict(tracks), dict(starts), latest)))
         del self._past[:-HISTORY]
 
-    def undo(self) -> list[int]:
+    def undo(self, forget: bool = False) -> list[int]:
         """Take back the latest step, and return the objects that it had changed.
+
+        Args:
+            forget: :meth:`redo` does not take the step again.
 
         Raises:
             PromptError: there is none.
@@ -131,7 +134,9 @@ class Objects:
         if not self._past:
             raise PromptError("there is nothing to undo.")
         step = self._past.pop()
-        self._future.append(self._swap(step))
+        after = self._swap(step)
+        if not forget:
+            self._future.append(after)
         return step.object_ids
 
     def redo(self) -> list[int]:

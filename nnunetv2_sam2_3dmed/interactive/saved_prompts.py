@@ -111,19 +111,45 @@ class Loaded:
     latest: Place | None = None
 
 
-def load(text_or_path: str | Path, objects: Objects, axes: Sequence[AxisSlices], volume: Volume) -> Loaded:
-    """Read prompts and check them, to be added to those that objects have.
+@dataclass(frozen=True)
+class SavedPrompts:
+    """JSON that was read, with an image's shape and spacing and objects, whose content is not yet checked.
+
+    Attributes:
+        content: the JSON's top object.
+    """
+
+    content: Mapping[str, Any]
+
+    def mask_bytes(self, shape: tuple[int, int, int]) -> int:
+        """Bound the memory that its starts and masks take on an image, which may be far more than the JSON's.
+
+        Args:
+            shape: of the image.
+        """
+        voxels = int(np.prod(shape))
+        total = 0
+        for entry in self.content["objects"]:
+            found = entry if isinstance(entry, dict) else {}
+            slices = found.get("slices")
+            drawn = sum("mask" in one for one in slices if isinstance(one, dict)) if isinstance(slices, list) else 0
+            total += voxels * ("start" in found) + drawn * voxels // min(shape)
+        return total
+
+
+def load(saved: SavedPrompts, objects: Objects, axes: Sequence[AxisSlices], volume: Volume) -> Loaded:
+    """Check prompts that were read, to be added to those that objects have.
 
     Args:
-        text_or_path: the JSON itself (str), or its file (Path).
+        saved: the prompts.
         objects: of the session; not changed.
         axes: the slices of the image along each axis.
         volume: the image.
 
     Raises:
-        PromptError: the file cannot be read, is no JSON of this form, or is for another image; or a prompt is invalid.
+        PromptError: they are for another image, or a prompt is invalid.
     """
-    content = _content(text_or_path)
+    content = saved.content
     _check_image(content, volume)
     loaded = Loaded(latest=objects.latest)
     for entry in content["objects"]:
@@ -140,11 +166,14 @@ def load(text_or_path: str | Path, objects: Objects, axes: Sequence[AxisSlices],
     return loaded
 
 
-def _content(text_or_path: str | Path) -> dict[str, Any]:
-    """Return the JSON's top object, whose format and version are right.
+def parse(text_or_path: str | Path) -> SavedPrompts:
+    """Read JSON, whose format and version must be right; needs no session, so that any thread can do it.
+
+    Args:
+        text_or_path: the JSON itself (str), or its file (Path).
 
     Raises:
-        PromptError: see :func:`load`.
+        PromptError: the file cannot be read, or is no JSON of this form.
     """
     name = "the text"
     try:
@@ -165,10 +194,10 @@ def _content(text_or_path: str | Path) -> dict[str, Any]:
         )
     if not isinstance(content.get("objects"), list):
         raise PromptError(f"{name} has no list of objects: give prompts that were saved by this program.")
-    return content
+    return SavedPrompts(content)
 
 
-def _check_image(content: dict[str, Any], volume: Volume) -> None:
+def _check_image(content: Mapping[str, Any], volume: Volume) -> None:
     """Check that prompts were made on an image of this shape and spacing.
 
     Raises:

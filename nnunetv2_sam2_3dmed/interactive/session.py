@@ -30,6 +30,7 @@ from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.propagation import Propagation, check_request
 from nnunetv2_sam2_3dmed.interactive.protection import Protection
 from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SavedObject, SliceMask
+from nnunetv2_sam2_3dmed.interactive.saved_prompts import SavedPrompts
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
 from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage, show
 from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, Key, Place
@@ -300,13 +301,27 @@ class InteractiveSession:
         Raises:
             PromptError: the mask has another shape than the image, holds other values, or is empty.
         """
-        object_id = checks.check_object(object_id)
-        self._objects.set_start(object_id, checks.check_volume(mask, self.image.shape))
+        self.set_starts({object_id: mask})
 
-    def undo(self) -> list[int]:
-        """Undo the latest step: a prompt, a start or a removal, with all that followed from it.
+    def set_starts(self, masks: Mapping[int, np.ndarray]) -> None:
+        """Start objects as :meth:`set_start` does, all in one step that :meth:`undo` takes back.
+
+        Args:
+            masks: by object.
+
+        Raises:
+            PromptError: see :meth:`set_start`.
+        """
+        shape = self.image.shape
+        self._objects.set_starts({checks.check_object(k): checks.check_volume(m, shape) for k, m in masks.items()})
+
+    def undo(self, forget: bool = False) -> list[int]:
+        """Undo the latest step: a prompt, starts or a removal, with all that followed from it.
 
         Earlier masks are restored bit for bit. What was propagated of other objects meanwhile stays.
+
+        Args:
+            forget: :meth:`redo` does not do it again, as for a prompt that could not be answered.
 
         Returns:
             The objects whose masks may differ.
@@ -314,7 +329,7 @@ class InteractiveSession:
         Raises:
             PromptError: there is nothing to undo.
         """
-        return self._protection.affected(self._objects.undo(), self.object_ids)
+        return self._protection.affected(self._objects.undo(forget), self.object_ids)
 
     def redo(self) -> list[int]:
         """Redo the step that was undone last, with the masks that had followed from it; a new step empties this.
@@ -397,7 +412,7 @@ class InteractiveSession:
         """
         return saved_prompts.as_json(self._objects, self._axes, self.image, self.protected_ids, names, colours)
 
-    def add_prompts_from_json(self, text_or_path: str | Path) -> list[SavedObject]:
+    def add_prompts_from_json(self, text_or_path: str | Path | SavedPrompts) -> list[SavedObject]:
         """Add the prompts that :meth:`prompts_as_json` has written, all in one step that :meth:`undo` takes back.
 
         Prompts are added to those that an object has, as by :meth:`add_points`, :meth:`add_box` and :meth:`add_mask`; a
@@ -406,7 +421,7 @@ class InteractiveSession:
         from the very masks, save these too and give them to :meth:`set_start`.
 
         Args:
-            text_or_path: the JSON itself as str, or the Path of its file.
+            text_or_path: the JSON itself as str, the Path of its file, or what ``saved_prompts.parse`` made of them.
 
         Returns:
             The objects, with their names and colours.
@@ -415,7 +430,8 @@ class InteractiveSession:
             PromptError: the file cannot be read, has another form or version, or is for an image of other shape or
                 spacing; or a prompt is invalid.
         """
-        loaded = saved_prompts.load(text_or_path, self._objects, self._axes, self.image)
+        saved = text_or_path if isinstance(text_or_path, SavedPrompts) else saved_prompts.parse(text_or_path)
+        loaded = saved_prompts.load(saved, self._objects, self._axes, self.image)
         if loaded.objects:
             self._objects.change(loaded.tracks, loaded.starts, loaded.latest)
         for one in loaded.objects:

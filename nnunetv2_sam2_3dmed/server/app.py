@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,9 +21,11 @@ from nnunetv2_sam2_3dmed.server.settings import Settings, is_loopback
 from nnunetv2_sam2_3dmed.server.state import State, make_state
 from nnunetv2_sam2_3dmed.server.wire import TooLarge
 
+_log = logging.getLogger(__name__)
 SWEEP_S = 15.0
 # of a body beyond an image: forms, headers of arrays, and what cannot be compressed
 _ALLOWANCE = 2**20
+_PAGE_FILES = "/page/files"  # which the page sends, and which are written as they come
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -43,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             stopped.set()
             sweeper.join()
+            state.worker.cancel()  # requests that wait for a propagation hold their leases
             state.leases.close()
             state.worker.close()
 
@@ -58,8 +62,12 @@ def create_app(settings: Settings) -> FastAPI:
         Guard,
         key=settings.key,
         local=is_loopback(settings.host),
-        largest_body=settings.largest_image_bytes + settings.largest_image_bytes // 16 + _ALLOWANCE,
         open_paths=("/healthz", *page_routes.OPEN_PATHS),
+        large_paths=(*nninteractive.LARGE_PATHS, *itksnap.LARGE_PATHS, _PAGE_FILES),
+        streamed_paths=(_PAGE_FILES,),
+        largest_body=settings.largest_image_bytes + settings.largest_image_bytes // 16 + _ALLOWANCE,
+        check_lease=state.leases.remaining,
+        at_once=settings.sessions,
     )
     _answer_errors(app)
     return app
@@ -78,7 +86,10 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 def _sweep(state: State, stopped: threading.Event) -> None:
     while not stopped.wait(min(SWEEP_S, state.leases.alive_s or SWEEP_S)):
-        state.leases.sweep()
+        try:
+            state.leases.sweep()
+        except Exception as error:  # of what a lease held; it is gone, and the next ones are swept in the next round
+            _log.error("the end of a session failed: %s", in_one_sentence(error))
 
 
 def _answer_errors(app: FastAPI) -> None:

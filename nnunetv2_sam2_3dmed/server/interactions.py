@@ -1,7 +1,8 @@
 """Prompts as viewers send them, turned into those of a session: on which slice they lie, and where.
 
 Viewers speak of voxels (z, y, x of the array) and of half-open intervals, and draw on the plane that they show: a lasso
-is a filled region, a scribble the stroke of a brush.
+is a filled region, a scribble the stroke of a brush. What a user can do with the mouse but is no prompt is a
+``PromptError``; a ``UserError`` is the client's mistake.
 """
 
 from __future__ import annotations
@@ -70,46 +71,36 @@ def own_axis(shape: Sequence[int], spacing: Sequence[float], learned: int) -> in
     return thickest if spacing[thickest] >= THICK * min(spacing) * (1 - 1e-5) else learned
 
 
-def clip_box(box: Sequence[tuple[float, float]], shape: Sequence[int]) -> Box | None:
-    """Round a box to voxels, halves to even, and clip it to the image.
+def box_on_slice(box: Sequence[tuple[float, float]], shape: Sequence[int], preferred: int) -> BoxOnSlice:
+    """Round a box to voxels, halves to even, place it on its slice, and clip it to the image.
 
     Args:
         box: half-open, an interval per axis.
         shape: of the image.
-
-    Returns:
-        The box; None if nothing of it lies inside the image.
+        preferred: axis of the slice where the box is one voxel wide along several.
 
     Raises:
-        UserError: an interval is empty.
+        PromptError: it is empty, wider than a voxel along all axes, or outside the image.
     """
     rounded = [(round(low), round(high)) for low, high in box]
     for axis, (low, high) in enumerate(rounded):
         if high <= low:
-            raise UserError(
+            raise PromptError(
                 f"the box runs from {low} to {high} along axis {axis}, but the upper end is not included and must be "
                 "above the lower one."
             )
-    clipped = tuple((max(low, 0), min(high, length)) for (low, high), length in zip(rounded, shape, strict=True))
-    return clipped if all(low < high for low, high in clipped) else None
-
-
-def box_on_slice(box: Box, preferred: int) -> BoxOnSlice:
-    """Place a clipped box on its slice.
-
-    Args:
-        box: see :func:`clip_box`.
-        preferred: axis of the slice where the box is one voxel wide along several.
-
-    Raises:
-        UserError: it is wider than a voxel along all axes.
-    """
-    flat = [axis for axis, (low, high) in enumerate(box) if high - low == 1]
+    # before clipping, after which a box at the image's border may be as thin as a slice
+    flat = [axis for axis, (low, high) in enumerate(rounded) if high - low == 1]
     if not flat:
-        sizes = by([high - low for low, high in box])
-        raise UserError(f"the box has {sizes} voxels, but a box is for one slice: give it the width 1 along one axis.")
+        sizes = by([high - low for low, high in rounded])
+        raise PromptError(
+            f"the box has {sizes} voxels, but a box is for one slice: give it the width 1 along one axis."
+        )
+    clipped = [(max(low, 0), min(high, length)) for (low, high), length in zip(rounded, shape, strict=True)]
+    if not all(low < high for low, high in clipped):
+        raise PromptError(f"the box lies outside the image of {by(shape)} voxels.")
     axis = preferred if preferred in flat else flat[0]
-    return BoxOnSlice(axis, tuple(low for low, _ in box), tuple(high - 1 for _, high in box))
+    return BoxOnSlice(axis, tuple(low for low, _ in clipped), tuple(high - 1 for _, high in clipped))
 
 
 def points_of_box(box: BoxOnSlice) -> np.ndarray:
@@ -143,7 +134,7 @@ def check_inside(box: Sequence[tuple[int, int]], shape: Sequence[int], drawn: Se
     return intervals
 
 
-def drawing_on_slice(drawn: np.ndarray, box: Box, shape: Sequence[int], preferred: int) -> Drawing | None:
+def drawing_on_slice(drawn: np.ndarray, box: Box, shape: Sequence[int], preferred: int) -> Drawing:
     """Place a drawing on its slice.
 
     Args:
@@ -152,20 +143,17 @@ def drawing_on_slice(drawn: np.ndarray, box: Box, shape: Sequence[int], preferre
         shape: of the image.
         preferred: axis of the slice where the drawing is one voxel wide along several.
 
-    Returns:
-        The drawing; None if it is empty.
-
     Raises:
-        UserError: it lies on several slices along every axis.
+        PromptError: it is empty, or lies on several slices along every axis.
     """
     ends = extents(drawn)
     if ends is None:
-        return None
+        raise PromptError("the drawing is empty.")
     widths = [high - low for low, high in ends]
     # the part of the image that was sent says more than what was drawn in it
     flat = [axis for axis in range(3) if drawn.shape[axis] == 1] or [axis for axis in range(3) if widths[axis] == 1]
     if not flat:
-        raise UserError(
+        raise PromptError(
             f"the drawing covers {by(widths)} voxels, but must lie on one slice: send the drawing of each slice alone."
         )
     axis = preferred if preferred in flat else flat[0]

@@ -32,6 +32,12 @@ from nnunetv2_sam2_3dmed.server.wire import TooLarge, gunzip
 VERSION_SPOKEN = "0.1.6"
 MODEL = "SAM2-3dMed"
 IDLE_S = 3600.0
+# whose bodies are volumes; the session's token follows
+LARGE_PATHS = tuple(
+    f"{version}/{call}/"
+    for version in ("", "/v2")
+    for call in ("upload_raw", "process_scribble_interaction", "process_lasso_interaction")
+)
 
 Three = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 
@@ -154,7 +160,8 @@ def router(state: State) -> APIRouter:
         volume = read_image(upload, largest)
         key = content_key(volume)
         with use(session) as lease:
-            open_image(state, lease, volume, key)
+            # its client waits for as long as an answer takes, and has no call for what would come later
+            open_image(state, lease, volume, key, budget_s=IDLE_S)
             opened(lease).set_buffer(np.dtype(np.int8))
         return {"message": "the image is set."}
 

@@ -102,6 +102,15 @@ class Leases:
         lease.seen = self._clock()
         return self._remaining(lease)
 
+    def touch(self, token: str | None) -> None:
+        """Note a call of its user, who may have the lease in use with another one.
+
+        Raises:
+            LeaseGone: there is no such lease.
+        """
+        lease = self._find(token)
+        lease.active = lease.seen = self._clock()
+
     def remaining(self, token: str | None) -> float:
         """Seconds until the user has been idle for too long; touches no clock.
 

@@ -1,8 +1,9 @@
 """Routes of nnInteractive's protocol, which napari, MITK, 3D Slicer and any client in Python speak.
 
-Our own are two: ``image_properties`` may have ``direction`` (nine numbers, as ITK has them), since SAM 2 is shown
+Our own are three: ``image_properties`` may have ``direction`` (nine numbers, as ITK has them), since SAM 2 is shown
 slices the same way up; without it the axes of the array are taken for the patient's z, y, x. A slip of the user is
-answered with status 200, no change, and a sentence as ``message`` in ``X-Meta``.
+answered with status 200, no change, and a sentence as ``message`` in ``X-Meta``; so is a propagation that failed, with
+the slices that it reached. ``"unfinished": true`` there says that further slices come with later answers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from nnunetv2_sam2_3dmed.server.state import State
 
 # side in voxels of the brush that is advertised; strokes are thinned to lines
 BRUSH = 2
+# whose bodies are arrays
+LARGE_PATHS = ("/set_image", "/add_scribble_interaction", "/add_lasso_interaction", "/add_initial_seg_interaction")
 
 
 class _Interaction(BaseModel):
@@ -143,6 +146,8 @@ def answered(answer: Answer) -> Response:
     said: dict[str, Any] = {"ran_prediction": answer.ran, "bbox": answer.box}
     if answer.message is not None:
         said["message"] = answer.message
+    if answer.unfinished:
+        said["unfinished"] = True
     body = b""
     if answer.values is not None:
         said |= {"dtype": answer.values.dtype.name, "shape": answer.values.shape}
@@ -227,7 +232,7 @@ def router(state: State) -> APIRouter:
         volume = volume_from_array(voxels, geometry.spacing, direction=geometry.direction)
         key = content_key(volume)
         with leases.use(token) as lease:
-            open_image(state, lease, volume, key)
+            open_image(state, lease, volume, key, settings.budget_s)
         return {"original_image_shape": list(array.shape)}
 
     @routes.post("/set_target_buffer")

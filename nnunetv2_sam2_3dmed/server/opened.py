@@ -17,13 +17,14 @@ class Opened:
     Args:
         session: on the image.
         state: of the server.
+        budget_s: see :class:`PromptedObject`.
 
     Attributes:
         object: the one that is segmented.
     """
 
-    def __init__(self, session: PooledSession, state: State):
-        self.object = PromptedObject(session, state.worker, state.settings.budget_s)
+    def __init__(self, session: PooledSession, state: State, budget_s: float):
+        self.object = PromptedObject(session, state.worker, budget_s)
         self._state = state
 
     def close(self) -> None:
@@ -32,7 +33,7 @@ class Opened:
         self._state.close_session(self.object.session)
 
 
-def open_image(state: State, lease: Lease, volume: Volume, key: str) -> None:
+def open_image(state: State, lease: Lease, volume: Volume, key: str, budget_s: float) -> None:
     """Open an image for a lease in use, instead of the one before with its prompts and buffer.
 
     Args:
@@ -40,6 +41,7 @@ def open_image(state: State, lease: Lease, volume: Volume, key: str) -> None:
         lease: used by the caller.
         volume: the image.
         key: its ``content_key``.
+        budget_s: seconds after which a prediction is answered.
 
     Raises:
         UserError: the image cannot be shown; the lease then keeps what it had.
@@ -49,7 +51,7 @@ def open_image(state: State, lease: Lease, volume: Volume, key: str) -> None:
         before.object.reset()
         before.object.buffer = None
         return
-    lease.holding = Opened(state.worker.run(lambda: state.sessions.open(volume, key=key)), state)
+    lease.holding = Opened(state.worker.run(lambda: state.sessions.open(volume, key=key)), state, budget_s)
     if before is not None:
         before.close()
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
+
+from pydicom.dataset import Dataset
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images import dicom_headers
@@ -11,31 +16,35 @@ from nnunetv2_sam2_3dmed.images.volumes import READABLE
 
 _HEADERS = (".nhdr", ".mhd")  # their voxels lie in another file
 _MOST_LISTED = 2000
-_LONGEST_NAME = 120
+_MOST_FOLDERS = 20_000
+_LONGEST_NAME = 120  # bytes
 
 
-def list_images(folder: Path) -> list[dict[str, object]]:
-    """List the images in a folder and the folders below it, by name.
+def list_images(folder: Path) -> tuple[list[dict[str, object]], bool]:
+    """List the images in a folder and the folders below it, by name; what cannot be read is passed over.
 
     Returns:
         For each its ``path`` below the folder with slashes, ``kind`` ("file" or "dicom": a folder of a series) and
-        ``bytes``; at most 2000.
+        ``bytes``, at most 2000; and True if these are all.
     """
     found: list[dict[str, object]] = []
     root = folder.resolve()
-    for place in sorted([folder, *(below for below in folder.rglob("*") if below.is_dir())]):
-        hidden = any(part.startswith(".") for part in place.relative_to(folder).parts)
-        if hidden or not place.resolve().is_relative_to(root):
-            continue
-        files = [file for file in sorted(place.iterdir()) if file.is_file() and not file.name.startswith(".")]
-        files = [file for file in files if file.resolve().is_relative_to(root)]  # others are not opened
-        images = [file for file in files if file.name.lower().endswith(READABLE)]
-        found += [_entry(folder, file, "file", file.stat().st_size) for file in images]
-        if place != folder and not images and any(dicom_headers.is_dicom(file) for file in files[:3]):
-            found.append(_entry(folder, place, "dicom", sum(file.stat().st_size for file in files)))
-        if len(found) >= _MOST_LISTED:
-            break
-    return found[:_MOST_LISTED]
+    for number, (name, below, names) in enumerate(os.walk(folder)):
+        if number >= _MOST_FOLDERS:
+            return found, False
+        below[:] = sorted(one for one in below if not one.startswith("."))  # the order in which they are walked
+        place = Path(name)
+        with suppress(OSError):
+            files = [place / one for one in sorted(names) if not one.startswith(".")]
+            # others are not opened
+            files = [file for file in files if file.is_file() and file.resolve().is_relative_to(root)]
+            images = [file for file in files if file.name.lower().endswith(READABLE)]
+            found += [_entry(folder, file, "file", file.stat().st_size) for file in images]
+            if place != folder and not images and any(dicom_headers.is_dicom(file) for file in files[:3]):
+                found.append(_entry(folder, place, "dicom", sum(file.stat().st_size for file in files)))
+        if len(found) > _MOST_LISTED:
+            return found[:_MOST_LISTED], False
+    return found, True
 
 
 def _entry(folder: Path, path: Path, kind: str, size: int) -> dict[str, object]:
@@ -62,8 +71,9 @@ def inside(folder: Path | None, name: str) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """Return a name with letters, digits and ``.+-_`` only, and no dot in front; empty if nothing is left."""
-    return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[-_LONGEST_NAME:]
+    """Return a name with letters, digits and ``.+-_`` only, and no dot in front; its end if it is long."""
+    # file systems count bytes; a letter that is cut in two is dropped
+    return re.sub(r"[^\w.+-]", "_", name).encode()[-_LONGEST_NAME:].decode(errors="ignore").lstrip(".")
 
 
 def upload_path(folder: Path, name: str) -> Path:
@@ -102,3 +112,30 @@ def uploaded_image(folder: Path) -> Path:
     if len(files) == 1:
         return files[0]
     return folder
+
+
+def described(series: Sequence[tuple[Path, Dataset]]) -> dict[str, object]:
+    """Describe a DICOM series for the user's choice.
+
+    Args:
+        series: its files with their headers.
+
+    Returns:
+        ``id`` (the name of its first file), ``description``, ``number`` and ``modality`` (perhaps empty), ``images``
+        (of all frames), ``rows`` and ``columns`` (0 if not stated).
+    """
+    file, header = series[0]
+    return {
+        "id": file.name,
+        "description": dicom_headers.text(header, "SeriesDescription"),
+        "number": dicom_headers.text(header, "SeriesNumber"),
+        "modality": dicom_headers.text(header, "Modality"),
+        "images": sum(_whole(one, "NumberOfFrames") or 1 for _, one in series),
+        "rows": _whole(header, "Rows"),
+        "columns": _whole(header, "Columns"),
+    }
+
+
+def _whole(header: Dataset, keyword: str) -> int:
+    text = dicom_headers.text(header, keyword)
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import Volume
 from nnunetv2_sam2_3dmed.server.leases import LeaseGone
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
-from nnunetv2_sam2_3dmed.server.sessions import content_key
+from nnunetv2_sam2_3dmed.server.page_uploads import Batch, dropped
+from nnunetv2_sam2_3dmed.server.sessions import Content, content_key
 
 # without a request, in seconds; browsers let pages in the background send once a minute
 PATIENCE_S = 300.0
@@ -23,45 +25,72 @@ class Place:
     Attributes:
         token: of its lease.
         page: the image and its objects; None before one is open.
-        folder: of the files that were uploaded for what comes next.
-        received: bytes in it.
+        content: key and window of the image.
     """
 
-    def __init__(self, places: Places, token: str):
+    def __init__(self, places: Places, token: str, largest: int):
         self.token = token
         self.page: PageSession | None = None
+        self.content: Content | None = None
         self._places = places
-        self._files = tempfile.TemporaryDirectory(prefix="sam2_3dmed_")
-        self._image_folder: Path | None = None
-        self.folder = self._new_folder()
-        self.received = 0
+        self._largest = largest
+        # the sweep of the leases has to go on if a file cannot be deleted
+        self._files = tempfile.TemporaryDirectory(prefix="sam2_3dmed_", ignore_cleanup_errors=True)
+        self._batch: Batch | None = None
+        self._image: Batch | None = None
 
-    def take_files(self) -> Path:
-        """Return the folder of the files that were uploaded until now; later ones go to another."""
-        taken, self.folder = self.folder, self._new_folder()
-        self.received = 0
-        return taken
-
-    def _new_folder(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self._files.name))
-
-    def keep_files(self, folder: Path | None) -> None:
-        """Keep the files of the image that is open, and delete those of the one before."""
-        before, self._image_folder = self._image_folder, folder
+    def begin(self) -> Batch:
+        """Return a batch for the files that come next; the one before is deleted."""
+        before, self._batch = self._batch, Batch(Path(self._files.name), self._largest)
         if before is not None:
-            shutil.rmtree(before, ignore_errors=True)
+            before.delete()
+        return self._batch
 
-    def empty(self) -> None:
-        """Close the image."""
-        page, self.page = self.page, None
-        if page is not None:
-            self._places.give_back(page)
+    def batch(self, batch_id: str) -> Batch:
+        """Return the batch that was begun last.
+
+        Raises:
+            UserError: it has another id, or was taken.
+        """
+        if self._batch is None or self._batch.id != batch_id:
+            raise dropped()
+        return self._batch
+
+    @contextmanager
+    def used(self, batch_id: str) -> Iterator[Batch]:
+        """Context in which the files of a batch are used, after which they are deleted.
+
+        Raises:
+            UserError: see :meth:`batch`.
+        """
+        batch = self.batch(batch_id)
+        self._batch = None
+        try:
+            yield batch
+        finally:
+            if batch not in (self._batch, self._image):
+                batch.delete()
+
+    def put_back(self, batch: Batch) -> None:
+        """Let a batch that is in use be used once more."""
+        self._batch = batch
+
+    def keep(self, batch: Batch | None) -> None:
+        """Keep the files of the image that is open, and delete those of the one before."""
+        for before in (self._image, self._batch):
+            if before is not None and before is not batch:
+                before.delete()
+        self._image, self._batch = batch, None
 
     def close(self) -> None:
         """Close the image and delete the files."""
         self._places.by_token.pop(self.token, None)
-        self.empty()
-        self._files.cleanup()
+        page, self.page = self.page, None
+        try:
+            if page is not None:
+                self._places.give_back(page)
+        finally:
+            self._files.cleanup()
 
 
 class Places:
@@ -85,7 +114,8 @@ class Places:
             AtCapacity: all are taken.
         """
         lease = self._state.leases.claim(idle_s=PATIENCE_S, heartbeats=False)
-        place = lease.holding = self.by_token[lease.token] = Place(self, lease.token)
+        place = Place(self, lease.token, self._state.settings.largest_image_bytes)
+        lease.holding = self.by_token[lease.token] = place
         return place
 
     def find(self, token: str) -> Place:
@@ -104,33 +134,45 @@ class Places:
         Raises:
             LeaseGone: there is none of that token.
         """
-        with self._state.leases.use(token):
-            pass
+        self._state.leases.touch(token)
+
+    def check_bytes(self, name: str, size: int) -> None:
+        """Check that an image is not larger than this server takes.
+
+        Raises:
+            UserError: it is.
+        """
+        largest = self._state.settings.largest_image_bytes
+        if size > largest:
+            raise UserError(
+                f"{name} takes {size / 2**30:.1f} GiB, but this server takes images of {largest / 2**30:.1f} GiB: "
+                "start it with a larger --largest-image."
+            )
 
     def open(self, place: Place, volume: Volume, window: str | tuple[float, float]) -> None:
         """Open an image in a place instead of the one before.
 
         Raises:
-            UserError: the image is too large for this server, and the place keeps the one before; or see
-            ``InteractiveSession.set_image``, and the place then has none.
+            UserError: the image is too large for this server; or see ``InteractiveSession.set_image``. The place then
+                keeps the one before.
         """
-        largest = self._state.settings.largest_image_bytes
-        if volume.array.nbytes > largest:
-            raise UserError(
-                f"{volume.name} takes {volume.array.nbytes / 2**30:.1f} GiB, but this server takes images of "
-                f"{largest / 2**30:.1f} GiB: start it with a larger --largest-image."
-            )
+        self.check_bytes(volume.name, volume.array.nbytes)
         # of the sessions kept for images opened before, one fits only if it would be saved likewise
-        place.empty()
         key = repr((content_key(volume), volume.origin, volume.dicom_files))
-        worker, sessions = self._state.worker, self._state.sessions
-        place.page = PageSession(worker.run(lambda: sessions.open(volume, window, key)), volume, worker)
+        worker, sessions, before = self._state.worker, self._state.sessions, place.page
+        if before is not None and place.content == (key, window):  # the same image, with its encoded slices
+            self.give_back(before)
+            before = None
+        session = worker.run(lambda: sessions.open(volume, window, key))
+        place.page, place.content = PageSession(session, volume, worker), (key, window)
+        if before is not None:
+            self.give_back(before)
 
     def give_back(self, page: PageSession) -> None:
         """Give a page's session back to the others."""
 
         def give() -> None:
-            page.stop()
+            page.close()
             self._state.sessions.close(page.session)
 
         self._state.worker.run(give)

@@ -11,10 +11,17 @@ description states (``order`` and ``flips`` of ``images.orientation.View``).
 ``GET session``                    ``{"image": null or its description, "state"}``, to go on after a reload
 ``POST heartbeat``                 keeps the place, which without it is free again after five minutes, with all in it
 ``POST release``                   gives it up
-``GET folder``                     images in the folder named at the start: ``{"images": [{"path", "kind", "bytes"}]}``
-``PUT files?name=NAME``            a file as the body: an image, one of a DICOM series, or what is loaded below
-``POST open``                      ``{"path": of the folder's list or null for the files sent, "name": shown for these,
-                                   "window"}``; answers as ``GET session``
+``GET folder``                     images in the folder named at the start: ``{"images": [{"path", "kind", "bytes"}],
+                                   "complete": false if there are more}``
+``POST files``                     begins a batch of files, and deletes the one before: ``{"batch"}``
+``PUT files?batch=ID&name=NAME``   a file as the body: an image, one of a DICOM series, or what is loaded below;
+                                   ``{"name"}`` on the server; keeps the place meanwhile
+``DELETE files?batch=ID``          deletes a batch; opening and loading do so too, also where they are refused
+``POST open``                      ``{"path": of the folder's list, or "batch", "name": shown for that, "window",
+                                   "series"}``; answers as ``GET session``, or, for a folder with several DICOM series,
+                                   ``{"series": [{"id", "description", "number", "modality", "images", "rows",
+                                   "columns"}]}``, after which it is asked again with the ``id`` of one; the image
+                                   before is closed once this one is open
 ``GET slices/AXIS/INDEX``          intensities, uint16 little-endian, row by row: ``low + step * value``
 ``GET labels/AXIS/INDEX``          object numbers, likewise
 ``GET progress``                   ``{"running", "done", "total", "axis", "index", "error", "version"}``; labels have
@@ -30,9 +37,10 @@ description states (``order`` and ``flips`` of ``images.orientation.View``).
 ``GET surface/ID``                 numbers of vertices and triangles (uint32), vertices (float32, x, y, z in mm), and
                                    three vertices for each triangle (uint32)
 ``GET segmentation?ending=.nrrd``  the label map as a file
-``POST segmentation``              ``{"name"}``: a file sent before, whose labels become the starts of objects
+``POST segmentation``              ``{"batch", "name"}``: a file sent before, whose labels become the starts of objects
 ``GET prompts``                    all prompts as a JSON file
-``POST prompts/file``              ``{"name"}``: such a file sent before
+``POST prompts/file``              ``{"batch", "name"}``: such a file sent before; answers with ``"notes"`` too: a
+                                   sentence for each slice on which nothing was seen
 =================================  ====================================================================================
 
 What changes objects returns ``{"state": {"version", "propagation", "objects": [{"id", "name", "colour", "protected",
@@ -43,27 +51,30 @@ answers are compressed with gzip.
 from __future__ import annotations
 
 import gzip
-import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Depends, Header, HTTPException, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field, FiniteFloat
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.volumes import WRITABLE, read_volume, stem
+from nnunetv2_sam2_3dmed.images.dicom_headers import SeveralSeries
+from nnunetv2_sam2_3dmed.images.untrusted import read_untrusted
+from nnunetv2_sam2_3dmed.images.volumes import WRITABLE, Volume, stem
 from nnunetv2_sam2_3dmed.interactive.prompts import check_axis, check_slice
-from nnunetv2_sam2_3dmed.server.page_files import inside, list_images, safe_name, upload_path, uploaded_image
+from nnunetv2_sam2_3dmed.server.page_files import described, inside, list_images, safe_name, uploaded_image
+from nnunetv2_sam2_3dmed.server.page_loading import read_prompts, read_starts
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from nnunetv2_sam2_3dmed.server.page_surface import surface
+from nnunetv2_sam2_3dmed.server.page_uploads import client_names
 from nnunetv2_sam2_3dmed.server.state import State
 
 OPEN_PATHS = ("/", "/static/")  # for which no key is needed
@@ -78,6 +89,8 @@ _MOST_POINTS = 20_000  # of a line drawn by hand
 
 class OpenRequest(BaseModel):
     path: str | None = Field(None, max_length=4096)
+    batch: str | None = Field(None, max_length=100)
+    series: str | None = Field(None, max_length=4096)
     name: str | None = Field(None, min_length=1, max_length=200)
     window: str | tuple[float, float] = "auto"
 
@@ -105,6 +118,7 @@ class PropagationRequest(BaseModel):
 
 
 class FileRequest(BaseModel):
+    batch: str = Field(max_length=100)
     name: str = Field(max_length=4096)
 
 
@@ -115,7 +129,7 @@ def router(state: State) -> APIRouter:
         state: of the server.
     """
     routes = APIRouter()
-    run = state.worker.run
+    served, largest = state.settings.folder, state.settings.largest_image_bytes
     places = Places(state)
 
     def find_place(x_page_session: Annotated[str, Header()] = "") -> Place:
@@ -130,7 +144,7 @@ def router(state: State) -> APIRouter:
 
     def changed(page: PageSession, job: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
         """Change objects; return the answer with their state after it, and the job's result."""
-        result, described = run(lambda: (job(), page.state()))
+        result, described = page.run(lambda: (job(), page.state()))
         return {"state": described}, result
 
     # ---- the page's own files
@@ -158,7 +172,7 @@ def router(state: State) -> APIRouter:
         page = place.page
         if page is None:
             return {"image": None, "state": None}
-        return {"image": page.info(), "state": run(page.state)}
+        return page.run(lambda: {"image": page.info(), "state": page.state()})
 
     @routes.post("/page/heartbeat")
     def heartbeat(place: Place = Claimed) -> dict[str, Any]:
@@ -172,42 +186,62 @@ def router(state: State) -> APIRouter:
 
     @routes.get("/page/folder")
     def folder() -> dict[str, Any]:
-        named = state.settings.folder
-        return {"images": [] if named is None else list_images(named)}
+        images, complete = ([], True) if served is None else list_images(served)
+        return {"images": images, "complete": complete}
+
+    @routes.post("/page/files")
+    def begin(place: Place = Claimed) -> dict[str, Any]:
+        with state.leases.use(place.token):
+            return {"batch": place.begin().id}
 
     @routes.put("/page/files")
-    async def receive(request: Request, name: str, place: Place = Claimed) -> dict[str, Any]:
-        # the guard takes no request without its length
-        place.received += int(request.headers.get("content-length", "0"))
-        largest = state.settings.largest_image_bytes
-        if place.received > largest:
-            place.received -= int(request.headers.get("content-length", "0"))
-            raise UserError(
-                f"the files take more than the {largest / 2**30:.1f} GiB of this server: start it with a larger "
-                "--largest-image."
-            )
-        path = upload_path(place.folder, name)
-        with path.open("wb") as file:
+    async def receive(request: Request, batch: str, name: str, place: Place = Claimed) -> dict[str, Any]:
+        async def parts() -> AsyncIterator[bytes]:
             async for part in request.stream():
-                await run_in_threadpool(file.write, part)
-        return {"name": path.name}
+                places.keep(place.token)  # a large file takes longer than a page may be silent
+                yield part
+
+        # the guard takes no request without its length
+        length = int(request.headers.get("content-length", "0"))
+        return {"name": await place.batch(batch).receive(name, length, parts())}
+
+    @routes.delete("/page/files")
+    def drop(batch: str, place: Place = Claimed) -> dict[str, Any]:
+        with state.leases.use(place.token), place.used(batch):
+            return {}
+
+    def read(file: Path, root: Path, name: str) -> Volume:
+        return read_untrusted(file, root, partial(places.check_bytes, name))
+
+    def open_in(place: Place, asked: OpenRequest, image: Path, root: Path) -> dict[str, Any] | None:
+        """Open an image, or return what lets the user choose among several series."""
+        name = asked.name or (image.name if asked.path is not None or image.is_file() else "DICOM series")
+        try:
+            volume = read(image if asked.series is None else inside(image, asked.series), root, name)
+        except SeveralSeries as several:
+            return {"series": [described(series) for series in several.series]}
+        places.open(place, replace(volume, name=name), asked.window)
+        return None
 
     @routes.post("/page/open")
     def open_image(asked: OpenRequest, place: Place = Claimed) -> dict[str, Any]:
         with state.leases.use(place.token):
-            if asked.path is not None:
-                places.open(place, read_volume(inside(state.settings.folder, asked.path)), asked.window)
-                place.keep_files(None)
-                return describe(place)
-            files = place.take_files()
-            try:
-                volume = read_volume(uploaded_image(files))
-                places.open(place, replace(volume, name=asked.name or volume.name), asked.window)
-            except Exception:
-                shutil.rmtree(files, ignore_errors=True)
-                raise
-            place.keep_files(files)
-            return describe(place)
+            if asked.batch is not None:
+                with place.used(asked.batch) as files, client_names(files, asked.name or "the folder"):
+                    if asked.series is not None:
+                        place.put_back(files)  # if this one is refused, the user can choose another
+                    choice = open_in(place, asked, uploaded_image(files.folder), files.folder)
+                    place.keep(files) if choice is None else place.put_back(files)
+            elif asked.path is not None:
+                image = inside(served, asked.path)
+                assert served is not None  # as there is an image inside
+                with client_names(served):
+                    choice = open_in(place, asked, image, served)
+                if choice is None:
+                    place.keep(None)
+            else:
+                raise UserError("there is nothing to open: give the path of an image or a batch of files.")
+            return describe(place) if choice is None else choice
 
     # ---- slices
 
@@ -259,7 +293,7 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/page/propagation")
     def propagate(asked: PropagationRequest, page: PageSession = Opened) -> dict[str, Any]:
-        run(lambda: page.propagate(asked.objects, asked.axis, asked.slices, asked.direction))
+        page.run(lambda: page.propagate(asked.objects, asked.axis, asked.slices, asked.direction))
         return page.progress()
 
     @routes.post("/page/propagation/stop")
@@ -282,27 +316,31 @@ def router(state: State) -> APIRouter:
             raise UserError(f"the format is {ending!r}, but must be one of {', '.join((*WRITABLE, '.dcm'))}.")
         with tempfile.TemporaryDirectory(prefix="sam2_3dmed_") as folder:
             path = Path(folder) / f"{safe_name(stem(Path(page.volume.name)))}_segmentation{ending}"
-            run(lambda: page.session.save(path))
+            # written here: compression takes longer than many predictions, which need not wait for it
+            page.session.save(path, page.run(page.session.labels))
             content = path.read_bytes()
         return _download(content, path.name)
 
     @routes.get("/page/prompts")
     def prompts(page: PageSession = Opened) -> Response:
-        content = run(page.prompts_as_json).encode()
+        content = page.run(page.prompts_as_json).encode()
         return _download(content, f"{safe_name(stem(Path(page.volume.name)))}_prompts.json")
 
     @routes.post("/page/prompts/file")
     def load_prompts(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
-        answer, _ = changed(page, lambda: page.load_prompts(inside(place.folder, asked.name)))
-        shutil.rmtree(place.take_files(), ignore_errors=True)
-        return answer
+        with state.leases.use(place.token), place.used(asked.batch) as files:
+            with client_names(files):
+                saved = read_prompts(inside(files.folder, asked.name), page.volume, largest)
+            answer, notes = changed(page, lambda: page.load_prompts(saved))
+        return answer | {"notes": notes}
 
     @routes.post("/page/segmentation")
     def load_segmentation(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
-        found = read_volume(inside(place.folder, asked.name))
-        answer, _ = changed(page, lambda: page.load_segmentation(found))
-        shutil.rmtree(place.take_files(), ignore_errors=True)
-        return answer
+        with state.leases.use(place.token), place.used(asked.batch) as files:
+            with client_names(files):
+                found = read(inside(files.folder, asked.name), files.folder, asked.name)
+                masks = read_starts(found, page.volume, largest)
+        return changed(page, lambda: page.load_starts(masks))[0]
 
     return routes
 

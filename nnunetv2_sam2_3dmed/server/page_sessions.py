@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from skimage.draw import polygon2mask
@@ -13,9 +12,10 @@ from skimage.measure import approximate_polygon
 
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
 from nnunetv2_sam2_3dmed.images.orientation import LEFT, POSTERIOR, SUPERIOR, normal_along
-from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid
+from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_slice
+from nnunetv2_sam2_3dmed.interactive.saved_prompts import SavedPrompts
 from nnunetv2_sam2_3dmed.server.page_labels import LabelMap
 from nnunetv2_sam2_3dmed.server.worker import Task, Worker
 
@@ -28,8 +28,9 @@ _PLANES = {
     LEFT: ("sagittal", "APSI"),
 }
 _LEVELS = 65535
-_MOST_LABELS = 255
 _OUTLINE_ERROR = 0.05  # pixels
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -63,8 +64,29 @@ class PageSession:
         self._step: Progress | None = None
         self._propagated: set[int] = set()
         self._removed: dict[int, PageObject] = {}
+        self._closed = False
         self._low, self._interval = _levels(volume.array)
         self.add_object()
+
+    def run(self, job: Callable[[], T]) -> T:
+        """Run a job that uses the session on the worker's thread; see ``Worker.run``.
+
+        Raises:
+            PromptError: the image was closed meanwhile, and the session may be another user's.
+        """
+
+        def open_still() -> T:
+            if self._closed:
+                raise PromptError("this image was closed: open it again.")
+            return job()
+
+        return self._worker.run(open_still)
+
+    def close(self) -> None:
+        """Stop the propagation and run no further job; called on the worker's thread."""
+        if self._task is not None:
+            self._task.cancel()
+        self._closed = True
 
     # ---- what the page shows
 
@@ -187,8 +209,9 @@ class PageSession:
         one = self.known(number)
         one.name = one.name if name is None else name.strip() or f"Object {number}"
         one.colour = one.colour if colour is None else colour
-        if protected is not None:
+        if protected is not None and protected != (number in self.session.protected_ids):
             self.session.protect(number, protected)
+            self.labels.refresh(self.session, [number])  # voxels of overlaps change hands
 
     def remove_object(self, number: int) -> None:
         """Remove an object with its prompts and masks; of the last one, a new one takes the place.
@@ -200,7 +223,7 @@ class PageSession:
         self.stop()
         if number in self.session.object_ids:
             self.session.remove_object(number)
-            self.labels.refresh(self.session)
+            self.labels.refresh(self.session, [number])
         self._removed[number] = self.objects.pop(number)
         if not self.objects:
             self.add_object()
@@ -223,6 +246,7 @@ class PageSession:
 
         Raises:
             PromptError: see the methods of ``InteractiveSession``; or the object is locked.
+            Exception: the network has failed; the prompt is then taken back.
         """
         session, shape = self.session, self.volume.shape
         self._check_unlocked(number)
@@ -240,7 +264,13 @@ class PageSession:
                 session.add_scribble(voxels, label, number, axis)
             else:
                 session.add_points(voxels, label, number, axis)
-        quality = session.predict_slice(number, axis, index).quality
+        try:
+            quality = session.predict_slice(number, axis, index).quality
+        except PromptError:  # taken back by the session
+            raise
+        except Exception:
+            session.undo(forget=True)
+            raise
         self.labels.refresh_slice(session, axis, index)
         self._refresh_mixed()
         return quality
@@ -266,8 +296,7 @@ class PageSession:
             PromptError: there is none.
         """
         self.stop()
-        self.session.redo() if again else self.session.undo()
-        self.labels.refresh(self.session)
+        self.labels.refresh(self.session, self.session.redo() if again else self.session.undo())
 
     def _check_unlocked(self, number: int) -> None:
         if self.known(number).id in self.session.protected_ids:
@@ -330,44 +359,53 @@ class PageSession:
             {one.id: one.name for one in listed}, {one.id: one.colour for one in listed}
         )
 
-    def load_prompts(self, path: Path) -> None:
-        """Add the prompts of a file that :meth:`prompts_as_json` has written, and segment their slices.
+    def load_prompts(self, saved: SavedPrompts) -> list[str]:
+        """Add prompts that :meth:`prompts_as_json` has written, and segment their slices.
+
+        Returns:
+            A sentence for each slice on which SAM 2 sees nothing; its prompts were taken back.
 
         Raises:
             PromptError: see ``InteractiveSession.add_prompts_from_json``.
+            Exception: the network has failed; the objects are then as before.
         """
         self.stop()
-        for loaded in self.session.add_prompts_from_json(path):
-            one = self._listed(loaded.object_id)
-            one.name, one.colour = loaded.name or one.name, loaded.colour or one.colour
-        self.labels.refresh(self.session)
+        session, protected = self.session, self.session.protected_ids
+        loaded = session.add_prompts_from_json(saved)
+        if not loaded:
+            return []
+        notes = []
+        try:
+            for one in session.prompts:
+                try:
+                    session.predict_slice(one.object_id, one.axis, one.index)
+                except PromptError as error:
+                    notes.append(str(error))
+        except Exception:
+            session.undo(forget=True)
+            for object_id in session.protected_ids:
+                session.protect(object_id, object_id in protected)
+            raise
+        self.labels.refresh(session, [one.object_id for one in loaded])
+        for saved_object in loaded:
+            listed = self._listed(saved_object.object_id)
+            listed.name, listed.colour = saved_object.name or listed.name, saved_object.colour or listed.colour
+        return notes
 
-    def load_segmentation(self, found: Volume) -> None:
-        """Let each label of a segmentation on the image's grid be the start of an object of its number.
+    def load_starts(self, masks: Mapping[int, np.ndarray]) -> None:
+        """Let each mask be the start of an object of its number, all in one step.
 
         Raises:
-            UserError: the segmentation lies on another grid, or holds other values than object numbers, or more than
-                255 of them; or an object that it would replace is locked.
+            PromptError: an object that a mask would replace is locked.
         """
-        check_same_grid(found, self.volume)
-        numbers = [float(number) for number in np.unique(found.array) if number != 0]
-        if not numbers or not all(number == int(number) and 1 <= number <= 65535 for number in numbers):
-            raise PromptError(
-                f"{found.name} holds {numbers[0]:g}, but a segmentation holds 0 and the numbers of objects, from 1."
-                if numbers
-                else f"{found.name} is empty: choose a segmentation that has an object."
-            )
-        if len(numbers) > _MOST_LABELS:
-            raise PromptError(f"{found.name} holds {len(numbers)} labels: choose one with up to {_MOST_LABELS}.")
-        ids = [int(number) for number in numbers]
-        for number in ids:
+        for number in masks:
             if number in self.objects:
                 self._check_unlocked(number)
         self.stop()
-        for number in ids:
+        self.session.set_starts(masks)
+        for number in masks:
             self._listed(number)
-            self.session.set_start(found.array == number, number)
-        self.labels.refresh(self.session)
+        self.labels.refresh(self.session, list(masks))
 
 
 def _levels(array: np.ndarray) -> tuple[float, float]:

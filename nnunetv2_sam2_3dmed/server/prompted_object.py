@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.images.volume import by
 from nnunetv2_sam2_3dmed.interactive import Progress, PromptError
 from nnunetv2_sam2_3dmed.server.interactions import (
@@ -17,7 +18,6 @@ from nnunetv2_sam2_3dmed.server.interactions import (
     Drawing,
     box_on_slice,
     check_point,
-    clip_box,
     drawing_on_slice,
     extents,
     own_axis,
@@ -26,6 +26,8 @@ from nnunetv2_sam2_3dmed.server.interactions import (
 )
 from nnunetv2_sam2_3dmed.server.sessions import PooledSession
 from nnunetv2_sam2_3dmed.server.worker import Task, Worker
+
+_LOG = logging.getLogger(__name__)
 
 OBJECT = 1  # its number in the session
 Place = tuple[int, int]  # axis and slice index
@@ -38,13 +40,15 @@ class Answer(NamedTuple):
         ran: a prediction ran.
         box: part of the buffer that changed; None for none.
         values: new content of that part.
-        message: a sentence where the call changed nothing because of a slip; None otherwise.
+        message: a sentence where the call changed nothing because of a slip, or the propagation failed; None otherwise.
+        unfinished: further slices are being segmented, and come with later answers.
     """
 
     ran: bool
     box: Box | None = None
     values: np.ndarray | None = None
     message: str | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ class PromptedObject:
 
     A prompt is answered on its slice and then propagated, nearest slices first, until the budget is over; the rest is
     segmented in the background and comes with the next answer. A prompt that turns out to be a slip (outside the
-    image, empty, nothing seen there) changes nothing, and the answer has a message. Use it from one thread at a time.
+    image, empty, nothing seen there) changes nothing, and the answer has a message. If the network fails on the
+    prompt's slice, the prompt is taken back and the exception raised; if it fails later, the slices that it reached
+    count. Use it from one thread at a time.
 
     Args:
         session: used on the worker's thread alone.
@@ -92,6 +98,7 @@ class PromptedObject:
         self._task: Task | None = None
         self._changed: set[Place] = set()  # slices segmented since the latest answer
         self._stale = False  # all of the buffer may differ from the mask
+        self._unsent: Box | None = None  # part of the buffer that changed since the latest answer
         # what was before the latest interaction, which is one step of the session, and that a propagation ran then
         self._undo: tuple[_Memo, bool] | None = None
 
@@ -103,7 +110,7 @@ class PromptedObject:
     def set_buffer(self, dtype: np.dtype) -> None:
         """Set a buffer of zeros; prompts stay, and the next answer brings all of the mask."""
         self.buffer = np.zeros(self.shape, dtype=dtype)
-        self._stale = bool(self._memo.started or self._memo.axis is not None)
+        self._stale, self._unsent = bool(self._memo.started or self._memo.axis is not None), None
 
     # ---- prompts; each method raises a UserError where the client is at fault, and the object is as before
 
@@ -114,17 +121,17 @@ class PromptedObject:
         try:
             voxel = check_point(point, self.shape)
         except PromptError as error:
-            return Answer(run, message=str(error))
+            return self._slip(run, str(error))
         place = (axis, voxel[axis])
         return self._add(place, positive, run, lambda: self.session.add_points([voxel], int(positive), OBJECT, axis))
 
     def add_box(self, box: Sequence[tuple[float, float]], positive: bool, run: bool) -> Answer:
         """Set the box of its slice, half-open; a negative one stands for points outside the object."""
         self._buffer()
-        clipped = clip_box(box, self.shape)
-        if clipped is None:
-            return Answer(run, message=f"the box lies outside the image of {by(self.shape)} voxels.")
-        found = box_on_slice(clipped, self._preferred())
+        try:
+            found = box_on_slice(box, self.shape, self._preferred())
+        except PromptError as error:
+            return self._slip(run, str(error))
 
         def add() -> None:
             if positive:
@@ -143,9 +150,10 @@ class PromptedObject:
             positive: the stroke is inside the object.
             run: predict now.
         """
-        drawing = self._drawing(drawn, box)
-        if drawing is None:
-            return Answer(run, message="the scribble is empty.")
+        try:
+            drawing = self._drawing(drawn, box)
+        except PromptError as error:
+            return self._slip(run, str(error))
         points = points_of_stroke(drawing).tolist()
         place = (drawing.axis, drawing.index)
         return self._add(
@@ -153,7 +161,7 @@ class PromptedObject:
         )
 
     def add_lasso(self, drawn: np.ndarray, box: Box, positive: bool, run: bool) -> Answer:
-        """Set the mask of a slice: a region joined with one drawn before, or the present mask without the region.
+        """Set the mask of a slice: the present one joined with a region, or without it.
 
         Args:
             drawn: not zero in the region.
@@ -161,19 +169,16 @@ class PromptedObject:
             positive: the region is a part of the object.
             run: predict now.
         """
-        buffer, drawing = self._buffer(), self._drawing(drawn, box)
-        if drawing is None:
-            return Answer(run, message="the lasso is empty.")
+        try:
+            drawing = self._drawing(drawn, box)
+        except PromptError as error:
+            return self._slip(run, str(error))
         axis, index, region = drawing.axis, drawing.index, drawing.mask
-        present = buffer.take(index, axis=axis) != 0
+        present = self._present(axis, index)
         if not positive and not (present & region).any():
-            return Answer(run, message="nothing is segmented inside the lasso.")
-
-        def add() -> None:
-            mask = region | self._drawn_before(axis, index) if positive else present & ~region
-            self.session.add_mask(mask, index, OBJECT, axis)
-
-        return self._add((axis, index), positive, run, add)
+            return self._slip(run, "nothing is segmented inside the lasso.")
+        mask = present | region if positive else present & ~region
+        return self._add((axis, index), positive, run, lambda: self.session.add_mask(mask, index, OBJECT, axis))
 
     def start(self, mask: np.ndarray, run: bool) -> Answer:
         """Take a mask of the whole image instead of all prompts; it stays as it is until a prompt changes it.
@@ -202,7 +207,7 @@ class PromptedObject:
             self._undo = (memo, unfinished)
         self._memo = _Memo(started=bool(inside.any()))
         self._changed.clear()
-        self._stale = False
+        self._stale, self._unsent = False, None
         buffer[...] = inside
         return Answer(run)
 
@@ -212,7 +217,8 @@ class PromptedObject:
         """Answer queued prompts, or bring what the background has segmented since the latest answer."""
         began, memo = time.monotonic(), self._memo
         self._buffer()
-        if not (memo.queued or self._changed or self._stale or self._unfinished()):
+        failed_meanwhile = self._task is not None and self._task.error is not None
+        if not (memo.queued or self._changed or self._stale or self._unsent or self._unfinished() or failed_meanwhile):
             return Answer(False)
         failed: dict[Place, str] = {}
         if memo.queued:
@@ -262,7 +268,7 @@ class PromptedObject:
     def _preferred(self) -> int:
         return self._own_axis if self._memo.axis is None else self._memo.axis
 
-    def _drawing(self, drawn: np.ndarray, box: Box) -> Drawing | None:
+    def _drawing(self, drawn: np.ndarray, box: Box) -> Drawing:
         self._buffer()
         return drawing_on_slice(drawn, box, self.shape, self._preferred())
 
@@ -277,8 +283,8 @@ class PromptedObject:
         """Add a prompt to the session, and predict."""
         until, memo, unfinished = time.monotonic() + self._budget, self._memo, self._unfinished()
         axis, index = place
-        if run and not positive and place not in memo.queued and not self._buffer().take(index, axis).any():
-            return Answer(run, message=f"nothing is segmented on slice {index} along axis {axis}.")
+        if run and not positive and place not in memo.queued and not self._present(axis, index).any():
+            return self._slip(run, f"nothing is segmented on slice {index} along axis {axis}.")
 
         def job() -> str | None:
             try:
@@ -305,7 +311,7 @@ class PromptedObject:
         message = self._worker.run(job)
         if message is None:
             self._undo = (memo, unfinished)
-        return self._finish(until, message) if run else Answer(False, message=message)
+        return self._finish(until, message) if run else self._slip(False, message)
 
     def _finish(self, until: float, message: str | None = None) -> Answer:
         """Wait for the propagation, and answer with what has changed.
@@ -317,42 +323,57 @@ class PromptedObject:
         task = self._task
         if message is None and task is not None:
             task.wait(until)
-        masks = self._worker.run(self._collect)
+        unfinished = self._unfinished()  # before looking: what is segmented meanwhile may not be seen
+        self._update()
         if task is not None and task.error is not None:
-            self._task, self._stale = None, True
-            raise task.error
-        box = self._write(masks)
-        return Answer(True, box, None if box is None else self._buffer()[as_slices(box)], message)
+            self._task = None
+            # the prompt's slice and those that were reached are worth more than an error, at which viewers disconnect
+            _LOG.error("a propagation failed", exc_info=task.error)
+            message = f"not all slices could be segmented: {in_one_sentence(task.error)}"
+        box, self._unsent = self._unsent, None
+        return Answer(True, box, None if box is None else self._buffer()[as_slices(box)], message, unfinished)
+
+    def _slip(self, run: bool, message: str | None) -> Answer:
+        """Answer that nothing has changed."""
+        return Answer(run, message=message, unfinished=self._unfinished())
+
+    def _update(self) -> None:
+        """Bring the buffer up to date."""
+        self._unsent = around(self._unsent, self._write(self._worker.run(self._collect)))
+
+    def _present(self, axis: int, index: int) -> np.ndarray:
+        """The object's mask on a slice, bool; one that was drawn there and waits for a prediction counts already."""
+        self._update()
+        drawn = self._worker.run(lambda: self._drawn(axis, index))
+        return self._buffer().take(index, axis=axis) != 0 if drawn is None else drawn
 
     def _write(self, masks: dict[Place, np.ndarray] | np.ndarray) -> Box | None:
         """Write masks into the buffer, and return the box of what changed."""
         buffer = self._buffer()
         if isinstance(masks, np.ndarray):
-            box = extents(masks != (buffer != 0))
+            found = extents(masks != (buffer != 0))
             buffer[...] = masks
-            return box
-        boxes = []
+            return found
+        box: Box | None = None
         for (axis, index), mask in masks.items():
             plane = np.moveaxis(buffer, axis, 0)[index]
             changed = extents(mask != (plane != 0))
             if changed is not None:
-                boxes.append((*changed[:axis], (index, index + 1), *changed[axis:]))
+                box = around(box, (*changed[:axis], (index, index + 1), *changed[axis:]))
                 plane[...] = mask
-        if not boxes:
-            return None
-        return tuple((min(low for low, _ in ends), max(high for _, high in ends)) for ends in zip(*boxes, strict=True))
+        return box
 
     # ---- internals: on the worker's thread
 
     def _prompted(self) -> bool:
         return any(prompt.object_id == OBJECT for prompt in self.session.prompts)
 
-    def _drawn_before(self, axis: int, index: int) -> np.ndarray | bool:
-        """Mask that was given as a prompt on a slice; False if there is none."""
+    def _drawn(self, axis: int, index: int) -> np.ndarray | None:
+        """Mask that was given as a prompt on a slice; None if there is none."""
         for found in self.session.prompts:
             if (found.object_id, found.axis, found.index) == (OBJECT, axis, index) and found.prompt.mask is not None:
                 return self._volume.view(axis).plane_back(found.prompt.mask)
-        return False
+        return None
 
     def _answer(self, places: Iterable[Place]) -> dict[Place, str]:
         """Answer prompts on their slices; return the slices where the network sees nothing, with a sentence."""
@@ -385,15 +406,16 @@ class PromptedObject:
             self._propagate()
 
     def _collect(self) -> dict[Place, np.ndarray] | np.ndarray:
-        """Masks that may differ from the buffer: of slices, or of the whole image where slices do not tell."""
-        changed, stale = set(self._changed), self._stale
+        """Masks that may differ from the buffer: of slices, or of the whole image where slices do not tell.
+
+        Prompts that wait for a prediction stay as they are.
+        """
+        changed, stale = self._changed - self._memo.queued, self._stale
         axes = {prompt.axis for prompt in self.session.prompts if prompt.object_id == OBJECT}
         masks: dict[Place, np.ndarray] | np.ndarray = {}
         if stale or (changed and (len(axes) != 1 or self._memo.started)):
-            try:
-                masks = self.session.mask(OBJECT)
-            except PromptError:  # the object is gone
-                masks = np.zeros(self.shape, dtype=bool)
+            known = OBJECT in self.session.object_ids
+            masks = self.session.mask_so_far(OBJECT) if known else np.zeros(self.shape, dtype=bool)
         elif changed:
             masks = {place: self._mask_of(*place) for place in changed}
         self._changed.clear()
@@ -403,6 +425,13 @@ class PromptedObject:
     def _mask_of(self, axis: int, index: int) -> np.ndarray:
         # rounded as in InteractiveSession.mask
         return self.session.predict_slice(OBJECT, axis, index).logits.astype(np.float16) > 0
+
+
+def around(first: Box | None, second: Box | None) -> Box | None:
+    """Smallest box around two; None stands for an empty one."""
+    if first is None or second is None:
+        return first or second
+    return tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(first, second, strict=True))
 
 
 def as_slices(box: Box) -> tuple[slice, ...]:

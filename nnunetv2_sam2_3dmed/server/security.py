@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from nnunetv2_sam2_3dmed.server.leases import LeaseGone
 from nnunetv2_sam2_3dmed.server.settings import is_loopback
 
 BEARER = "Bearer "
 LARGEST_JSON = 2**24  # bytes; its parsed content takes many times as much
+# headers that name a lease; ITK-SNAP names it at the end of the path
+_TOKENS = ("x-lease-token", "x-page-session")
 
 
 class Refusal(Exception):
@@ -40,31 +45,55 @@ class Guard:
         app: what is guarded.
         key: that clients send as a bearer token; None for none.
         local: the server listens to this machine only, so that ``Host`` must be a name of it.
-        largest_body: in bytes.
         open_paths: that need no key; one that ends in a slash stands for all below it.
+        large_paths: beginnings of those whose bodies may have more than :data:`LARGEST_JSON` bytes.
+        streamed_paths: of these, those whose bodies are not held in memory.
+        largest_body: in bytes, of ``large_paths``.
+        check_lease: raises a ``LeaseGone`` for a token of no lease, which may send no large body.
+        at_once: large bodies that are held in memory at a time; further ones wait before they are read.
     """
 
-    def __init__(self, app: ASGIApp, key: str | None, local: bool, largest_body: int, open_paths: Collection[str]):
+    def __init__(
+        self,
+        app: ASGIApp,
+        key: str | None,
+        local: bool,
+        open_paths: Collection[str],
+        large_paths: Collection[str],
+        streamed_paths: Collection[str],
+        largest_body: int,
+        check_lease: Callable[[str], object],
+        at_once: int,
+    ):
         self._app = app
         self._key = None if key is None else key.encode()
         self._local = local
-        self._largest_body = largest_body
         self._open = frozenset(open_paths)
         self._open_below = tuple(path for path in open_paths if path.endswith("/") and path != "/")
+        self._large = tuple(large_paths)
+        self._streamed = tuple(streamed_paths)
+        self._largest_body = largest_body
+        self._check_lease = check_lease
+        self._places = asyncio.Semaphore(at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let the app do so."""
+        held: asyncio.Semaphore | nullcontext[None] = nullcontext()
         if scope["type"] == "http":
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             try:
                 self._check(scope["method"], scope["path"], headers)
+                large = self._check_length(scope["path"], headers)
             except Refusal as refusal:
                 await _answer(send, refusal)
                 return
+            if large and not scope["path"].startswith(self._streamed):
+                held = self._places
         elif scope["type"] == "websocket":  # no page of ours opens one
             await send({"type": "websocket.close", "code": 1008})
             return
-        await self._app(scope, receive, send)
+        async with held:
+            await self._app(scope, receive, send)
 
     def _check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         self._check_site(method, path, headers)
@@ -74,7 +103,6 @@ class Guard:
                 raise Refusal(401, "Missing bearer token: give the key with which this server was started.")
             if not hmac.compare_digest(given.removeprefix(BEARER).encode("latin-1"), self._key):
                 raise Refusal(401, "Invalid bearer token: give the key with which this server was started.")
-        _check_length(headers, self._largest_body)
 
     def _check_site(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")
@@ -92,26 +120,36 @@ class Guard:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not follows_link:
             raise Refusal(403, "another web site may not use this server.")
 
+    def _check_length(self, path: str, headers: Mapping[str, str]) -> bool:
+        """Check the length of the body, of which the HTTP server reads no more than what is stated.
 
-def _check_length(headers: Mapping[str, str], largest: int) -> None:
-    """Check the length of the body; the HTTP server reads no more than what is stated.
+        Returns:
+            True if it is large, and its sender may send it.
 
-    Raises:
-        Refusal: it is too large, or not stated.
-    """
-    if "transfer-encoding" in headers:
-        raise Refusal(411, "the length of the body is not stated: send it with Content-Length.")
-    if "json" in headers.get("content-type", ""):
-        largest = min(largest, LARGEST_JSON)
-    length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit()) or len(length) > 20:
-        raise Refusal(400, f"Content-Length is {length[:30]!r}, but must be a number.")
-    if int(length) > largest:
-        raise Refusal(
-            413,
-            f"the body has {int(length) / 2**20:.0f} MiB, but this server takes {largest / 2**20:.0f} MiB: start it "
-            "with a larger --largest-image, or send a part of the image.",
-        )
+        Raises:
+            Refusal: it is too large, not stated, or large and of no lease.
+        """
+        if "transfer-encoding" in headers:
+            raise Refusal(411, "the length of the body is not stated: send it with Content-Length.")
+        stated = headers.get("content-length", "0")
+        if not (stated.isascii() and stated.isdigit()) or len(stated) > 20:
+            raise Refusal(400, f"Content-Length is {stated[:30]!r}, but must be a number.")
+        length, images = int(stated), path.startswith(self._large)
+        largest = self._largest_body if images else min(self._largest_body, LARGEST_JSON)
+        if length > largest:
+            advice = "start it with a larger --largest-image, or send a part of the image" if images else "send less"
+            raise Refusal(
+                413,
+                f"the body has {length / 2**20:.0f} MiB, but it may have {largest / 2**20:.0f} MiB here: {advice}.",
+            )
+        if length <= LARGEST_JSON:
+            return False
+        token = next((headers[name] for name in _TOKENS if name in headers), path.rpartition("/")[2])
+        try:
+            self._check_lease(token)
+        except LeaseGone as gone:
+            raise Refusal(410, str(gone)) from gone
+        return True
 
 
 async def _answer(send: Send, refusal: Refusal) -> None:

@@ -11,6 +11,8 @@ import torch
 from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.images.windows import AUTO
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
+from nnunetv2_sam2_3dmed.interactive.tracks import Key
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import FeatureCache
 
@@ -39,6 +41,13 @@ class _Features(FeatureCache[tuple[int, int]]):
             self.bytes -= sum(level.nbytes for level in self._features.pop(key))
 
 
+class _Answered(Segmenter):
+    """A segmenter that answers no prompts, so that masks are those of the prompts that were answered before."""
+
+    def answer(self, key: Key, index: int | None = None) -> None:
+        """Answer nothing."""
+
+
 class PooledSession(InteractiveSession):
     """A session of a :class:`SessionPool`.
 
@@ -59,6 +68,15 @@ class PooledSession(InteractiveSession):
     def feature_bytes(self) -> int:
         """Memory of its encoded slices."""
         return self._features.bytes
+
+    def mask_so_far(self, object_id: int) -> np.ndarray:
+        """Return an object's mask as :meth:`mask` does, but leave prompts that were not answered yet as they are.
+
+        Raises:
+            PromptError: there is no such object.
+        """
+        with self._network.running():
+            return _Answered(self._network, self._axes, self._objects).logits(object_id, self.image.shape) > 0
 
     def bound_features(self, max_bytes: int) -> None:
         """Bound the memory of its encoded slices from now on."""
@@ -118,6 +136,8 @@ class SessionPool:
             session = PooledSession(self._network, self._device, self._precision, self._memory)
             session.set_image(volume, window=window)
             session.content = content
+        else:
+            session.reset()  # also of what its former user asked for too late
         self._open.append(session)
         self._share()
         return session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.images.windows import AUTO
@@ -23,7 +24,7 @@ class State:
         worker: runs whatever touches a session.
         sessions: opened and closed on the worker.
         leases: of all clients.
-        model: name of the network, for clients.
+        model: name of the network for clients, without the folder of its file, which is nobody's business.
     """
 
     settings: Settings
@@ -56,7 +57,7 @@ def make_state(settings: Settings) -> State:
     if isinstance(settings.model, SAM2Base):
         network, name = settings.model, "SAM 2"
     else:
-        network, name = load_model(settings.model, settings.image_size), str(settings.model)
+        network, name = load_model(settings.model, settings.image_size), Path(settings.model).name
     pool = SessionPool(network.to(device), device, settings.precision, settings.memory_bytes, settings.sessions)
     leases = Leases(settings.sessions, settings.idle_timeout_s, settings.liveness_timeout_s)
     return State(settings, Worker(pool.trim), pool, leases, name)

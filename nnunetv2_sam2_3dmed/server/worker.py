@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_END = object()
 
 
 class Task:
@@ -49,15 +50,16 @@ class Task:
                 self._condition.wait(left)
         return self.done
 
-    def _step(self) -> None:
-        """Take a step, on the worker's thread."""
+    def _step(self, after: Callable[[], None]) -> None:
+        """Take a step and what comes after it, on the worker's thread."""
         steps, began = self._steps, time.monotonic()
         if steps is None:
             return
         try:
-            next(steps)
-        except StopIteration:
-            self._end()
+            ended = next(steps, _END) is _END
+            after()
+            if ended:
+                self._end()
         except Exception as error:
             self.error = error
             self._end()
@@ -77,7 +79,7 @@ class Worker:
     Sessions may be used from one thread only, and the network answers one prompt at a time.
 
     Args:
-        after: called on the thread after each job and each step.
+        after: called on the thread after each job and each step; where it fails, that one has failed.
     """
 
     def __init__(self, after: Callable[[], None] = lambda: None) -> None:
@@ -112,16 +114,24 @@ class Worker:
         """Advance an iterator on the worker's thread until it ends, a step between jobs; returns at once."""
         task = Task(steps, self._condition)
         with self._condition:
-            self._tasks.append(task)
+            if self._closed:
+                task.cancel()
+            else:
+                self._tasks.append(task)
             self._condition.notify_all()
         return task
+
+    def cancel(self) -> None:
+        """End all tasks, so that nobody waits for them any more."""
+        with self._condition:
+            for task in self._tasks:
+                task.cancel()
 
     def close(self) -> None:
         """End all tasks, refuse further jobs, and wait for those accepted."""
         with self._condition:
             self._closed = True
-            for task in self._tasks:
-                task.cancel()
+            self.cancel()
             self._condition.notify_all()
         self._thread.join()
 
@@ -133,7 +143,7 @@ class Worker:
                     job, future = self._jobs.popleft()
                     task = None
                 elif self._tasks:
-                    task = self._tasks.popleft()
+                    task = self._tasks[0]  # stays there meanwhile, so that close() finds it
                 else:
                     return
             if task is None:
@@ -146,9 +156,9 @@ class Worker:
                 result = None
                 del job, future  # what a job holds is freed before the next one comes
                 continue
-            task._step()
-            self._after()
-            if not task.done:
-                with self._condition:
+            task._step(self._after)
+            with self._condition:
+                self._tasks.popleft()
+                if not task.done:
                     self._tasks.append(task)
             del task

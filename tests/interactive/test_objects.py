@@ -71,7 +71,7 @@ def test_a_start_takes_the_place_of_prompts_along_all_axes():
     for key in (KEY, across, OTHER):
         objects.add_prompt(Place(key, 1), BOX)
     tracks = dict(objects.tracks)
-    objects.set_start(1, mask)
+    objects.set_starts({1: mask})
     assert objects.tracks == {OTHER: tracks[OTHER]} and objects.starts[1] is mask and objects.ids == [1, 2]
     assert objects.keys(1) == [] and objects.keys(2) == [OTHER]
     objects.remove(1)

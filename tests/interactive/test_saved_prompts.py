@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError, SavedObject
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError, SavedObject, saved_prompts
 from tests.interactive.reference import phantom
 from tests.interactive.test_session import BOX, SPACING
 
@@ -35,6 +35,14 @@ def prompted(ready):
     ready.add_points([(4, 12, 12)], 0, object_id=2)
     ready.protect(7)
     return ready
+
+
+def test_the_memory_of_masks_is_known_before_they_are_unpacked(prompted):
+    saved = saved_prompts.parse(prompted.prompts_as_json())
+    # one start, and two masks that are counted as large as a slice along the shortest axis, 40 x 48
+    assert saved.mask_bytes((7, 40, 48)) == 7 * 40 * 48 + 2 * 40 * 48
+    for wrong in ([], [1], [{"object": 1}], [{"slices": 3}], [{"slices": [1, {}]}]):
+        assert saved_prompts.SavedPrompts({"objects": wrong}).mask_bytes((7, 40, 48)) == 0
 
 
 def test_prompts_that_are_loaded_give_the_very_masks(prompted, model):

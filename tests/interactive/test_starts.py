@@ -54,6 +54,27 @@ def test_a_start_is_the_mask_until_a_prompt_changes_it(ready, start):
         ready.propagate()
 
 
+def test_several_starts_are_one_step(ready, start):
+    ready.add_points([(3, 20, 24)], object_id=4)
+    before = ready.mask(4)
+    ready.set_starts({3: start, 4: ~start})
+    np.testing.assert_array_equal(ready.labels(), np.where(start, 3, 4))
+    assert ready.undo() == [3, 4] and ready.object_ids == [4]
+    np.testing.assert_array_equal(ready.mask(4), before)
+    assert ready.redo() == [3, 4]
+    np.testing.assert_array_equal(ready.labels(), np.where(start, 3, 4))
+    with pytest.raises(PromptError):
+        ready.set_starts({1: start, 2: start[:, :, 1:]})
+    assert ready.object_ids == [3, 4]
+
+
+def test_an_undone_step_can_be_forgotten(ready, start):
+    ready.set_start(start)
+    ready.set_start(~start, object_id=2)
+    assert ready.undo(forget=True) == [2] and ready.object_ids == [1]
+    assert not ready.can_redo and ready.can_undo
+
+
 def test_the_array_that_was_given_can_be_changed_afterwards(ready, start):
     given = start.copy()
     ready.set_start(given)

@@ -82,6 +82,7 @@ class Viewer:
         self.page.wait_for_selector("#status-busy", state="hidden")
         self.page.wait_for_load_state("networkidle")
         self.frame()
+        self.page.wait_for_selector("canvas[aria-busy=true]", state="hidden")
 
     def frame(self) -> None:
         """Wait until the page has drawn what has changed."""
@@ -104,6 +105,7 @@ class Viewer:
 
     def draw(self, *places: tuple[float, float], button: str = "left") -> None:
         """Press the button at the first place, and move over the others."""
+        self.settle()
         self.page.mouse.move(*places[0])
         self.page.mouse.down(button=button)
         for place in places[1:]:

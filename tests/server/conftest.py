@@ -20,6 +20,8 @@ from nnunetv2_sam2_3dmed.server.app import create_app, make_server
 from nnunetv2_sam2_3dmed.server.settings import Settings
 from nnunetv2_sam2_3dmed.server.state import State
 from tests.interactive.reference import build, phantom, random_weights
+from tests.server.browser import Viewer, chromium
+from tests.server.page_phantom import SIDE, write_image
 
 # httpx would send requests to this machine through a proxy of the environment
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
@@ -131,3 +133,31 @@ def client(server):
     """The official client of ``server``."""
     with connect(server) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; the test is skipped where there is none."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def network() -> SAM2Base:
+    """Random weights for slices of the size at which ``RegionEngine`` is exact on ``page_phantom``."""
+    return build(random_weights(), size=4 * SIDE)
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory):
+    """The image of ``page_phantom``."""
+    return write_image(tmp_path_factory.mktemp("images") / "balls.nii.gz")
+
+
+@pytest.fixture
+def viewer(browser, server):
+    """The page of ``server``, in which no error may have been noted at the end."""
+    viewer = Viewer(browser, server.url)
+    yield viewer
+    assert viewer.errors == []
+    viewer.context.close()

@@ -131,13 +131,8 @@ def _interact(client, buffer: np.ndarray, shape: tuple[int, ...], chance: random
     client.add_lasso_interaction(drawn, True, interaction_bbox=box)
 
     def joined(session: InteractiveSession) -> None:
-        view = session.image.view(0)
-        drawn_before = [
-            view.plane_back(found.prompt.mask)
-            for found in session.prompts
-            if found.index == index and found.prompt.mask is not None
-        ]
-        _tried(session, lambda: session.add_mask(np.logical_or.reduce([plane, *drawn_before]), index))
+        present = session.mask()[index] if session.object_ids else False
+        _tried(session, lambda: session.add_mask(plane | present, index))
 
     return joined
 

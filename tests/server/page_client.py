@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 # array axis z runs to the left, y to the head and x to the front, each turned by a few degrees
 TURN = 0.2
@@ -34,18 +35,32 @@ class Client:
 
     def refused(self, method: str, path: str, status: int = 400, **options) -> str:
         """The sentence of a refusal."""
-        answer = self.ask(method, path, **options)
+        # after an error of its own, the server closes the connection
+        answer = self.ask(method, path, headers={"Connection": "close"} if status >= 500 else None, **options)
         assert answer.status_code == status, answer.text
         sentence = answer.json()["detail"]
         assert isinstance(sentence, str) and sentence.endswith(".") and "\n" not in sentence
         return sentence
 
-    def send(self, *files: Path) -> list[str]:
-        return [self.ok("PUT", "files", params={"name": f.name}, content=f.read_bytes())["name"] for f in files]
+    def begin(self) -> str:
+        """A fresh batch of files."""
+        return self.ok("POST", "files")["batch"]
+
+    def put(self, batch: str, name: str, content: bytes) -> str:
+        return self.ok("PUT", "files", params={"batch": batch, "name": name}, content=content)["name"]
+
+    def send(self, *files: Path) -> dict[str, str]:
+        """Send files in a batch; what names them, the last one by its name."""
+        batch = self.begin()
+        names = [self.put(batch, f.name, f.read_bytes()) for f in files]
+        return {"batch": batch, "name": names[-1]}
+
+    def sent(self, *files: Path) -> dict[str, str]:
+        """Send files, to be opened."""
+        return {"batch": self.send(*files)["batch"]}
 
     def open(self, *files: Path, window="auto"):
-        self.send(*files)
-        return self.ok("POST", "open", json={"window": window})
+        return self.ok("POST", "open", json={**self.sent(*files), "window": window})
 
     def prompt(self, kind, points, axis=0, index=4, label=1, number=1):
         points = [[float(row), float(column)] for row, column in points]
@@ -78,3 +93,14 @@ def write(path: Path, array: np.ndarray, direction: np.ndarray | None = None) ->
     image.SetDirection((np.eye(3) if direction is None else direction).reshape(-1).tolist())
     sitk.WriteImage(image, str(path))
     return path
+
+
+def as_shown(client: Client, array: np.ndarray) -> np.ndarray:
+    """All slices along axis 0 of an array as the page shows them."""
+    view = client.ok("GET", "session")["image"]["views"][0]
+    return array.transpose(view["order"])[tuple(slice(None, None, -1 if flip else 1) for flip in view["flips"])]
+
+
+def network_fails(*_, **__):
+    """Stand-in for a prediction."""
+    raise torch.OutOfMemoryError("CUDA out of memory")

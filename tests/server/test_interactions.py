@@ -14,7 +14,6 @@ from nnunetv2_sam2_3dmed.server.interactions import (
     box_on_slice,
     check_inside,
     check_point,
-    clip_box,
     drawing_on_slice,
     extents,
     own_axis,
@@ -41,19 +40,27 @@ def test_the_axis_of_an_image_is_that_of_thick_slices_or_the_learned_one(shape, 
 
 
 def test_boxes_are_rounded_half_to_even_and_clipped():
-    assert clip_box([(2.5, 3.5), (-4, 12.4), (40, 99)], SHAPE) == ((2, 4), (0, 12), (40, 48))
-    assert clip_box([(7, 8), (0, 5), (0, 5)], SHAPE) is None
-    assert clip_box([(0, 1), (-9, 0), (0, 5)], SHAPE) is None
-    with pytest.raises(UserError, match="from 3 to 3 along axis 1"):
-        clip_box([(0, 1), (3, 3.2), (0, 5)], SHAPE)
+    assert box_on_slice([(2.5, 3.4), (-4, 12.4), (40, 99)], SHAPE, 0) == BoxOnSlice(0, (2, 0, 40), (2, 11, 47))
+    for outside in ([(7, 8), (0, 5), (0, 5)], [(0, 1), (-9, 0), (0, 5)]):
+        with pytest.raises(PromptError, match="outside the image of 7 x 40 x 48"):
+            box_on_slice(outside, SHAPE, 0)
+    with pytest.raises(PromptError, match="from 3 to 3 along axis 1"):
+        box_on_slice([(0, 1), (3, 3.2), (0, 5)], SHAPE, 0)
 
 
 def test_a_box_lies_on_the_slice_of_its_axis_of_width_1():
-    assert box_on_slice(((2, 5), (4, 5), (10, 20)), preferred=0) == BoxOnSlice(1, (2, 4, 10), (4, 4, 19))
-    assert box_on_slice(((2, 3), (4, 5), (10, 20)), preferred=1).axis == 1
-    assert box_on_slice(((2, 3), (4, 5), (10, 20)), preferred=2).axis == 0
-    with pytest.raises(UserError, match="3 x 2 x 10 voxels"):
-        box_on_slice(((2, 5), (4, 6), (10, 20)), preferred=0)
+    assert box_on_slice(((2, 5), (4, 5), (10, 20)), SHAPE, preferred=0) == BoxOnSlice(1, (2, 4, 10), (4, 4, 19))
+    assert box_on_slice(((2, 3), (4, 5), (10, 20)), SHAPE, preferred=1).axis == 1
+    assert box_on_slice(((2, 3), (4, 5), (10, 20)), SHAPE, preferred=2).axis == 0
+    with pytest.raises(PromptError, match="3 x 2 x 10 voxels"):
+        box_on_slice(((2, 5), (4, 6), (10, 20)), SHAPE, preferred=0)
+
+
+def test_clipping_makes_no_slice_of_a_box():
+    # of the second axis, one voxel is inside
+    assert box_on_slice(((2, 3), (39, 50), (10, 20)), SHAPE, preferred=1) == BoxOnSlice(0, (2, 39, 10), (2, 39, 19))
+    with pytest.raises(PromptError, match="4 x 9 x 10 voxels"):
+        box_on_slice(((6, 10), (4, 13), (10, 20)), SHAPE, preferred=0)
 
 
 def test_a_negative_box_has_five_points():
@@ -95,8 +102,9 @@ def test_of_several_flat_axes_the_preferred_one_counts():
 
 def test_drawings_without_a_slice():
     box = ((0, 3), (0, 4), (0, 5))
-    assert drawing_on_slice(np.zeros((3, 4, 5)), box, SHAPE, 0) is None
-    with pytest.raises(UserError, match="covers 2 x 3 x 4 voxels"):
+    with pytest.raises(PromptError, match="is empty"):
+        drawing_on_slice(np.zeros((3, 4, 5)), box, SHAPE, 0)
+    with pytest.raises(PromptError, match="covers 2 x 3 x 4 voxels"):
         drawn = np.zeros((3, 4, 5))
         drawn[1:, :3, 1:] = 1
         drawing_on_slice(drawn, box, SHAPE, 0)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import threading
+import time
+from contextlib import suppress
 
 import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from scipy.spatial.transform import Rotation
 
+from nnunetv2_sam2_3dmed.interactive.engine import Engine
+from nnunetv2_sam2_3dmed.server.app import create_app
 from nnunetv2_sam2_3dmed.server.interactions import Drawing, points_of_stroke
+from nnunetv2_sam2_3dmed.server.settings import Settings
 from tests.interactive.reference import phantom
 
 SPACING = (2.0, 1.0, 1.2)  # z, y, x
@@ -101,7 +108,7 @@ def test_the_sequence_of_calls(http, image, beside, v2):
     drawn = np.zeros(image.shape)
     drawn[1:5, 5:16, 10] = 1
     answer = http.post(f"/process_lasso_interaction/{session}", params={"foreground": "true"}, **parts(drawn))
-    beside.add_mask(drawn[:, :, 10] > 0, 10, axis=2)
+    beside.add_mask((drawn[:, :, 10] > 0) | beside.mask()[:, :, 10], 10, axis=2)
     check(answer)
     assert http.get(f"{v2}/reset_interactions/{session}").json() == {"status": "success"}
     beside.reset()
@@ -110,6 +117,49 @@ def test_the_sequence_of_calls(http, image, beside, v2):
     check(answer)
     assert http.get(f"{v2}/end_session/{session}").json() == {"message": "Session ended"}
     assert point(10, 8, 2, True).status_code == 404
+
+
+def test_masks_are_whole_whatever_the_budget(serve, image, beside, monkeypatch):
+    server = serve(budget_s=0)
+    track = Engine.track
+    monkeypatch.setattr(Engine, "track", lambda *args: time.sleep(0.1) or track(*args))
+    beside.set_image(image, SPACING, origin=ORIGIN, direction=DIRECTION)
+    beside.add_points([(3, 9, 12)])
+    beside.propagate()
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as http:
+        session = http.get("/start_session").json()["session_id"]
+        http.post(f"/upload_raw/{session}", **parts(image))
+        answer = http.get(f"/process_point_interaction/{session}?x=12&y=9&z=3")
+    np.testing.assert_array_equal(mask_of(answer, image.shape), beside.mask())
+    assert beside.mask().any(axis=(1, 2)).all()
+
+
+def test_a_server_that_ends_waits_for_no_propagation(model, image, monkeypatch):
+    began = threading.Event()
+    track = Engine.track
+
+    def slow(*args):
+        began.set()
+        time.sleep(1)
+        return track(*args)
+
+    monkeypatch.setattr(Engine, "track", slow)
+    app = create_app(Settings(model=model, device="cpu", precision="float32"))
+    with TestClient(app, base_url="http://127.0.0.1") as http:
+        session = http.get("/start_session").json()["session_id"]
+        http.post(f"/upload_raw/{session}", **parts(np.repeat(image, 5, axis=0)))
+        path = f"/process_point_interaction/{session}?x=12&y=9&z=3"
+
+        def ask() -> None:
+            with suppress(RuntimeError):  # of the client, which ends with the server
+                http.get(path)
+
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        assert began.wait(20)
+        ended = time.monotonic()
+    assert time.monotonic() - ended < 10  # of 29 steps, the one that ran
+    waiting.join(20)
 
 
 def test_each_client_has_a_session_of_its_own(http, image, server):

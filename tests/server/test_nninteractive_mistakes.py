@@ -12,6 +12,7 @@ from nnInteractive.inference.remote.serialization import pack_array
 from tests.server.conftest import SPACING, begin, connect, meta, raw
 
 EMPTY = np.zeros((1, 4, 4), np.uint8)
+THICK = np.ones((2, 4, 4), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -21,8 +22,13 @@ EMPTY = np.zeros((1, 4, 4), np.uint8)
         (lambda c: c.add_point_interaction([-9, 20, 4], False), "outside"),
         (lambda c: c.add_bbox_interaction([[3, 4], [40, 50], [0, 9]], True), "outside"),
         (lambda c: c.add_bbox_interaction([[3, 4], [5, 6], [0, 9]], True), "is empty"),
+        (lambda c: c.add_bbox_interaction([[1, 3], [2, 9], [2, 9]], True), "2 x 7 x 7 voxels"),
+        (lambda c: c.add_bbox_interaction([[6, 9], [2, 9], [2, 9]], True), "3 x 7 x 7 voxels"),
+        (lambda c: c.add_bbox_interaction([[1, 1], [2, 9], [2, 9]], True), "from 1 to 1 along axis 0"),
         (lambda c: c.add_scribble_interaction(EMPTY, True, interaction_bbox=[[3, 4], [0, 4], [0, 4]]), "empty"),
         (lambda c: c.add_lasso_interaction(EMPTY, False, interaction_bbox=[[3, 4], [0, 4], [0, 4]]), "empty"),
+        (lambda c: c.add_scribble_interaction(THICK, True, interaction_bbox=[[3, 5], [0, 4], [0, 4]]), "2 x 4 x 4"),
+        (lambda c: c.add_lasso_interaction(THICK, True, interaction_bbox=[[3, 5], [0, 4], [0, 4]]), "2 x 4 x 4"),
     ],
 )
 def test_slips_of_the_user_change_nothing(server, client, image, beside, slip, said):
@@ -93,10 +99,6 @@ def _drawing(box=None) -> dict:
         ("/add_point_interaction", {"content": b'{"coordinates": [1, NaN, 3], "include_interaction": true}',
                                     "headers": {"Content-Type": "application/json"}}, 400, "finite"),
         ("/add_point_interaction", {}, 400, "the body cannot be read"),
-        ("/add_bbox_interaction", {"json": {"bbox_coords": [[1, 3], [2, 9], [2, 9]], "include_interaction": True}}, 400,
-         "2 x 7 x 7 voxels"),
-        ("/add_bbox_interaction", {"json": {"bbox_coords": [[1, 1], [2, 9], [2, 9]], "include_interaction": True}}, 400,
-         "from 1 to 1 along axis 0"),
         ("/add_scribble_interaction", {"content": MASK, "headers": _drawing()}, 400, "interaction_bbox"),
         ("/add_scribble_interaction", {"content": MASK, "headers": _drawing([[0, 1], [0, 4], [0, 5]])}, 400,
          "1 x 4 x 5"),

@@ -1,85 +1,30 @@
 """The page in a headless Chromium, on a phantom whose objects the stand-in for the network finds exactly."""
 
-import base64
-import json
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.interactive import session as session_module
-from tests.images.dicom_files import write_series
-from tests.interactive.reference import build, random_weights
-from tests.server.browser import Viewer, chromium
+from tests.server.page_phantom import (
+    BRIGHT,
+    DARK,
+    FIRST,
+    IMAGE,
+    SECOND,
+    SHOWN,
+    SIDE,
+    axial,
+    labels_of,
+    prompts_of,
+    session_of,
+)
 from tests.server.region_engine import RegionEngine
-
-SIDE = 48  # voxels of the phantom, and pixels of masks: a quarter of the size to which slices are resized
-# z runs to the head, y to the left, x to the front: no axis lies as it is shown
-DIRECTION = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
-DARK, GREY, BRIGHT = 40, 120, 200  # intensities around the objects, of the second and of the first one
-SHOWN = {DARK: 0, GREY: 128, BRIGHT: 255}  # the window is from the lowest to the highest one
-
-
-def balls() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image (z, y, x) and its two objects, which lie beside each other along y."""
-    z, y, x = np.ogrid[:SIDE, :SIDE, :SIDE]
-    first = ((z - 22) / 14) ** 2 + ((y - 15) / 10) ** 2 + ((x - 20) / 12) ** 2 < 1
-    second = ((z - 26) / 12) ** 2 + ((y - 35) / 9) ** 2 + ((x - 24) / 11) ** 2 < 1
-    image = np.full((SIDE,) * 3, DARK, np.int16)
-    image[first], image[second] = BRIGHT, GREY
-    return image, first, second
-
-
-IMAGE, FIRST, SECOND = balls()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    image = sitk.GetImageFromArray(IMAGE)
-    image.SetDirection(DIRECTION.reshape(-1).tolist())
-    path = tmp_path_factory.mktemp("images") / "balls.nii.gz"
-    sitk.WriteImage(image, str(path))
-    return path
-
-
-@pytest.fixture(scope="module")
-def network():
-    return build(random_weights(), size=4 * SIDE)
 
 
 @pytest.fixture
 def server(serve, network, monkeypatch):
     monkeypatch.setattr(session_module, "Engine", RegionEngine)
     return serve(model=network)
-
-
-@pytest.fixture
-def viewer(browser, server):
-    viewer = Viewer(browser, server.url)
-    yield viewer
-    assert viewer.errors == []
-    viewer.context.close()
-
-
-def session_of(server):
-    """The only session of a server."""
-    (lease,) = server.state.leases._leases.values()
-    return lease.holding.page.session
-
-
-def labels_of(server) -> np.ndarray:
-    return server.state.worker.run(session_of(server).labels)
-
-
-def axial(viewer, y, x):
-    """Place of a voxel on the axial plane: the front (high x) is at the top, the left (high y) at the right."""
-    return viewer.at("axial", SIDE - 1 - x, y, SIDE, SIDE)
 
 
 def array_of(content: bytes, tmp_path) -> np.ndarray:
@@ -253,52 +198,66 @@ def test_mouse_wheel_window_and_zoom(viewer, file):
     assert viewer.colour(*edge)[0] == SHOWN[DARK]
 
 
-def test_a_reload_goes_on(viewer, server, file):
+def test_prompts_are_for_the_object_that_is_being_added(viewer, server, file):
     viewer.open(file)
-    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
-    viewer.page.on("dialog", lambda dialog: dialog.accept())
-    viewer.page.reload()
-    viewer.page.wait_for_selector("#prompts li:has-text('Axial 23')")
+    held = []
+    viewer.page.route("**/page/objects", lambda route: held.append((route, route.fetch())))
+    viewer.page.keyboard.press("n")
+    viewer.page.mouse.move(*axial(viewer, 3, 34))
+    viewer.page.mouse.down()
+    viewer.page.mouse.move(*axial(viewer, 27, 6))
+    viewer.page.mouse.up()
+    viewer.page.wait_for_timeout(300)
+    ((route, answer),) = held
+    route.fulfill(response=answer)
+    viewer.page.wait_for_selector("[data-object='2'].active")
     viewer.settle()
-    red, _, blue = viewer.colour(*axial(viewer, 15, 20))
-    assert blue > red + 30
-    assert len(server.state.leases) == 1
+    assert prompts_of(server) == [(2, 0, 23)]
 
 
-def test_prompts_are_saved_and_loaded(viewer, server, file, tmp_path):
-    viewer.open(file)
-    viewer.page.locator(".object .name").dblclick()
-    viewer.page.keyboard.type(" of the liver")
-    viewer.key("Enter")
-    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
-    viewer.page.locator("#save").click()
-    name, content = viewer.download(lambda: viewer.page.locator("[data-save=prompts]").click())
-    assert name == "balls_prompts.json"
-    (saved,) = json.loads(content)["objects"]
-    assert len(saved["slices"]) == 1
-    expected = labels_of(server)
-    viewer.key("Delete")
-    viewer.page.wait_for_selector("#prompts:has-text('None yet')")
-    (tmp_path / name).write_bytes(content)
-    viewer.page.locator("#load-input").set_input_files(tmp_path / name)
-    viewer.page.wait_for_selector("[data-object='1']")
+def test_a_drawing_lies_on_the_slice_on_which_it_was_begun(viewer, server, file):
+    viewer.open(file)  # slice 23
+    viewer.page.mouse.move(*axial(viewer, 3, 34))
+    viewer.page.mouse.down()
+    viewer.page.mouse.move(*axial(viewer, 20, 10), steps=3)
+    viewer.page.mouse.wheel(0, -100)
+    viewer.frame()
+    viewer.page.mouse.move(*axial(viewer, 27, 6), steps=3)
+    viewer.page.mouse.up()
     viewer.settle()
-    assert viewer.page.locator("[data-object='1'] .name").input_value() == saved["name"]
-    np.testing.assert_array_equal(labels_of(server), expected)
-
-
-def test_the_page_goes_on_after_its_place_is_lost(viewer, server, file):
-    viewer.open(file)
-    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
-    viewer.page.wait_for_timeout(2500)  # prompts are kept in the page
-    viewer.settle()
-    server.state.leases.close()
-    viewer.key("Control+z")
-    with viewer.page.expect_response("**/page/prompts/file"):
-        viewer.page.get_by_text("Open again").click()
-    viewer.settle()
-    assert viewer.text("#prompts li") == "Axial 23\nbox"
+    assert prompts_of(server) == [(1, 0, 23)]
     np.testing.assert_array_equal(labels_of(server)[23], FIRST[23])
+    # corners on two slices are no box
+    viewer.key("Control+z", "Space", *["Shift+ArrowDown"] * 2, "PageUp")
+    viewer.settle()
+    viewer.key("Space")
+    viewer.settle()
+    assert prompts_of(server) == []
+    viewer.key(*["Shift+ArrowUp"] * 3, *["Shift+ArrowRight"] * 2, "Space")
+    viewer.settle()
+    assert prompts_of(server) == [(1, 0, 24)]
+
+
+def test_no_prompt_is_taken_while_another_slice_is_seen(viewer, server, file):
+    viewer.open(file)  # slice 23
+    held = []
+    viewer.page.route("**/page/slices/0/33", lambda route: held.append(route))
+    viewer.key("p", "Shift+PageUp")
+    canvas = viewer.page.locator("canvas[data-plane=axial][aria-busy=true]")
+    canvas.wait_for()
+    assert viewer.text("[data-cell='0'] .slice") == "33 / 47"
+    viewer.page.wait_for_timeout(400)
+    dark, bright = viewer.colour(*axial(viewer, 40, 40))[0], viewer.colour(*axial(viewer, 15, 28))[0]
+    assert dark == SHOWN[DARK] and bright < SHOWN[BRIGHT] / 2
+    viewer.page.mouse.click(*axial(viewer, 15, 20))
+    viewer.page.keyboard.press("Space")
+    viewer.page.wait_for_timeout(300)
+    assert prompts_of(server) == []
+    held[0].continue_()
+    canvas.wait_for(state="detached")
+    viewer.page.mouse.click(*axial(viewer, 15, 20))
+    viewer.settle()
+    assert prompts_of(server) == [(1, 0, 33)]
 
 
 def test_the_surface_is_drawn(viewer, file):
@@ -311,76 +270,3 @@ def test_the_surface_is_drawn(viewer, file):
     red, _, blue = viewer.colour(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert blue > red + 30  # the first object's colour
     assert not viewer.colour(box["x"] + 8, box["y"] + box["height"] - 8).any()
-
-
-def test_a_key_is_asked_for(browser, serve, network, file):
-    server = serve(model=network, key="secret")
-    viewer = Viewer(browser, server.url)
-    for given in ("wrong", "secret"):
-        viewer.page.locator("#key").fill(given)
-        viewer.key("Enter")
-        viewer.page.wait_for_timeout(200)
-    viewer.page.wait_for_selector("#key-dialog", state="hidden")
-    viewer.open(file)
-    assert viewer.text("#image-name") == "balls.nii.gz"
-    viewer.context.close()
-
-
-def test_a_file_that_is_no_image_is_named(viewer, tmp_path):
-    (tmp_path / "notes.txt").write_text("no image")
-    viewer.page.locator("#file-input").set_input_files(tmp_path / "notes.txt")
-    assert "notes.txt" in viewer.message()
-    assert viewer.page.locator("#opener").is_visible()
-
-
-def test_a_dicom_folder_and_dicom_seg(viewer, server, tmp_path):
-    highdicom = pytest.importorskip("highdicom")
-    write_series(tmp_path / "series", IMAGE - 100, spacing=(1.0, 1.0, 1.0))
-    viewer.page.locator("#folder-input").set_input_files(tmp_path / "series")
-    viewer.page.wait_for_selector("#opener", state="hidden")
-    viewer.settle()
-    # of a series, rows run to the back and columns to the left
-    viewer.draw(*(viewer.at("axial", *corner, SIDE, SIDE) for corner in [(3, 6), (27, 34)]))
-    viewer.page.locator("#save").click()
-    name, content = viewer.download(lambda: viewer.page.locator("[data-save='.dcm']").click())
-    (tmp_path / name).write_bytes(content)
-    assert viewer.text("#image-name") == "series" and name == "series_segmentation.dcm"
-    frames = highdicom.seg.segread(str(tmp_path / name)).pixel_array.reshape(-1, SIDE, SIDE)
-    np.testing.assert_array_equal(frames.max(axis=0), FIRST[23])
-
-
-def test_a_dropped_file_is_opened_and_an_unsaved_one_is_asked_for(viewer, file, tmp_path):
-    asked = []
-
-    def answer(dialog):
-        asked.append(dialog.message)
-        dialog.dismiss() if len(asked) == 1 else dialog.accept()
-
-    viewer.page.on("dialog", answer)
-    other = tmp_path / "other.nii.gz"
-    other.write_bytes(file.read_bytes())
-    drop(viewer, file)
-    viewer.page.wait_for_selector("#image-name:has-text('balls')")
-    viewer.page.wait_for_selector("#opener", state="hidden")
-    viewer.settle()
-    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
-    drop(viewer, other)
-    viewer.settle()
-    assert viewer.text("#image-name") == "balls.nii.gz" and "not saved" in asked[0]
-    drop(viewer, other)
-    viewer.page.wait_for_selector("#image-name:has-text('other')")
-    assert len(asked) == 2
-
-
-def drop(viewer, path):
-    """Drop a file on the page."""
-    content = base64.b64encode(path.read_bytes()).decode()
-    viewer.page.evaluate(
-        """([name, content]) => {
-            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-            const dataTransfer = new DataTransfer();
-            dataTransfer.items.add(new File([bytes], name));
-            window.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
-        }""",
-        [path.name, content],
-    )

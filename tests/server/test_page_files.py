@@ -5,6 +5,7 @@ import os
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.server import page_files
 from nnunetv2_sam2_3dmed.server.page_files import inside, list_images, upload_path, uploaded_image
 
 
@@ -24,11 +25,37 @@ def test_images_of_a_folder(folder):
     (series / "1").write_bytes(bytes(128) + b"DICM" + bytes(20))
     (folder / ".cache").mkdir()
     (folder / ".cache" / "c.nii").write_bytes(b"1")
-    assert list_images(folder) == [
-        {"path": "a.nii.gz", "kind": "file", "bytes": 5},
-        {"path": "series", "kind": "dicom", "bytes": 152},
-        {"path": "sub/b.NRRD", "kind": "file", "bytes": 5},
-    ]
+    (folder / "link.nii").symlink_to(folder.parent / "secret.nii.gz")
+    assert list_images(folder) == (
+        [
+            {"path": "a.nii.gz", "kind": "file", "bytes": 5},
+            {"path": "series", "kind": "dicom", "bytes": 152},
+            {"path": "sub/b.NRRD", "kind": "file", "bytes": 5},
+        ],
+        True,
+    )
+
+
+def test_an_unreadable_folder_is_passed_over(folder, monkeypatch):
+    (folder / "locked").mkdir()
+    walk_into = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(path)
+        return walk_into(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    images, complete = list_images(folder)
+    assert [one["path"] for one in images] == ["a.nii.gz", "sub/b.NRRD"] and complete
+
+
+def test_a_list_ends_at_its_limit(folder, monkeypatch):
+    monkeypatch.setattr(page_files, "_MOST_LISTED", 1)
+    images, complete = list_images(folder)
+    assert [one["path"] for one in images] == ["a.nii.gz"] and not complete
+    monkeypatch.setattr(page_files, "_MOST_FOLDERS", 0)
+    assert list_images(folder) == ([], False)
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "sub/b.NRRD", "./sub/../a.nii.gz"])
@@ -61,6 +88,8 @@ def test_there_is_nothing_to_open_without_a_folder():
         (".bashrc", "bashrc"),
         ("a\0b\n.nii", "a_b_.nii"),
         ("x" * 500 + ".nii.gz", "x" * 113 + ".nii.gz"),
+        ("肝" * 200 + ".nii.gz", "肝" * 37 + ".nii.gz"),  # 3 bytes each; of the 113, 2 would be a part of one
+        (".." + "x" * 112 + ".nii.gz", "x" * 112 + ".nii.gz"),
     ],
 )
 def test_uploads_lie_in_their_folder(tmp_path, name, expected):

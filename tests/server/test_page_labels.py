@@ -68,3 +68,36 @@ def test_every_change_has_a_version_of_its_own(two_objects):
     found.refresh(two_objects)
     versions.append(found.version)
     assert versions == sorted(set(versions))
+
+
+STEPS = {
+    "a prompt": lambda session: (session.add_points([(2, 9, 9)], 0, object_id=1), session.predict_slice(), [1])[-1],
+    "an undo": lambda session: session.undo(),
+    "a removal": lambda session: (session.remove_object(2), [2])[1],
+    "a lock": lambda session: (session.protect(1), [1])[1],
+    "a start": lambda session: (session.set_start(phantom() > 600, object_id=3), [3])[1],
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("locked", [(), (2,)], ids=["no lock", "a lock"])
+def test_only_what_has_changed_is_computed_anew(two_objects, step, locked, monkeypatch):
+    for number in locked:
+        two_objects.protect(number)
+    two_objects.propagate(slices=(1, 4))
+    two_objects.add_points([(3, 30, 30)], object_id=1)
+    found = LabelMap(two_objects.image.shape)
+    found.refresh(two_objects)
+    before = found.array.copy()
+    changed = STEPS[step](two_objects)
+    with monkeypatch.context() as alone:
+        alone.setattr(type(two_objects), "labels", None)  # is not called
+        found.refresh(two_objects, changed)
+    expected = two_objects.labels()
+    np.testing.assert_array_equal(found.array, expected)
+    assert (expected != before).any() or (step, locked) == ("a lock", (2,))
+    two_objects.add_points([(3, 20, 24)], object_id=1, axis=2)
+    found.refresh(two_objects, [1])
+    np.testing.assert_array_equal(found.array, two_objects.labels())
+    found.refresh(two_objects, two_objects.undo())
+    np.testing.assert_array_equal(found.array, two_objects.labels())

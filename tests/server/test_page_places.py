@@ -1,11 +1,17 @@
 """Places of pages, their files, and what is open without a place or a key."""
 
+import socket
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
 
+from nnunetv2_sam2_3dmed.server import app
+from tests.images.dicom_files import write_series
 from tests.interactive.reference import phantom
 from tests.server.page_client import OBLIQUE, SHAPE, Client, write
 
@@ -31,19 +37,109 @@ def test_images_of_the_folder(serve, image, tmp_path):
     assert client.ok("GET", "session")["image"]["name"] == "ct.nrrd"
 
 
+def folder_of(server) -> Path:
+    """Where the only place has its files."""
+    (lease,) = server.state.leases._leases.values()
+    return Path(lease.holding._files.name)
+
+
 def test_uploads_are_bounded_and_deleted(serve, image):
     server = serve(largest_image_bytes=100_000)
     client = Client(server.url)
-    names = client.send(image)
-    sentence = client.refused("PUT", "files", params={"name": "big.nii"}, content=bytes(90_000))
-    assert "--largest-image" in sentence
-    assert names == ["patient_1.nrrd"]
-    client.ok("POST", "open", json={})
-    (lease,) = server.state.leases._leases.values()
-    folder = lease.holding.folder.parent
+    sent = client.send(image)
+    options = {"params": {"batch": sent["batch"], "name": "big.nii"}, "content": bytes(90_000)}
+    assert "--largest-image" in client.refused("PUT", "files", **options)
+    assert sent["name"] == "patient_1.nrrd"
+    client.ok("POST", "open", json={"batch": sent["batch"]})
+    folder = folder_of(server)
     assert folder.is_dir()
     client.ok("POST", "release")
     assert not folder.exists()
+
+
+def test_each_open_has_files_of_its_own(serve, image, tmp_path):
+    server = serve(largest_image_bytes=100_000)
+    client = Client(server.url)
+    (tmp_path / "broken.nii").write_bytes(b"no image" * 10_000)
+    for _ in range(3):  # each counts towards the bound alone
+        broken = client.sent(tmp_path / "broken.nii")
+        client.send(tmp_path / "broken.nii")  # of another open, which was given up
+        options = {"params": {**broken, "name": "late.nii"}, "content": b"1"}
+        assert "no longer on the server" in client.refused("PUT", "files", **options)
+        assert "broken.nii" in client.refused("POST", "open", json=client.sent(tmp_path / "broken.nii"))
+    assert client.open(image)["image"]["shape"] == list(SHAPE)
+    (kept,) = folder_of(server).iterdir()
+    assert [file.name for file in kept.iterdir()] == ["patient_1.nrrd"]
+    batch = client.sent(image)
+    client.ok("DELETE", "files", params=batch)
+    assert list(folder_of(server).iterdir()) == [kept]
+    assert "no longer on the server" in client.refused("POST", "open", json=batch)
+
+
+def test_a_file_that_breaks_off_leaves_nothing(serve, image):
+    server = serve()
+    client = Client(server.url)
+    batch = client.begin()
+    host = str(client.http.base_url.netloc, "ascii")
+    request = (
+        f"PUT /page/files?batch={batch}&name=ct.nii HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000\r\n"
+        f"X-Page-Session: {client.http.headers['X-Page-Session']}\r\n\r\n"
+    )
+    (folder,) = folder_of(server).iterdir()
+    (place,) = (lease.holding for lease in server.state.leases._leases.values())
+    with socket.create_connection(host.split(":")) as connection:
+        connection.sendall(request.encode() + bytes(5000))
+        wait_until(lambda: list(folder.iterdir()))
+        assert place.batch(batch).received == 1_000_000
+    wait_until(lambda: not list(folder.iterdir()))
+    assert place.batch(batch).received == 0
+    name = client.put(batch, image.name, image.read_bytes())
+    assert name and client.ok("POST", "open", json={"batch": batch})["image"]
+
+
+def wait_until(condition) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError
+
+
+def test_a_long_upload_keeps_its_place(serve, monkeypatch):
+    server = serve()
+    client = Client(server.url)
+    leases = server.state.leases
+    now = leases._clock()
+
+    def slowly():
+        for minute in range(10):
+            monkeypatch.setattr(leases, "_clock", lambda passed=60 * minute: now + passed)
+            time.sleep(0.05)
+            leases.sweep()
+            yield bytes(1000)
+
+    batch = client.begin()
+    options = {
+        "params": {"batch": batch, "name": "ct.nii"},
+        "content": slowly(),
+        "headers": {"Content-Length": "10000"},
+    }
+    assert client.ok("PUT", "files", **options) == {"name": "ct.nii"}
+
+
+def test_the_sweep_goes_on_after_a_failure():
+    class Failing:
+        alive_s, rounds = 0.01, 0
+
+        def sweep(self):
+            self.rounds += 1
+            if self.rounds == 1:
+                raise OSError("the folder is in use")
+            stopped.set()
+
+    stopped, leases = threading.Event(), Failing()
+    app._sweep(SimpleNamespace(leases=leases), stopped)
+    assert leases.rounds == 2
 
 
 def test_images_are_bounded(serve, tmp_path):
@@ -51,17 +147,78 @@ def test_images_are_bounded(serve, tmp_path):
     small = write(tmp_path / "small.nii.gz", np.zeros((40, 100, 100), np.int16))
     assert small.stat().st_size < 50_000
     client = Client(serve(largest_image_bytes=500_000).url)
-    client.send(small)
-    assert "--largest-image" in client.refused("POST", "open", json={})
+    assert "--largest-image" in client.refused("POST", "open", json=client.sent(small))
 
 
-def test_a_refused_image_leaves_the_one_that_is_open(client, image, tmp_path):
-    before = client.open(image)
+def test_an_uploaded_header_opens_no_file_of_the_server(serve, tmp_path):
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(bytes(range(64)))
+    (tmp_path / "served").mkdir()
+    for where in (tmp_path, tmp_path / "served"):
+        (where / "ct.mhd").write_text(
+            f"ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {secret}\n"
+        )
+    client = Client(serve(folder=tmp_path / "served").url)
+    assert "must lie in one file beside it" in client.refused("POST", "open", json=client.sent(tmp_path / "ct.mhd"))
+    assert "must lie in one file beside it" in client.refused("POST", "open", json={"path": "ct.mhd"})
+
+
+def test_a_refused_image_leaves_the_one_that_is_open(serve, image, tmp_path):
+    client = Client(serve(largest_image_bytes=200_000).url)
+    client.open(image)
+    client.prompt("box", [(3, 3), (25, 30)])
+    before = client.ok("GET", "session")
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
-    client.send(tmp_path / "broken.nii.gz")
-    assert "broken.nii.gz" in client.refused("POST", "open", json={})
+    sentence = client.refused("POST", "open", json=client.sent(tmp_path / "broken.nii.gz"))
+    assert sentence.startswith("broken.nii.gz ")
     assert client.ok("GET", "session") == before
-    assert "no file was received" in client.refused("POST", "open", json={})  # the broken one is gone
+    large = write(tmp_path / "large.nii.gz", np.zeros((40, 100, 100), np.int16))
+    assert "--largest-image" in client.refused("POST", "open", json=client.sent(large))
+    # an image that can be read, but not be shown in this window
+    sent = client.sent(write(tmp_path / "other.nrrd", phantom((4, 20, 20))))
+    assert "window" in client.refused("POST", "open", json={**sent, "window": "dark"})
+    assert client.ok("GET", "session") == before
+    assert "no file was received" in client.refused("POST", "open", json={"batch": client.begin()})
+    assert client.saved(tmp_path).GetSize() == SHAPE[::-1]
+
+
+def test_an_image_opened_again_has_no_objects(client, image):
+    client.open(image)
+    client.prompt("box", [(3, 3), (25, 30)])
+    opened = client.open(image)
+    assert opened["state"]["objects"][0]["prompts"] == [] and not opened["state"]["can_undo"]
+    assert not client.plane("labels", opened["image"]["views"][0], 4).any()
+    client.prompt("box", [(3, 3), (25, 30)])
+
+
+def test_one_of_several_series_is_chosen(serve, tmp_path):
+    for number, depth in ((1, 3), (2, 5)):
+
+        def describe(data, z, number=number):
+            data.SeriesNumber, data.SeriesDescription = number, f"Thorax {number}"
+
+        write_series(tmp_path / "disc", phantom((depth, 24, 30)).astype(np.int16), change=describe)
+        for file in (tmp_path / "disc").iterdir():
+            if not file.name.startswith("series"):
+                file.rename(file.with_name(f"series{number}_{file.name}"))
+    server = serve(folder=tmp_path)
+    client = Client(server.url)
+    before = client.open(write(tmp_path / "ct.nrrd", phantom(SHAPE)))
+    sources = [client.sent(*sorted((tmp_path / "disc").iterdir())), {"path": "disc"}]
+    for source in sources:
+        answer = client.ok("POST", "open", json=source)
+        assert list(answer) == ["series"] and client.ok("GET", "session") == before
+        found = {one["description"]: one for one in answer["series"]}
+        assert {name: (one["number"], one["modality"], one["images"]) for name, one in found.items()} == {
+            "Thorax 1": ("1", "CT", 3),
+            "Thorax 2": ("2", "CT", 5),
+        }
+        assert {(one["rows"], one["columns"]) for one in answer["series"]} == {(24, 30)}
+        assert "no image in the folder" in client.refused("POST", "open", json={**source, "series": "../ct.nrrd"})
+        # another one can be chosen
+        chosen = client.ok("POST", "open", json={**source, "series": found["Thorax 2"]["id"], "name": "Thorax"})
+        assert chosen["image"]["shape"] == [5, 24, 30] and chosen["image"]["name"] == "Thorax"
+        before = client.ok("GET", "session")
 
 
 def test_places(serve, image):
@@ -104,7 +261,7 @@ def test_nothing_but_the_page_itself_is_open_without_the_key(serve):
     for call in ("POST session", "GET session", "GET folder", "PUT files", "POST open", "GET slices/0/0", "POST undo"):
         method, path = call.split()
         assert http.request(method, f"/page/{path}").status_code == 401
-    assert Client(server.url, "secret").ok("GET", "folder") == {"images": []}
+    assert Client(server.url, "secret").ok("GET", "folder") == {"images": [], "complete": True}
 
 
 @pytest.mark.parametrize("name", ["..%2fpage_routes.py", "%2e%2e/settings.py", "missing.js", ".", "..%5csettings.py"])

@@ -244,8 +244,7 @@ def test_formats(client, image, tmp_path):
     ],
 )
 def test_names_of_images_are_shown_and_given_to_files(client, image, name, expected):
-    client.send(image)
-    assert client.ok("POST", "open", json={"name": name})["image"]["name"] == name
+    assert client.ok("POST", "open", json={**client.sent(image), "name": name})["image"]["name"] == name
     client.prompt("box", [(3, 3), (25, 30)])
     assert client.ask("GET", "prompts").headers["content-disposition"] == f"attachment; filename*=utf-8''{expected}"
     assert client.ok("GET", "segmentation", params={"ending": ".nii.gz"})
@@ -263,44 +262,6 @@ def test_a_dicom_series_and_its_segmentation(client, tmp_path):
     frames = highdicom.seg.segread(str(tmp_path / "seg.dcm")).pixel_array
     view = info["views"][0]
     assert frames.sum() == sum((client.plane("labels", view, k) > 0).sum() for k in range(SHAPE[0])) > 0
-
-
-def test_prompts_are_saved_and_loaded(client, serve, image, tmp_path):
-    client.open(image)
-    client.ok("PATCH", "objects/1", json={"name": "Liver", "colour": "#ff0000"})
-    client.prompt("box", [(3, 3), (25, 30)])
-    client.prompt("point", [(10, 10)])
-    expected = sitk.GetArrayFromImage(client.saved(tmp_path))
-    prompts = client.ok("GET", "session")["state"]["objects"]
-    (tmp_path / "prompts.json").write_bytes(client.ask("GET", "prompts").content)
-    other = Client(str(client.http.base_url))
-    other.open(image)
-    (name,) = other.send(tmp_path / "prompts.json")
-    assert other.ok("POST", "prompts/file", json={"name": name})["state"]["objects"] == prompts
-    # a box and a point answered together, instead of one after the other: the same prompts, perhaps other masks
-    found = sitk.GetArrayFromImage(other.saved(tmp_path))
-    assert found.any() and expected.any()
-    assert "no image in the folder" in other.refused("POST", "prompts/file", json={"name": name})  # deleted after use
-    assert "JSON" in other.refused("POST", "prompts/file", json={"name": other.send(image)[0]})
-
-
-def test_a_segmentation_is_a_start(client, image, tmp_path):
-    view = client.open(image)["image"]["views"][0]
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[2:6, 5:20, 5:20], labels[2:6, 25:35, 5:20] = 1, 3
-    (name,) = client.send(write(tmp_path / "labels.nrrd", labels, OBLIQUE))
-    objects = client.ok("POST", "segmentation", json={"name": name})["state"]["objects"]
-    assert [(one["id"], one["started"]) for one in objects] == [(1, True), (3, True)]
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(client.saved(tmp_path)), labels)
-    assert set(np.unique(client.plane("labels", view, 3))) == {0, 1, 3}
-    client.ok("POST", "undo")
-    assert not (sitk.GetArrayFromImage(client.saved(tmp_path)) == 3).any()
-    elsewhere = client.send(write(tmp_path / "elsewhere.nrrd", labels))[0]
-    assert "mm apart" in client.refused("POST", "segmentation", json={"name": elsewhere})
-    empty = client.send(write(tmp_path / "empty.nrrd", np.zeros(SHAPE, np.uint8), OBLIQUE))[0]
-    assert "is empty" in client.refused("POST", "segmentation", json={"name": empty})
-    halves = client.send(write(tmp_path / "halves.nrrd", (labels / 2).astype(np.float32), OBLIQUE))[0]
-    assert "holds 0.5" in client.refused("POST", "segmentation", json={"name": halves})
 
 
 # ---- bad input
@@ -337,14 +298,18 @@ PROMPT = {"kind": "point", "object": 1, "axis": 0, "index": 4, "points": [[5, 5]
         ("POST", "propagation", {"slices": [1]}, "slices"),
         ("POST", "propagation", {"objects": [9]}, "no object 9"),
         ("POST", "open", {"path": "x", "window": "dark"}, "--folder"),
-        ("POST", "segmentation", {"name": "../x.nii"}, "no image"),
+        ("POST", "open", {}, "nothing to open"),
+        ("POST", "open", {"batch": "x"}, "no longer on the server"),
+        ("POST", "segmentation", {"batch": "x", "name": "../x.nii"}, "no longer on the server"),
+        ("POST", "segmentation", {"name": "x.nii"}, "batch"),
         ("GET", "slices/0/9", None, "slice 9"),
         ("GET", "slices/5/0", None, "axis"),
         ("GET", "slices/a/b", None, "axis"),
         ("GET", "labels/0/-1", None, "slice -1"),
         ("GET", "surface/9", None, "no object 9"),
         ("GET", "segmentation", None, "ending"),
-        ("PUT", "files?name=", None, "no file name"),
+        ("PUT", "files?name=a", None, "batch"),
+        ("PUT", "files?batch=x&name=a", None, "no longer on the server"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence_and_change_nothing(serve, image, method, path, body, words):

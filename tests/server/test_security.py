@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 
@@ -7,8 +8,10 @@ import httpx
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.server.security import LARGEST_JSON
+from nnunetv2_sam2_3dmed.server.security import LARGEST_JSON, Guard
 from nnunetv2_sam2_3dmed.server.settings import Settings, is_loopback
+
+LARGE = str(LARGEST_JSON + 1)
 
 
 def answer(url: str, method="POST", path="/claim", **headers) -> httpx.Response:
@@ -80,22 +83,65 @@ def test_keys(serve):
 
 
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    ("path", "headers", "status"),
     [
-        ({"Content-Length": "9" * 15}, 413),
-        ({"Content-Length": str(LARGEST_JSON + 1), "Content-Type": "application/json"}, 413),
-        ({"Transfer-Encoding": "chunked"}, 411),
+        ("/set_image", {"Content-Length": "9" * 15}, 413),
+        ("/add_point_interaction", {"Content-Length": LARGE, "Content-Type": "application/json"}, 413),
+        ("/add_point_interaction", {"Content-Length": LARGE, "Content-Type": "application/JSON"}, 413),
+        ("/claim", {"Content-Length": LARGE}, 413),
+        ("/set_image", {"Transfer-Encoding": "chunked"}, 411),
+        ("/set_image", {"Content-Length": LARGE}, 410),
+        ("/set_image", {"Content-Length": LARGE, "X-Lease-Token": "0" * 32}, 410),
+        ("/v2/upload_raw/unknown", {"Content-Length": LARGE}, 410),
+        ("/page/files?name=a.nrrd", {"Content-Length": LARGE, "X-Page-Session": "0" * 32}, 410),
     ],
 )
-def test_bodies_are_refused_before_they_are_read(server, headers, status):
+def test_bodies_are_refused_before_they_are_read(server, path, headers, status):
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)
-    connection.putrequest("POST", "/set_image")
+    connection.putrequest("POST", path)
     for name, value in headers.items():
         connection.putheader(name, value)
     connection.endheaders()
     found = connection.getresponse()
     assert found.status == status and json.loads(found.read())["detail"].endswith(".")
     connection.close()
+
+
+@pytest.mark.parametrize(("call", "named"), [("/upload_raw/{}", False), ("/set_image", True)])
+def test_large_bodies_of_a_lease_are_read(server, call, named):
+    token = server.state.leases.claim().token
+    url, body = server.url + call.format(token), b"\0" * (LARGEST_JSON + 1)
+    found = httpx.post(url, content=body, headers={"X-Lease-Token": token} if named else {}, trust_env=False)
+    assert found.status_code == 400  # for what is in it
+
+
+def test_large_bodies_wait_for_each_other_and_for_nothing_else():
+    inside, most = set(), []
+
+    async def app(scope, receive, send):
+        inside.add(scope["number"])
+        await asyncio.sleep(0.02)
+        most.append(set(inside))
+        inside.remove(scope["number"])
+
+    guard = Guard(app, None, False, (), ("/set_image", "/page/"), ("/page/",), 2**30, lambda _: None, at_once=2)
+
+    def scope(number: int, path: str, length: int) -> dict:
+        headers = [(b"content-length", str(length).encode())]
+        return {"type": "http", "method": "POST", "path": path, "headers": headers, "number": number}
+
+    async def send_all(path: str, length: int) -> int:
+        most.clear()
+        await asyncio.gather(*(guard(scope(number, path, length), None, None) for number in range(6)))
+        return max(map(len, most))
+
+    async def send_each() -> list[int]:
+        return [
+            await send_all(*call)
+            for call in (("/set_image", 2**25), ("/set_image", 2**20), ("/page/files", 2**25), ("/undo", 2))
+        ]
+
+    assert asyncio.run(send_each()) == [2, 6, 6, 6]
 
 
 def test_a_server_for_others_answers_to_any_name(serve):

@@ -72,6 +72,19 @@ def test_the_same_image_finds_its_slices_again_and_nothing_else(make_pool, encod
     assert pool.open(volume()) is again
 
 
+def test_what_its_former_user_does_to_a_closed_session_is_not_seen_by_the_next(make_pool):
+    pool = make_pool(2**30)
+    first = pool.open(volume())
+    first.add_points([(1, 20, 24)])
+    pool.close(first)
+    first.add_box((2, 10, 12), (2, 30, 33))
+    late = first.propagation(nearest_first=True)
+    again = pool.open(volume())
+    assert again is first and again.object_ids == [] and not again.can_undo
+    again.add_box((2, 10, 12), (2, 30, 33))
+    assert list(late) == []
+
+
 def test_closed_sessions_go_when_memory_is_needed(make_pool):
     image_bytes = volume().array.nbytes
     pool = make_pool(9 * SLICE_BYTES + 2 * image_bytes)

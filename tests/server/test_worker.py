@@ -107,13 +107,44 @@ def test_what_is_to_be_called_after_each_job_and_step():
     assert len(calls) == 5  # two jobs, two steps and the end
 
 
-def test_a_closed_worker_refuses_jobs_and_ends_tasks(worker):
+def test_what_is_to_be_called_after_each_job_and_step_fails_for_that_one_alone():
+    broken = threading.Event()
+
+    def after() -> None:
+        if broken.is_set():
+            raise MemoryError("no room")
+
+    worker = Worker(after)
+    broken.set()
+    with pytest.raises(MemoryError):
+        worker.run(lambda: None)
+    task = worker.start(iter(range(9)))
+    assert task.wait(time.monotonic() + 5) and isinstance(task.error, MemoryError)
+    broken.clear()
+    assert worker.run(lambda: 1) == 1
+    worker.close()
+
+
+def test_a_closed_worker_ends_the_task_whose_step_runs_and_refuses_jobs():
+    worker = Worker()
+    begun, release, taken = threading.Event(), threading.Event(), []
+
     def steps() -> Iterator[None]:
-        while True:
+        for number in range(9):
+            taken.append(number)
+            begun.set()
+            release.wait(5)
             yield
 
     task = worker.start(steps())
-    worker.close()
-    assert task.done
+    assert begun.wait(5)
+    closing = threading.Thread(target=worker.close)
+    closing.start()
+    while not worker._closed:
+        time.sleep(0.001)
+    release.set()
+    closing.join(5)
+    assert not closing.is_alive() and task.done and taken == [0]
     with pytest.raises(RuntimeError, match="shutting down"):
         worker.run(lambda: None)
+    assert worker.start(steps()).done and taken == [0]

@@ -2,6 +2,7 @@
 
 const TOKEN = "sam2_3dmed_place";
 const KEY = "sam2_3dmed_key";
+const CARRIED = /^[ -~]+$/; // by HTTP headers, and thus of every server's key
 
 /** A refusal of the server, with its sentence. */
 export class Refused extends Error {
@@ -18,9 +19,8 @@ export function onKeyWanted(ask) {
   askForKey = ask;
 }
 
-async function send(method, path, { json, body, signal } = {}) {
+async function send(method, path, { json, body, signal, key = sessionStorage.getItem(KEY) } = {}) {
   const headers = { "X-Page-Session": sessionStorage.getItem(TOKEN) ?? "" };
-  const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (json !== undefined) {
     headers["Content-Type"] = "application/json";
@@ -33,13 +33,14 @@ async function send(method, path, { json, body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The server does not answer. Is it still running?");
   }
-  if (response.ok) return response;
+  if (response.ok) {
+    if (key) sessionStorage.setItem(KEY, key); // it fits
+    return response;
+  }
   if (response.status === 401) {
-    const given = await askForKey(Boolean(key));
-    if (given) {
-      sessionStorage.setItem(KEY, given);
-      return send(method, path, { body, signal, ...(json === undefined ? {} : { json }) });
-    }
+    let given = await askForKey(Boolean(key));
+    while (given && !CARRIED.test(given)) given = await askForKey(true);
+    if (given) return send(method, path, { json, body, signal, key: given });
   }
   let sentence = `The server answered with status ${response.status}.`;
   try {
@@ -59,6 +60,15 @@ async function file(path) {
   return { name: named ? decodeURIComponent(named[1]) : "segmentation", blob: await response.blob() };
 }
 
+let latest = Promise.resolve();
+
+/** Run a job once those before have ended, as the second prompt builds on the first one's answer; returns its result. */
+export function inTurn(job) {
+  const result = latest.then(job);
+  latest = result.catch(() => {}); // told where the job is awaited
+  return result;
+}
+
 export const hasPlace = () => Boolean(sessionStorage.getItem(TOKEN));
 
 export async function claim() {
@@ -75,7 +85,10 @@ export const forgetPlace = () => sessionStorage.removeItem(TOKEN);
 export const describe = () => json("GET", "session");
 export const heartbeat = () => json("POST", "heartbeat");
 export const folder = () => json("GET", "folder");
-export const sendFile = (name, blob) => json("PUT", `files?name=${encodeURIComponent(name)}`, { body: blob });
+export const beginFiles = () => json("POST", "files");
+export const sendFile = (batch, name, blob, signal) =>
+  json("PUT", `files?batch=${batch}&name=${encodeURIComponent(name)}`, { body: blob, signal });
+export const dropFiles = (batch) => json("DELETE", `files?batch=${batch}`);
 export const openImage = (asked) => json("POST", "open", { json: asked });
 export const grey = async (axis, index) => new Uint16Array(await bytes(`slices/${axis}/${index}`));
 export const labels = async (axis, index) => new Uint16Array(await bytes(`labels/${axis}/${index}`));
@@ -91,5 +104,5 @@ export const stop = () => json("POST", "propagation/stop");
 export const surface = (id, signal) => bytes(`surface/${id}`, signal);
 export const segmentation = (ending) => file(`segmentation?ending=${encodeURIComponent(ending)}`);
 export const prompts = () => file("prompts");
-export const loadPrompts = (name) => json("POST", "prompts/file", { json: { name } });
-export const loadSegmentation = (name) => json("POST", "segmentation", { json: { name } });
+export const loadPrompts = (sent) => json("POST", "prompts/file", { json: sent });
+export const loadSegmentation = (sent) => json("POST", "segmentation", { json: sent });

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { drawBars, fillPresets, setUpTheme } from "./bars.js";
 import { toSlice } from "./geometry.js";
 import { putIcons } from "./icons.js";
+import { keepSoon, keptOf } from "./kept.js";
 import { fillHelp, setUpKeys } from "./keys.js";
 import { canReopen, onDropped, open, reopen, sendFiles, setUpOpener, showOpener } from "./opener.js";
 import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
@@ -14,17 +15,19 @@ import { download, find, menu, say, showTips } from "./widgets.js";
 
 const HEARTBEAT_MS = 20000;
 const PROGRESS_MS = 250;
-const KEEP_AFTER_MS = 1500;
 
-// ---- requests, one after another: the second prompt builds on the first one's answer
+// ---- requests
 
-let queue = Promise.resolve();
-
-/** Send a request when those before are answered, and show its answer; the user is told if it fails. */
+/**
+ * Send a request when those before are answered, and show its answer; the user is told if it fails. What was asked of
+ * an image that another one has taken the place of is not sent.
+ */
 function ask(request) {
+  const { image } = state;
   update({ busy: state.busy + 1 });
-  const answer = queue.then(async () => {
+  return api.inTurn(async () => {
     try {
+      if (state.image !== image) return null;
       const answered = await request();
       if (answered?.state) take(answered.state);
       return answered;
@@ -35,20 +38,17 @@ function ask(request) {
       update({ busy: state.busy - 1 });
     }
   });
-  queue = answer;
-  return answer;
 }
 
-let lost = false;
+let lost = null; // the message that the place on the server is lost
 
 function failed(error) {
   if (error.status === 410 && state.image) {
-    if (lost) return;
-    lost = true;
+    if (lost?.isConnected) return;
     const again = canReopen()
       ? { label: "Open again", run: restore }
       : { label: "Open an image", run: () => showOpener(false) };
-    say(error.message, { error: true, action: again });
+    lost = say(error.message, { error: true, action: again });
     return;
   }
   say(error.message, { error: true });
@@ -70,34 +70,25 @@ function show(version) {
   update({ labels: null, unsaved: true });
 }
 
-let keeping = 0;
-let kept = null; // the prompts, in case the server is restarted
-
-function keepSoon() {
-  clearTimeout(keeping);
-  keeping = setTimeout(async () => {
-    if (!state.image || state.progress.running || !state.objects.some(({ prompts }) => prompts.length)) return;
-    try {
-      kept = (await api.prompts()).blob;
-    } catch {
-      // the next request tells the user what is wrong
-    }
-  }, KEEP_AFTER_MS);
-}
-
 /** Open the image again with the prompts of before. */
 async function restore() {
-  const prompts = kept;
+  const prompts = keptOf(state.image);
   api.forgetPlace();
-  if (!(await reopen()) || !prompts) return;
-  const [name] = await sendFiles([{ name: "prompts.json", file: prompts }]);
-  await ask(() => api.loadPrompts(name));
+  if ((await reopen()) && prompts) await load({ name: "prompts.json", file: prompts });
 }
 
 // ---- the image
 
+const SAVED = "sam2_3dmed_saved"; // version of the labels that are saved; it outlives a reload
+
+function saved() {
+  sessionStorage.setItem(SAVED, views.slices.version);
+  update({ unsaved: false });
+}
+
 function opened({ image, state: described }) {
-  lost = false;
+  lost?.remove();
+  lost = null;
   views.open(image);
   const axes = image.shape.map((length) => Math.floor((length - 1) / 2));
   const ids = described.objects.map(({ id }) => id);
@@ -118,7 +109,6 @@ function opened({ image, state: described }) {
   document.title = `${image.name}: SAM2-3dMed`;
   find("save-dicom").disabled = !image.dicom;
   take(described);
-  update({ unsaved: false });
   for (const note of image.notes) say(note);
   const latest = described.objects.flatMap(({ prompts }) => prompts)[0];
   if (latest) actions.goTo(latest.axis, latest.index);
@@ -126,13 +116,10 @@ function opened({ image, state: described }) {
   watch();
 }
 
-const lossless = () =>
-  !state.unsaved || confirm("The masks are not saved. Open another image and drop them?");
-
 async function openFiles(files) {
   const only = files.length === 1 ? files[0] : null;
   if (only?.name.toLowerCase().endsWith(".json")) await load(only);
-  else if (lossless()) await open({ files });
+  else await open({ files });
 }
 
 async function load({ name, file }) {
@@ -140,10 +127,12 @@ async function load({ name, file }) {
     say("Open the image first, then its prompts.", { error: true });
     return;
   }
-  await ask(async () => {
-    const [sent] = await sendFiles([{ name, file }]);
+  const answer = await ask(async () => {
+    const { batch, names } = await sendFiles([{ name, file }]);
+    const sent = { batch, name: names[0] };
     return name.toLowerCase().endsWith(".json") ? api.loadPrompts(sent) : api.loadSegmentation(sent);
   });
+  for (const note of answer?.notes ?? []) say(note);
 }
 
 // ---- the propagation
@@ -156,13 +145,17 @@ async function watch() {
   watching = true;
   try {
     while (state.progress.running) {
+      const { image } = state;
       await new Promise((done) => setTimeout(done, PROGRESS_MS));
       const progress = await api.progress();
+      if (state.image !== image) continue; // of the one before
       show(progress.version);
       const ended = state.progress.running && !progress.running;
       update({ progress });
       if (progress.error) say(progress.error, { error: true });
-      if (ended) take((await api.describe()).state);
+      if (!ended) continue;
+      const described = await api.describe();
+      if (state.image === image) take(described.state);
     }
   } catch (error) {
     update({ progress: { running: false } });
@@ -173,6 +166,8 @@ async function watch() {
 }
 
 // ---- actions, of buttons and keys
+
+let coming = null; // the number of the object that is being added, as a promise; prompts drawn now are for it
 
 const actions = {
   tool(tool) {
@@ -195,12 +190,17 @@ const actions = {
 
   choose(id) {
     tools.cancel();
+    coming = null;
     update({ active: id });
   },
   async addObject() {
     if (!state.image) return;
-    const answer = await ask(() => api.addObject());
-    if (answer) update({ active: answer.object });
+    const added = ask(() => api.addObject()).then((answer) => answer?.object ?? null);
+    coming = added;
+    const id = await added;
+    if (coming !== added) return; // another one was chosen meanwhile
+    coming = null;
+    if (id !== null) update({ active: id });
   },
   nextObject() {
     const ids = state.objects.map(({ id }) => id);
@@ -233,7 +233,7 @@ const actions = {
     const file = await ask(() => (what === "prompts" ? api.prompts() : api.segmentation(what)));
     if (!file) return;
     download(file);
-    update({ unsaved: false });
+    if (what !== "prompts") saved();
   },
 
   // the cursor
@@ -284,15 +284,12 @@ function here(plane) {
   return [row, column];
 }
 
-async function prompt(plane, kind, label, points) {
-  const { axis, index } = plane;
-  const object = activeObject();
-  if (object?.protected) {
-    say(`${object.name} is locked: unlock it (K), or choose another object.`, { error: true });
-    return;
-  }
-  const wanted = { kind, object: state.active, axis, index, label, points };
-  const answer = await ask(() => api.addPrompt(wanted));
+async function prompt({ axis, index }, kind, label, points) {
+  const object = coming ?? state.active;
+  const answer = await ask(async () => {
+    const id = await object;
+    return id === null ? null : api.addPrompt({ kind, object: id, axis, index, label, points });
+  });
   if (answer) update({ quality: { value: answer.quality, axis, index } });
 }
 
@@ -319,7 +316,10 @@ function setUp() {
   showTips();
   fillHelp();
   menu(find("save"));
-  setUpOpener(opened);
+  setUpOpener((described) => {
+    opened(described);
+    saved();
+  });
   setUpPanel(actions);
   setUpKeys(actions);
   onDropped(openFiles);
@@ -360,8 +360,19 @@ function setUp() {
     }
   });
   addEventListener("beforeunload", (event) => state.unsaved && event.preventDefault());
-  setInterval(() => state.image && !lost && api.heartbeat().catch(failed), HEARTBEAT_MS);
+  setInterval(beat, HEARTBEAT_MS);
   update({ tool: state.tool });
+}
+
+/** Keep the place, also while a first image is sent or a series is chosen. */
+async function beat() {
+  if (!api.hasPlace() || lost) return;
+  try {
+    await api.heartbeat();
+  } catch (error) {
+    if (error.status === 410 && !state.image) api.forgetPlace(); // nothing was in it
+    else failed(error);
+  }
 }
 
 async function begin() {
@@ -371,6 +382,7 @@ async function begin() {
       const described = await api.describe(); // after a reload
       if (described.image) {
         opened(described);
+        update({ unsaved: views.slices.version !== Number(sessionStorage.getItem(SAVED)) });
         return;
       }
     } catch (error) {

@@ -2,11 +2,12 @@
 
 import * as api from "./api.js";
 import { icon } from "./icons.js";
+import { state } from "./store.js";
 import { find, make, megabytes, say } from "./widgets.js";
 
 const AT_ONCE = 4; // uploads
-let opened = async () => {};
-let latest = null; // {files} or {path}, to be opened again after the server was restarted
+let opened = () => {};
+let latest = null; // {files} or {path}, and {series} if it was chosen, to be opened again after the server was restarted
 let images = [];
 
 /** @param then called with the server's description of an image that has been opened */
@@ -76,7 +77,9 @@ export async function showOpener(canClose) {
   find("opener-close").hidden = !canClose;
   if (!find("opener").open) find("opener").showModal();
   try {
-    ({ images } = await api.folder());
+    const listed = await api.folder();
+    images = listed.images;
+    find("served-more").hidden = listed.complete;
   } catch (error) {
     say(error.message, { error: true });
   }
@@ -105,45 +108,50 @@ function listServed() {
   find("served-list").replaceChildren(...rows);
 }
 
-/** Send files to the server; returns the names that it gave them. */
+/** Send files to the server, all or none; returns their batch and the names that it gave them. */
 export async function sendFiles(files, progress = () => {}) {
   if (!api.hasPlace()) await api.claim();
+  const { batch } = await api.beginFiles();
   const names = [];
-  let next = 0;
+  const left = files.values(); // shared by the lanes
+  const lanes = new AbortController();
   const lane = async () => {
-    while (next < files.length) {
-      const { name, file } = files[next++];
-      names.push((await api.sendFile(name, file)).name);
+    for (const { name, file } of left) {
+      names.push((await api.sendFile(batch, name, file, lanes.signal)).name);
       progress(names.length);
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, lane));
-  return names;
+  try {
+    await Promise.all(Array.from({ length: AT_ONCE }, lane));
+  } catch (error) {
+    lanes.abort();
+    throw error;
+  }
+  return { batch, names };
 }
 
-/** Open {files} or {path}; false if that failed, which the user is told. */
+const lossless = () =>
+  !state.unsaved || confirm("The masks are not saved. Open another image and drop them?");
+
+/** Open {files} or {path}, unless the user keeps the image before; what fails is told. */
 export async function open(source) {
+  if (lossless()) await openNow(source);
+}
+
+/** Returns false if that failed. */
+async function openNow(source) {
   const busy = find("opening");
   const buttons = find("opener").querySelectorAll("button, select, input");
   const tell = (text) => (busy.firstChild.textContent = text);
+  tell("Waiting for the answer to what was asked before");
   if (!find("opener").open) find("opener").showModal();
   busy.hidden = false;
   for (const button of buttons) button.disabled = true;
   try {
-    await place();
-    if (source.files) {
-      const { length } = source.files;
-      tell(length > 1 ? `Sending ${length} files` : `Sending ${source.files[0].name}`);
-      await sendFiles(source.files, (done) => length > 1 && tell(`Sending ${done} of ${length} files`));
-    }
-    tell("Reading the image");
-    const { value } = find("model-window");
-    const asked = source.path ? { path: source.path } : { name: nameOf(source.files) };
-    const described = await api.openImage({ ...asked, window: value });
-    latest = source;
-    await opened(described);
-    find("opener").close();
-    return true;
+    // what was asked of the image before is answered first: it would be shown with this one
+    const done = await api.inTurn(() => request(source, tell));
+    if (done) find("opener").close();
+    return done;
   } catch (error) {
     if (error.status === 410) api.forgetPlace();
     say(error.message, { error: true });
@@ -152,6 +160,71 @@ export async function open(source) {
     busy.hidden = true;
     for (const button of buttons) button.disabled = false;
   }
+}
+
+/** Returns false if the user chooses none of several series. */
+async function request(source, tell) {
+  tell("Opening");
+  await place();
+  const asked = { window: find("model-window").value };
+  if (source.path) asked.path = source.path;
+  else {
+    const { length } = source.files;
+    tell(length > 1 ? `Sending ${length} files` : `Sending ${source.files[0].name}`);
+    const progress = (done) => length > 1 && tell(`Sending ${done} of ${length} files`);
+    const { batch } = await sendFiles(source.files, progress);
+    Object.assign(asked, { batch, name: nameOf(source.files) });
+  }
+  tell("Reading the image");
+  let answer = await api.openImage(asked);
+  const several = answer.series;
+  let series = several && alike(several, source.series);
+  let problem = "The folder holds several.";
+  while (answer.series) {
+    series ??= await chooseSeries(several, problem);
+    if (!series) {
+      if (asked.batch) await api.dropFiles(asked.batch);
+      return false;
+    }
+    try {
+      answer = await api.openImage({ ...asked, series: series.id });
+    } catch (error) {
+      if (error.status !== 400) throw error;
+      [series, problem] = [null, error.message];
+    }
+  }
+  latest = { ...source, series };
+  opened(answer);
+  return true;
+}
+
+const titleOf = ({ number, description }) => [number, description || "no description"].filter(Boolean).join(": ");
+const sizeOf = ({ modality, images, rows, columns }) =>
+  [modality, `${images} × ${rows} × ${columns}`].filter(Boolean).join(", ");
+
+/** The series that was chosen before, whose identifier is another if the files were sent again; else null. */
+function alike(several, before) {
+  const found = several.filter((one) => before && titleOf(one) === titleOf(before) && sizeOf(one) === sizeOf(before));
+  return found.length === 1 ? found[0] : null;
+}
+
+/** Let the user choose among several series of a folder; null if none is. */
+function chooseSeries(several, text) {
+  const dialog = find("series-dialog");
+  find("series-text").textContent = text;
+  return new Promise((done) => {
+    const row = (series) => {
+      const choose = () => {
+        done(series);
+        dialog.close();
+      };
+      const [title, size] = [make("span", {}, titleOf(series)), make("span", { class: "muted" }, sizeOf(series))];
+      return make("li", {}, make("button", { onclick: choose }, icon("folder"), title, size));
+    };
+    find("series-list").replaceChildren(...several.map(row));
+    dialog.addEventListener("close", () => done(null), { once: true });
+    dialog.showModal();
+  });
 }
 
 /** The name of a file, or of the folder that all files lie in. */
@@ -174,4 +247,4 @@ async function place() {
 }
 
 export const canReopen = () => latest !== null;
-export const reopen = () => open(latest);
+export const reopen = () => openNow(latest);

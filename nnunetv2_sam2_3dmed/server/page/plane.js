@@ -48,6 +48,11 @@ export class Plane {
     return state.cursor[this.axis];
   }
 
+  /** Whether the slice of `index` is drawn; the one before is, dimmed, while it is on its way. */
+  get ready() {
+    return this.drawn.index === this.index;
+  }
+
   // ---- between pixels of the screen and rows and columns
 
   /** Size and scale in CSS pixels: a slice's pixel is `across` wide and `down` high, its corner at left, top. */
@@ -144,6 +149,7 @@ export class Plane {
     context.fillStyle = "#000";
     context.fillRect(0, 0, layout.width, layout.height);
     this.#paint(table);
+    canvas.setAttribute("aria-busy", !this.ready);
     const target = [layout.left, layout.top, this.view.columns * layout.across, this.view.rows * layout.down];
     if (this.drawn.index !== undefined) {
       context.imageSmoothingEnabled = Math.max(layout.across, layout.down) * ratio < 6;

@@ -42,6 +42,7 @@ class Cache {
 class Lane {
   #cache = new Cache();
   #wanted = null;
+  #coming = null; // on its way
   #busy = false;
 
   constructor(fetch, arrived, failed) {
@@ -54,7 +55,7 @@ class Lane {
   get(key) {
     const found = this.#cache.get(key);
     if (!found) {
-      this.#wanted = key;
+      this.#wanted = key === this.#coming ? null : key;
       this.#run();
     }
     return found ?? null;
@@ -79,16 +80,19 @@ class Lane {
     while (this.#wanted !== null) {
       const key = this.#wanted;
       this.#wanted = null;
+      this.#coming = key;
       try {
         const cache = this.#cache;
         const plane = await this.fetch(key);
         if (cache === this.#cache && !this.closed) this.#cache.set(key, plane);
       } catch (error) {
+        this.#coming = null;
         this.#busy = false;
         if (!this.closed) this.failed(error);
         return;
       }
     }
+    this.#coming = null;
     this.#busy = false;
     if (!this.closed) this.arrived();
   }

@@ -2,22 +2,33 @@
 
 import { clamp } from "./geometry.js";
 import { drawBox, drawLine, drawPoint } from "./plane.js";
-import { activeObject, state, update } from "./store.js";
+import { activeObject, state, subscribe, update } from "./store.js";
 
 const MOVED = 4; // pixels from which a press is a drag
 const TURN = 40; // pixels of a touch pad for a slice
+
+/** Where a drawing begins, and thus lies: another slice may be shown when it ends. */
+const begun = (plane) => ({ plane, axis: plane.axis, index: plane.index });
 
 /** Prompts, by the tool that draws them; a box has no negative. */
 export const DRAWS = { point: "point", box: "box", scribble: "scribble", lasso: "lasso" };
 export const signed = (tool) => tool !== "box" && tool in DRAWS;
 
 export class Tools {
-  /** @param prompt called with (plane, kind, label, [[row, column], ...]) when one is drawn */
+  /** @param prompt called with ({axis, index}, kind, label, [[row, column], ...]) when one is drawn */
   constructor(prompt) {
     this.prompt = prompt;
     this.drag = null;
-    this.byKeys = null; // {plane, path} of what is drawn with the space bar
+    this.byKeys = null; // {plane, axis, index, kind, path} of what is drawn with the space bar
     this.turned = 0; // of the wheel since the latest slice
+    subscribe((changed) => changed.has("cursor") && this.#stay());
+  }
+
+  /** Forget what is being drawn on a slice that is no longer shown. */
+  #stay() {
+    if ([this.drag, this.byKeys].some((drawn) => drawn && "index" in drawn && drawn.index !== drawn.plane.index)) {
+      this.cancel();
+    }
   }
 
   attach(plane) {
@@ -62,7 +73,7 @@ export class Tools {
         if (event.ctrlKey || event.metaKey) {
           plane.zoomAt(...here(event), Math.exp(-event.deltaY / 300));
           redraw();
-        } else moveSlice(plane, this.#wheel(event));
+        } else if (!this.drag) moveSlice(plane, this.#wheel(event)); // a drawing stays on its slice
       },
       { passive: false },
     );
@@ -86,10 +97,11 @@ export class Tools {
     if (state.tool === "window" && !right) return this.#level(plane, x, y);
     if (!(state.tool in DRAWS) && right) return this.#zoom(plane, x, y);
     if (!(state.tool in DRAWS)) return this.#navigate(plane);
+    if (!plane.ready) return null; // the user sees another slice
     const label = signed(state.tool) && right ? 1 - state.label : state.label;
     return { point: this.#point, box: this.#box, scribble: this.#line, lasso: this.#line }[state.tool].call(
       this,
-      plane,
+      begun(plane),
       label,
       x,
       y,
@@ -134,47 +146,46 @@ export class Tools {
     return { plane, move: (x, y) => update({ cursor: plane.voxel(plane.at(x, y)) }) };
   }
 
-  #point(plane, label, x, y) {
+  #point(where, label, x, y) {
+    const { plane } = where;
     plane.preview = (context) => drawPoint(context, x, y, label, colour());
     const place = plane.at(x, y);
-    return { plane, end: () => plane.inside(place) && this.#done(plane, "point", label, [plane.bounded(place)]) };
+    return { ...where, end: () => plane.inside(place) && this.prompt(where, "point", label, [plane.bounded(place)]) };
   }
 
-  #box(plane, _, x, y) {
+  #box(where, _, x, y) {
+    const { plane } = where;
     const from = plane.bounded(plane.at(x, y));
     let to = from;
     plane.preview = (context, layout) => drawBox(context, plane, layout, [...from, ...to], colour());
     return {
-      plane,
+      ...where,
       move: (toX, toY) => {
         to = plane.bounded(plane.at(toX, toY));
       },
       end: (toX, toY) => {
-        if (Math.hypot(toX - x, toY - y) >= MOVED) this.#done(plane, "box", 1, [from, to]);
+        if (Math.hypot(toX - x, toY - y) >= MOVED) this.prompt(where, "box", 1, [from, to]);
       },
     };
   }
 
-  #line(plane, label, x, y) {
+  #line(where, label, x, y) {
+    const { plane } = where;
     const kind = state.tool;
     const path = [plane.bounded(plane.at(x, y))];
     plane.preview = (context, layout) =>
       drawLine(context, plane, layout, path, label ? colour() : "#f87171", kind === "lasso");
     return {
-      plane,
+      ...where,
       move: (toX, toY) => {
         const next = plane.bounded(plane.at(toX, toY));
         const last = path[path.length - 1];
         if (Math.hypot(next[0] - last[0], next[1] - last[1]) > 0.5) path.push(next);
       },
       end: () => {
-        if (path.length > 2 || (kind === "scribble" && path.length > 1)) this.#done(plane, kind, label, path);
+        if (path.length > 2 || (kind === "scribble" && path.length > 1)) this.prompt(where, kind, label, path);
       },
     };
-  }
-
-  #done(plane, kind, label, path) {
-    this.prompt(plane, kind, label, path);
   }
 
   // ---- with the keyboard: points at the cursor, one for each press of the space bar
@@ -182,12 +193,13 @@ export class Tools {
   /** Put a point, a corner or a point of a line at the cursor. */
   press(plane, [row, column]) {
     const kind = state.tool;
-    if (!(kind in DRAWS)) return;
+    if (!(kind in DRAWS) || !plane.ready) return;
     if (kind === "point") {
-      this.#done(plane, kind, state.label, [[row, column]]);
+      this.prompt(begun(plane), kind, state.label, [[row, column]]);
       return;
     }
-    if (this.byKeys?.plane !== plane || this.byKeys.kind !== kind) this.byKeys = { plane, kind, path: [] };
+    const { plane: before, index, kind: drawn } = this.byKeys ?? {};
+    if (before !== plane || index !== plane.index || drawn !== kind) this.byKeys = { ...begun(plane), kind, path: [] };
     this.byKeys.path.push([row, column]);
     if (kind === "box" && this.byKeys.path.length === 2) this.finish();
     else this.follow(plane, [row, column]);
@@ -207,9 +219,10 @@ export class Tools {
   /** Send what was drawn with the space bar; false if there is nothing. */
   finish() {
     if (!this.byKeys) return false;
-    const { plane, kind, path } = this.byKeys;
+    const drawn = this.byKeys;
+    const { kind, path } = drawn;
     this.cancel();
-    if (path.length > (kind === "lasso" ? 2 : 1)) this.#done(plane, kind, kind === "box" ? 1 : state.label, path);
+    if (path.length > (kind === "lasso" ? 2 : 1)) this.prompt(drawn, kind, kind === "box" ? 1 : state.label, path);
     return true;
   }
 

@@ -21,9 +21,11 @@ export const find = (id) => document.getElementById(id);
  * Show a sentence at the bottom for some seconds.
  *
  * @param action {label, run}, which keeps it there until it is closed
+ * @returns the element that shows it
  */
 export function say(sentence, { error = false, action = null } = {}) {
-  const text = sentence.charAt(0).toUpperCase() + sentence.slice(1);
+  // but for a file's name
+  const text = /^[a-z]+ /.test(sentence) ? sentence.charAt(0).toUpperCase() + sentence.slice(1) : sentence;
   const box = find("messages");
   // what is outside of an open dialog lies behind it
   (document.querySelector("dialog[open]") ?? document.body).append(box);
@@ -41,6 +43,7 @@ export function say(sentence, { error = false, action = null } = {}) {
   message.append(close);
   box.append(message);
   while (box.children.length > 3) box.firstChild.remove();
+  return message;
 }
 
 document.addEventListener("close", () => document.body.append(find("messages")), true);
