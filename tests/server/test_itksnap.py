@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
 import threading
 import time
-from contextlib import suppress
 
 import httpx
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from scipy.spatial.transform import Rotation
 
+from nnunetv2_sam2_3dmed.images.volume import volume_from_array
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.server.app import create_app
 from nnunetv2_sam2_3dmed.server.interactions import Drawing, points_of_stroke
+from nnunetv2_sam2_3dmed.server.opened import open_image, opened
+from nnunetv2_sam2_3dmed.server.sessions import content_key
 from nnunetv2_sam2_3dmed.server.settings import Settings
 from tests.interactive.reference import phantom
 
@@ -145,21 +147,27 @@ def test_a_server_that_ends_waits_for_no_propagation(model, image, monkeypatch):
 
     monkeypatch.setattr(Engine, "track", slow)
     app = create_app(Settings(model=model, device="cpu", precision="float32"))
-    with TestClient(app, base_url="http://127.0.0.1") as http:
-        session = http.get("/start_session").json()["session_id"]
-        http.post(f"/upload_raw/{session}", **parts(np.repeat(image, 5, axis=0)))
-        path = f"/process_point_interaction/{session}?x=12&y=9&z=3"
+    state = app.state.server
+    volume = volume_from_array(np.repeat(image, 5, axis=0), SPACING)
 
-        def ask() -> None:
-            with suppress(RuntimeError):  # of the client, which ends with the server
-                http.get(path)
+    def segment() -> None:
+        with state.leases.use(state.leases.claim().token) as lease:
+            open_image(state, lease, volume, content_key(volume), budget_s=60)
+            opened(lease).set_buffer(np.dtype(np.int8))
+            opened(lease).add_point((3, 9, 12), True, run=True)
 
-        waiting = threading.Thread(target=ask)
-        waiting.start()
-        assert began.wait(20)
-        ended = time.monotonic()
-    assert time.monotonic() - ended < 10  # of 29 steps, the one that ran
+    waiting = threading.Thread(target=segment)
+
+    async def live() -> float:
+        async with app.router.lifespan_context(app):
+            waiting.start()
+            assert began.wait(20)
+            ended = time.monotonic()
+        return time.monotonic() - ended
+
+    assert asyncio.run(live()) < 10  # of 29 steps, the one that ran
     waiting.join(20)
+    assert not waiting.is_alive()
 
 
 def test_each_client_has_a_session_of_its_own(http, image, server):
