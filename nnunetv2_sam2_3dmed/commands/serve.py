@@ -22,7 +22,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.commands.options import check_image_size
+from nnunetv2_sam2_3dmed.commands.options import add_prompted_model, check_image_size
 from nnunetv2_sam2_3dmed.errors import UserError
 
 KEY_VARIABLE = "SAM2_3dMed_key"
@@ -30,27 +30,7 @@ _GIB = 2**30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-m",
-        "--model",
-        default="MedSAM2_latest",
-        help="an installed checkpoint (sam2_3dmed weights), or a file, such as the checkpoint_final.pth of a "
-        "SAM2_PromptTrainer (default: %(default)s)",
-    )
-    parser.add_argument("-device", "--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "bfloat16", "float32"),
-        default="auto",
-        help="bfloat16 or float32 (default: bfloat16 where the device has it)",
-    )
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        metavar="PIXELS",
-        help="side to which slices are resized; SAM 2's own weights learned 1024 (default: 512, or that of the "
-        "training within nnU-Net)",
-    )
+    add_prompted_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=1527, help="port (default: %(default)s, nnInteractive's)")
     parser.add_argument(

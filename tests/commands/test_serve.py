@@ -17,7 +17,7 @@ from nnunetv2_sam2_3dmed.commands import serve
 from nnunetv2_sam2_3dmed.commands.main import main
 from tests.interactive.reference import TINY, random_weights
 
-MODEL = ["--image-size", "64", "--device", "cpu", "--precision", "float32"]
+MODEL = ["--image-size", "64", "-device", "cpu", "--precision", "float32"]
 
 
 def test_a_server_listens_at_both_ports_and_ends_when_interrupted(tmp_path):
@@ -25,7 +25,7 @@ def test_a_server_listens_at_both_ports_and_ends_when_interrupted(tmp_path):
     torch.save({"model": random_weights()}, weights)
     with socket.create_server(("127.0.0.1", 0)) as free:
         second = free.getsockname()[1]
-    command = [sys.executable, "-m", "nnunetv2_sam2_3dmed.commands.main", "serve", "-m", str(weights), *MODEL]
+    command = [sys.executable, "-m", "nnunetv2_sam2_3dmed.commands.main", "serve", "--model", str(weights), *MODEL]
     process = subprocess.Popen(
         [*command, "--port", "0", "--itksnap-port", str(second), "--sessions", "1", "--budget", "5"],
         env=os.environ | {serve.KEY_VARIABLE: "sesame"},
@@ -66,8 +66,8 @@ def test_a_server_listens_at_both_ports_and_ends_when_interrupted(tmp_path):
         (["--budget", "-1"], "budget is -1"),
         (["--folder", "nowhere"], "no folder nowhere"),
         (["--image-size", "65"], "--image-size is 65"),
-        (["-m", "no_such_model", "--port", "0"], "model is 'no_such_model'"),
-        (["--device", "tpu", "--port", "0"], "device is 'tpu'"),
+        (["--model", "no_such_model", "--port", "0"], "model is 'no_such_model'"),
+        (["-device", "tpu", "--port", "0"], "device is 'tpu'"),
     ],
 )
 def test_mistakes_are_one_sentence(words, said, capsys, monkeypatch, tmp_path):
