@@ -59,7 +59,9 @@ def test_a_propagation_leaves_nothing_on_the_gpu_and_has_there_what_attention_re
         assert {tensor.device for output in found for tensor in output} == {HOST}
 
 
-def test_a_session_keeps_nothing_but_features_on_the_gpu(model, monkeypatch):
+@pytest.fixture
+def on_gpu(model, monkeypatch):
+    """A fake tensor mode, and a session in it on a GPU with a box on slice 3."""
     monkeypatch.setattr(session_module, "choose_device", lambda device: torch.device(device))
     monkeypatch.setattr(torch.Tensor, "any", lambda tensor: True)  # whether SAM 2 sees the object
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -68,6 +70,12 @@ def test_a_session_keeps_nothing_but_features_on_the_gpu(model, monkeypatch):
         session = InteractiveSession(copied, GPU, "float32", max_cache_bytes=2**30)
         session.set_image(phantom(), (3, 1, 1))
         session.add_box((3, 10, 12), (3, 30, 33))
+    return mode, session
+
+
+def test_a_session_keeps_nothing_but_features_on_the_gpu(on_gpu):
+    mode, session = on_gpu
+    with mode:
         session.propagate()
         session.add_points([(5, 30, 10)], 0)
         session.propagate()
@@ -83,15 +91,9 @@ def test_a_session_keeps_nothing_but_features_on_the_gpu(model, monkeypatch):
         assert {level.device for level in session._axes[0].features(6)} == {GPU}
 
 
-def test_a_propagation_that_is_dropped_or_ended_leaves_nothing_on_the_gpu(model, monkeypatch):
-    monkeypatch.setattr(session_module, "choose_device", lambda device: torch.device(device))
-    monkeypatch.setattr(torch.Tensor, "any", lambda tensor: True)  # whether SAM 2 sees the object
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    copied = fake_copy(model, mode)
+def test_a_propagation_that_is_dropped_or_ended_leaves_nothing_on_the_gpu(on_gpu):
+    mode, session = on_gpu
     with mode:
-        session = InteractiveSession(copied, GPU, "float32", max_cache_bytes=2**30)
-        session.set_image(phantom(), (3, 1, 1))
-        session.add_box((3, 10, 12), (3, 30, 33))
         steps = session.propagation(nearest_first=True)
         assert memories_on_gpu() == 0
         for _ in range(4):
