@@ -131,7 +131,7 @@ def refuse(size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "size"),
     [
-        ("ct.nii.gz", gzip.compress(nifti((2000, 1000, 500))), 2_000_000_000),
+        ("ct.nii.gz", gzip.compress(nifti((2000, 1000, 500)), mtime=0), 2_000_000_000),
         ("ct.nii", nifti((2000, 1000, 500), slope=0.5), 4_000_000_000),  # scaled to float32
         (
             "ct.mha",
