@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.annotation.record import is_case_name
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid, read_volume
-from nnunetv2_sam2_3dmed.interactive.prompt_lines import VOXELS, Case, PromptLine, read_cases
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import RECIST, VOXELS, Case, PromptLine, read_cases
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import middle_slice
 
@@ -173,7 +173,7 @@ def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int)
 
 
 def _check_boxes(file: Path, case: Case) -> None:
-    """Check that each object has at most one box per slice, since the second would replace the first.
+    """Check that each object has at most one box or RECIST measurement per slice: a second would replace the first.
 
     Raises:
         UserError: two rows have a box for the same object on the same slice.
@@ -192,12 +192,12 @@ def _check_boxes(file: Path, case: Case) -> None:
 def _slice_of(line: PromptLine) -> tuple[int, int, str, float] | None:
     """Return object, axis, unit and position of a box's slice; None for other prompts and malformed boxes.
 
-    If the axis is not given, it is the one along which the corners do not differ.
+    If the axis is not given, it is the one along which the corners, or the ends of a diameter, do not differ.
     """
-    if line.kind != "box":
+    if line.kind not in ("box", RECIST):
         return None
     try:
-        corners = [[float(value) for value in corner.split(",")] for corner in line.where.split(":")]
+        corners = [[float(value) for value in corner.split(",")] for corner in line.where.split(":")[:2]]
         corner, opposite = corners if line.unit == VOXELS else [places[::-1] for places in corners]
         flat = [axis for axis in range(3) if corner[axis] == opposite[axis]]
         axis = line.axis if line.axis is not None else flat[0] if flat else 0

@@ -17,7 +17,8 @@ from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
 VOXELS, MILLIMETRES = UNITS = ("voxel", "mm")
 POINTS = {"point": 1, "negative_point": 0}
 SCRIBBLES = {"scribble": 1, "negative_scribble": 0}
-KINDS = (*POINTS, "box", *SCRIBBLES, "mask")
+RECIST = "recist"
+KINDS = (*POINTS, "box", RECIST, *SCRIBBLES, "mask")
 REQUIRED = ("image", "prompt", "where")
 OPTIONAL = ("object", "axis", "unit", "output")
 
@@ -28,8 +29,8 @@ class PromptLine:
 
     Attributes:
         kind: one of :data:`KINDS`.
-        where: "z,y,x", for boxes and scribbles several of these with colons between; for a mask its file, or
-            "FILE@SLICE".
+        where: "z,y,x", for boxes, scribbles and RECIST diameters several of these with colons between; for a mask its
+            file, or "FILE@SLICE".
         object_id: of its object.
         axis: along which the slices lie; None for that of the model's training.
         unit: "voxel" (order z, y, x) or "mm" (order x, y, z, LPS).
@@ -60,6 +61,11 @@ class PromptLine:
                 raise PromptError(f"there is no mask {file}: give a segmentation on the image's grid.")
         elif self.kind == "box" and len(self._points()) != 2:
             raise PromptError(f"a box needs two corners, z,y,x:z,y,x, but got {self.where!r}.")
+        elif self.kind == RECIST and len(self._points()) not in (2, 4):
+            raise PromptError(
+                "a RECIST measurement needs the two ends of the longest diameter, z,y,x:z,y,x, or these and the two of "
+                f"the perpendicular one, but got {self.where!r}."
+            )
         else:
             self._points()
 
@@ -78,6 +84,9 @@ class PromptLine:
             session.add_points(voxels.tolist(), POINTS[self.kind], self.object_id, axis)
         elif self.kind in SCRIBBLES:
             session.add_scribble(voxels.tolist(), SCRIBBLES[self.kind], self.object_id, axis)
+        elif self.kind == RECIST:
+            ends = voxels.tolist()
+            session.add_recist(ends[:2], ends[2:] or None, self.object_id, axis)
         else:
             session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, axis)
 
