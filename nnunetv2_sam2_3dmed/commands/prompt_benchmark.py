@@ -7,7 +7,8 @@
 
 Protocols: N_clicks (one click per turn on the largest error of the middle slice; after each turn, the result of all
 clicks so far and one propagation), 1_mask (the ground truth mask of the middle slice), box (the box around it) and
-boxes (a box on every slice, without propagation). The middle slice is the middle one of the object's slices.
+boxes (a box on every slice, without propagation); if named with --protocols also recist (both RECIST diameters on the
+middle slice) and recist_line (the longest one alone). The middle slice is the middle one of the object's slices.
 
 OUT receives a folder of masks per protocol, per_case.csv, interactions.csv, prompt_benchmark.json and
 prompt_benchmark.md, which lists published figures beside the results. Rows and masks are written after each case: the
@@ -32,7 +33,8 @@ from nnunetv2_sam2_3dmed.files import check_writable_folder
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.nnunet.folds import Folds
 
-NAMES = ("clicks", "1_mask", "box", "boxes")
+PAPERS = ("clicks", "1_mask", "box", "boxes")
+NAMES = (*PAPERS, "recist", "recist_line")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_folds(parser, "validation cases of these folds; all: every training case")
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="prompt only these cases")
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument(
-        "--protocols", nargs="+", choices=NAMES, default=list(NAMES), help="default: all of %(choices)s"
-    )
+    parser.add_argument("--protocols", nargs="+", choices=NAMES, default=list(PAPERS), help="default: %(default)s")
     parser.add_argument("--clicks", type=int, default=5, help="maximum number of clicks (default: %(default)s)")
     add_prompted_model(parser)
     parser.add_argument("--channel", type=int, default=0, help="image channel that is prompted (default: %(default)s)")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import Click, bounding_box, error_click, middle_slice
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import Click, bounding_box, diameters, error_click, middle_slice
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
 
 
@@ -94,6 +94,25 @@ def box_on_the_middle_slice(user: SimulatedUser, number: int, rng: np.random.Gen
     yield _once(user, number, lambda: [user.box(number, index, bounding_box(gt[index]))])
 
 
+def recist_on_the_middle_slice(lines: int) -> Interact:
+    """Give the RECIST measurement of the middle slice, and propagate the box that the session makes of it.
+
+    The slice is that of :func:`box_on_the_middle_slice`, so that the two differ in nothing but the prompt. A lesion's
+    own slice would be that of its longest diameter.
+
+    Args:
+        lines: 1 for the longest diameter alone, 2 with the perpendicular one.
+    """
+
+    def interact(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+        gt = user.gt[number]
+        index = middle_slice(gt)
+        ends = diameters(gt[index], user.plane_spacing)[: 2 * lines]
+        yield _once(user, number, lambda: [user.recist(number, index, ends)])
+
+    return interact
+
+
 def box_on_every_slice(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
     """Give the ground truth box of every slice with the object, without propagation."""
     gt = user.gt[number]
@@ -134,5 +153,7 @@ def protocols(clicks: int = 5) -> dict[str, Protocol]:
         ),
         Protocol("box", "box on the middle slice", "MedSAM2", box_on_the_middle_slice),
         Protocol("boxes", "box on every slice", "no memory: each slice alone", box_on_every_slice),
+        Protocol("recist", "both RECIST diameters on the middle slice", "ours", recist_on_the_middle_slice(2)),
+        Protocol("recist_line", "longest diameter on the middle slice", "ours", recist_on_the_middle_slice(1)),
     )
     return {protocol.name: protocol for protocol in known}

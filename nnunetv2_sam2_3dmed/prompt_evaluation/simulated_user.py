@@ -60,6 +60,12 @@ class SimulatedUser:
             if mask.any():
                 self.gt[number] = self.view.of(mask)
 
+    @property
+    def plane_spacing(self) -> tuple[float, float]:
+        """Millimetres of a row and of a column of the slices."""
+        _, row, column = (self.image.spacing[axis] for axis in self.view.order)
+        return row, column
+
     def forget(self, number: int) -> None:
         """Remove an object with its prompts; the features of the slices stay."""
         if number in self.session.object_ids:
@@ -75,6 +81,12 @@ class SimulatedUser:
         top, left, bottom, right = box
         first, last = self._voxels([(index, top, left), (index, bottom, right)])
         return self._prompted(number, index, lambda: self.session.add_box(first, last, number, self.axis))
+
+    def recist(self, number: int, index: int, ends: np.ndarray) -> bool:
+        """Add a RECIST measurement, ends (2, 2) or (4, 2); False if the session took its box back."""
+        voxels = self._voxels([(index, row, column) for row, column in ends.tolist()])
+        longest, across = voxels[:2], voxels[2:] or None
+        return self._prompted(number, index, lambda: self.session.add_recist(longest, across, number, self.axis))
 
     def mask(self, number: int, index: int, mask: np.ndarray) -> bool:
         """Add the mask of a slice; False if the session refused it."""

@@ -62,6 +62,23 @@ def test_prompts_reach_the_session_where_they_were_meant(session, case):
     assert by_object[1].prompt.box == (12, 16, 32, 38)
 
 
+def test_diameters_reach_the_session_where_they_were_measured(session, case):
+    prompted = SimulatedUser(session, case, CLASSES, None, axis=0)
+    boxes = {}
+    for name in ("recist", "recist_line"):
+        session.reset()
+        (turn,) = protocols()[name].interact(prompted, 1, np.random.default_rng(0))
+        assert (turn.prompts, turn.rejected) == (1, 0) and turn.found.any()
+        (placed,) = session.prompts
+        boxes[name] = np.array(placed.prompt.box)
+        assert placed.index == 2
+    # 20 rows and 22 columns from (12, 16) in the view: the longest diameter is a diagonal, sqrt(20^2 + 22^2) long
+    radius = np.hypot(20, 22) / 2
+    np.testing.assert_allclose(boxes["recist_line"], (22 - radius, 27 - radius, 22 + radius, 27 + radius), atol=1e-6)
+    tight = np.array((12, 16, 32, 38))
+    assert (boxes["recist"][:2] <= tight[:2]).all() and (boxes["recist"][2:] >= tight[2:]).all()
+
+
 def test_masks_scores_and_rounds(session, case, tmp_path):
     known = protocols(2)
     chosen = [known[name] for name in ("2_clicks", "1_mask", "box", "boxes")]
