@@ -17,8 +17,9 @@ from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, in_words
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
+from nnunetv2_sam2_3dmed.interactive.extents import propagate_within
 from nnunetv2_sam2_3dmed.interactive.preview import write_preview
-from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine, extents_of
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 
 
@@ -82,7 +83,7 @@ class Ranking:
         if self.previews:
             write_preview(into.preview(case.name), self.session, labels, prompts[0].axis_in(self.session))
         scores = {}
-        for segmented in segmented_objects(self.session):
+        for segmented in segmented_objects(self.session, extents_of(prompts)):
             label = segmented.object_id
             scores[label] = ObjectScore(
                 label,
@@ -113,7 +114,7 @@ class Ranking:
             except PromptError:  # the session took the prompts back
                 continue
         if self.session.object_ids:
-            self.session.propagate()
+            propagate_within(self.session, extents_of(prompts))
 
 
 def is_done(case: Unlabelled, into: Round, axis: int | None) -> bool:

@@ -66,7 +66,8 @@ class Unlabelled:
 def in_words(line: PromptLine) -> str:
     """Describe a prompt with its object, axis and unit, or for a mask the checksum of its file."""
     where = _checksum(line.mask_file[0]) if line.kind == "mask" else line.unit
-    return f"object {line.object_id}: {line}, {_in_words(line.axis)}, {where}"
+    ends = "" if line.extent is None else f", slices {line.extent[0]} to {line.extent[1]}"
+    return f"object {line.object_id}: {line}, {_in_words(line.axis)}, {where}{ends}"
 
 
 def _in_words(axis: int | None) -> str:

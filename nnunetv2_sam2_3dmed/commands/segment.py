@@ -16,10 +16,11 @@ NIfTI, NRRD, MetaImage and DICOM series are read. The result lies on the image's
 or .dcm for DICOM SEG (pip install 'nnunetv2-sam2-3dmed[dicom]'). A picture of the result goes beside it (.png).
 
 The CSV of --batch has a line per prompt, with the columns image, prompt (point, negative_point, box, recist, scribble,
-negative_scribble, mask) and where, and if needed object (a number from 1), axis, unit and output; others, such as a
-comment, are ignored. Lines of one image belong together; paths start at the CSV's folder. A mask is a file on the
-image's grid, such as a prediction of nnU-Net whose label is the object's number; FILE@SLICE names the slice, otherwise
-it is the one where the object is largest.
+negative_scribble, mask) and where, and if needed object (a number from 1), axis, unit, first, last and output; others,
+such as a comment, are ignored. Lines of one image belong together; paths start at the CSV's folder. first and last are
+the slices along the axis, counted from 0, between which the object lies: no other slice gets a voxel of it. A mask is a
+file on the image's grid, such as a prediction of nnU-Net whose label is the object's number; FILE@SLICE names the
+slice, otherwise it is the one where the object is largest.
 An error in a case is reported with its name and does not stop the others; the exit status is then 2. With
 SAM2_3dMed_debug=1 in the environment, unexpected errors are reported with their traceback.
 """
@@ -77,7 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_axis(parser)
     parser.add_argument(
-        "--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="segment only these (default: all)"
+        "--slices",
+        type=int,
+        nargs=2,
+        metavar=("FIRST", "LAST"),
+        help="first and last slice of objects without their own in the CSV (default: all)",
     )
     add_window(parser)
     add_prompted_model(parser)
@@ -226,6 +231,7 @@ def _segment(
     window: str | tuple[float, float],
     args: argparse.Namespace,
 ) -> None:
+    from nnunetv2_sam2_3dmed.interactive.extents import propagate_within
     from nnunetv2_sam2_3dmed.interactive.preview import write_preview
 
     start = time.perf_counter()
@@ -247,7 +253,9 @@ def _segment(
         prompt.add_to(session)
     progress = _ProgressLine()
     try:
-        session.propagate(slices=tuple(args.slices) if args.slices else None, progress=progress.show)
+        propagate_within(
+            session, case.extents, (args.slices[0], args.slices[1]) if args.slices else None, progress.show
+        )
     finally:
         progress.end()
     labels = session.labels()
