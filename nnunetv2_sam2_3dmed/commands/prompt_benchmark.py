@@ -7,8 +7,9 @@
 
 Protocols: N_clicks (one click per turn on the largest error of the middle slice; after each turn, the result of all
 clicks so far and one propagation), 1_mask (the ground truth mask of the middle slice), box (the box around it) and
-boxes (a box on every slice, without propagation); if named with --protocols also recist (both RECIST diameters on the
-middle slice) and recist_line (the longest one alone). The middle slice is the middle one of the object's slices.
+boxes (a box on every slice, without propagation). If named with --protocols also recist (both RECIST diameters on the
+middle slice), recist_line (the longest one alone), 1_mask_within and box_within (propagated no further than the first
+and the last slice with the object). The middle slice is the middle one of the object's slices.
 
 OUT receives a folder of masks per protocol, per_case.csv, interactions.csv, prompt_benchmark.json and
 prompt_benchmark.md, which lists published figures beside the results. Rows and masks are written after each case: the
@@ -28,9 +29,9 @@ from typing import Any
 from nnunetv2_sam2_3dmed.commands.options import add_axis, add_dataset, add_folds, add_prompted_model, check_image_size
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder
+from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PROTOCOLS
 
-PAPERS = ("clicks", "1_mask", "box", "boxes")
-NAMES = (*PAPERS, "recist", "recist_line")
+DEFAULTS = PROTOCOLS[:4]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_folds(parser, "validation cases of these folds; all: every training case")
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="prompt only these cases")
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--protocols", nargs="+", choices=NAMES, default=list(PAPERS), help="default: %(default)s")
+    parser.add_argument(
+        "--protocols", nargs="+", choices=PROTOCOLS, default=list(DEFAULTS), help="default: %(default)s"
+    )
     parser.add_argument("--clicks", type=int, default=5, help="maximum number of clicks (default: %(default)s)")
     add_prompted_model(parser)
     parser.add_argument("--channel", type=int, default=0, help="image channel that is prompted (default: %(default)s)")

@@ -19,7 +19,7 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import AREAS
 from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PromptExperiment
 from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Measured
 from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol
-from nnunetv2_sam2_3dmed.prompt_evaluation.results import ScoreRow, click_rows, score_rows
+from nnunetv2_sam2_3dmed.prompt_evaluation.results import ClickRow, ScoreRow, click_rows, score_rows
 
 NOTE = (
     "Dice and NSD in per cent, of this run over all training cases. Published figures are of other software, other "
@@ -65,17 +65,23 @@ def score_table(experiment: PromptExperiment, chosen: Sequence[Protocol], measur
 
 
 def gain_table(protocol: str, measured: Mapping[str, Measured]) -> Table:
-    """Return the gain in mean Dice per added point of each round, in points of per cent, and the slice's Dice."""
+    """Return the gain in mean Dice per added point of each round, and Dice of volume and slice, in per cent."""
     rounds = {name: click_rows(one, protocol) for name, one in measured.items()}
     rows = []
     for index in range(max(map(len, rounds.values()), default=0)):
         texts = []
         for of_dataset in rounds.values():
-            row = of_dataset[index] if index < len(of_dataset) else None
-            texts += [NOTHING] * 2 if row is None else [f"{100 * row.gain:+.2f}", f"{100 * row.slice_dice:.2f}"]
+            if index < len(of_dataset):
+                row = of_dataset[index]
+                texts += [f"{100 * row.gain:+.2f}", _median(row), f"{100 * row.slice_dice:.2f}"]
+            else:
+                texts += [NOTHING] * 3
         rows.append([str(index + 1), *texts])
-    columns = ["round", *(f"{name} {what}" for name in measured for what in ("gain", "Dice of the slice"))]
-    note = "mean Dice of the volume gained per added point, and mean Dice of the slice that is clicked on, in per cent"
+    columns = ["round", *(f"{name} {what}" for name in measured for what in ("gain", "median Dice", "slice's Dice"))]
+    note = (
+        "mean Dice of the volume gained per added point, median Dice (first to third quartile), and mean Dice of the "
+        "slice that is clicked on, in per cent"
+    )
     return Table(f"`{protocol}`, one point per round", columns, text_rows(rows), note)
 
 
@@ -125,5 +131,5 @@ def _medians(row: ScoreRow | None) -> list[str]:
     return ["–", "–"] if row is None else [_median(score) for score in (row.dice, row.nsd)]
 
 
-def _median(score: Statistic) -> str:
+def _median(score: Statistic | ClickRow) -> str:
     return f"{100 * score.median:.2f} ({100 * score.q1:.2f} to {100 * score.q3:.2f})"

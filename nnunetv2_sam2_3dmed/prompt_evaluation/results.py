@@ -57,6 +57,9 @@ class ClickRow(NamedTuple):
     Attributes:
         number: of the round.
         dice: of the volume, mean.
+        median: of the volume's Dice.
+        q1: first quartile of it.
+        q3: third quartile.
         gain: of ``dice`` over the round before.
         slice_dice: of the slice that is clicked on, mean.
         rejected: objects whose click SAM 2 answered with nothing.
@@ -65,6 +68,9 @@ class ClickRow(NamedTuple):
 
     number: int
     dice: float
+    median: float
+    q1: float
+    q3: float
     gain: float
     slice_dice: float
     rejected: int
@@ -127,11 +133,14 @@ def click_rows(measured: Measured, protocol: str) -> list[ClickRow]:
     before = 0.0
     for number in range(1, max((len(turns) for turns in objects), default=0) + 1):
         current = [turns[min(number, len(turns)) - 1] for turns in objects]
-        mean = float(np.mean([turn.dice for turn in current]))
+        of_volume = [turn.dice for turn in current]
+        mean, (q1, median, q3) = float(np.mean(of_volume)), map(float, np.percentile(of_volume, (25, 50, 75)))
         seconds = [turns[number - 1].seconds for turns in objects if len(turns) >= number]
         slice_dice = float(np.mean([turn.slice_dice for turn in current]))
         rejected = sum(_rejected(turns, number) for turns in objects)
-        rows.append(ClickRow(number, mean, mean - before, slice_dice, rejected, float(np.median(seconds))))
+        rows.append(
+            ClickRow(number, mean, median, q1, q3, mean - before, slice_dice, rejected, float(np.median(seconds)))
+        )
         before = mean
     return rows
 
@@ -247,9 +256,17 @@ def _clicks_part(measured: Measured, protocol: Protocol) -> list[str]:
         "other, and then one propagation. Gain: of the Dice of the volume over one click less. Rejected: clicks that "
         "the model answered with nothing; the next one is elsewhere.",
         _table(
-            ["clicks", "Dice", "gain", "Dice of the slice", "rejected", "median seconds"],
+            ["clicks", "mean Dice", "median Dice", "gain of the mean", "mean Dice of the slice", "rejected"]
+            + ["median seconds"],
             [
-                [str(r.number), f"{r.dice:.3f}", f"{r.gain:+.3f}", f"{r.slice_dice:.3f}", str(r.rejected)]
+                [
+                    str(r.number),
+                    f"{r.dice:.3f}",
+                    f"{r.median:.3f} ({r.q1:.3f} to {r.q3:.3f})",
+                    f"{r.gain:+.3f}",
+                    f"{r.slice_dice:.3f}",
+                    str(r.rejected),
+                ]
                 + [f"{r.seconds:.3f}"]
                 for r in click_rows(measured, protocol.name)
             ],

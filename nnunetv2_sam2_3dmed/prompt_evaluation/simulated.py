@@ -38,6 +38,18 @@ def middle_slice(mask: np.ndarray) -> int:
     return int(present[len(present) // 2])
 
 
+def extent_of(mask: np.ndarray) -> tuple[int, int]:
+    """Return the first and the last slice on which a mask (slices, rows, columns) is not empty.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    present = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not len(present):
+        raise ValueError("the mask is empty and has no slices.")
+    return int(present[0]), int(present[-1])
+
+
 def bounding_box(mask: np.ndarray) -> Box:
     """Return the box around a mask (rows, columns).
 

@@ -94,10 +94,16 @@ class SimulatedUser:
         stored = self.view.slice_index(index, self.image.shape)
         return self._prompted(number, index, lambda: self.session.add_mask(own, stored, number, self.axis))
 
-    def propagate(self, number: int) -> None:
-        """Propagate an object to all slices, unless all of its prompts were taken back."""
+    def propagate(self, number: int, extent: tuple[int, int] | None = None) -> None:
+        """Propagate an object, unless all of its prompts were taken back.
+
+        Args:
+            number: of the object.
+            extent: first and last slice that the object is propagated to; None for all.
+        """
         if any(prompt.object_id == number for prompt in self.session.prompts):
-            self.session.propagate([number], self.axis)
+            stored = extent and sorted(self.view.slice_index(index, self.image.shape) for index in extent)
+            self.session.propagate([number], self.axis, (stored[0], stored[1]) if stored else None)
 
     def found(self, number: int) -> np.ndarray:
         """Return the current mask of an object, bool, in the view, without ignored voxels."""

@@ -133,7 +133,7 @@ def test_published_rows_stand_beside_the_prompt_that_gave_them(folders, capsys):
     gains = [line for line in page.splitlines() if re.match(r"\| \d ", line)]
     turns = csv.DictReader((folders / "out" / "Dataset009_Spleen" / "interactions.csv").read_text().splitlines())
     dice = [float(turn["dice"]) for turn in turns if turn["protocol"] == "5_clicks"]
-    shown = [line.split("|")[4].strip() for line in gains]
+    shown = [line.split("|")[5].strip() for line in gains]
     expected = [f"{100 * gain:+.2f}" for gain in np.diff([0, *dice])]
     assert shown[: len(expected)] == expected and set(shown[len(expected) :]) <= {"n/a"}
 

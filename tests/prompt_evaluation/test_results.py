@@ -61,6 +61,8 @@ def test_gain_per_click_and_clicks_until(measured):
     rows = results.click_rows(measured, CLICKS)
     assert [row.dice for row in rows] == pytest.approx([0.4, 0.5, 0.6])  # b keeps its 0.3
     assert [row.gain for row in rows] == pytest.approx([0.4, 0.1, 0.1])
+    # of 0.9 and 0.3 after the last click
+    assert (rows[2].q1, rows[2].median, rows[2].q3) == pytest.approx((0.45, 0.6, 0.75))
     assert [row.slice_dice for row in rows] == pytest.approx([0.8, 0.9, 0.95])
     assert [row.seconds for row in rows] == pytest.approx([0.4, 0.1, 0.2])
     assert [row.rejected for row in rows] == [1, 1, 0]  # the first of b, the second of a

@@ -9,6 +9,7 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import (
     bounding_box,
     diameters,
     error_click,
+    extent_of,
     loose_box,
     middle_slice,
     random_click,
@@ -27,9 +28,11 @@ def rng() -> np.random.Generator:
 def test_the_middle_slice_is_that_of_the_object():
     mask = np.zeros((9, 2, 2), dtype=bool)
     mask[3:8, 0, 0] = True
-    assert middle_slice(mask) == 5
+    assert middle_slice(mask) == 5 and extent_of(mask) == (3, 7)
     with pytest.raises(ValueError, match="empty"):
         middle_slice(np.zeros((2, 2, 2), dtype=bool))
+    with pytest.raises(ValueError, match="empty"):
+        extent_of(np.zeros((2, 2, 2), dtype=bool))
 
 
 def test_a_box_ends_at_the_far_edge_of_the_last_voxel():
