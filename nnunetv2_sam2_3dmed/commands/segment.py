@@ -251,11 +251,10 @@ def _segment(
         print(f"warning: {shown.name}: {note}", file=sys.stderr)
     for prompt in case.prompts:
         prompt.add_to(session)
+    slices = (args.slices[0], args.slices[1]) if args.slices else None
     progress = _ProgressLine()
     try:
-        propagate_within(
-            session, case.extents, (args.slices[0], args.slices[1]) if args.slices else None, progress.show
-        )
+        propagate_within(session, case.extents, slices, progress.show)
     finally:
         progress.end()
     labels = session.labels()
