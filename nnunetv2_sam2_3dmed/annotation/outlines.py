@@ -23,7 +23,7 @@ from nnunetv2_sam2_3dmed.csv_files import read_csv
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
-from nnunetv2_sam2_3dmed.images.volumes import read_volume, write_segmentation
+from nnunetv2_sam2_3dmed.images.volumes import check_same_grid, read_volume, write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive.preview import write_preview
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import OPTIONAL, REQUIRED, PromptLine
@@ -162,6 +162,42 @@ def add_to_table(into: Round, case: str) -> None:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])
     write_text(into.folder / TABLE, stream.getvalue())
+
+
+def check_masks(session: InteractiveSession, into: Round, case: str, prompts: Sequence[PromptLine]) -> None:
+    """Check that masks of the first stage, revised or not, show their objects where the rows of the table say.
+
+    Unlike in a mask from elsewhere, the only label is not the object's, whatever its value: it may be that of another
+    object, where the model saw nothing of this one.
+
+    Args:
+        session: session with the image of the case.
+        into: the round.
+        case: name of the case.
+        prompts: the prompts; those with masks that have the file name of the first stage's are checked.
+
+    Raises:
+        UserError: an object has no voxel on a slice of its row.
+    """
+    named: dict[tuple[Path, int, int], set[int | None]] = defaultdict(set)
+    for line in prompts:
+        if line.kind == "mask" and line.mask_file[0].name == into.outline(case).name:
+            line.check()
+            file, index = line.mask_file
+            named[file, line.object_id, line.axis_in(session)].add(index)
+    for (file, object_id, axis), indices in named.items():
+        volume = read_volume(file)
+        check_same_grid(volume, session.image)
+        others = tuple(k for k in range(3) if k != axis)
+        own = label_map(volume.array, file) == object_id
+        seen = set(np.flatnonzero(own.any(axis=others)).tolist())
+        missing = sorted(index for index in indices - seen if index is not None)
+        if missing or not seen:
+            place = f" on slice {missing[0]}" if missing else ""
+            raise PromptError(
+                f"{file} has no voxel of object {object_id}{place}: draw it with this label in a revised mask, or take "
+                "its row out of the table."
+            )
 
 
 def outline_dice(into: Round, case: str, prompts: Sequence[PromptLine]) -> dict[int, float]:

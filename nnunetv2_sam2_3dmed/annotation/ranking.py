@@ -12,7 +12,7 @@ from nnunetv2_sam2_3dmed.annotation.disagreement import (
     between_prompts,
     segmented_objects,
 )
-from nnunetv2_sam2_3dmed.annotation.outlines import outline_dice
+from nnunetv2_sam2_3dmed.annotation.outlines import check_masks, outline_dice
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, in_words, is_same_case
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
@@ -77,6 +77,8 @@ class Ranking:
         image_sha256, source = sha256_of(case.image), case.source(self.axis)
         axis = self.session.learned_axis if self.axis is None else self.axis
         prompts = case.prompts(image, list(self.objects), axis)
+        if case.outlined:
+            check_masks(self.session, into, case.name, prompts)
         self._segment(prompts)
         labels = self.session.labels()
         file = into.mask(case.name)

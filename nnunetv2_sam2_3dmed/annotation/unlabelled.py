@@ -11,7 +11,7 @@ import numpy as np
 from nnunetv2_sam2_3dmed.annotation.disagreement import box_corners
 from nnunetv2_sam2_3dmed.annotation.raw_dataset import RawDataset
 from nnunetv2_sam2_3dmed.annotation.record import is_case_name
-from nnunetv2_sam2_3dmed.annotation.rounds import OutlinedCase, RankedCase
+from nnunetv2_sam2_3dmed.annotation.rounds import FILE, OutlinedCase, RankedCase
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import READABLE, Volume, check_same_grid, read_volume
@@ -31,12 +31,14 @@ class Unlabelled:
         image: file of the image.
         given: prompts from a table.
         prediction: file of a segmentation from which prompts are made instead.
+        outlined: the table is in the folder of a round, so that masks named after the case are of its first stage.
     """
 
     name: str
     image: Path
     given: tuple[PromptLine, ...] = ()
     prediction: Path | None = None
+    outlined: bool = False
 
     def prompts(self, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:
         """Return the prompts.
@@ -111,7 +113,7 @@ def cases_of_table(file: Path, dataset: RawDataset, revised: Path | None = None)
         UserError: it cannot be read, an object is no label of the dataset, or has two boxes on one slice; or a revised
             mask replaces none.
     """
-    cases = []
+    cases, outlined = [], (file.parent / FILE).is_file()
     for case in _with_revised(read_cases(file), file, revised):
         strange = [line.object_id for line in case.prompts if line.object_id not in dataset.objects]
         if strange:
@@ -122,7 +124,8 @@ def cases_of_table(file: Path, dataset: RawDataset, revised: Path | None = None)
             )
         _check_boxes(file, case)
         # not resolved: a symbolic link has the name of the case, its target may have any
-        cases.append(Unlabelled(_name_of(case.image, dataset), case.image.absolute(), case.prompts))
+        name = _name_of(case.image, dataset)
+        cases.append(Unlabelled(name, case.image.absolute(), case.prompts, outlined=outlined))
     return cases
 
 

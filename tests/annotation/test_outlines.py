@@ -152,6 +152,37 @@ def test_revised_outlines_go_exactly_to_the_slices_that_are_named(outlining, dat
     assert Round.read(made.folder).cases == made.cases
 
 
+def test_an_unseen_object_does_not_get_the_mask_of_another_on_its_slice(
+    outlining, dataset, images, made, folders, monkeypatch
+):
+    def blind(self, object_id, axis, index):
+        if object_id == 3:
+            self.remove_object(3)
+            raise PromptError("SAM 2 sees nothing")
+        return predict(self, object_id, axis, index)
+
+    predict = InteractiveSession.predict_slice
+    given = (BOX, PromptLine("point", "3,15,15", 3))
+    with monkeypatch.context() as patched:
+        patched.setattr(InteractiveSession, "predict_slice", blind)
+        assert outlining.run([Unlabelled("new_1", images / "new_1_0000.nii.gz", given)], made) == {}
+    labels = read(made.outline("new_1"))
+    assert set(np.unique(labels)) == {0, 1}  # the only label of the file is not object 3's
+    (case,) = cases_of_table(made.folder / TABLE, dataset)
+    ranking = Ranking(outlining.session, dataset.objects, previews=False)
+    failed = ranking.run([case], made)
+    assert "new_1.nii.gz has no voxel of object 3 on slice 3: draw it" in failed["new_1"]
+    elsewhere = Round(folders / "another", MADE_BY)
+    assert "no voxel of object 3" in ranking.run([case], elsewhere)["new_1"]
+
+    labels[3, :, :9][labels[3, :, :9] == 0] = 3
+    write(folders / "revised" / "new_1.nii.gz", labels)
+    (case,) = cases_of_table(made.folder / TABLE, dataset, folders / "revised")
+    assert ranking.run([case], made) == {}
+    assert [scored.outline_dice for scored in made.cases["new_1"].objects] == [1.0, 0.0]
+    np.testing.assert_array_equal(read(made.mask("new_1"))[3], labels[3])
+
+
 def test_masks_that_were_drawn_anew_are_compared_on_their_slice(outlining, cases, made, folders):
     assert outlining.run(cases[:1], made) == {}
     labels = read(made.outline("new_1"))
