@@ -177,7 +177,7 @@ def check_masks(session: InteractiveSession, into: Round, case: str, prompts: Se
         prompts: the prompts; those with masks that have the file name of the first stage's are checked.
 
     Raises:
-        UserError: an object has no voxel on a slice of its row.
+        UserError: an object has no voxel on a slice of a row, or a revised mask has some on a slice without a row.
     """
     named: dict[tuple[Path, int, int], set[int | None]] = defaultdict(set)
     for line in prompts:
@@ -197,6 +197,12 @@ def check_masks(session: InteractiveSession, into: Round, case: str, prompts: Se
             raise PromptError(
                 f"{file} has no voxel of object {object_id}{place}: draw it with this label in a revised mask, or take "
                 "its row out of the table."
+            )
+        unnamed = sorted(seen - indices)
+        if unnamed and None not in indices and file.resolve() != into.outline(case).resolve():
+            raise PromptError(
+                f"{file} has voxels of object {object_id} on slice {unnamed[0]}, but the table has no row for that: "
+                f"add one that ends with @{unnamed[0]}, or erase them."
             )
 
 

@@ -183,6 +183,21 @@ def test_an_unseen_object_does_not_get_the_mask_of_another_on_its_slice(
     np.testing.assert_array_equal(read(made.mask("new_1"))[3], labels[3])
 
 
+def test_what_was_drawn_on_a_slice_without_a_row_is_not_ignored(outlining, dataset, cases, made, folders):
+    assert outlining.run(cases[:1], made) == {}
+    labels = read(made.outline("new_1"))
+    labels[5, 10:20, 10:20] = 3
+    write(folders / "revised" / "new_1.nii.gz", labels)
+    (case,) = cases_of_table(made.folder / TABLE, dataset, folders / "revised")
+    ranking = Ranking(outlining.session, dataset.objects, previews=False)
+    failed = ranking.run([case], made)
+    assert "new_1.nii.gz has voxels of object 3 on slice 5, but the table has no row for that" in failed["new_1"]
+    table = (made.folder / TABLE).read_text()
+    (made.folder / TABLE).write_text(table + table.splitlines()[-1].replace("@4", "@5") + "\n")
+    (case,) = cases_of_table(made.folder / TABLE, dataset, folders / "revised")
+    assert ranking.run([case], made) == {}
+
+
 def test_masks_that_were_drawn_anew_are_compared_on_their_slice(outlining, cases, made, folders):
     assert outlining.run(cases[:1], made) == {}
     labels = read(made.outline("new_1"))
