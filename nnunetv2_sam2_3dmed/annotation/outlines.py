@@ -31,7 +31,8 @@ from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
 
 TABLE = "outlines.csv"
-COLUMNS = (*REQUIRED, "object", "axis", "first", "last")
+OWN = ("prompt", "where", "object", "axis")
+COLUMNS = ("image", *OWN, "first", "last")
 
 
 @dataclass(frozen=True)
@@ -138,29 +139,34 @@ def is_outlined(case: Unlabelled, into: Round, axis: int | None) -> bool:
     return is_same_case(case, known, into.folder, axis)
 
 
-def table_rows(into: Round) -> list[list[str]]:
-    """Return the rows of the round's table, as they may have been edited; empty if there is none.
+def table_rows(into: Round) -> list[dict[str, str]]:
+    """Return the rows of the round's table by column, as they may have been edited; empty if there is none.
 
     Raises:
         UserError: the table cannot be read.
     """
     file = into.folder / TABLE
     rows = read_csv(file, REQUIRED, OPTIONAL) if file.is_file() else []
-    return [[row[column] for column in COLUMNS] for row in rows]
+    return [{**row.values, **row.others} for row in rows]
 
 
 def add_to_table(into: Round, case: str) -> None:
-    """Add the 2D masks of a case to the round's table, with first and last slice left empty; other rows stay."""
+    """Add the 2D masks of a case to the round's table, with first and last slice left empty; all else stays."""
     rows = table_rows(into)
     outlined, mask = into.outlines[case], into.outline(case)
-    known = {tuple(row[1:5]) for row in rows}
+    known = {tuple(row[column] for column in OWN) for row in rows}
     for one in outlined.objects:
         where = f"{mask.relative_to(into.folder).as_posix()}@{one.index}"
-        row = [outlined.image, "mask", where, str(one.label), str(outlined.axis), "", ""]
-        if tuple(row[1:5]) not in known:
-            rows.append(row)
+        own = ("mask", where, str(one.label), str(outlined.axis))
+        if own not in known:
+            rows.append({"image": outlined.image, **dict(zip(OWN, own, strict=True))})
+    filled = [column for column in OPTIONAL if any(row.get(column) for row in rows)]
+    others = [column for row in rows for column in row if column not in OPTIONAL]
+    columns = list(dict.fromkeys([*COLUMNS, *filled, *others]))
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])
+    writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_text(into.folder / TABLE, stream.getvalue())
 
 

@@ -167,7 +167,7 @@ def _outline(args: argparse.Namespace) -> None:
     outlining = Outlining(session, dataset.objects, args.axis, window, not args.no_preview)
     failed = outlining.run(left, into, lambda line: print(line, file=sys.stderr))
     if into.outlines:
-        print((args.round_folder / TABLE).read_text(), end="")
+        print((args.round_folder / TABLE).read_text("utf-8"), end="")
     _check_none_failed(failed, left)
 
 
@@ -184,7 +184,7 @@ def _rank(args: argparse.Namespace) -> None:
     ranking = Ranking(session, dataset.objects, args.axis, window, not args.no_preview)
     failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
     if into.cases:
-        print((args.round_folder / RANKING).read_text(), end="")
+        print((args.round_folder / RANKING).read_text("utf-8"), end="")
     _check_none_failed(failed, left)
 
 

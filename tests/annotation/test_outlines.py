@@ -43,7 +43,7 @@ def cases(images) -> list[Unlabelled]:
 
 
 def rows(made: Round) -> list[dict[str, str]]:
-    return list(csv.DictReader((made.folder / TABLE).read_text().splitlines()))
+    return list(csv.DictReader((made.folder / TABLE).read_text("utf-8").splitlines()))
 
 
 def test_outlines_are_the_masks_of_the_prompted_slices_and_of_no_other(session, dataset, cases, made, lively_network):
@@ -109,6 +109,7 @@ def test_it_goes_on_and_keeps_what_was_filled_in(outlining, cases, made):
         *(("new_1.nii.gz@3", "2", "5"), ("new_1.nii.gz@4", "", "")),
         *(("new_2.nii.gz@3", "", ""), ("new_2.nii.gz@4", "", "")),
     ]
+    assert [row["remark"] for row in rows(again)] == ["clear", "", "", ""]
     # killed after the table was written and before the round
     killed = Round.read(made.folder)
     del killed.outlines["new_2"]
@@ -118,6 +119,17 @@ def test_it_goes_on_and_keeps_what_was_filled_in(outlining, cases, made):
     (made.folder / TABLE).write_text("image,prompt\n")
     with pytest.raises(UserError, match="lacks the column where"):
         outlining.run(cases, killed)
+
+
+def test_columns_that_a_person_added_stay(outlining, cases, made):
+    assert outlining.run(cases[:1], made) == {}
+    header, organ, lesion = (made.folder / TABLE).read_text().splitlines()
+    box = f'{cases[0].image},box,"1,2,3:1,4,5",1,0,,,mm,a.nrrd,"größer, unten",Zoë'
+    edited = [f"{header},unit,output,Remark,Seen by", f"{organ},,a.nrrd,,", f"{lesion},,,,", box]
+    (made.folder / TABLE).write_text("\n".join(edited) + "\n", encoding="latin-1")
+    assert outlining.run(cases, made) == {}
+    found = (made.folder / TABLE).read_text("utf-8").splitlines()
+    assert found[:4] == edited and len(found) == 6 and "new_2.nii.gz@3,1,0,,,,,," in found[4]
 
 
 def test_revised_outlines_go_exactly_to_the_slices_that_are_named(outlining, dataset, cases, made, folders, session):
