@@ -36,7 +36,7 @@ class PromptLine:
         object_id: of its object.
         axis: along which the slices lie; None for that of the model's training.
         unit: "voxel" (order z, y, x) or "mm" (order x, y, z, LPS).
-        extent: first and last slice of the object along the axis, both included; None for any.
+        extent: first and last slice of the object along the axis, both included, over all of its parts; None for any.
     """
 
     kind: str
@@ -201,7 +201,8 @@ def read_cases(file: Path) -> list[Case]:
         if line.extent is not None and extents_of(known).get(line.object_id, line.extent) != line.extent:
             raise UserError(
                 f"line {row.number} of {file} names another first or last slice of object {line.object_id} of "
-                f"{row['image']} than a line before: correct one of them."
+                f"{row['image']} than a line before: correct one of them; an object of several parts has "
+                "one range, from the first slice of all parts to the last."
             )
         known.append(line)
         if row["output"]:

@@ -98,7 +98,7 @@ def test_extents_of_a_table(tmp_path):
         (['a.nii,point,"3,2,2",1,1.5,2'], "must be whole numbers"),
         (
             ['a.nii,point,"3,2,2",1,2,4', 'a.nii,point,"3,2,9",1,2,5'],
-            "line 3 of .* names another first or last slice of object 1 of a.nii than a line before",
+            "line 3 of .* names another first or last slice of object 1 of a.nii than a line before: .* one range",
         ),
     ],
 )
