@@ -149,8 +149,8 @@ def resolution_warnings(model: str, sha256: str, image_size: int) -> list[str]:
     if sha256 not in official or image_size == SAM2_IMAGE_SIZE:
         return []
     return [
-        f"{model} was trained on images of {SAM2_IMAGE_SIZE} pixels and is measured on {image_size}: add "
-        f"--image-size {SAM2_IMAGE_SIZE} for what SAM 2 can do."
+        f"{model} was trained on images of {SAM2_IMAGE_SIZE} pixels and is measured on {image_size}: set the "
+        f"image size to {SAM2_IMAGE_SIZE} (--image-size, or image_size in an experiment's file) for what SAM 2 can do."
     ]
 
 
