@@ -30,12 +30,14 @@ class Row:
 
     Attributes:
         number: line number in the file, from 1; the last one of a row on several lines.
-        values: values by column; empty if the row has none.
+        values: values by known column; empty if the row has none.
+        others: values by other column, as its name is spelt; that of the last of several with one name.
         ends_early: the row has fewer values than the header has columns.
     """
 
     number: int
     values: dict[str, str]
+    others: dict[str, str]
     ends_early: bool
 
     def __getitem__(self, column: str) -> str:
@@ -74,9 +76,10 @@ def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = (), 
             f"line {reader.line_num + skipped} of {file} cannot be read as CSV ({error}): correct it."
         ) from error
     filled = [(number, line) for number, line in lines if any(line)]
-    header = [name.lower() for name in filled[0][1]] if filled else []
-    while header and not header[-1]:
-        header.pop()
+    spelt = list(filled[0][1]) if filled else []
+    while spelt and not spelt[-1]:
+        spelt.pop()
+    header = [name.lower() for name in spelt]
     _check_header(file, header, required, known, allow_others)
     rows = []
     for number, line in filled[1:]:
@@ -85,8 +88,10 @@ def read_csv(file: Path, required: Sequence[str], optional: Sequence[str] = (), 
                 f"line {number} of {file} has {len(line)} values, but there are {len(header)} columns: put a value "
                 f"that contains {separator!r} into double quotes."
             )
-        values = dict(zip(header, line + [""] * len(header)))
-        rows.append(Row(number, {name: values.get(name, "") for name in known}, len(line) < len(header)))
+        cells = line + [""] * (len(header) - len(line))
+        values = dict(zip(header, cells))
+        others = {name: cell for name, cell in zip(spelt, cells) if name.lower() not in known}
+        rows.append(Row(number, {name: values.get(name, "") for name in known}, others, len(line) < len(header)))
     return rows
 
 

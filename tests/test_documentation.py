@@ -281,7 +281,7 @@ def run_line(line: str, patch: pytest.MonkeyPatch, capsys) -> None:
     wrapped = re.fullmatch(r'eval "\$\((.+)\)"', line)
     words = shlex.split(wrapped[1] if wrapped else line, comments=True)
     assert words[0] == "sam2_3dmed"
-    if words[1] == "segment" or words[1:3] == ["annotate", "rank"]:
+    if words[1] == "segment" or words[1:3] in (["annotate", "outline"], ["annotate", "rank"]):
         words += ["--image-size", str(SIZE), "-device", "cpu", "--precision", "float32"]
     elif words[1] in ("compare", "report"):
         words += ["--processes", "1"]

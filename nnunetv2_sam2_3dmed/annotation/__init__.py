@@ -1,6 +1,6 @@
-"""Annotation in rounds: rank unlabelled cases, take reviewed masks into the dataset, fine-tune.
+"""Annotation in rounds: outline and rank unlabelled cases, take reviewed masks into the dataset, fine-tune.
 
-``ranking`` segments unlabelled cases (``unlabelled``) and sorts them by ``disagreement``; ``rounds`` stores the
-result. ``taking`` puts reviewed masks into the dataset (``raw_dataset``) and ``record`` lists their sources;
-``finetuning`` trains on them after ``preprocessing``.
+``outlines`` makes 2D masks of unlabelled cases (``unlabelled``), to be revised; ``ranking`` segments their volumes and
+sorts them by ``disagreement``; ``rounds`` stores both. ``taking`` puts reviewed masks into the dataset
+(``raw_dataset``) and ``record`` lists their sources; ``finetuning`` trains on them after ``preprocessing``.
 """

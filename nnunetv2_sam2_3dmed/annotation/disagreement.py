@@ -7,11 +7,13 @@ compared with each other, and the second prompt is not drawn but derived from th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
+from nnunetv2_sam2_3dmed.interactive.extents import Extent
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import bounding_box, error_click
 
@@ -28,6 +30,7 @@ class SegmentedObject:
         index: slice with the prompt; of several, the one on which the object is largest.
         boxed: the prompt on that slice is a box.
         mask: (z, y, x), bool.
+        extent: first and last slice that the object can have; None for any.
     """
 
     object_id: int
@@ -35,6 +38,7 @@ class SegmentedObject:
     index: int
     boxed: bool
     mask: np.ndarray
+    extent: Extent | None = None
 
     @property
     def slices(self) -> np.ndarray:
@@ -42,8 +46,15 @@ class SegmentedObject:
         return np.moveaxis(self.mask, self.axis, 0)
 
 
-def segmented_objects(session: InteractiveSession) -> list[SegmentedObject]:
-    """Return the objects of a session after their propagation."""
+def segmented_objects(
+    session: InteractiveSession, extents: Mapping[int, Extent] | None = None
+) -> list[SegmentedObject]:
+    """Return the objects of a session after their propagation.
+
+    Args:
+        session: session with image, prompts and masks.
+        extents: first and last slice of the objects that have them.
+    """
     found = []
     for object_id in session.object_ids:
         mask = session.mask(object_id)
@@ -51,7 +62,7 @@ def segmented_objects(session: InteractiveSession) -> list[SegmentedObject]:
         areas = [int(np.take(mask, p.index, p.axis).sum()) for p in prompted]
         home = prompted[int(np.argmax(areas))]
         boxed = home.prompt.box is not None and home.prompt.mask is None
-        found.append(SegmentedObject(object_id, home.axis, home.index, boxed, mask))
+        found.append(SegmentedObject(object_id, home.axis, home.index, boxed, mask, (extents or {}).get(object_id)))
     return found
 
 
@@ -78,7 +89,7 @@ def between_prompts(session: InteractiveSession, segmented: SegmentedObject) -> 
             _click(session, segmented, here)
         else:
             _box(session, segmented)
-        session.propagate([segmented.object_id], segmented.axis)
+        session.propagate([segmented.object_id], segmented.axis, segmented.extent)
     except PromptError:
         return NOTHING_IN_COMMON
     return 1 - dice(segmented.mask, session.mask(segmented.object_id))

@@ -12,13 +12,15 @@ from nnunetv2_sam2_3dmed.annotation.disagreement import (
     between_prompts,
     segmented_objects,
 )
+from nnunetv2_sam2_3dmed.annotation.outlines import check_masks, outline_dice
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
-from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, in_words
-from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
+from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, in_words, is_same_case
+from nnunetv2_sam2_3dmed.errors import in_one_sentence
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
+from nnunetv2_sam2_3dmed.interactive.extents import propagate_within
 from nnunetv2_sam2_3dmed.interactive.preview import write_preview
-from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine, extents_of
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 
 
@@ -75,14 +77,17 @@ class Ranking:
         image_sha256, source = sha256_of(case.image), case.source(self.axis)
         axis = self.session.learned_axis if self.axis is None else self.axis
         prompts = case.prompts(image, list(self.objects), axis)
+        if case.outlined:
+            check_masks(self.session, into, case.name, prompts)
         self._segment(prompts)
         labels = self.session.labels()
         file = into.mask(case.name)
         write_segmentation(file, labels, image)
         if self.previews:
             write_preview(into.preview(case.name), self.session, labels, prompts[0].axis_in(self.session))
+        outlines = outline_dice(into, case.name, prompts)
         scores = {}
-        for segmented in segmented_objects(self.session):
+        for segmented in segmented_objects(self.session, extents_of(prompts)):
             label = segmented.object_id
             scores[label] = ObjectScore(
                 label,
@@ -90,9 +95,10 @@ class Ranking:
                 between_prompts(self.session, segmented),
                 between_directions(self.session, segmented),
                 int((labels == label).sum()),
+                outlines.get(label),
             )
         for label in {line.object_id for line in prompts} - set(scores):
-            scores[label] = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0)
+            scores[label] = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0, outlines.get(label))
         return RankedCase(
             str(case.image),
             image_sha256,
@@ -113,7 +119,7 @@ class Ranking:
             except PromptError:  # the session took the prompts back
                 continue
         if self.session.object_ids:
-            self.session.propagate()
+            propagate_within(self.session, extents_of(prompts))
 
 
 def is_done(case: Unlabelled, into: Round, axis: int | None) -> bool:
@@ -130,13 +136,4 @@ def is_done(case: Unlabelled, into: Round, axis: int | None) -> bool:
     known = into.cases.get(case.name)
     if known is None or not into.mask(case.name).is_file():
         return False
-    for what, before, now in (
-        ("image", (known.image, known.image_sha256), (str(case.image), sha256_of(case.image))),
-        ("prompts", known.source, case.source(axis)),
-    ):
-        if before != now:
-            raise UserError(
-                f"{into.folder} has the case {case.name} with other {what} "
-                f"({'; '.join(before)}, now {'; '.join(now)}): give another folder."
-            )
-    return True
+    return is_same_case(case, known, into.folder, axis)

@@ -28,6 +28,7 @@ COLUMNS = (
     "between_prompts",
     "between_directions",
     "voxels",
+    "outline_dice",
 )
 
 
@@ -41,6 +42,7 @@ class ObjectScore:
         between_prompts: disagreement between the given and another kind of prompt.
         between_directions: disagreement between the propagations outwards and back; None for objects on one slice.
         voxels: size of the mask; 0 if the model saw nothing at the prompt.
+        outline_dice: Dice of the model's 2D mask and the revised one that was propagated; None without a first stage.
     """
 
     label: int
@@ -48,6 +50,7 @@ class ObjectScore:
     between_prompts: float
     between_directions: float | None
     voxels: int
+    outline_dice: float | None = None
 
     @property
     def disagreement(self) -> float:
@@ -98,6 +101,53 @@ class RankedCase:
         return case
 
 
+@dataclass(frozen=True)
+class OutlinedObject:
+    """A 2D mask of the first stage.
+
+    Attributes:
+        label: label value.
+        index: slice along the case's axis.
+        voxels: size of the mask; 0 if the model saw nothing at the prompt.
+    """
+
+    label: int
+    index: int
+    voxels: int
+
+
+@dataclass(frozen=True)
+class OutlinedCase:
+    """A case of the first stage of a round.
+
+    Attributes:
+        image: file of the image.
+        image_sha256: checksum of that file.
+        source: origin of the prompts, see ``Unlabelled.source``.
+        mask_sha256: checksum of the file with the model's 2D masks.
+        date: date of the masks, ISO 8601.
+        axis: axis along which the slices lie.
+        objects: the masks.
+    """
+
+    image: str
+    image_sha256: str
+    source: list[str]
+    mask_sha256: str
+    date: str
+    axis: int
+    objects: list[OutlinedObject]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> OutlinedCase:
+        """Make a case from its entry in ``round.json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: the entry is damaged.
+        """
+        return cls(**{**content, "objects": [OutlinedObject(**outlined) for outlined in content["objects"]]})
+
+
 @dataclass
 class Round:
     """A folder with its ``round.json``.
@@ -107,12 +157,14 @@ class Round:
         made_by: dataset, model, its checksum, and settings of all masks.
         cases: ranked cases by name.
         id: unique identifier, since folders can have the same name.
+        outlines: cases of the first stage by name; empty if there was none.
     """
 
     folder: Path
     made_by: dict[str, Any]
     cases: dict[str, RankedCase] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    outlines: dict[str, OutlinedCase] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -125,11 +177,24 @@ class Round:
     def preview(self, case: str) -> Path:
         return self.folder / "previews" / f"{case}.png"
 
+    def outline(self, case: str) -> Path:
+        """Return the file of the model's 2D masks."""
+        return self.folder / "outlines" / f"{case}{self.made_by['file_ending']}"
+
+    def outline_preview(self, case: str) -> Path:
+        return self.folder / "outline_previews" / f"{case}.png"
+
     def save(self) -> None:
-        """Write ``round.json`` and ``ranking.csv``."""
-        content = {"id": self.id, **self.made_by, "cases": {name: asdict(case) for name, case in self.cases.items()}}
+        """Write ``round.json``, and ``ranking.csv`` once there are ranked cases."""
+        content = {
+            "id": self.id,
+            **self.made_by,
+            "outlines": {name: asdict(case) for name, case in self.outlines.items()},
+            "cases": {name: asdict(case) for name, case in self.cases.items()},
+        }
         write_text(self.folder / FILE, json.dumps(content, indent=2) + "\n")
-        write_text(self.folder / RANKING, as_csv(self.cases))
+        if self.cases:
+            write_text(self.folder / RANKING, as_csv(self.cases))
 
     @classmethod
     def begin(cls, folder: Path, made_by: Mapping[str, Any]) -> Round:
@@ -163,16 +228,17 @@ class Round:
         content = read_json(file, "rank again, into another folder")
         try:
             cases = {name: RankedCase.from_json(case) for name, case in content.pop("cases").items()}
+            outlines = {name: OutlinedCase.from_json(case) for name, case in content.pop("outlines", {}).items()}
             own = content.pop("id")
             missing = [key for key in ("dataset", "file_ending", "model", "model_sha256") if key not in content]
-            strange = [name for name in cases if not is_case_name(name)]
+            strange = [name for name in (*cases, *outlines) if not is_case_name(name)]
             if missing or strange or content["file_ending"] not in WRITABLE:
                 raise ValueError(f"{[*missing, *strange] or content['file_ending']}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{file} is not what `sam2_3dmed annotate rank` writes ({error!r}): rank again, into another folder."
             ) from error
-        return cls(folder, content, cases, own)
+        return cls(folder, content, cases, own, outlines)
 
 
 def as_csv(cases: Mapping[str, RankedCase]) -> str:
@@ -182,7 +248,9 @@ def as_csv(cases: Mapping[str, RankedCase]) -> str:
     writer.writerow(COLUMNS)
     for name, case in sorted(cases.items(), key=lambda item: (-item[1].disagreement, item[0])):
         for scored in case.objects:
-            directions = "" if scored.between_directions is None else f"{scored.between_directions:.4f}"
+            directions, outline = (
+                "" if value is None else f"{value:.4f}" for value in (scored.between_directions, scored.outline_dice)
+            )
             writer.writerow(
                 [
                     name,
@@ -193,6 +261,7 @@ def as_csv(cases: Mapping[str, RankedCase]) -> str:
                     f"{scored.between_prompts:.4f}",
                     directions,
                     scored.voxels,
+                    outline,
                 ]
             )
     return stream.getvalue()

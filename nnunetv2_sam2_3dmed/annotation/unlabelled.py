@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy as np
 from nnunetv2_sam2_3dmed.annotation.disagreement import box_corners
 from nnunetv2_sam2_3dmed.annotation.raw_dataset import RawDataset
 from nnunetv2_sam2_3dmed.annotation.record import is_case_name
+from nnunetv2_sam2_3dmed.annotation.rounds import FILE, OutlinedCase, RankedCase
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
-from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid, read_volume
-from nnunetv2_sam2_3dmed.interactive.prompt_lines import VOXELS, Case, PromptLine, read_cases
+from nnunetv2_sam2_3dmed.images.volumes import READABLE, Volume, check_same_grid, read_volume
+from nnunetv2_sam2_3dmed.interactive.prompt_lines import RECIST, VOXELS, Case, PromptLine, read_cases
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import middle_slice
 
@@ -30,12 +31,14 @@ class Unlabelled:
         image: file of the image.
         given: prompts from a table.
         prediction: file of a segmentation from which prompts are made instead.
+        outlined: the table is in the folder of a round, so that masks named after the case are of its first stage.
     """
 
     name: str
     image: Path
     given: tuple[PromptLine, ...] = ()
     prediction: Path | None = None
+    outlined: bool = False
 
     def prompts(self, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:
         """Return the prompts.
@@ -63,24 +66,55 @@ class Unlabelled:
         return [in_words(line) for line in self.given]
 
 
+def is_same_case(case: Unlabelled, known: RankedCase | OutlinedCase, folder: Path, axis: int | None) -> bool:
+    """Check that a case of a round has the same image and prompts; return True.
+
+    Args:
+        case: the case.
+        known: the case of that name in the round.
+        folder: of the round, for messages.
+        axis: as for :meth:`Unlabelled.source`.
+
+    Raises:
+        UserError: image or prompts differ.
+    """
+    for what, before, now in (
+        ("image", (known.image, known.image_sha256), (str(case.image), sha256_of(case.image))),
+        ("prompts", known.source, case.source(axis)),
+    ):
+        if before != now:
+            raise UserError(
+                f"{folder} has the case {case.name} with other {what} "
+                f"({'; '.join(before)}, now {'; '.join(now)}): give another folder."
+            )
+    return True
+
+
 def in_words(line: PromptLine) -> str:
     """Describe a prompt with its object, axis and unit, or for a mask the checksum of its file."""
     where = _checksum(line.mask_file[0]) if line.kind == "mask" else line.unit
-    return f"object {line.object_id}: {line}, {_in_words(line.axis)}, {where}"
+    ends = "" if line.extent is None else f", slices {line.extent[0]} to {line.extent[1]}"
+    return f"object {line.object_id}: {line}, {_in_words(line.axis)}, {where}{ends}"
 
 
 def _in_words(axis: int | None) -> str:
     return "learned axis" if axis is None else f"axis {axis}"
 
 
-def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
+def cases_of_table(file: Path, dataset: RawDataset, revised: Path | None = None) -> list[Unlabelled]:
     """Read the cases of a CSV as for ``sam2_3dmed segment --batch``; its column ``output`` is ignored.
 
+    Args:
+        file: the CSV.
+        dataset: dataset whose labels are the objects.
+        revised: folder of revised masks, which replace masks of the same file name; the others are kept.
+
     Raises:
-        UserError: it cannot be read, an object is no label of the dataset, or has two boxes on one slice.
+        UserError: it cannot be read, an object is no label of the dataset, or has two boxes on one slice; or a revised
+            mask replaces none.
     """
-    cases = []
-    for case in read_cases(file):
+    cases, outlined = [], (file.parent / FILE).is_file()
+    for case in _with_revised(read_cases(file), file, revised):
         strange = [line.object_id for line in case.prompts if line.object_id not in dataset.objects]
         if strange:
             known = ", ".join(f"{value} ({name})" for value, name in dataset.objects.items())
@@ -90,8 +124,33 @@ def cases_of_table(file: Path, dataset: RawDataset) -> list[Unlabelled]:
             )
         _check_boxes(file, case)
         # not resolved: a symbolic link has the name of the case, its target may have any
-        cases.append(Unlabelled(_name_of(case.image, dataset), case.image.absolute(), case.prompts))
+        name = _name_of(case.image, dataset)
+        cases.append(Unlabelled(name, case.image.absolute(), case.prompts, outlined=outlined))
     return cases
+
+
+def _with_revised(cases: Sequence[Case], table: Path, folder: Path | None) -> list[Case]:
+    if folder is None:
+        return list(cases)
+    if not folder.is_dir():
+        raise UserError(f"--revised is {folder}, but must be a folder of masks with the names of those in {table}.")
+    own = {file.name: file for file in folder.glob("[!.]*") if file.name.lower().endswith(READABLE)}
+    masks = {line.mask_file[0].name for case in cases for line in case.prompts if line.kind == "mask"}
+    strange = sorted(set(own) - masks)
+    if strange:
+        raise UserError(
+            f"{own[strange[0]]} is the name of no mask in {table}, expected {', '.join(sorted(masks)[:3]) or 'none'}: "
+            "rename it, or take it out of the folder."
+        )
+    return [replace(case, prompts=tuple(_revised(line, own) for line in case.prompts)) for case in cases]
+
+
+def _revised(line: PromptLine, own: Mapping[str, Path]) -> PromptLine:
+    """Return a prompt with the revised mask of the same file name, if it is a mask and there is one."""
+    file, index = line.mask_file
+    if line.kind != "mask" or file.name not in own:
+        return line
+    return replace(line, where=f"{own[file.name]}{'' if index is None else f'@{index}'}")
 
 
 def cases_of_predictions(predictions: Path, images: Path, dataset: RawDataset) -> list[Unlabelled]:
@@ -173,7 +232,7 @@ def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int)
 
 
 def _check_boxes(file: Path, case: Case) -> None:
-    """Check that each object has at most one box per slice, since the second would replace the first.
+    """Check that each object has at most one box or RECIST measurement per slice: a second would replace the first.
 
     Raises:
         UserError: two rows have a box for the same object on the same slice.
@@ -192,12 +251,12 @@ def _check_boxes(file: Path, case: Case) -> None:
 def _slice_of(line: PromptLine) -> tuple[int, int, str, float] | None:
     """Return object, axis, unit and position of a box's slice; None for other prompts and malformed boxes.
 
-    If the axis is not given, it is the one along which the corners do not differ.
+    If the axis is not given, it is the one along which the corners, or the ends of a diameter, do not differ.
     """
-    if line.kind != "box":
+    if line.kind not in ("box", RECIST):
         return None
     try:
-        corners = [[float(value) for value in corner.split(",")] for corner in line.where.split(":")]
+        corners = [[float(value) for value in corner.split(",")] for corner in line.where.split(":")[:2]]
         corner, opposite = corners if line.unit == VOXELS else [places[::-1] for places in corners]
         flat = [axis for axis in range(3) if corner[axis] == opposite[axis]]
         axis = line.axis if line.axis is not None else flat[0] if flat else 0

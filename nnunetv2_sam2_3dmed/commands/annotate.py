@@ -1,9 +1,15 @@
 """Annotate in rounds, as MedSAM2's authors did: rank unlabelled cases, correct the hardest, fine-tune.
 
+    sam2_3dmed annotate outline -d 9 --prompts prompts.csv --round ROUND       # 2D masks, outlines.csv, previews
+    sam2_3dmed annotate rank -d 9 --prompts ROUND/outlines.csv --revised FOLDER --round ROUND
     sam2_3dmed annotate rank -d 9 --prompts prompts.csv --round ROUND          # masks, ranking.csv, previews
     sam2_3dmed annotate rank -d 9 --predictions OUT -i IMAGES --round ROUND    # prompts from nnUNetv2_predict's masks
     sam2_3dmed annotate take -d 9 --round ROUND --corrected FOLDER --accept-below 0.05 --annotator NAME
     sam2_3dmed annotate finetune -d 9 -c 3d_slices8 -f 0
+
+outline, which can be left out, segments the slices with prompts alone. Revise its masks (ROUND/outlines) in a folder
+of your own, and fill in the columns first and last of ROUND/outlines.csv: rank then propagates the revised masks
+exactly to these slices. Both stages of a round have one model.
 
 rank segments each case from its prompts and measures the disagreement of the model with itself about each object: the
 larger of two values of 1 - Dice. One compares the mask with that from another kind of prompt on the same slice, derived
@@ -28,7 +34,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.commands.options import (
     add_axis,
@@ -43,12 +51,19 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, search_path
 
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.annotation.raw_dataset import RawDataset
+    from nnunetv2_sam2_3dmed.annotation.rounds import Round
+    from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled
+    from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+
 EPOCHS = 6  # MedSAM2's second round
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, purpose, add in (
+        ("outline", "segment the prompted slices of unlabelled cases, to be revised before rank", _add_outline),
         ("rank", "segment unlabelled cases and rank them by the model's disagreement", _add_rank),
         ("take", "take masks of a round into the dataset", _add_take),
         ("finetune", "fine-tune with the taken masks", _add_finetune),
@@ -59,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    {"rank": _rank, "take": _take, "finetune": _finetune}[args.action](args)
+    {"outline": _outline, "rank": _rank, "take": _take, "finetune": _finetune}[args.action](args)
 
 
 def _add_round(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +83,7 @@ def _add_round(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_rank(parser: argparse.ArgumentParser) -> None:
+def _add_outline(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompts", type=Path, metavar="CSV", help="prompts, as for sam2_3dmed segment --batch")
     source.add_argument(
@@ -83,6 +98,16 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
     add_window(parser)
     add_axis(parser)
     parser.add_argument("--no-preview", action="store_true", help="write no pictures of the masks")
+
+
+def _add_rank(parser: argparse.ArgumentParser) -> None:
+    _add_outline(parser)
+    parser.add_argument(
+        "--revised",
+        type=Path,
+        metavar="FOLDER",
+        help="revised masks, instead of those of the same file names in --prompts",
+    )
 
 
 def _add_take(parser: argparse.ArgumentParser) -> None:
@@ -132,16 +157,53 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _outline(args: argparse.Namespace) -> None:
+    window, cases, into, session, dataset = _begin(args, None)
+
+    from nnunetv2_sam2_3dmed.annotation.outlines import TABLE, Outlining, is_outlined
+
+    left = [case for case in cases if not is_outlined(case, into, args.axis)]
+    _say_done(cases, left)
+    outlining = Outlining(session, dataset.objects, args.axis, window, not args.no_preview)
+    failed = outlining.run(left, into, lambda line: print(line, file=sys.stderr))
+    if into.outlines:
+        print((args.round_folder / TABLE).read_text("utf-8"), end="")
+    _check_none_failed(failed, left)
+
+
 def _rank(args: argparse.Namespace) -> None:
+    if args.revised is not None and args.prompts is None:
+        raise UserError("--revised replaces masks of --prompts: give both, or leave it out.")
+    window, cases, into, session, dataset = _begin(args, args.revised)
+
+    from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
+    from nnunetv2_sam2_3dmed.annotation.rounds import RANKING
+
+    left = [case for case in cases if not is_done(case, into, args.axis)]
+    _say_done(cases, left)
+    ranking = Ranking(session, dataset.objects, args.axis, window, not args.no_preview)
+    failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
+    if into.cases:
+        print((args.round_folder / RANKING).read_text("utf-8"), end="")
+    _check_none_failed(failed, left)
+
+
+def _begin(
+    args: argparse.Namespace, revised: Path | None
+) -> tuple[str | tuple[float, float], list[Unlabelled], Round, InteractiveSession, RawDataset]:
+    """Return window, cases, round, session and dataset of a stage with the model, after all checks.
+
+    Raises:
+        UserError: an option, a file or a case is not valid, or the round has another model or dataset.
+    """
     if (args.predictions is None) != (args.images is None):
         raise UserError("--predictions and -i, the folder of their images, belong together: give both or neither.")
     window = window_of(args.window)
     check_image_size(args.image_size)
     check_writable_folder(args.round_folder)
 
-    from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
     from nnunetv2_sam2_3dmed.annotation.raw_dataset import open_dataset
-    from nnunetv2_sam2_3dmed.annotation.rounds import FILE, RANKING, Round
+    from nnunetv2_sam2_3dmed.annotation.rounds import FILE, Round
     from nnunetv2_sam2_3dmed.annotation.unlabelled import cases_of_predictions, cases_of_table, check_new
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
     from nnunetv2_sam2_3dmed.interactive.model import model_file
@@ -149,10 +211,11 @@ def _rank(args: argparse.Namespace) -> None:
 
     dataset = open_dataset(args.dataset)
     if args.prompts is not None:
-        cases = cases_of_table(args.prompts, dataset)
+        cases = cases_of_table(args.prompts, dataset, revised)
     else:
         cases = cases_of_predictions(args.predictions, args.images, dataset)
-    check_new(cases, dataset, Round.read(args.round_folder).cases if (args.round_folder / FILE).is_file() else ())
+    known = Round.read(args.round_folder) if (args.round_folder / FILE).is_file() else None
+    check_new(cases, dataset, () if known is None else {*known.cases, *known.outlines})
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
     model = model_file(args.model).resolve()
     made_by = {
@@ -163,14 +226,15 @@ def _rank(args: argparse.Namespace) -> None:
         "image_size": session.image_size,
         "window": args.window,
     }
-    into = Round.begin(args.round_folder, made_by)
-    left = [case for case in cases if not is_done(case, into, args.axis)]
+    return window, cases, Round.begin(args.round_folder, made_by), session, dataset
+
+
+def _say_done(cases: Sequence[Unlabelled], left: Sequence[Unlabelled]) -> None:
     if len(left) < len(cases):
         print(f"{len(cases) - len(left)} of {len(cases)} cases are done already", file=sys.stderr)
-    ranking = Ranking(session, dataset.objects, args.axis, window, not args.no_preview)
-    failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
-    if into.cases:
-        print((args.round_folder / RANKING).read_text(), end="")
+
+
+def _check_none_failed(failed: Mapping[str, str], left: Sequence[Unlabelled]) -> None:
     if failed:
         raise UserError(
             f"{len(failed)} of {len(left)} cases were not segmented, for the reasons above: {', '.join(failed)}."

@@ -25,7 +25,8 @@ COMMANDS = {
     "segment": "segment an image from prompts on a few slices: points, boxes, masks, scribbles",
     "serve": "serve prompted segmentation to viewers: napari, 3D Slicer, MITK, ITK-SNAP, and a page of its own",
     "prompt-benchmark": "measure prompted segmentation with simulated clicks, masks and boxes",
-    "annotate": "annotate in rounds: rank unlabelled cases, take masks into the dataset, fine-tune",
+    "prompt-experiment": "measure prompted segmentation on several datasets, as the tables of a publication",
+    "annotate": "annotate in rounds: outline and rank unlabelled cases, take masks into the dataset, fine-tune",
     "experiment": "train, validate and compare a list of tasks, trainers and folds",
 }
 

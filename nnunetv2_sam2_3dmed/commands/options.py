@@ -45,6 +45,11 @@ def add_prompted_model(parser: argparse.ArgumentParser) -> None:
         help="side to which slices are resized; SAM 2's own weights learned 1024 (default: 512, or that of the "
         "training within nnU-Net)",
     )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``-device`` and ``--precision``."""
     parser.add_argument("-device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument(
         "--precision",

@@ -7,7 +7,9 @@
 
 Protocols: N_clicks (one click per turn on the largest error of the middle slice; after each turn, the result of all
 clicks so far and one propagation), 1_mask (the ground truth mask of the middle slice), box (the box around it) and
-boxes (a box on every slice, without propagation). The middle slice is the middle one of the object's slices.
+boxes (a box on every slice, without propagation). If named with --protocols also recist (both RECIST diameters on the
+middle slice), recist_line (the longest one alone), 1_mask_within and box_within (propagated no further than the first
+and the last slice with the object). The middle slice is the middle one of the object's slices.
 
 OUT receives a folder of masks per protocol, per_case.csv, interactions.csv, prompt_benchmark.json and
 prompt_benchmark.md, which lists published figures beside the results. Rows and masks are written after each case: the
@@ -20,19 +22,16 @@ To compare protocols with each other or with other models:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnunetv2_sam2_3dmed.commands.options import add_axis, add_dataset, add_folds, add_prompted_model, check_image_size
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder
+from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PROTOCOLS
 
-if TYPE_CHECKING:
-    from nnunetv2_sam2_3dmed.nnunet.folds import Folds
-
-NAMES = ("clicks", "1_mask", "box", "boxes")
+DEFAULTS = PROTOCOLS[:4]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="prompt only these cases")
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(
-        "--protocols", nargs="+", choices=NAMES, default=list(NAMES), help="default: all of %(choices)s"
+        "--protocols", nargs="+", choices=PROTOCOLS, default=list(DEFAULTS), help="default: %(default)s"
     )
     parser.add_argument("--clicks", type=int, default=5, help="maximum number of clicks (default: %(default)s)")
     add_prompted_model(parser)
@@ -59,20 +58,10 @@ def run(args: argparse.Namespace) -> None:
     check_image_size(args.image_size)
     check_writable_folder(args.output)
 
-    from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
-    from nnunetv2_sam2_3dmed.evaluation.prompted import check_same_run
-    from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
     from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
-    from nnunetv2_sam2_3dmed.files import write_text
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-    from nnunetv2_sam2_3dmed.interactive.model import model_file
-    from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
-    from nnunetv2_sam2_3dmed.nnunet.dataset_labels import written_values
     from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, load_dataset_json, nnunet_folder
-    from nnunetv2_sam2_3dmed.prompt_evaluation import results
-    from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import PromptBenchmark
-    from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import leakage_warnings
-    from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Measured, read_rows, write_rows
+    from nnunetv2_sam2_3dmed.prompt_evaluation.dataset_run import DatasetRun, check_all_measured
     from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import protocols
     from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import check_headers, raw_cases
 
@@ -82,70 +71,25 @@ def run(args: argparse.Namespace) -> None:
     names = _case_names(dataset, dataset_json, raw_folder, args.folds, args.cases)
     cases = raw_cases(raw_folder, dataset_json, names, args.channel)
     warnings = check_headers(cases)
-    tolerance = nsd_tolerance(dataset, args.tolerance)
     known = protocols(args.clicks)
-    chosen = [known[f"{args.clicks}_clicks" if name == "clicks" else name] for name in dict.fromkeys(args.protocols)]
-    session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
-    file = model_file(args.model)
-    described: dict[str, Any] = {
-        "dataset": dataset,
-        "cases": names,
-        "protocols": [protocol.name for protocol in chosen],
-        "model": args.model,
-        "model_sha256": sha256_of(file),
-        "image_size": session.image_size,
-        "device": str(session.device),
-        "precision": args.precision,
-        "seed": args.seed,
-        "axis": "learned" if args.axis is None else args.axis,
-        "channel": args.channel,
-        "tolerance_mm": tolerance.mm,
-    }
-    begun = check_same_run(args.output, described["protocols"], described)
-    warnings += leakage_warnings(file, described["model_sha256"], dataset, names, _folds(dataset))
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    used = {**described, "folds": args.folds, "warnings": warnings, "software_and_machine": software_and_machine()}
-    benchmark = PromptBenchmark(
-        session,
-        foreground_classes(dataset_json),
-        written_values(dataset_json),
-        ignore_label(dataset_json),
-        tolerance.mm,
-        args.axis,
-        args.seed,
-        dataset_json["file_ending"],
-        described,
+    run = DatasetRun(
+        dataset,
+        dataset_json,
+        cases,
+        [known[f"{args.clicks}_clicks" if name == "clicks" else name] for name in dict.fromkeys(args.protocols)],
+        args.model,
+        args.precision,
+        nsd_tolerance(dataset, args.tolerance),
+        args.folds,
+        channel=args.channel,
+        axis=args.axis,
+        seed=args.seed,
     )
-
-    def keep(measured: Measured) -> None:
-        write_rows(args.output, measured, results.as_json(measured, chosen, used))
-
-    earlier = read_rows(args.output) if begun else None
-    measured = benchmark.run(cases, chosen, args.output, lambda line: print(line, file=sys.stderr), earlier, keep)
-    keep(measured)  # with failures after the last successful case
-    text = results.as_markdown(measured, chosen, dataset, used, f"{tolerance.mm:g} mm ({tolerance.source})")
-    write_text(args.output / "prompt_benchmark.md", text)
-    print(text)
+    session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
+    measured = run.measure(session, args.output, warnings, lambda line: print(line, file=sys.stderr))
+    print((args.output / "prompt_benchmark.md").read_text(encoding="utf-8"), end="")
     print(f"written to {args.output}", file=sys.stderr)
-    if measured.failed:
-        raise UserError(
-            f"{len(measured.failed)} of {len(cases)} cases were left out, for the reasons above: "
-            f"{', '.join(measured.failed)}; the same command tries them again."
-        )
-
-
-def _folds(dataset: str) -> Folds | None:
-    """Return nnU-Net's folds of a dataset; None if there are none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    from nnunetv2_sam2_3dmed.nnunet.folds import FILE, read_folds
-
-    folder = os.environ.get("nnUNet_preprocessed")
-    file = Path(folder or ".") / dataset / FILE
-    return read_folds(file) if folder and file.is_file() else None
+    check_all_measured(measured, len(cases))
 
 
 def _case_names(
@@ -158,12 +102,13 @@ def _case_names(
     """
     from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
     from nnunetv2_sam2_3dmed.nnunet.folds import FILE
+    from nnunetv2_sam2_3dmed.prompt_evaluation.dataset_run import folds_of
     from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import training_files
 
     if "all" in folds:
         names = set(training_files(raw_folder, dataset_json))
     else:
-        known = _folds(dataset)
+        known = folds_of(dataset)
         if known is None:
             file = nnunet_folder("nnUNet_preprocessed") / dataset / FILE
             raise UserError(f"there is no {file}: train a model, which makes nnU-Net draw folds, or give `-f all`.")

@@ -3,21 +3,24 @@
     sam2_3dmed segment ct.nii.gz -o organ.nii.gz --box 40,120,200:40,180,290
     sam2_3dmed segment DICOM_FOLDER -o organ.dcm --point 40,150,240 --negative-point 40,100,240
     sam2_3dmed segment ct.nii.gz -o organ.nii.gz --unit mm --point=-31.5,12,-840
+    sam2_3dmed segment ct.nii.gz -o lesion.nii.gz --recist 40,120,200:40,180,290:40,135,271:40,163,228
     sam2_3dmed segment --batch prompts.csv -o FOLDER
 
 A prompt is on one slice; from the slices with prompts the masks are propagated in both directions. Coordinates are
 voxels in the order z,y,x, as SimpleITK and nnU-Net count them, or with --unit mm points x,y,z in millimetres, LPS.
-A colon stands between the two corners of a box, and between the points of a scribble. Write an = where a value
-begins with a minus.
+A colon stands between the two corners of a box, between the points of a scribble, and between the ends of RECIST
+diameters: two ends of the longest one, or these and two of the perpendicular one, of which a box is made. Write an =
+where a value begins with a minus.
 
 NIfTI, NRRD, MetaImage and DICOM series are read. The result lies on the image's own grid: .nii.gz, .nii, .nrrd, .mha,
 or .dcm for DICOM SEG (pip install 'nnunetv2-sam2-3dmed[dicom]'). A picture of the result goes beside it (.png).
 
-The CSV of --batch has a line per prompt, with the columns image, prompt (point, negative_point, box, scribble,
-negative_scribble, mask) and where, and if needed object (a number from 1), axis, unit and output; others, such as a
-comment, are ignored. Lines of one image belong together; paths start at the CSV's folder. A mask is a file on the
-image's grid, such as a prediction of nnU-Net whose label is the object's number; FILE@SLICE names the slice, otherwise
-it is the one where the object is largest.
+The CSV of --batch has a line per prompt, with the columns image, prompt (point, negative_point, box, recist, scribble,
+negative_scribble, mask) and where, and if needed object (a number from 1), axis, unit, first, last and output; others,
+such as a comment, are ignored. Lines of one image belong together; paths start at the CSV's folder. first and last are
+the slices along the axis, counted from 0, between which the object lies: no other slice gets a voxel of it. A mask is a
+file on the image's grid, such as a prediction of nnU-Net whose label is the object's number; FILE@SLICE names the
+slice, otherwise it is the one where the object is largest.
 An error in a case is reported with its name and does not stop the others; the exit status is then 2. With
 SAM2_3dMed_debug=1 in the environment, unexpected errors are reported with their traceback.
 """
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine
 
-_KINDS = ("point", "negative_point", "box", "scribble", "negative_scribble", "mask")
+_KINDS = ("point", "negative_point", "box", "recist", "scribble", "negative_scribble", "mask")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=Path, metavar="CSV", help="prompts for many images")
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE", help="with --batch: a folder")
     for kind in _KINDS:
-        where = {"point": "Z,Y,X", "box": "Z,Y,X:Z,Y,X", "scribble": "Z,Y,X:...", "mask": "FILE[@SLICE]"}
+        where = {
+            "point": "Z,Y,X",
+            "box": "Z,Y,X:Z,Y,X",
+            "recist": "Z,Y,X:Z,Y,X[:...]",
+            "scribble": "Z,Y,X:...",
+            "mask": "FILE[@SLICE]",
+        }
         parser.add_argument(
             f"--{kind.replace('_', '-')}",
             action="append",
@@ -57,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "point": "inside the object",
                 "negative_point": "outside the object",
                 "box": "around the object on a slice",
+                "recist": "ends of its longest diameter on a slice, and if known of the perpendicular one",
                 "scribble": "line inside the object",
                 "negative_scribble": "line outside the object",
                 "mask": "the object on a slice of a segmentation",
@@ -68,7 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_axis(parser)
     parser.add_argument(
-        "--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="segment only these (default: all)"
+        "--slices",
+        type=int,
+        nargs=2,
+        metavar=("FIRST", "LAST"),
+        help="first and last slice of objects without their own in the CSV (default: all)",
     )
     add_window(parser)
     add_prompted_model(parser)
@@ -142,7 +156,9 @@ def _cases(args: argparse.Namespace) -> list[Case]:
     if args.image is None:
         raise UserError("say which image to segment, or give --batch CSV.")
     if not prompts:
-        raise UserError("say where the object is: --box, --point, --scribble or --mask (sam2_3dmed segment -h).")
+        raise UserError(
+            "say where the object is: --box, --recist, --point, --scribble or --mask (sam2_3dmed segment -h)."
+        )
     return [Case(args.image, tuple(prompts), args.output)]
 
 
@@ -215,6 +231,7 @@ def _segment(
     window: str | tuple[float, float],
     args: argparse.Namespace,
 ) -> None:
+    from nnunetv2_sam2_3dmed.interactive.extents import propagate_within
     from nnunetv2_sam2_3dmed.interactive.preview import write_preview
 
     start = time.perf_counter()
@@ -234,9 +251,10 @@ def _segment(
         print(f"warning: {shown.name}: {note}", file=sys.stderr)
     for prompt in case.prompts:
         prompt.add_to(session)
+    slices = (args.slices[0], args.slices[1]) if args.slices else None
     progress = _ProgressLine()
     try:
-        session.propagate(slices=tuple(args.slices) if args.slices else None, progress=progress.show)
+        propagate_within(session, case.extents, slices, progress.show)
     finally:
         progress.end()
     labels = session.labels()

@@ -21,7 +21,7 @@ _ROUNDING = 1e-12  # relative; values that differ by less are the same value, co
 
 @dataclass(frozen=True)
 class Statistic:
-    """Mean, sample standard deviation and median of a score over the ``n`` cases that have it.
+    """Mean, sample standard deviation, median and quartiles of a score over the ``n`` cases that have it.
 
     ``low`` and ``high`` bound the mean's 95 % bootstrap confidence interval. Undefined values (the mean of no case, the
     deviation of fewer than two, the interval of fewer than :data:`FEWEST_CASES`) are NaN.
@@ -33,6 +33,8 @@ class Statistic:
     low: float
     high: float
     n: int
+    q1: float
+    q3: float
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray | pd.Series) -> Statistic:
@@ -40,6 +42,7 @@ class Statistic:
         present = np.asarray(values, float)
         present = present[~np.isnan(present)]
         low, high = mean_interval(present)
+        q1, q3 = np.percentile(present, (25, 75)) if len(present) else (np.nan, np.nan)
         return cls(
             mean=float(present.mean()) if len(present) else np.nan,
             std=float(present.std(ddof=1)) if len(present) > 1 else np.nan,
@@ -47,6 +50,8 @@ class Statistic:
             low=low,
             high=high,
             n=len(present),
+            q1=float(q1),
+            q3=float(q3),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,17 @@ from nnunetv2_sam2_3dmed.csv_files import Row, read_csv
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import check_same_grid, read_volume
+from nnunetv2_sam2_3dmed.interactive.extents import Extent
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_axis, check_object
 from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
 
 VOXELS, MILLIMETRES = UNITS = ("voxel", "mm")
 POINTS = {"point": 1, "negative_point": 0}
 SCRIBBLES = {"scribble": 1, "negative_scribble": 0}
-KINDS = (*POINTS, "box", *SCRIBBLES, "mask")
+RECIST = "recist"
+KINDS = (*POINTS, "box", RECIST, *SCRIBBLES, "mask")
 REQUIRED = ("image", "prompt", "where")
-OPTIONAL = ("object", "axis", "unit", "output")
+OPTIONAL = ("object", "axis", "unit", "first", "last", "output")
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,12 @@ class PromptLine:
 
     Attributes:
         kind: one of :data:`KINDS`.
-        where: "z,y,x", for boxes and scribbles several of these with colons between; for a mask its file, or
-            "FILE@SLICE".
+        where: "z,y,x", for boxes, scribbles and RECIST diameters several of these with colons between; for a mask its
+            file, or "FILE@SLICE".
         object_id: of its object.
         axis: along which the slices lie; None for that of the model's training.
         unit: "voxel" (order z, y, x) or "mm" (order x, y, z, LPS).
+        extent: first and last slice of the object along the axis, both included, over all of its parts; None for any.
     """
 
     kind: str
@@ -40,6 +44,7 @@ class PromptLine:
     object_id: int = 1
     axis: int | None = None
     unit: str = VOXELS
+    extent: Extent | None = None
 
     def __str__(self) -> str:
         return f"{self.kind} {self.where}"
@@ -60,6 +65,11 @@ class PromptLine:
                 raise PromptError(f"there is no mask {file}: give a segmentation on the image's grid.")
         elif self.kind == "box" and len(self._points()) != 2:
             raise PromptError(f"a box needs two corners, z,y,x:z,y,x, but got {self.where!r}.")
+        elif self.kind == RECIST and len(self._points()) not in (2, 4):
+            raise PromptError(
+                "a RECIST measurement needs the two ends of the longest diameter, z,y,x:z,y,x, or these and the two of "
+                f"the perpendicular one, but got {self.where!r}."
+            )
         else:
             self._points()
 
@@ -78,6 +88,9 @@ class PromptLine:
             session.add_points(voxels.tolist(), POINTS[self.kind], self.object_id, axis)
         elif self.kind in SCRIBBLES:
             session.add_scribble(voxels.tolist(), SCRIBBLES[self.kind], self.object_id, axis)
+        elif self.kind == RECIST:
+            ends = voxels.tolist()
+            session.add_recist(ends[:2], ends[2:] or None, self.object_id, axis)
         else:
             session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, axis)
 
@@ -158,12 +171,23 @@ class Case:
     prompts: tuple[PromptLine, ...]
     output: Path | None = None
 
+    @property
+    def extents(self) -> dict[int, Extent]:
+        """First and last slice of the objects that have them."""
+        return extents_of(self.prompts)
+
+
+def extents_of(prompts: Sequence[PromptLine]) -> dict[int, Extent]:
+    """Return first and last slice of each object of which a prompt names them."""
+    return {line.object_id: line.extent for line in prompts if line.extent is not None}
+
 
 def read_cases(file: Path) -> list[Case]:
     """Read a CSV file with a line per prompt; lines of one image make a case. Paths start at the file's folder.
 
     Raises:
-        UserError: the file cannot be read, lacks a column or has a misspelt one, or a line lacks a value.
+        UserError: the file cannot be read, lacks a column or has a misspelt one, a line lacks a value, or the lines of
+            an object name different slices as its first and last.
     """
     prompts: dict[Path, list[PromptLine]] = {}
     outputs: dict[Path, Path] = {}
@@ -172,7 +196,15 @@ def read_cases(file: Path) -> list[Case]:
         if empty:
             raise UserError(f"line {row.number} of {file} has nothing in the column {empty[0]}.")
         image = file.parent / row["image"]
-        prompts.setdefault(image, []).append(_prompt_of(row, file))
+        line = _prompt_of(row, file)
+        known = prompts.setdefault(image, [])
+        if line.extent is not None and extents_of(known).get(line.object_id, line.extent) != line.extent:
+            raise UserError(
+                f"line {row.number} of {file} names another first or last slice of object {line.object_id} of "
+                f"{row['image']} than a line before: correct one of them; an object of several parts has "
+                "one range, from the first slice of all parts to the last."
+            )
+        known.append(line)
         if row["output"]:
             output = file.parent / row["output"]
             if outputs.setdefault(image, output) != output:
@@ -191,10 +223,17 @@ def _prompt_of(row: Row, file: Path) -> PromptLine:
     try:
         object_id = check_object(_whole(row["object"] or "1"))
         axis = check_axis(_whole(row["axis"])) if row["axis"] else None
+        ends = [_whole(row[name]) for name in ("first", "last") if row[name]]
     except ValueError as error:
-        said = str(error) if isinstance(error, PromptError) else "object and axis must be whole numbers."
+        said = str(error) if isinstance(error, PromptError) else "object, axis, first and last must be whole numbers."
         raise UserError(f"line {row.number} of {file}: {said}") from error
-    return PromptLine(kind, where, object_id, axis, row["unit"].lower() or VOXELS)
+    if len(ends) == 1 or ends != sorted(ends) or any(end < 0 for end in ends):
+        raise UserError(
+            f"line {row.number} of {file} has the first slice {row['first'] or 'empty'} and the last "
+            f"{row['last'] or 'empty'}, but both are needed, counted from 0, the smaller one first."
+        )
+    extent = (ends[0], ends[1]) if ends else None
+    return PromptLine(kind, where, object_id, axis, row["unit"].lower() or VOXELS, extent)
 
 
 def _whole(text: str) -> int:

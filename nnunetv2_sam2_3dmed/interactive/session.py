@@ -29,6 +29,7 @@ from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.propagation import Propagation, check_request
 from nnunetv2_sam2_3dmed.interactive.protection import Protection
+from nnunetv2_sam2_3dmed.interactive.recist import box_around
 from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SavedObject, SliceMask
 from nnunetv2_sam2_3dmed.interactive.saved_prompts import SavedPrompts
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
@@ -254,6 +255,38 @@ class InteractiveSession:
         box = checks.check_box(slices.points(voxels), voxels)
         prompt, place = self._prompt(slices, object_id, index)
         self._objects.add_prompt(place, prompt.with_box(box))
+
+    def add_recist(
+        self,
+        longest: Sequence[Sequence[float]],
+        perpendicular: Sequence[Sequence[float]] | None = None,
+        object_id: int = 1,
+        axis: int = 0,
+    ) -> None:
+        """Set the box of a RECIST measurement: of the ellipse that has both diameters, of the circle that has one.
+
+        Args:
+            longest: voxel coordinates (z, y, x) of both ends of the longest diameter, on one slice along ``axis``.
+            perpendicular: likewise, of the longest diameter perpendicular to it.
+            object_id: of a new or a known object, from 1.
+            axis: see :meth:`add_points`.
+
+        Raises:
+            PromptError: a diameter does not have two ends or has no length, the two are far from perpendicular, or see
+                :meth:`add_box`.
+        """
+        axis = checks.check_axis(axis)
+        lines = [longest] if perpendicular is None else [longest, perpendicular]
+        if any(len(line) != 2 for line in lines):
+            raise PromptError(
+                "a diameter has two ends: give (z, y, x) of each, as in longest=[(9, 4, 7), (9, 30, 22)]."
+            )
+        shape = self.image.shape
+        ends, index = checks.check_points([end for line in lines for end in line], shape, axis, "diameter's end")
+        plane = [number for number in range(3) if number != axis]
+        corners = box_around(ends[:, plane], np.array(self.image.spacing)[plane])
+        inside = [np.insert(np.clip(c, 0, np.array(shape)[plane] - 1), axis, index).tolist() for c in corners]
+        self.add_box(inside[0], inside[1], object_id, axis)
 
     def add_mask(self, mask: np.ndarray, index: int, object_id: int = 1, axis: int = 0) -> None:
         """Set the mask of the object on a slice, instead of all other prompts there.

@@ -15,6 +15,7 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
+from nnunetv2_sam2_3dmed.evaluation.published_prompts import ALL, SALIENT
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Interaction, Measured, Score
@@ -24,7 +25,7 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import middle_slice
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
 
 SALIENT_VOXELS = 256  # slices of arXiv 2408.02635's salient area have more voxels of the object
-ALL, SALIENT = AREAS = ("all", "salient")
+AREAS = (ALL, SALIENT)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import Click, bounding_box, error_click, middle_slice
+from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import (
+    Click,
+    bounding_box,
+    diameters,
+    error_click,
+    extent_of,
+    middle_slice,
+)
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
 
 
@@ -80,18 +87,56 @@ def clicks_on_the_middle_slice(turns: int) -> Interact:
     return interact
 
 
-def mask_of_the_middle_slice(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
-    """Give the ground truth mask of the middle slice and propagate it."""
-    gt = user.gt[number]
-    index = middle_slice(gt)
-    yield _once(user, number, lambda: [user.mask(number, index, gt[index])])
+def mask_of_the_middle_slice(within: bool = False) -> Interact:
+    """Give the ground truth mask of the middle slice and propagate it.
+
+    Args:
+        within: propagate to the first and the last slice with the object, which the user names, instead of to all: the
+            second stage of MedSAM2's annotation of lesions.
+    """
+
+    def interact(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+        gt = user.gt[number]
+        index = middle_slice(gt)
+        extent = extent_of(gt) if within else None
+        yield _once(user, number, lambda: [user.mask(number, index, gt[index])], extent)
+
+    return interact
 
 
-def box_on_the_middle_slice(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
-    """Give the ground truth box of the middle slice and propagate it."""
-    gt = user.gt[number]
-    index = middle_slice(gt)
-    yield _once(user, number, lambda: [user.box(number, index, bounding_box(gt[index]))])
+def box_on_the_middle_slice(within: bool = False) -> Interact:
+    """Give the ground truth box of the middle slice and propagate it.
+
+    Args:
+        within: see :func:`mask_of_the_middle_slice`.
+    """
+
+    def interact(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+        gt = user.gt[number]
+        index = middle_slice(gt)
+        extent = extent_of(gt) if within else None
+        yield _once(user, number, lambda: [user.box(number, index, bounding_box(gt[index]))], extent)
+
+    return interact
+
+
+def recist_on_the_middle_slice(lines: int) -> Interact:
+    """Give the RECIST measurement of the middle slice, and propagate the box that the session makes of it.
+
+    The slice is that of :func:`box_on_the_middle_slice`, so that the two differ in nothing but the prompt. A lesion's
+    own slice would be that of its longest diameter.
+
+    Args:
+        lines: 1 for the longest diameter alone, 2 with the perpendicular one.
+    """
+
+    def interact(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+        gt = user.gt[number]
+        index = middle_slice(gt)
+        ends = diameters(gt[index], user.plane_spacing)[: 2 * lines]
+        yield _once(user, number, lambda: [user.recist(number, index, ends)])
+
+    return interact
 
 
 def box_on_every_slice(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
@@ -103,12 +148,18 @@ def box_on_every_slice(user: SimulatedUser, number: int, rng: np.random.Generato
     )
 
 
-def _once(user: SimulatedUser, number: int, prompt: Callable[[], list[bool]], propagated: bool = True) -> Turn:
+def _once(
+    user: SimulatedUser,
+    number: int,
+    prompt: Callable[[], list[bool]],
+    extent: tuple[int, int] | None = None,
+    propagated: bool = True,
+) -> Turn:
     """Return the only turn of a protocol; ``prompt`` returns for each prompt if the session has accepted it."""
     start = time.perf_counter()
     accepted = prompt()
     if propagated:
-        user.propagate(number)
+        user.propagate(number, extent)
     found = user.found(number)  # which waits for the device: within the seconds
     return Turn(1, sum(accepted), len(accepted) - sum(accepted), time.perf_counter() - start, found)
 
@@ -130,9 +181,23 @@ def protocols(clicks: int = 5) -> dict[str, Protocol]:
             "1_mask",
             "ground truth mask of the middle slice",
             "Interactive 3D Medical Image Segmentation with SAM 2",
-            mask_of_the_middle_slice,
+            mask_of_the_middle_slice(),
         ),
-        Protocol("box", "box on the middle slice", "MedSAM2", box_on_the_middle_slice),
+        Protocol("box", "box on the middle slice", "MedSAM2", box_on_the_middle_slice()),
         Protocol("boxes", "box on every slice", "no memory: each slice alone", box_on_every_slice),
+        Protocol("recist", "both RECIST diameters on the middle slice", "ours", recist_on_the_middle_slice(2)),
+        Protocol(
+            "1_mask_within",
+            "ground truth mask of the middle slice, first and last slice named",
+            "MedSAM2's annotation of lesions",
+            mask_of_the_middle_slice(within=True),
+        ),
+        Protocol(
+            "box_within",
+            "box on the middle slice, first and last slice named",
+            "ours",
+            box_on_the_middle_slice(within=True),
+        ),
+        Protocol("recist_line", "longest diameter on the middle slice", "ours", recist_on_the_middle_slice(1)),
     )
     return {protocol.name: protocol for protocol in known}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from nnunetv2_sam2_3dmed.evaluation.published import read_published
+from nnunetv2_sam2_3dmed.evaluation.published_prompts import PublishedResult, published_results, task_of
 from nnunetv2_sam2_3dmed.evaluation.scores import FOREGROUND
 from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
 from nnunetv2_sam2_3dmed.evaluation.tables import Cell, Table, spread, text_rows, without_nan
@@ -21,11 +21,11 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol
 
 REACHED = 0.9  # the Dice that clicks are counted to
 PUBLISHED_NOTE = (
-    "**Not comparable**: other cases, splits and tolerances, and for most rows other tasks. Dice and NSD in per cent. "
-    "SAM 2.0 large is `sam2_hiera_large` as published, which propagates the annotation of one slice through the "
-    "volume. SAM 2.0 tiny is `sam2_hiera_tiny`, fine-tuned and used without memory: the box of the largest slice is "
-    "put on the middle one, other boxes come from the mask of the neighbouring slice, and the ground truth says where "
-    "the object ends."
+    "**Not comparable**: other cases, splits and tolerances, and for most rows other tasks. Dice and NSD in per cent; "
+    "whether they are means or medians over cases stands beside them. SAM 2.0 large is `sam2_hiera_large` as "
+    "published, which propagates the annotation of one slice through the volume. SAM 2.0 tiny is `sam2_hiera_tiny`, "
+    "fine-tuned and used without memory: the box of the largest slice is put on the middle one, other boxes come from "
+    "the mask of the neighbouring slice, and the ground truth says where the object ends."
 )
 
 
@@ -57,6 +57,9 @@ class ClickRow(NamedTuple):
     Attributes:
         number: of the round.
         dice: of the volume, mean.
+        median: of the volume's Dice.
+        q1: first quartile of it.
+        q3: third quartile.
         gain: of ``dice`` over the round before.
         slice_dice: of the slice that is clicked on, mean.
         rejected: objects whose click SAM 2 answered with nothing.
@@ -65,6 +68,9 @@ class ClickRow(NamedTuple):
 
     number: int
     dice: float
+    median: float
+    q1: float
+    q3: float
     gain: float
     slice_dice: float
     rejected: int
@@ -127,11 +133,14 @@ def click_rows(measured: Measured, protocol: str) -> list[ClickRow]:
     before = 0.0
     for number in range(1, max((len(turns) for turns in objects), default=0) + 1):
         current = [turns[min(number, len(turns)) - 1] for turns in objects]
-        mean = float(np.mean([turn.dice for turn in current]))
+        of_volume = [turn.dice for turn in current]
+        mean, (q1, median, q3) = float(np.mean(of_volume)), map(float, np.percentile(of_volume, (25, 50, 75)))
         seconds = [turns[number - 1].seconds for turns in objects if len(turns) >= number]
         slice_dice = float(np.mean([turn.slice_dice for turn in current]))
         rejected = sum(_rejected(turns, number) for turns in objects)
-        rows.append(ClickRow(number, mean, mean - before, slice_dice, rejected, float(np.median(seconds))))
+        rows.append(
+            ClickRow(number, mean, median, q1, q3, mean - before, slice_dice, rejected, float(np.median(seconds)))
+        )
         before = mean
     return rows
 
@@ -198,18 +207,21 @@ def as_markdown(
         f"{used['device']}, seed {used['seed']}. Prompts are made from the ground truth.",
         *(f"**Warning:** {warning}" for warning in used["warnings"]),
         *([f"**Left out**, for they failed: {_failed(measured)}."] if measured.failed else []),
-        f"Mean ± sample standard deviation over cases. NSD at {tolerance}. Salient: only slices with more than "
-        f"{SALIENT_VOXELS} voxels of the object, and only objects that have such slices. {FOREGROUND.capitalize()}: "
-        "the mean over the classes that a case has. Each object is scored alone, as in publications, whatever other "
-        "objects were found in its voxels. The masks that are written are label maps, in which of overlapping objects "
-        "one counts, so that `sam2_3dmed compare` may find other scores in them. Prompts: those that the model took; "
-        "rejected: those, in all cases, that it answered with nothing, which then count for nothing.",
+        "Mean ± sample standard deviation over cases, then their median (first to third quartile). NSD at "
+        f"{tolerance}. Salient: only slices with more than {SALIENT_VOXELS} voxels of the object, and only objects "
+        f"that have such slices. {FOREGROUND.capitalize()}: the mean over the classes that a case has. Each object is "
+        "scored alone, as in publications, whatever other objects were found in its voxels. The masks that are written "
+        "are label maps, in which of overlapping objects one counts, so that `sam2_3dmed compare` may find other "
+        "scores in them. Prompts: those that the model took; rejected: those, in all cases, that it answered with "
+        "nothing, which then count for nothing.",
         table_as_markdown(
             Table(
                 "",
-                ["class", "protocol", "slices", "cases", "Dice", "NSD", "prompts", "rejected"],
+                ["class", "protocol", "slices", "cases"]
+                + ["mean Dice", "median Dice", "mean NSD", "median NSD", "prompts", "rejected"],
                 [
-                    [*map(Cell, (r.class_name, r.protocol, r.area, str(r.dice.n))), _score(r.dice), _score(r.nsd)]
+                    [*map(Cell, (r.class_name, r.protocol, r.area, str(r.dice.n)))]
+                    + [_mean(r.dice), _median(r.dice), _mean(r.nsd), _median(r.nsd)]
                     + [Cell(f"{r.prompts:.1f}"), Cell(str(r.rejected))]
                     for r in score_rows(measured)
                 ],
@@ -231,7 +243,7 @@ def as_markdown(
         _table(["protocol", "seconds"], [[p.name, f"{_seconds(measured, p.name):.3f}"] for p in protocols]),
         "## Published",
         PUBLISHED_NOTE,
-        published_table(dataset),
+        published_table(dataset, protocols),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -244,9 +256,17 @@ def _clicks_part(measured: Measured, protocol: Protocol) -> list[str]:
         "other, and then one propagation. Gain: of the Dice of the volume over one click less. Rejected: clicks that "
         "the model answered with nothing; the next one is elsewhere.",
         _table(
-            ["clicks", "Dice", "gain", "Dice of the slice", "rejected", "median seconds"],
+            ["clicks", "mean Dice", "median Dice", "gain of the mean", "mean Dice of the slice", "rejected"]
+            + ["median seconds"],
             [
-                [str(r.number), f"{r.dice:.3f}", f"{r.gain:+.3f}", f"{r.slice_dice:.3f}", str(r.rejected)]
+                [
+                    str(r.number),
+                    f"{r.dice:.3f}",
+                    f"{r.median:.3f} ({r.q1:.3f} to {r.q3:.3f})",
+                    f"{r.gain:+.3f}",
+                    f"{r.slice_dice:.3f}",
+                    str(r.rejected),
+                ]
                 + [f"{r.seconds:.3f}"]
                 for r in click_rows(measured, protocol.name)
             ],
@@ -255,25 +275,20 @@ def _clicks_part(measured: Measured, protocol: Protocol) -> list[str]:
     ]
 
 
-def published_table(dataset: str) -> str:
-    """Published results of prompted segmentation; those of the same task first."""
-    task = dataset.partition("_")[2].lower()
-    rows = sorted(published_rows(), key=lambda row: row[1].lower() != task)
-    return _table(["method and prompt", "task", "Dice", "NSD", "source"], rows)
+def published_table(dataset: str, protocols: Sequence[Protocol] = ()) -> str:
+    """Published results of prompted segmentation; those of the same task first, of these those of the same prompts."""
+    names = [protocol.name for protocol in protocols]
 
+    def later(result: PublishedResult) -> tuple[bool, bool]:
+        return task_of(result.task) != task_of(dataset), bool(names) and result.prompt not in names
 
-def published_rows() -> list[list[str]]:
-    """Method and prompt, task, Dice and NSD in per cent, source; empty where a figure was not published."""
-    rows = []
-    for row in read_published("sam2_interactive_paper.csv"):
-        if row["method"].startswith("SAM 2"):
-            for task in ("brats", "spleen", "liver", "lung", "pancreas"):
-                name = "BraTS2020" if task == "brats" else task.capitalize()
-                nsd = row.get(f"{task}_nsd", "")
-                rows.append([row["method"], name, row[f"{task}_dice"], nsd, "arXiv 2408.02635, Tables 1 and 2"])
-    columns = ("method", "task", "dice", "nsd", "source")
-    rows += [[row[column] for column in columns] for row in read_published("prompted_papers.csv")]
-    return rows
+    rows = [
+        [r.method, r.prompt_and_area, r.task, r.statistic, r.dice, " to ".join(filter(None, r.quartiles))]
+        + [r.nsd, r.cases, r.source]
+        for r in sorted(published_results(), key=later)
+    ]
+    columns = ["method", "prompt", "task", "statistic", "Dice", "quartiles of Dice", "NSD", "cases", "source"]
+    return _table(columns, rows)
 
 
 def _failed(measured: Measured) -> str:
@@ -284,8 +299,12 @@ def _seconds(measured: Measured, protocol: str) -> float:
     return float(np.median([t.seconds for t in measured.interactions if t.protocol == protocol] or [np.nan]))
 
 
-def _score(statistic: Statistic) -> Cell:
+def _mean(statistic: Statistic) -> Cell:
     return Cell(f"{statistic.mean:.3f}", spread(statistic.std, 3))
+
+
+def _median(statistic: Statistic) -> Cell:
+    return Cell(f"{statistic.median:.3f}", f" ({statistic.q1:.3f} to {statistic.q3:.3f})")
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
 Box = tuple[float, float, float, float]  # first row, first column, last row, last column
 
@@ -37,6 +38,18 @@ def middle_slice(mask: np.ndarray) -> int:
     return int(present[len(present) // 2])
 
 
+def extent_of(mask: np.ndarray) -> tuple[int, int]:
+    """Return the first and the last slice on which a mask (slices, rows, columns) is not empty.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    present = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not len(present):
+        raise ValueError("the mask is empty and has no slices.")
+    return int(present[0]), int(present[-1])
+
+
 def bounding_box(mask: np.ndarray) -> Box:
     """Return the box around a mask (rows, columns).
 
@@ -55,6 +68,44 @@ def bounding_box(mask: np.ndarray) -> Box:
         ends.append((min(low, high - 1), high))  # a box has a width, also around the last voxel of a slice
     (top, bottom), (left, right) = ends
     return float(max(top, 0)), float(max(left, 0)), float(bottom), float(right)
+
+
+def diameters(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Return the RECIST measurement of a mask (rows, columns): its longest diameter and the longest one across it.
+
+    Lengths are in millimetres. As in :func:`bounding_box`, voxel v lies between v and v + 1, and nothing lies behind
+    the last voxel of the slice. The diameter across is where the mask is widest, measured in steps of a voxel along the
+    longest one.
+
+    Args:
+        mask: bool; all of it is measured as one lesion.
+        spacing: millimetres of a row and of a column.
+
+    Returns:
+        End points (4, 2), rows and columns in voxels: those of the longest diameter, then of the perpendicular one.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    voxels = np.argwhere(mask)
+    if not len(voxels):
+        raise ValueError("the mask is empty and has no diameter.")
+    size = np.asarray(spacing, float)
+    corners = np.unique(np.concatenate([voxels + step for step in np.ndindex(2, 2)]), axis=0) * size
+    outer = corners[ConvexHull(corners).vertices]
+    apart = np.linalg.norm(outer[:, None] - outer[None], axis=2)
+    start, end = outer[list(np.unravel_index(apart.argmax(), apart.shape))]
+    along = (end - start) / np.linalg.norm(end - start)
+    across = along[::-1] * (-1, 1)
+    centres = (voxels + 0.5) * size - start
+    far, side, half = centres @ along, centres @ across, np.abs(across * size).sum() / 2
+    steps = np.floor(far / size.min()).astype(int)
+    rows = [side[steps == step] for step in np.unique(steps)]
+    widest = int(np.argmax([np.ptp(row) for row in rows]))
+    middle = far[steps == np.unique(steps)[widest]].mean()
+    low, high = rows[widest].min() - half, rows[widest].max() + half
+    ends = np.array([start, end, *(start + middle * along + place * across for place in (low, high))]) / size
+    return np.clip(ends, 0, np.array(mask.shape) - 1)
 
 
 def loose_box(box: Box, shape: tuple[int, int], largest: tuple[float, float], rng: np.random.Generator) -> Box:

@@ -60,6 +60,12 @@ class SimulatedUser:
             if mask.any():
                 self.gt[number] = self.view.of(mask)
 
+    @property
+    def plane_spacing(self) -> tuple[float, float]:
+        """Millimetres of a row and of a column of the slices."""
+        _, row, column = (self.image.spacing[axis] for axis in self.view.order)
+        return row, column
+
     def forget(self, number: int) -> None:
         """Remove an object with its prompts; the features of the slices stay."""
         if number in self.session.object_ids:
@@ -76,16 +82,28 @@ class SimulatedUser:
         first, last = self._voxels([(index, top, left), (index, bottom, right)])
         return self._prompted(number, index, lambda: self.session.add_box(first, last, number, self.axis))
 
+    def recist(self, number: int, index: int, ends: np.ndarray) -> bool:
+        """Add a RECIST measurement, ends (2, 2) or (4, 2); False if the session took its box back."""
+        voxels = self._voxels([(index, row, column) for row, column in ends.tolist()])
+        longest, across = voxels[:2], voxels[2:] or None
+        return self._prompted(number, index, lambda: self.session.add_recist(longest, across, number, self.axis))
+
     def mask(self, number: int, index: int, mask: np.ndarray) -> bool:
         """Add the mask of a slice; False if the session refused it."""
         own = self.view.plane_back(mask)
         stored = self.view.slice_index(index, self.image.shape)
         return self._prompted(number, index, lambda: self.session.add_mask(own, stored, number, self.axis))
 
-    def propagate(self, number: int) -> None:
-        """Propagate an object to all slices, unless all of its prompts were taken back."""
+    def propagate(self, number: int, extent: tuple[int, int] | None = None) -> None:
+        """Propagate an object, unless all of its prompts were taken back.
+
+        Args:
+            number: of the object.
+            extent: first and last slice that the object is propagated to; None for all.
+        """
         if any(prompt.object_id == number for prompt in self.session.prompts):
-            self.session.propagate([number], self.axis)
+            stored = extent and sorted(self.view.slice_index(index, self.image.shape) for index in extent)
+            self.session.propagate([number], self.axis, (stored[0], stored[1]) if stored else None)
 
     def found(self, number: int) -> np.ndarray:
         """Return the current mask of an object, bool, in the view, without ignored voxels."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.published import NETWORKS, published_dice, read_published
+from nnunetv2_sam2_3dmed.evaluation.published_prompts import (
+    INTERACTIVE_PAPER,
+    PublishedResult,
+    published_for,
+    task_of,
+)
 from nnunetv2_sam2_3dmed.evaluation.tables import Table, text_rows
 
-TASKS = ("lung", "spleen", "pancreas")  # in both papers' tables
+TASKS = ("lung", "spleen", "pancreas")  # of the SAM2-3dMed paper
 HEADER = ("method", "Dice", "IoU", "NSD", "HD95")
 MISSING = "–"
 
@@ -24,11 +31,11 @@ class PublishedTable:
 
 def published_tables(dataset_name: str) -> list[PublishedTable]:
     """The published tables for a dataset of nnU-Net, such as Dataset009_Spleen; empty if there are none."""
-    match = re.fullmatch(r"Dataset\d{3}_(\w+)", dataset_name)
-    task = match[1].lower() if match else ""
-    tables = []
-    if task in TASKS:
-        tables += [_sam2_3dmed(task), _interactive(task)]
+    task = task_of(dataset_name) if re.fullmatch(r"Dataset\d{3}_\w+", dataset_name) else ""
+    tables = [_sam2_3dmed(task)] if task in TASKS else []
+    interactive = [result for result in published_for(task) if result.source.startswith(INTERACTIVE_PAPER)]
+    if interactive:
+        tables.append(_interactive(interactive))
     per_case = _nnunet_per_case(dataset_name)
     return [*tables, per_case] if per_case else tables
 
@@ -48,15 +55,12 @@ def _sam2_3dmed(task: str) -> PublishedTable:
     return PublishedTable(table, "https://arxiv.org/abs/2510.08967")
 
 
-def _interactive(task: str) -> PublishedTable:
-    rows = []
-    for row in read_published("sam2_interactive_paper.csv"):
-        dice, nsd = row[f"{task}_dice"], row[f"{task}_nsd"]
-        if dice or nsd:
-            rows.append(_row(row["method"], dice, "", nsd, "", scale=0.01))
+def _interactive(results: Sequence[PublishedResult]) -> PublishedTable:
+    rows = [_row(f"{r.method} ({r.prompt_and_area})", r.dice, "", r.nsd, "", scale=0.01) for r in results]
     note = (
-        "Clicks or a mask of one slice are given to SAM 2, which is sam2_hiera_large (SAM 2.0) without fine-tuning; "
-        "other cases, and a tolerance of NSD that is not stated."
+        "Means. Clicks or a mask of one slice are given to SAM 2, which is sam2_hiera_large (SAM 2.0) without "
+        "fine-tuning; salient: slices with more than 256 voxels of the object. Other cases, and a tolerance of NSD "
+        "that is not stated."
     )
     title = "Interactive 3D Medical Image Segmentation with SAM 2, Tables 1 and 2"
     return PublishedTable(Table(title, HEADER, text_rows(rows), note), "https://arxiv.org/abs/2408.02635")

@@ -65,6 +65,12 @@ def test_a_click_is_set_against_a_box():
     assert propagated == ("propagate", [4], 0, None)
 
 
+def test_the_second_prompt_goes_no_further_than_the_first():
+    session = ScriptedSession(block(2, 3))
+    between_prompts(session, SegmentedObject(4, 0, 2, True, block(1, 2, 3), extent=(1, 3)))
+    assert session.asked[-1] == ("propagate", [4], 0, (1, 3))
+
+
 @pytest.mark.parametrize(
     ("direction", "corners"),
     [

@@ -60,6 +60,18 @@ def test_a_case_as_a_user_would_have_measured_it(ranking, lively_network, images
     assert made.cases["new_1"].disagreement == max(organ.disagreement, lesion.disagreement)
 
 
+def test_objects_end_where_the_annotator_says(ranking, images, folders):
+    box = PromptLine("box", "3,10,12:3,30,33", 1, extent=(2, 4))
+    case = Unlabelled("new_1", images / "new_1_0000.nii.gz", (box,))
+    made = Round(folders / "round", MADE_BY)
+    assert ranking.run([case], made) == {}
+    labels = read(made.mask("new_1"))
+    assert np.flatnonzero((labels == 1).any(axis=(1, 2))).tolist() == [2, 3, 4]
+    assert made.cases["new_1"].prompts[0].endswith("slices 2 to 4")
+    with pytest.raises(UserError, match="with other prompts"):  # other slices are another case
+        is_done(Unlabelled("new_1", case.image, (BOX,)), made, None)
+
+
 def test_what_is_done_is_not_done_again_and_what_fails_stops_nothing(ranking, unmeasured, images, folders):
     cases = [
         Unlabelled("bad", images / "new_1_0000.nii.gz", (PromptLine("point", "4,15,900", 1),)),

@@ -95,7 +95,11 @@ ROWS = [
     Row("slices reversed", segment("--slices", "6", "2"), said("--slices is 6 2", "first and the last")),
     Row("slices negative", segment("--slices", "-3", "2"), said("--slices is -3 2")),
     Row("slices outside", segment("--slices", "2", "90"), said("90", "0 to 6")),
-    Row("slices without a prompt", segment("--slices", "4", "6"), said("no prompt on slices 4 to 6")),
+    Row(
+        "slices without a prompt",
+        segment("--slices", "4", "6"),
+        said("a prompt on slice 3, but goes from slice 4 to 6"),
+    ),
     Row("one slice", segment("--slices", "4"), said("--slices", "expected 2 arguments")),
     Row("axis 3", segment("--axis", "3"), said("--axis", "3", "0, 1, 2")),
     Row("image size 100", segment("--image-size", "100"), said("--image-size is 100", "multiple of 32")),

@@ -76,6 +76,17 @@ ROWS = [
     Row("point of words", segment("--point", "three,20,20"), said("a point is written z,y,x", "'three,20,20'")),
     Row("point nan", segment("--point", "3,nan,20"), said("a point is written z,y,x", "'3,nan,20'")),
     Row("point infinite", segment("--point", "inf,2,2"), said("a point is written z,y,x")),
+    Row(
+        "diameters of three ends",
+        segment("--recist", "3,1,1:3,9,9:3,1,9"),
+        said("a RECIST measurement needs the two ends", "'3,1,1:3,9,9:3,1,9'"),
+    ),
+    Row(
+        "parallel diameters",
+        segment("--recist", "3,1,1:3,1,9:3,3,1:3,3,9"),
+        said("the two diameters meet at 0 degrees"),
+    ),
+    Row("table with a first slice alone", table("image,prompt,where,first\n" + GOOD + ",2\n"), said("both are needed")),
     Row("point empty", segment("--point", ""), said("a point is written z,y,x", "''")),
     Row("point with semicolons", segment("--point", "3;20;20"), said("'3;20;20'")),
     Row("point with decimal commas", segment("--point", "3,5,20,5,20,5"), said("decimal points")),

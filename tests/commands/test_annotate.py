@@ -27,6 +27,43 @@ def loop(action, *words):
     return main(["annotate", action, "-d", "301", *map(str, words)])
 
 
+def test_the_stages_of_a_lesion(folders, capsys):
+    """Box, 2D mask, revision with first and last slice, volume, revision, dataset."""
+    torch.save({"model": random_weights()}, folders / "model.pt")
+    (folders / "prompts.csv").write_text(
+        'image,prompt,where,object\nimages/new_1_0000.nii.gz,recist,"3,10,22:3,30,22",1\n'
+    )
+    options = ("--model", "model.pt", "--image-size", SIZE, "-device", "cpu", "--precision", "float32")
+    assert loop("outline", "--prompts", "prompts.csv", "--round", "round_1", *options) == 0
+    captured = capsys.readouterr()
+    assert captured.out == (folders / "round_1" / "outlines.csv").read_text()
+    assert (folders / "round_1" / "outline_previews" / "new_1.png").is_file()
+    assert loop("outline", "--prompts", "prompts.csv", "--round", "round_1", *options) == 0  # nothing is left to do
+    assert "1 of 1 cases are done already" in capsys.readouterr().err
+
+    drawn = np.zeros_like(read(folders / "round_1" / "outlines" / "new_1.nii.gz"))
+    drawn[3, 10:30, 12:33] = 1
+    write(folders / "revised" / "new_1.nii.gz", drawn)
+    table = folders / "round_1" / "outlines.csv"
+    table.write_text(captured.out.rstrip().removesuffix(",,") + ",2,4\n")
+    rank = ("rank", "--prompts", table, "--round", "round_1", *options, "--no-preview")
+    assert loop(*rank, "--revised", "revised") == 0
+    volume = read(folders / "round_1" / "masks" / "new_1.nii.gz")
+    assert np.flatnonzero(volume.any(axis=(1, 2))).tolist() == [2, 3, 4]
+    np.testing.assert_array_equal(volume[3], drawn[3])
+    content = json.loads((folders / "round_1" / "round.json").read_text())
+    assert set(content["outlines"]) == set(content["cases"]) == {"new_1"}
+    assert loop(*rank) == 2 and "with other prompts" in capsys.readouterr().err  # without what was revised
+
+    assert loop("take", "--round", "round_1", "--confirmed", "new_1", "--partial") == 0
+    np.testing.assert_array_equal(read(open_dataset("301").label("new_1")), volume)
+
+
+def test_revised_masks_belong_to_a_table(folders, capsys):
+    words = ("rank", "--predictions", "predictions", "-i", "images", "--round", "round_1", "--revised", "revised")
+    assert loop(*words) == 2 and "--revised replaces masks of --prompts" in capsys.readouterr().err
+
+
 def test_rank_and_take(folders, capsys):
     torch.save({"model": random_weights()}, folders / "model.pt")
     (folders / "prompts.csv").write_text(

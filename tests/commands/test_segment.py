@@ -132,6 +132,18 @@ def test_a_dicom_seg_that_could_not_be_written_is_refused_before_the_model_is_lo
     assert [file.name for file in tmp_path.iterdir()] == ["ct"]
 
 
+def test_a_table_s_objects_end_where_its_lines_say(run, network, image, tmp_path):
+    (tmp_path / "prompts.csv").write_text(
+        'image,prompt,where,object,first,last\na.nii.gz,box,"3,10,12:3,30,33",1,2,4\na.nii.gz,box,"3,5,8:3,20,40",2,,\n'
+    )
+    assert run("--batch", "prompts.csv", "-o", "out", "--no-preview", "--slices", 1, 5) == 0
+    labels = read(tmp_path / "out" / "a.nii.gz")
+    found = [np.flatnonzero((labels == value).any(axis=(1, 2))).tolist() for value in (1, 2)]
+    assert found == [[2, 3, 4], [1, 2, 3, 4, 5]]
+    assert run("a.nii.gz", "-o", "b.nii.gz", "--box", "3,10,12:3,30,33", "--slices", 3, 4) == 0
+    assert np.flatnonzero(read(tmp_path / "b.nii.gz").any(axis=(1, 2))).tolist() == [3, 4]
+
+
 def test_a_slice_of_the_image_is_not_replaced(run, tmp_path, capsys):
     pytest.importorskip("highdicom")
     write_series(tmp_path / "ct", (phantom() - 400).astype(np.int16))
@@ -225,7 +237,7 @@ class RecordingSession:
     """Session that records the arguments of the command and finds nothing."""
 
     given: dict[str, object] = {}
-    window, object_ids, learned_axis = (0.0, 1.0), [1], 0
+    window, object_ids, learned_axis, prompts = (0.0, 1.0), [1], 0, ()
 
     def __init__(self, model, device, precision, image_size):
         self.given.update(model=model, device=device, precision=precision, image_size=image_size)
@@ -238,7 +250,7 @@ class RecordingSession:
     def add_box(self, corner, opposite, object_id, axis):
         self.given.update(box=(corner, opposite), axis=axis)
 
-    def propagate(self, slices, progress):
+    def propagate(self, object_ids, slices, progress):
         self.given["slices"] = slices
 
     def labels(self):
@@ -319,7 +331,7 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_model_is_loaded(
         (["a.nii.gz", "-o", "a.nii.gz", "--point", "1,2,3"], "is the image itself"),
         (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,300"], "lies outside the image"),
         (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,3", "--window", "40", "wide"], "--window is 40 wide"),
-        (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,3", "--slices", "4", "6"], "has no prompt on slices 4 to 6"),
+        (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,3", "--slices", "4", "6"], "goes from slice 4 to 6"),
         (["a.nii.gz", "-o", "b.dcm", "--box", "3,10,12:3,30,33"], "no DICOM series"),
         (["a.nii.gz", "-o", "out", "--batch", "p.csv"], "images and prompts come from the CSV"),
     ],

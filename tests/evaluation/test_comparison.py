@@ -17,6 +17,7 @@ def test_statistics_by_hand():
     # deviations from 3: -2, -1, 3; squares sum to 14, over n - 1 = 2
     assert (statistic.mean, statistic.median, statistic.n) == (3, 2, 3)
     assert statistic.std == pytest.approx(math.sqrt(7))
+    assert (statistic.q1, statistic.q3) == (1.5, 4)  # half-way between neighbours
     assert math.isnan(Statistic.of([1]).std)
     assert math.isnan(Statistic.of([math.nan]).mean)
 

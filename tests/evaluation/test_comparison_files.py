@@ -29,8 +29,9 @@ def failure() -> Comparison:
 
 def test_what_is_missing_is_null_in_json(failure):
     row = json.loads(comparison_json(failure, used={}))["results"][0]
-    assert row["hd95_mm"] == {"mean": None, "std": None, "median": None, "low": None, "high": None, "n": 0}
-    assert row["dice"] == {"mean": 0, "std": None, "median": 0, "low": None, "high": None, "n": 1}
+    missing = dict.fromkeys(("mean", "std", "median", "low", "high", "q1", "q3"))
+    assert row["hd95_mm"] == {**missing, "n": 0}
+    assert row["dice"] == {"mean": 0, "std": None, "median": 0, "low": None, "high": None, "n": 1, "q1": 0, "q3": 0}
     assert row["failures"] == 1
 
 

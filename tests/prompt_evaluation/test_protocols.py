@@ -12,6 +12,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import PromptBenchmark
+from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PROTOCOLS
 from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Measured
 from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol, Turn, clicks_on_the_middle_slice, protocols
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
@@ -60,6 +61,48 @@ def test_prompts_reach_the_session_where_they_were_meant(session, case):
     if 2 in by_object:  # the network may see nothing in it, and then takes it back
         assert by_object[2].prompt.box == (6, 7, 10, 12) and by_object[2].index == 2
     assert by_object[1].prompt.box == (12, 16, 32, 38)
+
+
+def test_diameters_reach_the_session_where_they_were_measured(session, case):
+    prompted = SimulatedUser(session, case, CLASSES, None, axis=0)
+    boxes = {}
+    for name in ("recist", "recist_line"):
+        session.reset()
+        (turn,) = protocols()[name].interact(prompted, 1, np.random.default_rng(0))
+        assert (turn.prompts, turn.rejected) == (1, 0) and turn.found.any()
+        (placed,) = session.prompts
+        boxes[name] = np.array(placed.prompt.box)
+        assert placed.index == 2
+    # 20 rows and 22 columns from (12, 16) in the view: the longest diameter is a diagonal, sqrt(20^2 + 22^2) long
+    radius = np.hypot(20, 22) / 2
+    np.testing.assert_allclose(boxes["recist_line"], (22 - radius, 27 - radius, 22 + radius, 27 + radius), atol=1e-6)
+    tight = np.array((12, 16, 32, 38))
+    assert (boxes["recist"][:2] <= tight[:2]).all() and (boxes["recist"][2:] >= tight[2:]).all()
+
+
+def test_no_voxel_lies_outside_the_slices_that_are_named(session, case):
+    prompted = SimulatedUser(session, case, CLASSES, None, axis=0)
+    for name, free in (("box_within", "box"), ("1_mask_within", "1_mask")):
+        masks = {}
+        for protocol in (name, free):
+            session.reset()
+            (turn,) = protocols()[protocol].interact(prompted, 1, np.random.default_rng(0))
+            masks[protocol] = turn.found
+        assert masks[free][[0, 4]].any(), "the network goes on without being told"
+        assert not masks[name][[0, 4]].any()
+        np.testing.assert_array_equal(masks[name][1:4], masks[free][1:4])
+
+
+def test_slices_are_named_as_the_array_has_them(session, case):
+    """Along the last axis, the view of this image is the array the other way round."""
+    prompted = SimulatedUser(session, case, CLASSES, None, axis=2)
+    (turn,) = protocols()["1_mask_within"].interact(prompted, 1, np.random.default_rng(0))
+    assert np.flatnonzero(turn.found.any(axis=(1, 2))).tolist() == list(range(48 - 32, 48 - 10))
+    assert np.flatnonzero(session.mask(1).any(axis=(0, 1))).tolist() == list(range(10, 32))
+
+
+def test_every_protocol_has_its_name():
+    assert set(protocols(5)) == {"5_clicks" if name == "clicks" else name for name in PROTOCOLS}
 
 
 def test_masks_scores_and_rounds(session, case, tmp_path):
@@ -166,7 +209,7 @@ class Refusing(SimulatedUser):
         self.blind = click in self.refused
         return super().click(number, index, click)
 
-    def propagate(self, number):
+    def propagate(self, number, extent=None):
         self.clock += 10
         super().propagate(number)
 

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from nnunetv2_sam2_3dmed.interactive.recist import box_around
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import (
     Click,
     bounding_box,
+    diameters,
     error_click,
+    extent_of,
     loose_box,
     middle_slice,
     random_click,
@@ -25,15 +28,46 @@ def rng() -> np.random.Generator:
 def test_the_middle_slice_is_that_of_the_object():
     mask = np.zeros((9, 2, 2), dtype=bool)
     mask[3:8, 0, 0] = True
-    assert middle_slice(mask) == 5
+    assert middle_slice(mask) == 5 and extent_of(mask) == (3, 7)
     with pytest.raises(ValueError, match="empty"):
         middle_slice(np.zeros((2, 2, 2), dtype=bool))
+    with pytest.raises(ValueError, match="empty"):
+        extent_of(np.zeros((2, 2, 2), dtype=bool))
 
 
 def test_a_box_ends_at_the_far_edge_of_the_last_voxel():
     assert bounding_box(drawn("....", ".##.", "....", "....")) == (1, 1, 2, 3)
     # coordinates end at the last voxel, and a box has a width
     assert bounding_box(drawn("....", "....", "....", "...#")) == (2, 2, 3, 3)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 0.5)])
+@pytest.mark.parametrize("degrees", [0, 30, 45, 70, 110])
+def test_the_diameters_of_an_ellipse_are_its_axes(degrees, spacing):
+    turn = np.radians(degrees)
+    along, across = np.array([-np.sin(turn), np.cos(turn)]), np.array([np.cos(turn), np.sin(turn)])
+    places = (np.stack(np.mgrid[:120, :480], axis=-1) + 0.5) * spacing - np.array((60, 240)) * spacing
+    mask = (places @ along / 50) ** 2 + (places @ across / 20) ** 2 <= 1
+    ends = diameters(mask, spacing) * spacing
+    longest, widest = ends[1] - ends[0], ends[3] - ends[2]
+    voxel = max(spacing)
+    assert np.linalg.norm(longest) == pytest.approx(100, abs=1.5 * voxel)
+    assert np.linalg.norm(widest) == pytest.approx(40, abs=2 * voxel)
+    assert abs(longest @ widest) < 1e-9 * 4000
+    assert abs(longest @ across) / 100 < 0.1  # within six degrees of the axis
+    box = np.array(box_around(diameters(mask, spacing), spacing)) * spacing
+    np.testing.assert_allclose(box, np.reshape(bounding_box(mask), (2, 2)) * spacing, atol=2 * voxel)
+
+
+def test_the_diameters_of_single_voxels():
+    square = diameters(drawn("....", ".#..", "...."), (1, 1))
+    # both diagonals of the voxel; its centre is (1.5, 1.5)
+    assert sorted(map(tuple, square[:2])) in ([(1, 1), (2, 2)], [(1, 2), (2, 1)])
+    np.testing.assert_allclose(square.mean(axis=0), (1.5, 1.5))
+    line = diameters(drawn(".....", ".###.", "....."), (1, 1))
+    assert np.linalg.norm(line[1] - line[0]) == pytest.approx(10**0.5)  # 1 x 3 voxels from corner to corner
+    with pytest.raises(ValueError, match="empty"):
+        diameters(drawn("..."), (1, 1))
 
 
 def test_loose_boxes_enclose_the_object_and_move_by_no_more_than_asked(rng):

@@ -60,7 +60,7 @@ def test_masks_of_boxes_are_written_and_summarised(lively_network, case, tmp_pat
         InteractiveSession(lively_network, "cpu", "float32"), case, {"large": (1,), "small": (2,)}, None
     )
     for number in user.gt:
-        list(box_on_the_middle_slice(user, number, np.random.default_rng(0)))
+        list(box_on_the_middle_slice()(user, number, np.random.default_rng(0)))
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "validation" / "case_01.nii.gz")))
     np.testing.assert_array_equal(written, user.label_map([1, 2]))
     assert written.any() and lively_network.shown_as == shown

@@ -15,7 +15,8 @@ def texts(paper: PublishedTable) -> list[tuple[str, ...]]:
         ("Dataset009_Spleen", 3),
         ("Dataset906_Lung", 2),  # another number: the per-case results are for Dataset006_Lung
         ("Dataset004_Hippocampus", 1),
-        ("Dataset003_Liver", 0),
+        ("Dataset003_Liver", 1),
+        ("Dataset137_BraTS2020", 1),
         ("Dataset042_SpleenAndLiver", 0),
         ("an unnamed dataset", 0),
     ],
@@ -30,14 +31,18 @@ def test_figures_are_those_of_the_papers():
     assert texts(paper)[-1] == ("SAM2-3dMed", "0.704", "0.571", "0.620", "14.92")
     assert len(paper.table.rows) == 7
     # arXiv 2408.02635, Table 2: 81.64 and 96.14 per cent
-    assert texts(interactive)[0] == ("nnUNet (MSD leaderboard)", "0.816", "–", "0.961", "–")
+    assert texts(interactive)[0] == ("nnUNet (MSD leaderboard) (supervised)", "0.816", "–", "0.961", "–")
+    (brats,) = published_tables("Dataset137_BraTS2020")
+    # Table 1, first row, and the fifth
+    assert texts(brats)[0] == ("DeepIGeoS (interactive in 3D)", "0.885", "–", "–", "–")
+    assert texts(brats)[4] == ("SAM 2.0 large zero-shot (5 clicks)", "0.755", "–", "–", "–")
 
 
 def test_the_interactive_paper_s_rows_name_the_checkpoint():
     """Section 3.3 of arXiv 2408.02635 says that it loads sam2_hiera_large."""
     interactive = published_tables("Dataset009_Spleen")[1]
     # Table 2, last row: 94.41 and 92.46 per cent
-    assert texts(interactive)[-1] == ("SAM 2.0 large zero-shot (1 mask) (salient area)", "0.944", "–", "0.925", "–")
+    assert texts(interactive)[-1] == ("SAM 2.0 large zero-shot (1 mask, salient)", "0.944", "–", "0.925", "–")
     assert "sam2_hiera_large (SAM 2.0)" in interactive.table.note
 
 
