@@ -25,11 +25,12 @@ from nnunetv2_sam2_3dmed.interactive import saved_prompts
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
 from nnunetv2_sam2_3dmed.interactive.objects import Objects
+from nnunetv2_sam2_3dmed.interactive.planes import Cache, Planes
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SavedObject, SliceMask
 from nnunetv2_sam2_3dmed.interactive.runs import DIRECTIONS
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
-from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage
+from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, ShownImage
 from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, Key, Place
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
@@ -83,7 +84,7 @@ class InteractiveSession:
         # the slice in use is kept whatever the bound
         self._features = Cache(bound_on(where) if max_cache_bytes is None else max_cache_bytes, at_least=1)
         self._image: ShownImage | None = None
-        self._axes: tuple[AxisSlices, ...] = ()
+        self._axes: tuple[Planes, ...] = ()
         self.reset()
         self._stopped = threading.Event()
 
@@ -197,7 +198,7 @@ class InteractiveSession:
     def slice_as_seen(self, axis: int, index: int) -> np.ndarray:
         """Grey levels (rows, columns), uint8, of slice ``index`` along ``axis``, turned as the network sees it."""
         slices = self._slices(axis)
-        return slices.grey(slices.turned(index))
+        return slices.picture(slices.turned(index))
 
     # ---- prompts
 
@@ -616,7 +617,7 @@ class InteractiveSession:
             raise PromptError(_NO_IMAGE)
         return self._image
 
-    def _slices(self, axis: int) -> AxisSlices:
+    def _slices(self, axis: int) -> Planes:
         """Return the slices along an axis of the image, after checking both."""
         axis = checks.check_axis(axis)
         if self._image is None:
@@ -645,7 +646,7 @@ class InteractiveSession:
                 return
             yield step
 
-    def _prompt(self, slices: AxisSlices, object_id: int, index: int) -> tuple[SlicePrompt, Place]:
+    def _prompt(self, slices: Planes, object_id: int, index: int) -> tuple[SlicePrompt, Place]:
         """Return the prompt of an object on slice ``index`` of the array, and its place.
 
         Raises:
