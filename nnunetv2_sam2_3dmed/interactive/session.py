@@ -160,6 +160,11 @@ class InteractiveSession:
         return self._shown.volume
 
     @property
+    def model(self) -> SAM2Base:
+        """The network, which further sessions can take."""
+        return self._network.model
+
+    @property
     def device(self) -> torch.device:
         """Device of the network."""
         return self._network.device

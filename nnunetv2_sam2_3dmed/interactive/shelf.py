@@ -31,6 +31,7 @@ class Shelf:
         self._file = tempfile.TemporaryFile()
         self._end = 0
         self._free: dict[int, list[int]] = {}  # offsets by size
+        self._layouts: dict[_Layout, _Layout] = {}  # one object for all outputs alike
 
     def keep(self, output: SliceOutput) -> ShelvedOutput:
         """Write an output of the host.
@@ -45,6 +46,7 @@ class Shelf:
                 content.append(tensor.contiguous().view(torch.uint8).numpy().tobytes())
         data = b"".join(content)
         layout = _Layout(tuple(parts), len(data))
+        layout = self._layouts.setdefault(layout, layout)
         free = self._free.get(layout.size)
         offset = free.pop() if free else self._end
         try:

@@ -180,7 +180,7 @@ class ContainerFrames:
         if frame.interlaced_frame and not self.notes:
             self.notes.append("its frames are interlaced, two moments in one: moving edges are combs.")
         colours = frame.to_ndarray(format="rgb24")
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counterclockwise
+        turns = round(frame.rotation / 90) % 4  # counterclockwise
         return np.ascontiguousarray(np.rot90(colours, turns)) if turns else colours
 
     def _torn(self, count: int, reason: str) -> UserError:
