@@ -15,6 +15,14 @@ same command continues an interrupted run. A failed case is left out and named i
 To compare protocols with each other or with other models:
 
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres box=OUT/box
+
+Videos, with MedSAM2's protocol (first_box, first_mask: a box or the mask on the first frame, propagated forward):
+
+    sam2_3dmed prompt-benchmark --videos FOLDER -o OUT
+
+FOLDER has videos/NAME with masks/NAME (indexed PNG per frame, or a label map), JPEGImages and Annotations as in DAVIS,
+or NAME.nii.gz with NAME_gt.nii.gz as in CAMUS; dataset.json, as nnU-Net's, names classes and regions. OUT, a new
+folder, receives masks, per_frame.csv, per_video.csv, prompt_benchmark.json and prompt_benchmark.md.
 """
 
 from __future__ import annotations
@@ -33,15 +41,20 @@ if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.nnunet.folds import Folds
 
 NAMES = ("clicks", "1_mask", "box", "boxes")
+VIDEO_NAMES = ("first_box", "first_mask")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset(parser)
+    add_dataset(parser, required=False)
+    parser.add_argument("--videos", type=Path, metavar="FOLDER", help="videos with ground truth, instead of a dataset")
     add_folds(parser, "validation cases of these folds; all: every training case")
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="prompt only these cases")
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(
-        "--protocols", nargs="+", choices=NAMES, default=list(NAMES), help="default: all of %(choices)s"
+        "--protocols",
+        nargs="+",
+        choices=(*NAMES, *VIDEO_NAMES),
+        help=f"default: all, of a dataset {', '.join(NAMES)}, of videos {' and '.join(VIDEO_NAMES)}",
     )
     parser.add_argument("--clicks", type=int, default=5, help="maximum number of clicks (default: %(default)s)")
     add_prompted_model(parser)
@@ -58,6 +71,12 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--seed is {args.seed}, but must be 0 or more.")
     check_image_size(args.image_size)
     check_writable_folder(args.output)
+    _check_protocols(args)
+    if args.videos is not None:
+        from nnunetv2_sam2_3dmed.commands.prompt_benchmark_videos import run_videos
+
+        run_videos(args)
+        return
 
     from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
     from nnunetv2_sam2_3dmed.evaluation.prompted import check_same_run
@@ -84,7 +103,9 @@ def run(args: argparse.Namespace) -> None:
     warnings = check_headers(cases)
     tolerance = nsd_tolerance(dataset, args.tolerance)
     known = protocols(args.clicks)
-    chosen = [known[f"{args.clicks}_clicks" if name == "clicks" else name] for name in dict.fromkeys(args.protocols)]
+    chosen = [
+        known[f"{args.clicks}_clicks" if name == "clicks" else name] for name in dict.fromkeys(args.protocols or NAMES)
+    ]
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
     file = model_file(args.model)
     described: dict[str, Any] = {
@@ -133,6 +154,21 @@ def run(args: argparse.Namespace) -> None:
             f"{len(measured.failed)} of {len(cases)} cases were left out, for the reasons above: "
             f"{', '.join(measured.failed)}; the same command tries them again."
         )
+
+
+def _check_protocols(args: argparse.Namespace) -> None:
+    """Check what is measured, and with which protocols.
+
+    Raises:
+        UserError: neither or both of a dataset and videos are given, or a protocol is for the other one.
+    """
+    if (args.dataset is None) == (args.videos is None):
+        raise UserError("say what to measure: a dataset with -d, or a folder of videos with --videos.")
+    known = NAMES if args.videos is None else VIDEO_NAMES
+    wrong = [name for name in args.protocols or () if name not in known]
+    if wrong:
+        what = "a dataset" if args.videos is None else "videos"
+        raise UserError(f"the protocol is {wrong[0]}, but for {what} must be one of {', '.join(known)}.")
 
 
 def _folds(dataset: str) -> Folds | None:

@@ -23,9 +23,9 @@ from nnunetv2_sam2_3dmed.video.frames import Frames
 from nnunetv2_sam2_3dmed.video.opening import open_video
 from nnunetv2_sam2_3dmed.video.video import Video
 
-# of features: 60 frames of 512 pixels in float32, 100 in bfloat16. That a correction may find them, and that the
+# of features: 30 frames of 512 pixels in float32, 50 in bfloat16. Corrections of short videos find them again, and the
 # memory of a long video is that of a short one
-MAX_CACHE_BYTES = 256 * 1024**2
+MAX_CACHE_BYTES = 128 * 1024**2
 
 
 class VideoSession(InteractiveSession):

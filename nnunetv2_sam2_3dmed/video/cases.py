@@ -1,0 +1,164 @@
+"""Videos with ground truth: folders of videos and masks, DAVIS' layout, and CAMUS' sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.files import read_json
+from nnunetv2_sam2_3dmed.images.label_maps import label_map
+from nnunetv2_sam2_3dmed.images.volumes import READABLE, read_volume, stem
+from nnunetv2_sam2_3dmed.video import containers
+from nnunetv2_sam2_3dmed.video.numbered_frames import numbered
+from nnunetv2_sam2_3dmed.video.opening import open_video
+from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask
+from nnunetv2_sam2_3dmed.video.video import Video
+
+LAYOUTS = (("videos", "masks"), ("JPEGImages", "Annotations"))  # the second one is DAVIS'
+GT = "_gt"  # between name and ending of CAMUS' ground truth
+
+
+@dataclass
+class VideoCase:
+    """A video with ground truth on all or some of its frames.
+
+    Attributes:
+        name: of the case.
+        video: path of the video.
+        masks: a folder of PNG masks, or a file with a label map of all frames.
+    """
+
+    name: str
+    video: Path
+    masks: Path
+    _files: dict[int, Path] | None = field(default=None, repr=False)
+    _labels: np.ndarray | None = field(default=None, repr=False)
+
+    def open(self) -> Video:
+        """Open the video, and find its ground truth.
+
+        PNG masks of a folder of pictures belong to the pictures of the same numbers, others to the frames that their
+        numbers count from 0.
+
+        Raises:
+            UserError: either cannot be read, or they do not fit each other.
+        """
+        video = open_video(self.video)
+        if self.masks.is_dir():
+            files = numbered(self.masks)
+            if self.video.is_dir():
+                places = {number: place for place, number in enumerate(numbered(self.video))}
+            else:
+                places = {place: place for place in range(len(video))}
+            beyond = [number for number in files if number not in places]
+            if beyond:
+                raise UserError(f"{files[beyond[0]]} belongs to no frame of {self.video}: give masks of this video.")
+            self._files = {places[number]: file for number, file in files.items()}
+        else:
+            self._labels = label_map(read_volume(self.masks).array, self.masks)
+            if self._labels.shape != video.shape:
+                raise UserError(
+                    f"the masks in {self.masks} are {' x '.join(map(str, self._labels.shape))}, but {self.video} has "
+                    f"{' x '.join(map(str, video.shape))}: give masks of this video."
+                )
+        return video
+
+    def annotated(self) -> list[int]:
+        """Frames with ground truth, of a case that is open."""
+        if self._files is not None:
+            return sorted(self._files)
+        assert self._labels is not None, "open"
+        return list(range(len(self._labels)))
+
+    def labels(self, frame: int, shape: tuple[int, int]) -> np.ndarray:
+        """Return the label map (rows, columns) of a frame with ground truth.
+
+        Raises:
+            UserError: it cannot be read, or has another shape than the frame.
+        """
+        if self._files is None:
+            assert self._labels is not None, "open"
+            return self._labels[frame]
+        mask = read_png_mask(self._files[frame])
+        if mask.shape != shape:
+            raise UserError(
+                f"{self._files[frame]} has {mask.shape[0]} x {mask.shape[1]} pixels, but its frame has {shape[0]} x "
+                f"{shape[1]}: give masks of this video."
+            )
+        return mask
+
+
+def video_cases(folder: Path) -> list[VideoCase]:
+    """Find videos with ground truth in a folder.
+
+    Known are ``videos/NAME`` with ``masks/NAME`` (files of any kind that is read, or folders), DAVIS'
+    ``JPEGImages/NAME`` with ``Annotations/NAME``, and CAMUS' ``.../NAME.nii.gz`` with ``.../NAME_gt.nii.gz``.
+
+    Raises:
+        UserError: there are none, or a video has no masks.
+    """
+    for videos, masks in LAYOUTS:
+        if (folder / videos).is_dir():
+            return _beside(folder / videos, folder / masks)
+    pairs = [
+        VideoCase(stem(gt).removesuffix(GT), gt.with_name(gt.name.replace(GT + ending, ending)), gt)
+        for ending in (".nii.gz", ".nii", ".mhd", ".mha")
+        for gt in sorted(folder.rglob(f"[!.]*{GT}{ending}"))
+    ]
+    known = [case for case in pairs if case.video.is_file()]
+    if not known:
+        raise UserError(
+            f"{folder} has no videos with masks: put them into its folders videos and masks, by the same names."
+        )
+    return sorted(known, key=lambda case: case.name)
+
+
+def _beside(videos: Path, masks: Path) -> list[VideoCase]:
+    known = {_name(path): path for path in sorted(masks.glob("[!.]*"))}
+    cases = []
+    for path in sorted(videos.glob("[!.]*")):
+        if _name(path) not in known:
+            raise UserError(f"{path} has no masks of its name in {masks}: add them, or take the video away.")
+        cases.append(VideoCase(_name(path), path, known[_name(path)]))
+    if not cases:
+        raise UserError(f"{videos} has no videos: put some there.")
+    return cases
+
+
+def _name(path: Path) -> str:
+    if path.is_dir():
+        return path.name
+    for ending in (*containers.ENDINGS, *READABLE):
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return path.stem
+
+
+def classes_of(folder: Path, cases: list[VideoCase]) -> dict[str, tuple[int, ...]]:
+    """Return the label values of each class or region of a dataset.
+
+    They are those of ``dataset.json`` beside the videos, written as nnU-Net's; without it, the labels of the first
+    frame with ground truth of every case.
+
+    Raises:
+        UserError: the file is damaged, or has no labels; or no case has a label.
+    """
+    file = folder / "dataset.json"
+    if file.is_file():
+        content = read_json(file, "write it as nnU-Net's")
+        labels = content.get("labels") if isinstance(content, Mapping) else None
+        if not isinstance(labels, Mapping):
+            raise UserError(f'{file} has no labels: write them as nnU-Net does, {{"labels": {{"polyp": 1}}}}.')
+        values = {str(name): tuple(np.atleast_1d(value).astype(int).tolist()) for name, value in labels.items()}
+        return {name: value for name, value in values.items() if value != (0,)}
+    found: set[int] = set()
+    for case in cases:
+        shape = case.open().shape[1:]
+        found |= {int(value) for value in np.unique(case.labels(case.annotated()[0], shape)) if value}
+    if not found:
+        raise UserError(f"no case in {folder} has a label on its first mask: write a dataset.json with the labels.")
+    return {f"object {value}": (value,) for value in sorted(found)}

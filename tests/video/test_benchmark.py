@@ -1,0 +1,236 @@
+"""MedSAM2's protocol on videos: what is prompted, what is scored, and the tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from PIL import Image
+
+from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.video import VideoSession, open_video
+from nnunetv2_sam2_3dmed.video.benchmark import BOX, MASK, run_benchmark
+from nnunetv2_sam2_3dmed.video.benchmark_results import ALL, summary
+from nnunetv2_sam2_3dmed.video.cases import classes_of, video_cases
+from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask, write_png_masks
+from tests.interactive.reference import SIZE, TINY, random_weights
+from tests.video.files import write_video
+from tests.video.test_session import COLUMNS, ROWS, Discs
+
+COUNT = 9
+
+
+def truth() -> np.ndarray:
+    """Object 1 on frames 0 to 5, object 2 from frame 3 on."""
+    rows, columns = np.mgrid[:ROWS, :COLUMNS]
+    labels = np.zeros((COUNT, ROWS, COLUMNS), dtype=np.uint8)
+    for index in range(COUNT):
+        if index < 6:
+            labels[index][(rows - 18) ** 2 + (columns - 20 - 6 * np.sin(index / 3)) ** 2 < 80] = 1
+        if index >= 3:
+            labels[index, 30:38, 36:46] = 2
+    return labels
+
+
+@pytest.fixture
+def frames() -> list[np.ndarray]:
+    return [next(iter(Discs().decode(index)))[1] for index in range(COUNT)]
+
+
+@pytest.fixture
+def dataset(tmp_path, frames):
+    """Two videos: one file with PNG masks on some frames, and a folder of pictures that are counted from 1."""
+    folder = tmp_path / "discs"
+    (folder / "videos" / "b").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    write_video(folder / "videos" / "a.mkv", "ffv1", "bgr0", frames)
+    write_png_masks(folder / "masks" / "a", iter(truth()))
+    for index in (1, 7):  # frames without ground truth
+        (folder / "masks" / "a" / f"{index:05d}.png").unlink()
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / "videos" / "b" / f"{index + 1:04d}.png")
+    write_png_masks(folder / "masks" / "b", iter(truth()), [f"{index + 1:04d}" for index in range(COUNT)])
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "disc": 1, "both": [1, 2]}}))
+    return folder
+
+
+def test_frames_with_ground_truth(dataset):
+    a, b = video_cases(dataset)
+    assert (a.name, b.name) == ("a", "b")
+    a.open()
+    assert a.annotated() == [0, 2, 3, 4, 5, 6, 8]
+    b.open()
+    assert b.annotated() == list(range(COUNT))
+    for case in (a, b):
+        np.testing.assert_array_equal(case.labels(8, (ROWS, COLUMNS)), truth()[8])
+    assert classes_of(dataset, [a, b]) == {"disc": (1,), "both": (1, 2)}
+    (dataset / "dataset.json").unlink()
+    assert classes_of(dataset, [a, b]) == {"object 1": (1,)}, "of the first masks"
+
+
+def test_davis_and_camus(tmp_path, frames):
+    for part, content in (("JPEGImages", frames), ("Annotations", truth())):
+        (tmp_path / "davis" / part / "dog").mkdir(parents=True)
+        for index, picture in enumerate(content):
+            Image.fromarray(picture).save(tmp_path / "davis" / part / "dog" / f"{index:05d}.png")
+    (case,) = video_cases(tmp_path / "davis")
+    assert case.open().shape == (COUNT, ROWS, COLUMNS) and case.annotated() == list(range(COUNT))
+    patient = tmp_path / "camus" / "patient0001"
+    patient.mkdir(parents=True)
+    for view in ("2CH", "4CH"):
+        for name, array in (("", np.stack(frames)[..., 0]), ("_gt", truth())):
+            sitk.WriteImage(
+                sitk.GetImageFromArray(array), str(patient / f"patient0001_{view}_half_sequence{name}.nii.gz")
+            )
+    cases = video_cases(tmp_path / "camus")
+    assert [case.name for case in cases] == [f"patient0001_{view}_half_sequence" for view in ("2CH", "4CH")]
+    assert cases[0].open().shape == (COUNT, ROWS, COLUMNS)
+    np.testing.assert_array_equal(cases[0].labels(4, (ROWS, COLUMNS)), truth()[4])
+
+
+@pytest.fixture
+def measured(session, dataset, tmp_path):
+    cases = video_cases(dataset)
+    classes = classes_of(dataset, cases)
+    return run_benchmark(session, cases, classes, [BOX, MASK], tmp_path / "out")
+
+
+def test_scores_are_those_of_the_protocol_done_by_hand(measured, model, dataset):
+    session = VideoSession(model, "cpu", "float32")
+    session.set_video(open_video(dataset / "videos" / "a.mkv"))
+    gt = truth() == 1
+    rows, columns = np.nonzero(gt[0])
+    session.add_box((0, rows.min(), columns.min()), (0, rows.max() + 1, columns.max() + 1))
+    session.propagate(direction="forward")
+    found = session.mask()
+    result = next(r for r in measured.results if r[:3] == (BOX, "a", "disc"))
+    assert [one.frame for one in result.scores.frames] == [0, 2, 3, 4, 5, 6, 8] and result.scores.prompted == (0,)
+    for one in result.scores.frames:
+        both = (gt[one.frame] & found[one.frame]).sum()
+        total = gt[one.frame].sum() + found[one.frame].sum()
+        assert one.dice == pytest.approx(2 * both / total if total else 1)
+    with_prompt = [one.dice for one in result.scores.frames]
+    assert result.scores.mean() == pytest.approx(np.mean(with_prompt[1:]))
+    assert result.scores.mean(with_prompts=True) == pytest.approx(np.mean(with_prompt))
+
+
+def test_a_mask_is_the_ground_truth_on_its_own_frame(measured):
+    for one in measured.results:
+        if one.protocol == MASK:
+            assert [s.dice for s in one.scores.frames if s.frame in one.scores.prompted] == [1.0]
+            assert one.scores.excess_at_prompts() == 0
+
+
+def test_an_object_that_appears_later_is_prompted_there(session, dataset, tmp_path):
+    measured = run_benchmark(session, video_cases(dataset)[:1], {"late": (2,)}, [BOX], tmp_path / "out")
+    (one,) = measured.results
+    assert one.scores.prompted == (3,)
+    before = [s for s in one.scores.frames if s.frame < 3]
+    assert [(s.dice, s.pixels) for s in before] == [(1.0, 0)] * 2, "forward only"
+
+
+def test_a_prompt_in_which_nothing_is_seen_counts_as_empty_masks(session, dataset, tmp_path, monkeypatch):
+    answer = session._network.answer
+
+    def nothing(*args, **kwargs):
+        output = answer(*args, **kwargs)
+        return output._replace(logits=output.logits * 0 - 5)
+
+    monkeypatch.setattr(session._network, "answer", nothing)
+    measured = run_benchmark(session, video_cases(dataset)[:1], {"disc": (1,)}, [BOX], tmp_path / "out")
+    (one,) = measured.results
+    assert one.rejected
+    assert [s.dice for s in one.scores.frames] == [0, 0, 0, 0, 0, 1, 1], "right where the object is not"
+
+
+def test_a_video_that_fails_is_named_and_the_others_are_measured(session, dataset, tmp_path):
+    file = dataset / "masks" / "b" / "0005.png"
+    Image.fromarray(np.zeros((3, 3), dtype=np.uint8)).save(file)
+    kept = []
+    measured = run_benchmark(
+        session,
+        video_cases(dataset),
+        {"disc": (1,)},
+        [BOX],
+        tmp_path / "out",
+        keep=lambda m: kept.append(len(m.results)),
+    )
+    assert kept == [1] and list(measured.failed) == ["b"]
+    assert "0005.png has 3 x 3 pixels, but its frame has 40 x 48" in measured.failed["b"]
+
+
+def test_quartiles_over_videos(measured):
+    rows = {(protocol, name): scores for protocol, name, scores, _ in summary(measured.results, ["disc", "both"])}
+    assert set(rows) == {(p, name) for p in (BOX, MASK) for name in ("disc", "both", ALL)}
+    means = {(one.video, one.class_name): one.scores.mean() for one in measured.results if one.protocol == BOX}
+    disc = rows[BOX, "disc"]["Dice"]
+    assert disc.n == 2 and disc.median == pytest.approx((means["a", "disc"] + means["b", "disc"]) / 2)
+    of_videos = [(means[video, "disc"] + means[video, "both"]) / 2 for video in "ab"]
+    low, high = np.percentile(of_videos, (25, 75))
+    assert rows[BOX, ALL]["Dice"][:4] == pytest.approx((2, np.mean(of_videos), low, high))
+
+
+def test_the_command(dataset, tmp_path, capsys):
+    weights = tmp_path / f"{TINY}.pt"
+    torch.save({"model": random_weights()}, weights)
+    common = ["--model", str(weights), "--image-size", str(SIZE), "-device", "cpu", "--precision", "float32"]
+    out = tmp_path / "out"
+    words = ["prompt-benchmark", "--videos", str(dataset), "-o", str(out), "--protocols", BOX, *common]
+    assert main(words) == 0
+    page = capsys.readouterr().out
+    assert page.strip() == (out / "prompt_benchmark.md").read_text().strip()
+    assert "Published, and not comparable" in page and "CAMUS: left ventricle" in page
+    assert "96.13 (95.09 to 97.15)" in page and "92.22 (83.37 to 95.88)" in page
+    with (out / "per_video.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["video"], row["class"], row["frames"]) for row in rows] == [
+        ("a", "disc", "7"),
+        ("a", "both", "7"),
+        ("b", "disc", "9"),
+        ("b", "both", "9"),
+    ]
+    with (out / "per_frame.csv").open() as file:
+        frames = [row for row in csv.DictReader(file) if (row["video"], row["class"]) == ("b", "disc")]
+    dice = [float(row["Dice"]) for row in frames if row["prompt"] == "0"]
+    assert float(rows[2]["Dice"]) == pytest.approx(np.mean(dice), abs=1e-5)
+    content = json.loads((out / "prompt_benchmark.json").read_text())
+    assert content["videos"] == ["a", "b"] and content["results"][0]["Dice"]["n"] == 2
+    assert len(list((out / BOX / "a").glob("*.png"))) == COUNT
+    pixels = [int(row["pixels"]) for row in frames]
+    masks = [read_png_mask(out / BOX / "b" / f"{index:05d}.png") for index in range(COUNT)]
+    assert all((mask == 1).sum() <= count for mask, count in zip(masks, pixels, strict=True))
+    assert main(words) == 2 and "has files of another run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "say what to measure"),
+        (["-d", "9", "--videos", "."], "say what to measure"),
+        (["--videos", ".", "--protocols", "boxes"], "the protocol is boxes, but for videos must be one of"),
+        (["-d", "9", "--protocols", "first_box"], "the protocol is first_box, but for a dataset must be one of"),
+        (["--videos", "nothing"], "there is no folder nothing"),
+        (["--videos", "."], "has no videos with masks"),
+    ],
+)
+def test_mistakes_of_the_command(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["prompt-benchmark", "-o", "out", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_video_without_masks(dataset):
+    (dataset / "videos" / "c.mkv").write_bytes(b"")
+    with pytest.raises(UserError, match=r"c\.mkv has no masks of its name"):
+        video_cases(dataset)
+
+
+def test_masks_of_frames_that_are_not_there(dataset):
+    Image.fromarray(np.zeros((ROWS, COLUMNS), dtype=np.uint8)).save(dataset / "masks" / "a" / "00009.png")
+    with pytest.raises(UserError, match=r"00009\.png belongs to no frame of .*a\.mkv"):
+        video_cases(dataset)[0].open()
