@@ -183,8 +183,8 @@ def _cases(args: argparse.Namespace) -> list[Case]:
     Raises:
         UserError: the arguments are incomplete or contradict each other.
     """
-    from nnunetv2_sam2_3dmed.images.volumes import stem
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine, read_cases
+    from nnunetv2_sam2_3dmed.video.opening import name_of
 
     prompts: list[PromptLine] = [
         PromptLine(kind, where, 1, args.axis, args.unit) for kind in _KINDS for where in getattr(args, kind)
@@ -195,7 +195,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         cases = read_cases(args.batch)
         check_writable_folder(args.output)
         return [
-            Case(case.image, case.prompts, case.output or args.output / f"{stem(case.image)}{args.format}")
+            Case(case.image, case.prompts, case.output or args.output / f"{name_of(case.image)}{args.format}")
             for case in cases
         ]
     if args.image is None:

@@ -11,10 +11,9 @@ import numpy as np
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
-from nnunetv2_sam2_3dmed.images.volumes import READABLE, read_volume, stem
-from nnunetv2_sam2_3dmed.video import containers
+from nnunetv2_sam2_3dmed.images.volumes import read_volume, stem
 from nnunetv2_sam2_3dmed.video.numbered_frames import numbered
-from nnunetv2_sam2_3dmed.video.opening import open_video
+from nnunetv2_sam2_3dmed.video.opening import name_of, open_video
 from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask
 from nnunetv2_sam2_3dmed.video.video import Video
 
@@ -118,24 +117,15 @@ def video_cases(folder: Path) -> list[VideoCase]:
 
 
 def _beside(videos: Path, masks: Path) -> list[VideoCase]:
-    known = {_name(path): path for path in sorted(masks.glob("[!.]*"))}
+    known = {name_of(path): path for path in sorted(masks.glob("[!.]*"))}
     cases = []
     for path in sorted(videos.glob("[!.]*")):
-        if _name(path) not in known:
+        if name_of(path) not in known:
             raise UserError(f"{path} has no masks of its name in {masks}: add them, or take the video away.")
-        cases.append(VideoCase(_name(path), path, known[_name(path)]))
+        cases.append(VideoCase(name_of(path), path, known[name_of(path)]))
     if not cases:
         raise UserError(f"{videos} has no videos: put some there.")
     return cases
-
-
-def _name(path: Path) -> str:
-    if path.is_dir():
-        return path.name
-    for ending in (*containers.ENDINGS, *READABLE):
-        if path.name.lower().endswith(ending):
-            return path.name[: -len(ending)]
-    return path.stem
 
 
 def classes_of(folder: Path, cases: list[VideoCase]) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_headers import is_dicom
-from nnunetv2_sam2_3dmed.images.volumes import READABLE
+from nnunetv2_sam2_3dmed.images.volumes import DICOM_ENDINGS, READABLE
 from nnunetv2_sam2_3dmed.video import containers, numbered_frames
 from nnunetv2_sam2_3dmed.video.containers import read_container
 from nnunetv2_sam2_3dmed.video.dicom_video import is_dicom_video, read_dicom_video
@@ -21,7 +21,9 @@ def is_video(path: Path) -> bool:
     NIfTI, NRRD and MetaImage files do not tell whether their third axis is time; they count as volumes.
     """
     if path.is_dir():
-        return bool(pictures_in(path))
+        # viewers leave pictures beside the slices of a DICOM series
+        pictures = set(pictures_in(path))
+        return bool(pictures) and not any(is_dicom(file) for file in path.iterdir() if file not in pictures)
     name = path.name.lower()
     if name.endswith(containers.ENDINGS):
         return True
@@ -55,3 +57,12 @@ def open_video(path: str | Path) -> Video:
         f"{path} is no kind of video that can be read: give {', '.join(containers.ENDINGS)}, a multi-frame DICOM file, "
         f"a folder of {', '.join(numbered_frames.ENDINGS)}, or {', '.join(READABLE)}."
     )
+
+
+def name_of(path: Path) -> str:
+    """The name of a video or of its masks without its ending; a folder's name may have dots."""
+    if not path.is_dir():
+        for ending in sorted((*containers.ENDINGS, *READABLE, *DICOM_ENDINGS), key=len, reverse=True):
+            if path.name.lower().endswith(ending):
+                return path.name[: -len(ending)]
+    return path.name

@@ -129,6 +129,12 @@ def test_masks_as_prompts(run, video, network, tmp_path):
         np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage("masks.nii.gz")), masks)
 
 
+def test_results_of_a_table_are_named_after_their_videos(run, video, tmp_path):
+    (tmp_path / "prompts.csv").write_text(f'image,prompt,where\ndiscs.mkv,box,"{BOX}"\n')
+    assert run("--batch", "prompts.csv", "-o", "out", "--format", ".json", "--no-preview") == 0
+    assert os.listdir("out") == ["discs.json"]
+
+
 def test_nifti_is_a_video_if_it_is_said(run, network, tmp_path):
     frames = np.stack([next(iter(Discs().decode(index)))[1][..., 0] for index in range(COUNT)])
     sitk.WriteImage(sitk.GetImageFromArray(frames), "sequence.nii.gz")

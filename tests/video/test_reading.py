@@ -10,6 +10,7 @@ from PIL import Image
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.video import is_video, open_video
+from nnunetv2_sam2_3dmed.video.opening import name_of
 from tests.video.files import numbered_frame
 
 
@@ -87,6 +88,19 @@ def test_paths_that_are_no_video(tmp_path):
     assert not is_video(text)
     with pytest.raises(UserError, match="no kind of video"):
         open_video(text)
+
+
+def test_a_dicom_series_with_a_picture_beside_it_is_a_volume(tmp_path, echo_file):
+    write_pictures(tmp_path, ["thumbnail1.jpg"])
+    assert is_video(tmp_path)
+    (tmp_path / "IM1").write_bytes(echo_file.read_bytes())
+    assert not is_video(tmp_path)
+
+
+def test_names_without_endings(tmp_path):
+    (tmp_path / "case.1.mp4").mkdir()
+    names = ["a.b.mp4", "a.b.MOV", "a.b.nii.gz", "a.b.dcm", "case.1.mp4", "IM1"]
+    assert [name_of(tmp_path / name) for name in names] == ["a.b", "a.b", "a.b", "a.b", "case.1.mp4", "IM1"]
 
 
 # ---------------------------------------------------------------- sequences

@@ -116,7 +116,7 @@ def test_means_with_and_without_the_prompt():
 
 
 def test_davis_means_recall_and_decay():
-    """Of ten values between first and last, the quarters are 0 to 2 and 7 to 9 (DAVIS' bins share their ends)."""
+    """Ten values between first and last, whose quarters are 0 to 2 and 7 to 9 (DAVIS' bins share their ends)."""
     values = [1.0, *(0.9, 0.9, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2), 0.0]
     mean, recall, decay = object_scores(values).davis("j")
     assert mean == pytest.approx(0.62)
