@@ -27,6 +27,9 @@ from nnunetv2_sam2_3dmed.video.video import Video
 # memory of a long video is that of a short one
 MAX_CACHE_BYTES = 128 * 1024**2
 
+# frames that are encoded together on a CPU: activations of more would be most of a session's memory
+MOST_AT_ONCE = 2
+
 
 class VideoSession(InteractiveSession):
     """SAM 2 on the frames of a video: prompts on some frames, masks on all.
@@ -63,6 +66,8 @@ class VideoSession(InteractiveSession):
     ):
         self._video: Video | None = None
         super().__init__(model, device, precision, image_size, max_cache_bytes)
+        if self.device.type == "cpu":  # where larger batches save no time
+            self._network.slices_at_once = min(self._network.slices_at_once, MOST_AT_ONCE)
 
     # ---- the video
 
