@@ -161,6 +161,8 @@ def _run(session: VideoSession, truth: GroundTruth, protocol: str) -> list[Video
     scored: dict[str, list[FrameScore]] = {name: [] for name in numbers}
     for frame in truth.frames:
         for name, number in numbers.items():
+            if frame < truth.first[name]:  # nothing is propagated to it, and it has neither object nor mask
+                continue
             gt = truth.mask(frame, name)
             found = np.zeros_like(gt) if name in rejected else session.frame_mask(frame, number)
             scored[name].append(score_frame(frame, gt, found))

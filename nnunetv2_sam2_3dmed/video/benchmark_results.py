@@ -40,6 +40,7 @@ EXPLANATION = (
     "does. The frame with the prompt is left out, but for the column that says so. J and F as DAVIS' semi-supervised "
     "task: without first and last frame. Excess at the prompt: pixels outside the object on the frame with the prompt, "
     "as a share of the object's. Over-propagation: share of the frames without the object on which it has a mask. "
+    "Frames before the prompt are not scored. "
     "Decay: Dice on the quarter of frames nearest to the prompt minus that on the farthest quarter."
 )
 

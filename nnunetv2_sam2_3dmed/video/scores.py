@@ -106,7 +106,7 @@ class ObjectScores:
     """Scores of an object in a video.
 
     Attributes:
-        frames: those with ground truth, in order.
+        frames: those with ground truth from the first one with a prompt on, in order.
         prompted: frames with prompts of the object.
         length: number of frames of the video.
     """
@@ -154,7 +154,7 @@ class ObjectScores:
     def over_propagation(self) -> float:
         """Share of the frames without the object on which it has a mask: it has left, and the propagation goes on.
 
-        NaN if the object is on every frame.
+        NaN if the object is on every frame from the first one with a prompt on.
         """
         absent = [one for one in self.frames if not one.gt_pixels and one.frame not in self.prompted]
         return float(np.mean([one.pixels > 0 for one in absent])) if absent else float("nan")
