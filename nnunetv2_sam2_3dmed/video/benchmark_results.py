@@ -30,6 +30,7 @@ SCORES = {
     "over-propagation": lambda scores: scores.over_propagation(),
     "decay with distance": lambda scores: scores.decay_with_distance(),
 }
+DAVIS_MEANS = ("J", "F", "J&F")  # over objects, whatever videos they are in
 DAVIS = ("J recall", "J decay", "F recall", "F decay")
 PUBLISHED_NOTE = (
     "**Published, and not comparable**: other videos and splits. Median Dice over videos in per cent, with quartiles, "
@@ -37,9 +38,9 @@ PUBLISHED_NOTE = (
 )
 EXPLANATION = (
     "Median over videos (first to third quartile); of a video, the mean over its frames with ground truth, as MedSAM2 "
-    "does. The frame with the prompt is left out, but for the column that says so. J and F as DAVIS' semi-supervised "
-    "task: without first and last frame. Excess at the prompt: pixels outside the object on the frame with the prompt, "
-    "as a share of the object's. Over-propagation: share of the frames without the object on which it has a mask. "
+    "does. The frame with the prompt is left out, but for the column that says so. J, F and J&F as DAVIS' "
+    "semi-supervised task: means over objects, without the last frame of the video. Excess at the prompt: pixels outside the "
+    "object on the frame with the prompt, as a share of the object's. Over-propagation: share of the frames without the object on which it has a mask. "
     "Frames before the prompt are not scored. "
     "Decay: Dice on the quarter of frames nearest to the prompt minus that on the farthest quarter."
 )
@@ -83,7 +84,10 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def summary(results: Sequence[VideoResult], classes: Sequence[str]) -> list[tuple[str, str, dict[str, Quartiles], int]]:
-    """Return protocol, class, scores over videos and rejected prompts; of all classes, a video's mean over its own."""
+    """Return protocol, class, scores and rejected prompts.
+
+    Scores are over videos, of all classes a video's mean over its own; those of :data:`DAVIS_MEANS` over objects.
+    """
     rows = []
     for protocol in dict.fromkeys(one.protocol for one in results):
         of_protocol = [one for one in results if one.protocol == protocol]
@@ -93,10 +97,11 @@ def summary(results: Sequence[VideoResult], classes: Sequence[str]) -> list[tupl
                 continue
             scores = {}
             for column, score in SCORES.items():
-                by_video: dict[str, list[float]] = {}
+                grouped: dict[str | tuple[str, str], list[float]] = {}
                 for one in chosen:
-                    by_video.setdefault(one.video, []).append(score(one.scores))
-                known = [[value for value in values if not np.isnan(value)] for values in by_video.values()]
+                    unit = (one.video, one.class_name) if column in DAVIS_MEANS else one.video
+                    grouped.setdefault(unit, []).append(score(one.scores))
+                known = [[value for value in values if not np.isnan(value)] for values in grouped.values()]
                 scores[column] = quartiles([float(np.mean(values)) for values in known if values])
             rows.append((protocol, name, scores, sum(one.rejected for one in chosen)))
     return rows
@@ -145,7 +150,7 @@ def as_markdown(measured: Measured, classes: Sequence[str], used: Mapping[str, A
         _table(
             ["class", "protocol", "videos", *columns, "rejected"],
             [
-                [name, protocol, str(scores["Dice"].n), *(_spread(scores[c]) for c in columns), str(rejected)]
+                [name, protocol, str(scores["Dice"].n), *(_shown(c, scores[c]) for c in columns), str(rejected)]
                 for protocol, name, scores, rejected in rows
             ],
         ),
@@ -190,8 +195,12 @@ def _seconds(measured: Measured, protocol: str) -> float:
     return float(np.median(known)) if known else float("nan")
 
 
-def _spread(values: Quartiles) -> str:
-    return f"{values.median:.3f} ({values.low:.3f} to {values.high:.3f})" if values.n else "-"
+def _shown(column: str, values: Quartiles) -> str:
+    if not values.n:
+        return "-"
+    if column in DAVIS_MEANS:
+        return f"{values.mean:.3f}"
+    return f"{values.median:.3f} ({values.low:.3f} to {values.high:.3f})"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -129,12 +129,15 @@ class ObjectScores:
         return float(np.mean(values)) if values else float("nan")
 
     def davis(self, score: str) -> tuple[float, float, float]:
-        """Mean, recall and decay of "j" or "f" as in DAVIS' semi-supervised task: without first and last frame.
+        """Mean, recall and decay of "j" or "f" as in DAVIS' semi-supervised task.
+
+        The frames with prompts, in DAVIS the first one, and the last frame of the video do not count.
 
         Recall is the share of frames above :data:`RECALL`, decay the mean of the first quarter of frames minus that of
         the last one; quarters share their ends. NaN without such a frame.
         """
-        values = np.array([getattr(one, score) for one in self.frames if 0 < one.frame < self.length - 1])
+        counted = [one for one in self.frames if one.frame not in self.prompted and one.frame < self.length - 1]
+        values = np.array([getattr(one, score) for one in counted])
         if not len(values):
             return (float("nan"),) * 3
         ends = np.round(np.linspace(1, len(values), QUARTERS + 1) + 1e-10).astype(int) - 1
@@ -175,14 +178,14 @@ class ObjectScores:
 
 
 class Quartiles(NamedTuple):
-    """Distribution of a score over videos.
+    """Distribution of a score over videos or objects.
 
     Attributes:
-        n: number of videos with the score.
-        median: NaN without a video.
+        n: number of those with the score.
+        median: NaN without any.
         low: first quartile.
         high: third quartile.
-        mean: over videos.
+        mean: of the same values.
     """
 
     n: int
@@ -193,7 +196,7 @@ class Quartiles(NamedTuple):
 
 
 def quartiles(values: Sequence[float]) -> Quartiles:
-    """Summarise a score of several videos, of which NaN are left out."""
+    """Summarise a score of several videos or objects, of which NaN are left out."""
     known = np.array([value for value in values if not np.isnan(value)])
     if not len(known):
         return Quartiles(0, *(float("nan"),) * 4)

@@ -14,10 +14,11 @@ from PIL import Image
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.video import VideoSession, open_video
-from nnunetv2_sam2_3dmed.video.benchmark import BOX, MASK, run_benchmark
-from nnunetv2_sam2_3dmed.video.benchmark_results import ALL, summary
+from nnunetv2_sam2_3dmed.video.benchmark import BOX, MASK, Measured, VideoResult, run_benchmark
+from nnunetv2_sam2_3dmed.video.benchmark_results import ALL, as_markdown, summary
 from nnunetv2_sam2_3dmed.video.cases import classes_of, video_cases
 from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask, write_png_masks
+from nnunetv2_sam2_3dmed.video.scores import FrameScore, ObjectScores
 from tests.interactive.reference import SIZE, TINY, random_weights
 from tests.video.files import write_video
 from tests.video.test_session import COLUMNS, ROWS, Discs
@@ -173,6 +174,20 @@ def test_quartiles_over_videos(measured):
     of_videos = [(means[video, "disc"] + means[video, "both"]) / 2 for video in "ab"]
     low, high = np.percentile(of_videos, (25, 75))
     assert rows[BOX, ALL]["Dice"][:4] == pytest.approx((2, np.mean(of_videos), low, high))
+
+
+def test_davis_scores_are_means_over_objects():
+    def result(video, name, value):
+        frames = [FrameScore(k, value, value, value, 9, 9, 0) for k in range(4)]
+        return VideoResult(BOX, video, name, ObjectScores(frames, (0,), 4), False)
+
+    results = [result("a", "disc", 0.9), result("a", "both", 0.6), result("b", "disc", 0.0)]
+    *_, (_, name, scores, _) = summary(results, ["disc", "both"])
+    assert name == ALL and scores["J&F"].mean == scores["F"].mean == pytest.approx(0.5)
+    assert scores["Dice"].median == pytest.approx((0.75 + 0.0) / 2)
+    page = as_markdown(Measured(results), ["disc", "both"], dict.fromkeys(("dataset", "model", "image_size", "device")))
+    row = next(line for line in page.splitlines() if line.startswith(f"| {ALL}"))
+    assert [cell.strip() for cell in row.split("|")[6:9]] == ["0.500"] * 3
 
 
 def test_the_command(dataset, tmp_path, capsys):

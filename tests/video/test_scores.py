@@ -126,6 +126,11 @@ def test_davis_means_recall_and_decay():
     assert math.isnan(object_scores([1.0, 1.0]).j_and_f())
 
 
+def test_davis_means_leave_out_the_prompt_of_an_object_that_appears_later():
+    late = ObjectScores(object_scores([0.0, 0.0, 1.0, 0.6, 0.4, 0.9]).frames[2:], (2,), 6)
+    assert late.davis("f")[:2] == pytest.approx((0.5, 0.5)) and late.j_and_f() == pytest.approx(0.5)
+
+
 def test_failures_of_propagation():
     values = [0.9, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 1.0, 0.0, 0.0]
     scores = object_scores(values, gone=(9, 10, 11), masks_when_gone=(10, 11))
