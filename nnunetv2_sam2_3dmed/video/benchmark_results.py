@@ -37,12 +37,12 @@ PUBLISHED_NOTE = (
     "of the authors' own hold-out videos; it is not stated if the frame with the prompt counts."
 )
 EXPLANATION = (
-    "Median over videos (first to third quartile); of a video, the mean over its frames with ground truth, as MedSAM2 "
-    "does. The frame with the prompt is left out, but for the column that says so. J, F and J&F as DAVIS' "
-    "semi-supervised task: means over objects, without the last frame of the video. Excess at the prompt: pixels outside the "
-    "object on the frame with the prompt, as a share of the object's. Over-propagation: share of the frames without the object on which it has a mask. "
-    "Frames before the prompt are not scored. "
-    "Decay: Dice on the quarter of frames nearest to the prompt minus that on the farthest quarter."
+    "Median over videos (first to third quartile); of a video, the mean over its frames with ground truth as MedSAM2 "
+    "does, from the prompt on. The prompt's own frame is left out, but for the column that says so. J, F and J&F as "
+    "DAVIS' semi-supervised task: means over objects, without the last frame of the video. Excess at the prompt: "
+    "pixels outside the object on the frame with the prompt, as a share of the object's. Over-propagation: share of "
+    "the frames without the object on which it has a mask. Decay: Dice on the quarter of frames nearest to the prompt "
+    "minus that on the farthest quarter."
 )
 
 
