@@ -18,14 +18,15 @@ from nnunetv2_sam2_3dmed.images.volumes import READABLE
 from nnunetv2_sam2_3dmed.images.windows import PERCENTILE, Window, choose_window
 from nnunetv2_sam2_3dmed.video.video import Grid, Video, as_colour
 
+DARKEST_PEAK = 127  # of grey levels of 8 bits in a wider type; [0, 1] and other narrow ranges would be black
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's units of time in xyzt_units
 
 
 def read_sequence(path: Path) -> Video:
     """Open a file of three dimensions, of which the last one is time, or of four, of which the third has length 1.
 
-    Its values are kept in memory, as they are stored. Values from 0 to 255 are shown as they are, others from their 0.5
-    to their 99.5 percentile.
+    Its values are kept in memory, as they are stored. Bytes are shown as they are, as are other types from 0 to 255 with
+    a value above 127, and all else from its 0.5 to its 99.5 percentile.
 
     Raises:
         UserError: the file is no sequence of frames, or is damaged.
@@ -91,7 +92,8 @@ class StoredFrames:
     def __init__(self, array: np.ndarray):
         self._array = array
         self.window: Window | None = None
-        if array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
+        grey = array.dtype == np.uint8 or (array.min() >= 0 and DARKEST_PEAK < array.max() <= 255)
+        if not grey:
             self.window = choose_window(array, PERCENTILE)
 
     def decode(self, index: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -127,8 +127,11 @@ def test_the_third_axis_is_time(tmp_path, ending, kind):
         np.testing.assert_array_equal(video.frame(index), np.repeat(sequence()[index][..., None], 3, axis=-1))
 
 
-def test_other_values_are_shown_between_their_percentiles(tmp_path):
-    frames = np.linspace(-500, 3000, 5 * 40 * 50).reshape(5, 40, 50).astype(np.float32)
+@pytest.mark.parametrize(
+    ("low", "high", "kind"), [(-500, 3000, np.float32), (0, 1, np.float32), (0, 100, np.uint16), (200, 4000, np.uint16)]
+)
+def test_other_values_are_shown_between_their_percentiles(tmp_path, low, high, kind):
+    frames = np.linspace(low, high, 5 * 40 * 50).reshape(5, 40, 50).astype(kind)
     path = tmp_path / "a.mha"
     sitk.WriteImage(sitk.GetImageFromArray(frames), str(path))
     video = open_video(path)
@@ -136,6 +139,7 @@ def test_other_values_are_shown_between_their_percentiles(tmp_path):
     low, high = np.percentile(inside, (0.5, 99.5))
     expected = np.rint(np.clip((frames[3] - low) / (high - low), 0, 1) * 255)
     np.testing.assert_allclose(video.frame(3)[..., 2].astype(float), expected, atol=1)
+    assert video.frame(4).max() == 255
 
 
 def test_four_dimensions_with_one_plane_have_times(tmp_path):
