@@ -25,8 +25,8 @@ _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's units of time in xyzt_units
 def read_sequence(path: Path) -> Video:
     """Open a file of three dimensions, of which the last one is time, or of four, of which the third has length 1.
 
-    Its values are kept in memory, as they are stored. Bytes are shown as they are, as are other types from 0 to 255 with
-    a value above 127, and all else from its 0.5 to its 99.5 percentile.
+    Its values are kept in memory, as they are stored. Bytes are shown as they are, as are other types from 0 to 255
+    with a value above 127, and all else from its 0.5 to its 99.5 percentile.
 
     Raises:
         UserError: the file is no sequence of frames, or is damaged.
