@@ -1,4 +1,7 @@
-"""MedSAM2's protocol on videos with ground truth: a box or a mask on the first frame, propagated forward."""
+"""Prompts on videos with ground truth: a box or a mask on the first frame with an object, propagated forward.
+
+The protocol is ours, after MedSAM2's annotation of videos; the prompts of its published scores are not stated.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from nnunetv2_sam2_3dmed.video.session import VideoSession
 
 BOX, MASK = PROTOCOLS = ("first_box", "first_mask")
 TITLES = {
-    BOX: "ground truth box of the first frame with the object, propagated forward (MedSAM2)",
-    MASK: "ground truth mask of the first frame with the object, propagated forward (MedSAM2)",
+    BOX: "ground truth box of the first frame with the object, propagated forward",
+    MASK: "ground truth mask of the first frame with the object, propagated forward",
 }
 
 

@@ -34,7 +34,7 @@ DAVIS_MEANS = ("J", "F", "J&F")  # over objects, whatever videos they are in
 DAVIS = ("J recall", "J decay", "F recall", "F decay")
 PUBLISHED_NOTE = (
     "**Published, and not comparable**: other videos and splits. Median Dice over videos in per cent, with quartiles, "
-    "of the authors' own hold-out videos; it is not stated if the frame with the prompt counts."
+    "of the authors' own hold-out videos; the paper states neither their prompt nor if its frame counts."
 )
 EXPLANATION = (
     "Median over videos (first to third quartile); of a video, the mean over its frames with ground truth as MedSAM2 "
@@ -168,9 +168,15 @@ def as_markdown(measured: Measured, classes: Sequence[str], used: Mapping[str, A
 def published_table() -> str:
     """Published results of prompted segmentation of videos."""
     return _table(
-        ["method and prompt", "task", "Dice", "source"],
+        ["method", "prompt", "task", "Dice", "source"],
         [
-            [row["method"], row["task"], f"{row['median']} ({row['low']} to {row['high']})", row["source"]]
+            [
+                row["method"],
+                row["prompt"] or "not stated",
+                row["task"],
+                f"{row['median']} ({row['low']} to {row['high']})",
+                row["source"],
+            ]
             for row in read_published("prompted_videos.csv")
         ],
     )

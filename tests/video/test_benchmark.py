@@ -1,4 +1,4 @@
-"""MedSAM2's protocol on videos: what is prompted, what is scored, and the tables."""
+"""Prompts on the first frame of videos: what is prompted, what is scored, and the tables."""
 
 from __future__ import annotations
 
@@ -201,6 +201,8 @@ def test_the_command(dataset, tmp_path, capsys):
     assert page.strip() == (out / "prompt_benchmark.md").read_text().strip()
     assert "Published, and not comparable" in page and "CAMUS: left ventricle" in page
     assert "96.13 (95.09 to 97.15)" in page and "92.22 (83.37 to 95.88)" in page
+    published = [line for line in page.splitlines() if "arXiv 2504.03600, N" in line]
+    assert len(published) == 7 and all(line.split("|")[2].strip() == "not stated" for line in published)
     with (out / "per_video.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["video"], row["class"], row["frames"]) for row in rows] == [
