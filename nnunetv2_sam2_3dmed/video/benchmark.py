@@ -105,6 +105,8 @@ def run_benchmark(
             measured.failed[case.name] = in_one_sentence(error)
             progress(f"{number}/{len(cases)} {case.name}: left out, {measured.failed[case.name]}")
             continue
+        finally:
+            case.close()
         measured.results += results
         absent = [name for name in classes if name not in truth.first]
         if absent:

@@ -66,6 +66,10 @@ class VideoCase:
                 )
         return video
 
+    def close(self) -> None:
+        """Drop the ground truth from memory; :meth:`open` reads it again."""
+        self._files = self._labels = None
+
     def annotated(self) -> list[int]:
         """Frames with ground truth, of a case that is open."""
         if self._files is not None:
@@ -149,6 +153,7 @@ def classes_of(folder: Path, cases: list[VideoCase]) -> dict[str, tuple[int, ...
     for case in cases:
         shape = case.open().shape[1:]
         found |= {int(value) for value in np.unique(case.labels(case.annotated()[0], shape)) if value}
+        case.close()
     if not found:
         raise UserError(f"no case in {folder} has a label on its first mask: write a dataset.json with the labels.")
     return {f"object {value}": (value,) for value in sorted(found)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -118,6 +119,17 @@ def test_scores_are_those_of_the_protocol_done_by_hand(measured, model, dataset)
     with_prompt = [one.dice for one in result.scores.frames]
     assert result.scores.mean() == pytest.approx(np.mean(with_prompt[1:]))
     assert result.scores.mean(with_prompts=True) == pytest.approx(np.mean(with_prompt))
+
+
+def test_label_maps_of_measured_videos_are_not_kept(session, dataset, tmp_path):
+    shutil.rmtree(dataset / "masks" / "a")
+    sitk.WriteImage(sitk.GetImageFromArray(truth()), str(dataset / "masks" / "a.mha"))
+    (dataset / "dataset.json").unlink()
+    cases = video_cases(dataset)
+    classes = classes_of(dataset, cases)
+    assert cases[0]._labels is None
+    run_benchmark(session, cases, classes, [MASK], tmp_path / "out")
+    assert cases[0]._labels is None
 
 
 def test_a_mask_is_the_ground_truth_on_its_own_frame(measured):
