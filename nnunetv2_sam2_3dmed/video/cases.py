@@ -17,8 +17,16 @@ from nnunetv2_sam2_3dmed.video.opening import name_of, open_video
 from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask
 from nnunetv2_sam2_3dmed.video.video import Video
 
-LAYOUTS = (("videos", "masks"), ("JPEGImages", "Annotations"))  # the second one is DAVIS'
+# folders of videos and masks; all but the first are DAVIS', whose frames come in two resolutions
+LAYOUTS = (
+    ("videos", "masks"),
+    ("JPEGImages/480p", "Annotations/480p"),
+    ("JPEGImages/Full-Resolution", "Annotations/Full-Resolution"),
+    ("JPEGImages", "Annotations"),
+)
 GT = "_gt"  # between name and ending of CAMUS' ground truth
+ONE_FRAME = ("_ED", "_ES")  # ends of CAMUS' names of single frames, which are also in the sequences
+RAW = (".raw", ".zraw", ".raw.gz")  # voxels of a .mhd or .nhdr file
 
 
 @dataclass
@@ -99,7 +107,8 @@ def video_cases(folder: Path) -> list[VideoCase]:
     """Find videos with ground truth in a folder.
 
     Known are ``videos/NAME`` with ``masks/NAME`` (files of any kind that is read, or folders), DAVIS'
-    ``JPEGImages/NAME`` with ``Annotations/NAME``, and CAMUS' ``.../NAME.nii.gz`` with ``.../NAME_gt.nii.gz``.
+    ``JPEGImages/NAME`` with ``Annotations/NAME``, also within ``480p``, and CAMUS' ``.../NAME.nii.gz`` with
+    ``.../NAME_gt.nii.gz``.
 
     Raises:
         UserError: there are none, or a video has no masks.
@@ -112,7 +121,7 @@ def video_cases(folder: Path) -> list[VideoCase]:
         for ending in (".nii.gz", ".nii", ".mhd", ".mha")
         for gt in sorted(folder.rglob(f"[!.]*{GT}{ending}"))
     ]
-    known = [case for case in pairs if case.video.is_file()]
+    known = [case for case in pairs if case.video.is_file() and not case.name.endswith(ONE_FRAME)]
     if not known:
         raise UserError(
             f"{folder} has no videos with masks: put them into its folders videos and masks, by the same names."
@@ -124,6 +133,8 @@ def _beside(videos: Path, masks: Path) -> list[VideoCase]:
     known = {name_of(path): path for path in sorted(masks.glob("[!.]*"))}
     cases = []
     for path in sorted(videos.glob("[!.]*")):
+        if path.name.lower().endswith(RAW):
+            continue
         if name_of(path) not in known:
             raise UserError(f"{path} has no masks of its name in {masks}: add them, or take the video away.")
         cases.append(VideoCase(name_of(path), path, known[name_of(path)]))

@@ -75,13 +75,18 @@ def test_frames_with_ground_truth(dataset):
     assert classes_of(dataset, [a, b]) == {"object 1": (1,)}, "of the first masks"
 
 
-def test_davis_and_camus(tmp_path, frames):
+@pytest.mark.parametrize("resolution", [".", "480p", "Full-Resolution"])
+def test_davis(tmp_path, frames, resolution):
     for part, content in (("JPEGImages", frames), ("Annotations", truth())):
-        (tmp_path / "davis" / part / "dog").mkdir(parents=True)
+        folder = tmp_path / "davis" / part / resolution / "dog"
+        folder.mkdir(parents=True)
         for index, picture in enumerate(content):
-            Image.fromarray(picture).save(tmp_path / "davis" / part / "dog" / f"{index:05d}.png")
+            Image.fromarray(picture).save(folder / f"{index:05d}.png")
     (case,) = video_cases(tmp_path / "davis")
     assert case.open().shape == (COUNT, ROWS, COLUMNS) and case.annotated() == list(range(COUNT))
+
+
+def test_camus(tmp_path, frames):
     patient = tmp_path / "camus" / "patient0001"
     patient.mkdir(parents=True)
     for view in ("2CH", "4CH"):
@@ -89,10 +94,24 @@ def test_davis_and_camus(tmp_path, frames):
             sitk.WriteImage(
                 sitk.GetImageFromArray(array), str(patient / f"patient0001_{view}_half_sequence{name}.nii.gz")
             )
+            for time in ("ED", "ES"):  # single frames, as CAMUS has them, too
+                sitk.WriteImage(
+                    sitk.GetImageFromArray(array[0]), str(patient / f"patient0001_{view}_{time}{name}.nii.gz")
+                )
     cases = video_cases(tmp_path / "camus")
     assert [case.name for case in cases] == [f"patient0001_{view}_half_sequence" for view in ("2CH", "4CH")]
     assert cases[0].open().shape == (COUNT, ROWS, COLUMNS)
     np.testing.assert_array_equal(cases[0].labels(4, (ROWS, COLUMNS)), truth()[4])
+
+
+def test_voxels_beside_a_header_are_no_video(tmp_path, frames):
+    for part, array in (("videos", np.stack(frames)[..., 0]), ("masks", truth())):
+        (tmp_path / part).mkdir()
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / part / "a.mhd"))
+    assert (tmp_path / "videos" / "a.raw").is_file()
+    (case,) = video_cases(tmp_path)
+    assert case.open().shape == (COUNT, ROWS, COLUMNS)
+    np.testing.assert_array_equal(case.labels(4, (ROWS, COLUMNS)), truth()[4])
 
 
 @pytest.fixture
