@@ -16,8 +16,8 @@ To compare protocols with each other or with other models:
 
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres box=OUT/box
 
-Videos (first_box, first_mask: a box or the mask on an object's first frame, propagated forward; a protocol of ours after
-MedSAM2's annotation of videos):
+Videos (first_box, first_mask: a box or the mask on an object's first frame, propagated forward; a protocol of ours
+after MedSAM2's annotation of videos):
 
     sam2_3dmed prompt-benchmark --videos FOLDER -o OUT
 

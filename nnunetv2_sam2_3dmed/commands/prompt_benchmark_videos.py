@@ -13,7 +13,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.video import VideoSession
 from nnunetv2_sam2_3dmed.video.benchmark import PROTOCOLS, Measured, run_benchmark
 from nnunetv2_sam2_3dmed.video.benchmark_results import write_results
-from nnunetv2_sam2_3dmed.video.cases import classes_of, video_cases
+from nnunetv2_sam2_3dmed.video.cases import labels_of, video_cases
 
 
 def run_videos(args: argparse.Namespace) -> None:
@@ -34,7 +34,7 @@ def run_videos(args: argparse.Namespace) -> None:
         if unknown:
             raise UserError(f"{unknown[0]} is none of the {len(known)} videos in {folder}: give others.")
         cases = [case for case in cases if case.name in args.cases]
-    classes = classes_of(folder, cases)
+    classes, ignore = labels_of(folder, cases)
     protocols = list(dict.fromkeys(args.protocols or PROTOCOLS))
     file = model_file(args.model)
     session = VideoSession(args.model, args.device, args.precision, args.image_size)
@@ -42,6 +42,7 @@ def run_videos(args: argparse.Namespace) -> None:
         "dataset": folder.resolve().name,
         "videos": [case.name for case in cases],
         "classes": {name: list(values) for name, values in classes.items()},
+        "ignore_label": ignore,
         "protocols": protocols,
         "model": args.model,
         "model_sha256": sha256_of(file),
@@ -55,7 +56,7 @@ def run_videos(args: argparse.Namespace) -> None:
         write_results(output, measured, list(classes), used)
 
     measured = run_benchmark(
-        session, cases, classes, protocols, output, lambda line: print(line, file=sys.stderr), keep
+        session, cases, classes, protocols, output, ignore, lambda line: print(line, file=sys.stderr), keep
     )
     print(write_results(output, measured, list(classes), used))
     print(f"written to {output}", file=sys.stderr)

@@ -69,6 +69,7 @@ def run_benchmark(
     classes: Mapping[str, tuple[int, ...]],
     protocols: Sequence[str],
     folder: Path,
+    ignore: int | None = None,
     progress: Callable[[str], None] = lambda line: None,
     keep: Callable[[Measured], None] = lambda measured: None,
 ) -> Measured:
@@ -80,6 +81,7 @@ def run_benchmark(
         classes: label values of each class or region.
         protocols: of :data:`PROTOCOLS`.
         folder: masks go to ``folder/PROTOCOL/NAME``, indexed by the number of the class from 1.
+        ignore: label value of pixels without ground truth, which count neither in an object nor in a mask.
         progress: called with a line per video.
         keep: called with all measurements after each video.
 
@@ -92,7 +94,7 @@ def run_benchmark(
         results: list[VideoResult] = []
         try:
             video = case.open()
-            truth = GroundTruth(case, classes, video.shape[1:])
+            truth = GroundTruth(case, classes, video.shape[1:], ignore)
             for protocol in protocols:
                 session.set_video(video)
                 start = time.perf_counter()
@@ -125,16 +127,21 @@ class GroundTruth:
         case: which is open.
         classes: label values of each class or region.
         shape: rows and columns.
+        ignore: label value of pixels without ground truth.
 
     Attributes:
+        frames: those with ground truth in any pixel.
         first: the first frame of each class that the video has.
     """
 
-    def __init__(self, case: VideoCase, classes: Mapping[str, tuple[int, ...]], shape: tuple[int, int]):
+    def __init__(
+        self, case: VideoCase, classes: Mapping[str, tuple[int, ...]], shape: tuple[int, int], ignore: int | None
+    ):
         self.case = case
         self.classes = classes
         self.shape = shape
-        self.frames = case.annotated()
+        self.ignore = ignore
+        self.frames = [frame for frame in case.annotated() if self.known(frame).any()]
         self.first: dict[str, int] = {}
         for frame in self.frames:
             labels = case.labels(frame, shape)
@@ -143,6 +150,12 @@ class GroundTruth:
                     self.first[name] = frame
             if len(self.first) == len(classes):
                 break
+
+    def known(self, frame: int) -> np.ndarray:
+        """Pixels with ground truth, bool (rows, columns)."""
+        if self.ignore is None:
+            return np.ones(self.shape, dtype=bool)
+        return self.case.labels(frame, self.shape) != self.ignore
 
     def mask(self, frame: int, name: str) -> np.ndarray:
         """Mask of a class on a frame with ground truth, bool (rows, columns)."""
@@ -165,12 +178,13 @@ def _run(session: VideoSession, truth: GroundTruth, protocol: str) -> list[Video
         session.propagate(taken, direction="forward")
     scored: dict[str, list[FrameScore]] = {name: [] for name in numbers}
     for frame in truth.frames:
+        known = truth.known(frame)
         for name, number in numbers.items():
             if frame < truth.first[name]:  # nothing is propagated to it, and it has neither object nor mask
                 continue
             gt = truth.mask(frame, name)
             found = np.zeros_like(gt) if name in rejected else session.frame_mask(frame, number)
-            scored[name].append(score_frame(frame, gt, found))
+            scored[name].append(score_frame(frame, gt, found & known))
     length = len(session.image)
     return [
         VideoResult(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.evaluation.labels import foreground_classes, ignore_label
 from nnunetv2_sam2_3dmed.files import read_json
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import read_volume, stem
@@ -143,28 +143,29 @@ def _beside(videos: Path, masks: Path) -> list[VideoCase]:
     return cases
 
 
-def classes_of(folder: Path, cases: list[VideoCase]) -> dict[str, tuple[int, ...]]:
-    """Return the label values of each class or region of a dataset.
+def labels_of(folder: Path, cases: list[VideoCase]) -> tuple[dict[str, tuple[int, ...]], int | None]:
+    """Return the label values of each class or region of a dataset, and the value of pixels without ground truth.
 
-    They are those of ``dataset.json`` beside the videos, written as nnU-Net's; without it, the labels of the first
-    frame with ground truth of every case.
+    They are those of ``dataset.json`` beside the videos, written as nnU-Net's; without it, all labels of the masks, and
+    None.
 
     Raises:
-        UserError: the file is damaged, or has no labels; or no case has a label.
+        UserError: the file is damaged, or has no labels; a mask cannot be read; or no case has a label.
     """
     file = folder / "dataset.json"
     if file.is_file():
         content = read_json(file, "write it as nnU-Net's")
-        labels = content.get("labels") if isinstance(content, Mapping) else None
-        if not isinstance(labels, Mapping):
-            raise UserError(f'{file} has no labels: write them as nnU-Net does, {{"labels": {{"polyp": 1}}}}.')
-        values = {str(name): tuple(np.atleast_1d(value).astype(int).tolist()) for name, value in labels.items()}
-        return {name: value for name, value in values.items() if value != (0,)}
+        try:
+            return foreground_classes(content), ignore_label(content)
+        except AssertionError as error:  # nnU-Net's own check
+            raise UserError(f"{file} has labels that nnU-Net refuses ({error}): correct them.") from error
     found: set[int] = set()
     for case in cases:
         shape = case.open().shape[1:]
-        found |= {int(value) for value in np.unique(case.labels(case.annotated()[0], shape)) if value}
+        for frame in case.annotated():
+            found |= set(np.unique(case.labels(frame, shape)).tolist())
         case.close()
+    found -= {0}
     if not found:
-        raise UserError(f"no case in {folder} has a label on its first mask: write a dataset.json with the labels.")
-    return {f"object {value}": (value,) for value in sorted(found)}
+        raise UserError(f"no case in {folder} has a label on its masks: draw one.")
+    return {f"object {value}": (value,) for value in sorted(found)}, None

@@ -17,7 +17,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.video import VideoSession, open_video
 from nnunetv2_sam2_3dmed.video.benchmark import BOX, MASK, Measured, VideoResult, run_benchmark
 from nnunetv2_sam2_3dmed.video.benchmark_results import ALL, as_markdown, summary
-from nnunetv2_sam2_3dmed.video.cases import classes_of, video_cases
+from nnunetv2_sam2_3dmed.video.cases import labels_of, video_cases
 from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask, write_png_masks
 from nnunetv2_sam2_3dmed.video.scores import FrameScore, ObjectScores
 from tests.interactive.reference import SIZE, TINY, random_weights
@@ -57,7 +57,9 @@ def dataset(tmp_path, frames):
     for index, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / "videos" / "b" / f"{index + 1:04d}.png")
     write_png_masks(folder / "masks" / "b", iter(truth()), [f"{index + 1:04d}" for index in range(COUNT)])
-    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "disc": 1, "both": [1, 2]}}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "disc": 1, "both": [1, 2]}, "regions_class_order": [2, 1]})
+    )
     return folder
 
 
@@ -70,9 +72,9 @@ def test_frames_with_ground_truth(dataset):
     assert b.annotated() == list(range(COUNT))
     for case in (a, b):
         np.testing.assert_array_equal(case.labels(8, (ROWS, COLUMNS)), truth()[8])
-    assert classes_of(dataset, [a, b]) == {"disc": (1,), "both": (1, 2)}
+    assert labels_of(dataset, [a, b]) == ({"disc": (1,), "both": (1, 2)}, None)
     (dataset / "dataset.json").unlink()
-    assert classes_of(dataset, [a, b]) == {"object 1": (1,)}, "of the first masks"
+    assert labels_of(dataset, [a, b]) == ({"object 1": (1,), "object 2": (2,)}, None), "one of them comes later"
 
 
 @pytest.mark.parametrize("resolution", [".", "480p", "Full-Resolution"])
@@ -117,7 +119,7 @@ def test_voxels_beside_a_header_are_no_video(tmp_path, frames):
 @pytest.fixture
 def measured(session, dataset, tmp_path):
     cases = video_cases(dataset)
-    classes = classes_of(dataset, cases)
+    classes, _ = labels_of(dataset, cases)
     return run_benchmark(session, cases, classes, [BOX, MASK], tmp_path / "out")
 
 
@@ -145,10 +147,30 @@ def test_label_maps_of_measured_videos_are_not_kept(session, dataset, tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(truth()), str(dataset / "masks" / "a.mha"))
     (dataset / "dataset.json").unlink()
     cases = video_cases(dataset)
-    classes = classes_of(dataset, cases)
+    classes, _ = labels_of(dataset, cases)
     assert cases[0]._labels is None
     run_benchmark(session, cases, classes, [MASK], tmp_path / "out")
     assert cases[0]._labels is None
+
+
+def test_ignored_pixels_are_neither_prompted_nor_scored(session, dataset, tmp_path):
+    """Where only the left half was drawn, and frame 5 not at all."""
+    labels = truth()
+    labels[:, :, 24:] = 3
+    labels[5] = 3
+    shutil.rmtree(dataset / "masks" / "a")
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(dataset / "masks" / "a.mha"))
+    (dataset / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "disc": 1, "square": 2, "ignore": 3}})
+    )
+    cases = video_cases(dataset)[:1]
+    classes, ignore = labels_of(dataset, cases)
+    assert (classes, ignore) == ({"disc": (1,), "square": (2,)}, 3)
+    (one,) = run_benchmark(session, cases, classes, [BOX], tmp_path / "out", ignore).results
+    assert [s.frame for s in one.scores.frames] == [0, 1, 2, 3, 4, 6, 7, 8]
+    found = session.mask()[:, :, :24]
+    assert session.mask()[:, :, 24:].any()
+    assert [s.pixels for s in one.scores.frames] == [found[s.frame].sum() for s in one.scores.frames]
 
 
 def test_a_mask_is_the_ground_truth_on_its_own_frame(measured):
@@ -276,6 +298,13 @@ def test_a_video_without_masks(dataset):
     (dataset / "videos" / "c.mkv").write_bytes(b"")
     with pytest.raises(UserError, match=r"c\.mkv has no masks of its name"):
         video_cases(dataset)
+
+
+def test_an_ignore_label_that_nnunet_refuses(dataset):
+    labels = {"background": 0, "disc": 2, "ignore": 1}
+    (dataset / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(UserError, match=r"dataset\.json has labels that nnU-Net refuses .*highest"):
+        labels_of(dataset, [])
 
 
 def test_masks_of_frames_that_are_not_there(dataset):
