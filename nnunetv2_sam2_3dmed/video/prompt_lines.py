@@ -28,13 +28,15 @@ def check_prompt(prompt: PromptLine) -> None:
     if prompt.axis not in (None, 0):
         raise PromptError(f"axis is {prompt.axis}, but a video has one, 0, along time: leave it out.")
     prompt.check()
+    file, frame = prompt.mask_file
+    if prompt.kind == "mask" and frame is None and file.suffix.lower() == _PNG:
+        raise PromptError(f"the mask {file} is of one frame: say which, counted from 0, as in {file.name}@0.")
 
 
 def add_prompt(prompt: PromptLine, session: VideoSession) -> None:
     """Add a prompt; a mask is an indexed PNG of one frame, or masks of all frames in a folder of PNG or a NIfTI file.
 
-    FILE@FRAME names the frame. Otherwise a PNG is for frame 0, and of several masks that one is taken on which the
-    object is largest.
+    FILE@FRAME names the frame. Of several masks, that one is taken without it on which the object is largest.
 
     Raises:
         UserError: the prompt is invalid, or invalid for this video.
@@ -44,8 +46,7 @@ def add_prompt(prompt: PromptLine, session: VideoSession) -> None:
         prompt.add_to(session)
         return
     name, frame = prompt.mask_file
-    if name.suffix.lower() == _PNG:
-        frame = frame or 0
+    if frame is not None and name.suffix.lower() == _PNG:
         inside = object_in(read_png_mask(name), prompt.object_id, name)
     else:
         masks = object_in(_all_masks(name, session.image.shape), prompt.object_id, name)

@@ -120,7 +120,7 @@ def test_masks_as_prompts(run, video, network, tmp_path):
         ("given", 5),
         ("given@3", 3),
         ("given.nii.gz@2", 2),
-        ("given/00001.png", 0),
+        ("given/00001.png@0", 0),
         ("given/00001.png@4", 4),
     ):
         assert run(video, "-o", "masks.nii.gz", "--mask", where, "--no-preview") == 0
@@ -175,7 +175,11 @@ def test_a_table_of_videos_and_volumes(run, video, network, tmp_path, capsys):
         (["-o", "full", "--box", BOX], "is there already"),
         (["-o", "discs.mkv", "--box", BOX], "is the image itself"),
         (["-o", "a.mp4", "--mask", "nothing.png"], "there is no mask nothing.png"),
-        (["-o", "a.mp4", "--mask", "small.png"], "the mask is 3 x 3"),
+        (["-o", "a.mp4", "--mask", "small.png@0"], "the mask is 3 x 3"),
+        (
+            ["-o", "a.mp4", "--mask", "small.png"],
+            "small.png is of one frame: say which, counted from 0, as in small.png@0",
+        ),
     ],
 )
 def test_mistakes(run, video, tmp_path, capsys, words, message):
