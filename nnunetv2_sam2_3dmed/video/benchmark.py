@@ -54,7 +54,7 @@ class Measured:
         results: one per protocol, video and object.
         absent: classes that are on no frame with ground truth, by video.
         failed: reasons of videos that were left out.
-        seconds_per_frame: of all objects together, encoding included, by protocol and video.
+        seconds_per_frame: of all objects together, by protocol and video; encoding, prompts and propagation.
     """
 
     results: list[VideoResult] = field(default_factory=list)
@@ -97,10 +97,8 @@ def run_benchmark(
             truth = GroundTruth(case, classes, video.shape[1:], ignore)
             for protocol in protocols:
                 session.set_video(video)
-                start = time.perf_counter()
-                found = _run(session, truth, protocol)
-                seconds = (time.perf_counter() - start) / len(video)
-                measured.seconds_per_frame[protocol, case.name] = seconds
+                found, seconds = _run(session, truth, protocol)
+                measured.seconds_per_frame[protocol, case.name] = seconds / len(video)
                 results += found
                 write_png_masks(folder / protocol / case.name, session.label_frames())
         except Exception as error:
@@ -162,20 +160,27 @@ class GroundTruth:
         return np.isin(self.case.labels(frame, self.shape), self.classes[name])
 
 
-def _run(session: VideoSession, truth: GroundTruth, protocol: str) -> list[VideoResult]:
-    """Prompt and propagate all objects of the session's video, and score them."""
+def _run(session: VideoSession, truth: GroundTruth, protocol: str) -> tuple[list[VideoResult], float]:
+    """Prompt and propagate all objects of the session's video, and score them.
+
+    Returns:
+        The results, and the seconds of prompts and propagation.
+    """
     numbers = {name: number for number, name in enumerate(truth.classes, start=1) if name in truth.first}
+    prompts = {name: truth.mask(truth.first[name], name) for name in numbers}
     rejected = set()
+    start = time.perf_counter()
     for name, number in numbers.items():
         frame = truth.first[name]
         try:
-            _prompt(session, protocol, number, frame, truth.mask(frame, name))
+            _prompt(session, protocol, number, frame, prompts[name])
             session.predict_slice(number, 0, frame)
         except PromptError:
             rejected.add(name)
     taken = [number for name, number in numbers.items() if name not in rejected]
     if taken:
         session.propagate(taken, direction="forward")
+    seconds = time.perf_counter() - start
     scored: dict[str, list[FrameScore]] = {name: [] for name in numbers}
     for frame in truth.frames:
         known = truth.known(frame)
@@ -186,12 +191,13 @@ def _run(session: VideoSession, truth: GroundTruth, protocol: str) -> list[Video
             found = np.zeros_like(gt) if name in rejected else session.frame_mask(frame, number)
             scored[name].append(score_frame(frame, gt, found & known))
     length = len(session.image)
-    return [
+    results = [
         VideoResult(
             protocol, truth.case.name, name, ObjectScores(scored[name], (truth.first[name],), length), name in rejected
         )
         for name in numbers
     ]
+    return results, seconds
 
 
 def _prompt(session: VideoSession, protocol: str, number: int, frame: int, mask: np.ndarray) -> None:

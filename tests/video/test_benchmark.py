@@ -14,7 +14,7 @@ from PIL import Image
 
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.video import VideoSession, open_video
+from nnunetv2_sam2_3dmed.video import VideoSession, benchmark, open_video
 from nnunetv2_sam2_3dmed.video.benchmark import BOX, MASK, Measured, VideoResult, run_benchmark
 from nnunetv2_sam2_3dmed.video.benchmark_results import ALL, as_markdown, summary
 from nnunetv2_sam2_3dmed.video.cases import labels_of, video_cases
@@ -171,6 +171,24 @@ def test_ignored_pixels_are_neither_prompted_nor_scored(session, dataset, tmp_pa
     found = session.mask()[:, :, :24]
     assert session.mask()[:, :, 24:].any()
     assert [s.pixels for s in one.scores.frames] == [found[s.frame].sum() for s in one.scores.frames]
+
+
+def test_seconds_are_of_prompts_and_propagation(session, dataset, tmp_path, monkeypatch):
+    clock = [0.0]
+
+    def lasting(seconds, call):
+        def slow(*args, **kwargs):
+            clock[0] += seconds
+            return call(*args, **kwargs)
+
+        return slow
+
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(benchmark, "score_frame", lasting(1000, benchmark.score_frame))
+    monkeypatch.setattr(session, "add_box", lasting(9, session.add_box))
+    monkeypatch.setattr(session, "propagate", lasting(18, session.propagate))
+    measured = run_benchmark(session, video_cases(dataset)[:1], {"disc": (1,)}, [BOX], tmp_path / "out")
+    assert measured.seconds_per_frame == {(BOX, "a"): (9 + 18) / COUNT}
 
 
 def test_a_mask_is_the_ground_truth_on_its_own_frame(measured):
