@@ -37,10 +37,12 @@ def check_output(path: Path, video: Path) -> None:
         video: path of the source.
 
     Raises:
-        UserError: the ending is unknown, a package is missing, the result would replace something, cannot be written,
-            or is a DICOM SEG of a video that is no DICOM file.
+        UserError: the ending is unknown, a package is missing, the result would replace something, such as the source,
+            cannot be written, or is a DICOM SEG of a video that is no DICOM file.
     """
     name = path.name.lower()
+    if path.resolve() == video.resolve():
+        raise UserError(f"the output {path} is the video itself: give another name.")
     if is_folder(path):
         check_writable_folder(path)
         check_new_folder(path)

@@ -173,7 +173,7 @@ def test_a_table_of_videos_and_volumes(run, video, network, tmp_path, capsys):
         (["-o", "a.gif", "--box", BOX], "must end in .mp4"),
         (["-o", "a.dcm", "--box", BOX], "discs.mkv is no DICOM file"),
         (["-o", "full", "--box", BOX], "is there already"),
-        (["-o", "discs.mkv", "--box", BOX], "is the image itself"),
+        (["-o", "discs.mkv", "--box", BOX], "is the video itself"),
         (["-o", "a.mp4", "--mask", "nothing.png"], "there is no mask nothing.png"),
         (["-o", "a.mp4", "--mask", "small.png@0"], "the mask is 3 x 3"),
         (

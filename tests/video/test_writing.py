@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -173,6 +174,14 @@ def test_outputs_that_cannot_be(tmp_path, video, name, message):
     with pytest.raises(UserError, match=message):
         check_output(tmp_path / name, video.path)
     assert (tmp_path / "full" / "00000.png").read_bytes() == b"an earlier result"
+
+
+def test_the_source_is_not_replaced(tmp_path, video, labels, monkeypatch):
+    before = video.path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"source\.mkv is the video itself"):
+        write_masks(Path("source.mkv"), video, iter(labels), OBJECTS)
+    assert video.path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("name", "module"), [("a.mp4", "av"), ("a.json", "pycocotools")])
