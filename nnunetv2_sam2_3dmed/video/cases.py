@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import read_volume, stem
 from nnunetv2_sam2_3dmed.video.numbered_frames import numbered
 from nnunetv2_sam2_3dmed.video.opening import name_of, open_video
-from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask
+from nnunetv2_sam2_3dmed.video.png_masks import are_black_and_white, read_png_mask
 from nnunetv2_sam2_3dmed.video.video import Video
 
 # folders of videos and masks; all but the first are DAVIS', whose frames come in two resolutions
@@ -43,6 +43,7 @@ class VideoCase:
     video: Path
     masks: Path
     _files: dict[int, Path] | None = field(default=None, repr=False)
+    _black_and_white: bool = field(default=False, repr=False)
     _labels: np.ndarray | None = field(default=None, repr=False)
 
     def open(self) -> Video:
@@ -65,6 +66,7 @@ class VideoCase:
             if beyond:
                 raise UserError(f"{files[beyond[0]]} belongs to no frame of {self.video}: give masks of this video.")
             self._files = {places[number]: file for number, file in files.items()}
+            self._black_and_white = are_black_and_white(files.values())
         else:
             self._labels = label_map(read_volume(self.masks).array, self.masks)
             if self._labels.shape != video.shape:
@@ -94,7 +96,7 @@ class VideoCase:
         if self._files is None:
             assert self._labels is not None, "open"
             return self._labels[frame]
-        mask = read_png_mask(self._files[frame])
+        mask = read_png_mask(self._files[frame], self._black_and_white)
         if mask.shape != shape:
             raise UserError(
                 f"{self._files[frame]} has {mask.shape[0]} x {mask.shape[1]} pixels, but its frame has {shape[0]} x "

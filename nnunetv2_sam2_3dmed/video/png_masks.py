@@ -68,21 +68,38 @@ def write_png_masks(folder: Path, labels: Iterable[np.ndarray], names: Iterable[
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def read_png_mask(file: Path) -> np.ndarray:
+def are_black_and_white(files: Iterable[Path]) -> bool:
+    """True for masks of one object as many tools write it, with grey levels 0 and 255 alone in all files.
+
+    Raises:
+        UserError: a file cannot be read, or is in colour.
+    """
+    return all(not indexed and set(np.unique(mask)) <= {0, 255} for mask, indexed in map(_read, files))
+
+
+def read_png_mask(file: Path, black_and_white: bool | None = None) -> np.ndarray:
     """Read a mask (rows, columns) of object numbers: the indices of a palette, or grey levels.
 
-    Grey levels 0 and 255 alone, as many tools write one object, are 0 and 1.
+    Args:
+        file: of one frame.
+        black_and_white: 255 is object 1, as :func:`are_black_and_white` finds for all masks of a video. Default: as it
+            finds for this file.
 
     Raises:
         UserError: the file cannot be read, or is in colour.
     """
+    mask, indexed = _read(file)
+    if black_and_white is None:
+        black_and_white = not indexed and set(np.unique(mask)) <= {0, 255}
+    return (mask > 0).astype(np.uint8) if black_and_white else mask
+
+
+def _read(file: Path) -> tuple[np.ndarray, bool]:
+    """Return the values of a mask, and whether they are indices of a palette."""
     try:
         with Image.open(file) as picture:
             if picture.mode not in ("P", "L", "1"):
                 raise UserError(f"{file} is a picture in mode {picture.mode}, but a mask must be indexed or grey.")
-            indexed, array = picture.mode == "P", np.array(picture).astype(np.uint8)
+            return np.array(picture).astype(np.uint8), picture.mode == "P"
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{file} cannot be read as a mask ({error}): copy it again.") from error
-    if not indexed and set(np.unique(array)) <= {0, 255}:
-        return (array > 0).astype(np.uint8)
-    return array

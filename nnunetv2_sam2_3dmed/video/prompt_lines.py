@@ -11,7 +11,7 @@ from nnunetv2_sam2_3dmed.images.volumes import read_volume
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import VOXELS, PromptLine, object_in
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
 from nnunetv2_sam2_3dmed.video.numbered_frames import numbered
-from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask
+from nnunetv2_sam2_3dmed.video.png_masks import are_black_and_white, read_png_mask
 from nnunetv2_sam2_3dmed.video.session import VideoSession
 
 _PNG = ".png"
@@ -65,7 +65,8 @@ def _all_masks(name: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """
     if name.is_dir():
         files = numbered(name).values()
-        masks = [read_png_mask(file) for file in files]
+        black_and_white = are_black_and_white(files)
+        masks = [read_png_mask(file, black_and_white) for file in files]
         if not masks or any(mask.shape != shape[1:] for mask in masks):
             raise PromptError(
                 f"{name} does not have masks of {shape[1]} x {shape[2]} pixels: give those of this video."

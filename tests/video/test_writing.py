@@ -17,6 +17,7 @@ from PIL import Image
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.overlays import CLASS_COLOURS, FILL_OPACITY
 from nnunetv2_sam2_3dmed.video import open_video
+from nnunetv2_sam2_3dmed.video.cases import VideoCase
 from nnunetv2_sam2_3dmed.video.overlay import colour_frame
 from nnunetv2_sam2_3dmed.video.png_masks import davis_palette, read_png_mask
 from nnunetv2_sam2_3dmed.video.writing import check_output, write_masks
@@ -104,6 +105,22 @@ def test_a_mask_in_black_and_white_is_one_object(tmp_path):
     Image.fromarray(np.zeros((4, 5, 3), dtype=np.uint8)).save(tmp_path / "b.png")
     with pytest.raises(UserError, match="mode RGB"):
         read_png_mask(tmp_path / "b.png")
+
+
+def test_255_is_the_same_object_in_all_masks_of_a_video(tmp_path):
+    """Grey levels 100 and 255, of which the first frame has only the second one."""
+    (tmp_path / "masks").mkdir()
+    write_video(tmp_path / "a.mkv", "ffv1", "bgr0", frames_of(2))
+    for index, levels in enumerate(((0, 255), (100, 255))):
+        mask = np.zeros((ROWS, COLUMNS), dtype=np.uint8)
+        mask[:2] = np.array(levels)[:, None]
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{index}.png")
+    case = VideoCase("a", tmp_path / "a.mkv", tmp_path / "masks")
+    case.open()
+    assert [set(np.unique(case.labels(frame, (ROWS, COLUMNS)))) for frame in (0, 1)] == [{0, 255}, {0, 100, 255}]
+    (tmp_path / "masks" / "1.png").write_bytes((tmp_path / "masks" / "0.png").read_bytes())
+    case.open()
+    assert [set(np.unique(case.labels(frame, (ROWS, COLUMNS)))) for frame in (0, 1)] == [{0, 1}] * 2
 
 
 def test_coco_is_loaded_by_pycocotools(tmp_path, video, labels):
