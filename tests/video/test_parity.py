@@ -9,12 +9,13 @@ from PIL import Image
 from sam2.utils.misc import _load_img_as_tensor
 
 from nnunetv2_sam2_3dmed.video import Video, VideoSession, open_video
-from tests.interactive.reference import SIZE, Reference
+from tests.interactive.reference import SIZE, Reference, build
 from tests.interactive.test_parity import assert_alive
 
 TOLERANCE = 1e-3
 BOX = (60, 90, 150, 190)  # rows and columns around the left ventricle
 FRAMES = 12
+PRESENCE = 20.0407
 
 
 class FirstFrames:
@@ -134,3 +135,25 @@ def test_a_mask_on_the_first_frame(session, reference, echo):
         if index:
             np.testing.assert_allclose(session.predict_slice(1, 0, index).logits, logits[0], atol=TOLERANCE)
     assert (session.frame_mask(0) == mask).all(), "what was drawn stays as it was drawn"
+
+
+def test_an_object_that_leaves_the_picture(weights, echo, tmp_path):
+    """Weights that see it on some frames only: those without it are empty, and what is remembered of them says so."""
+    head = "sam_mask_decoder.pred_obj_score_head.layers.2."
+    changed = {**weights, head + "weight": 1000 * weights[head + "weight"]}
+    # of the object on the echocardiogram, the other weights make presences about as large, with either sign
+    changed[head + "bias"] = 1000 * (weights[head + "bias"] - PRESENCE)
+    session = VideoSession(build(changed), device="cpu", precision="float32")
+    session.set_video(echo)
+    mask = np.zeros(echo.shape[1:], dtype=bool)
+    mask[BOX[0] : BOX[2], BOX[1] : BOX[3]] = True
+    session.add_mask(mask, 0)
+    session.propagate()
+    reference = Reference(changed, tmp_path)
+    state = start(reference, echo)
+    reference.predictor.add_new_mask(state, 0, 1, mask)
+    expected = np.stack([logits[0] for _, logits in sorted(reference.propagate(state).items())])
+    gone = [bool((logits < -1000).all()) for logits in expected[1:]]
+    assert any(gone) and not all(gone)
+    np.testing.assert_allclose(ours(session)[1:], expected[1:], atol=TOLERANCE)
+    assert [not session.frame_mask(index).any() for index in range(1, FRAMES)] == gone
