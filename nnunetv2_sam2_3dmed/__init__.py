@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.evaluation.compare import compare
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
     from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
+    from nnunetv2_sam2_3dmed.video import VideoSession
 
-__all__ = ["InteractiveSession", "SAM2_3dMed", "__version__", "compare"]
+__all__ = ["InteractiveSession", "SAM2_3dMed", "VideoSession", "__version__", "compare"]
 
 try:
     __version__ = version("nnunetv2-sam2-3dmed")
@@ -21,6 +22,7 @@ except PackageNotFoundError:  # a copy of the sources that is not installed
 # imported when they are first asked for, so that `sam2_3dmed env` and `-h` do not wait for torch
 _HOMES = {
     "InteractiveSession": "interactive",
+    "VideoSession": "video",
     "SAM2_3dMed": "network.sam2_3dmed",
     "compare": "evaluation.compare",
 }

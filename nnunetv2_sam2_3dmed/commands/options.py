@@ -15,9 +15,9 @@ from nnunetv2_sam2_3dmed.errors import UserError
 WINDOWS = ("auto", "brain", "abdomen", "bone", "lung", "mediastinum", "percentile")
 
 
-def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """Add ``-d``, a required dataset."""
-    parser.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="dataset id or name")
+def add_dataset(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add ``-d``, a dataset."""
+    parser.add_argument("-d", dest="dataset", required=required, metavar="DATASET", help="dataset id or name")
 
 
 def add_folds(parser: argparse.ArgumentParser, purpose: str) -> None:

@@ -17,6 +17,15 @@ same command continues an interrupted run. A failed case is left out and named i
 To compare protocols with each other or with other models:
 
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres box=OUT/box
+
+Videos (first_box, first_mask: a box or the mask on an object's first frame, propagated forward; a protocol of ours
+after MedSAM2's annotation of videos):
+
+    sam2_3dmed prompt-benchmark --videos FOLDER -o OUT
+
+FOLDER has videos/NAME with masks/NAME (indexed PNG per frame, or a label map), JPEGImages and Annotations as in DAVIS,
+or NAME.nii.gz with NAME_gt.nii.gz as in CAMUS; dataset.json, as nnU-Net's, names classes and regions. OUT, a new
+folder, receives masks, per_frame.csv, per_video.csv, prompt_benchmark.json and prompt_benchmark.md.
 """
 
 from __future__ import annotations
@@ -29,18 +38,23 @@ from typing import Any
 from nnunetv2_sam2_3dmed.commands.options import add_axis, add_dataset, add_folds, add_prompted_model, check_image_size
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder
-from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PROTOCOLS
+from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PROTOCOLS, VIDEO_PROTOCOLS
 
 DEFAULTS = PROTOCOLS[:4]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset(parser)
+    add_dataset(parser, required=False)
+    parser.add_argument("--videos", type=Path, metavar="FOLDER", help="videos with ground truth, instead of a dataset")
     add_folds(parser, "validation cases of these folds; all: every training case")
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="prompt only these cases")
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(
-        "--protocols", nargs="+", choices=PROTOCOLS, default=list(DEFAULTS), help="default: %(default)s"
+        "--protocols",
+        nargs="+",
+        choices=(*PROTOCOLS, *VIDEO_PROTOCOLS),
+        metavar="PROTOCOL",
+        help=f"default: of a dataset {', '.join(DEFAULTS)}; of videos {' and '.join(VIDEO_PROTOCOLS)}",
     )
     parser.add_argument("--clicks", type=int, default=5, help="maximum number of clicks (default: %(default)s)")
     add_prompted_model(parser)
@@ -57,6 +71,12 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--seed is {args.seed}, but must be 0 or more.")
     check_image_size(args.image_size)
     check_writable_folder(args.output)
+    _check_protocols(args)
+    if args.videos is not None:
+        from nnunetv2_sam2_3dmed.commands.prompt_benchmark_videos import run_videos
+
+        run_videos(args)
+        return
 
     from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
@@ -76,7 +96,10 @@ def run(args: argparse.Namespace) -> None:
         dataset,
         dataset_json,
         cases,
-        [known[f"{args.clicks}_clicks" if name == "clicks" else name] for name in dict.fromkeys(args.protocols)],
+        [
+            known[f"{args.clicks}_clicks" if name == "clicks" else name]
+            for name in dict.fromkeys(args.protocols or DEFAULTS)
+        ],
         args.model,
         args.precision,
         nsd_tolerance(dataset, args.tolerance),
@@ -90,6 +113,21 @@ def run(args: argparse.Namespace) -> None:
     print((args.output / "prompt_benchmark.md").read_text(encoding="utf-8"), end="")
     print(f"written to {args.output}", file=sys.stderr)
     check_all_measured(measured, len(cases))
+
+
+def _check_protocols(args: argparse.Namespace) -> None:
+    """Check what is measured, and with which protocols.
+
+    Raises:
+        UserError: neither or both of a dataset and videos are given, or a protocol is for the other one.
+    """
+    if (args.dataset is None) == (args.videos is None):
+        raise UserError("say what to measure: a dataset with -d, or a folder of videos with --videos.")
+    known = PROTOCOLS if args.videos is None else VIDEO_PROTOCOLS
+    wrong = [name for name in args.protocols or () if name not in known]
+    if wrong:
+        what = "a dataset" if args.videos is None else "videos"
+        raise UserError(f"the protocol is {wrong[0]}, but for {what} must be one of {', '.join(known)}.")
 
 
 def _case_names(

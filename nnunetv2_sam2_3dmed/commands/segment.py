@@ -5,6 +5,7 @@
     sam2_3dmed segment ct.nii.gz -o organ.nii.gz --unit mm --point=-31.5,12,-840
     sam2_3dmed segment ct.nii.gz -o lesion.nii.gz --recist 40,120,200:40,180,290:40,135,271:40,163,228
     sam2_3dmed segment --batch prompts.csv -o FOLDER
+    sam2_3dmed segment echo.mp4 -o overlay.mp4 --box 0,60,90:0,150,190
 
 A prompt is on one slice; from the slices with prompts the masks are propagated in both directions. Coordinates are
 voxels in the order z,y,x, as SimpleITK and nnU-Net count them, or with --unit mm points x,y,z in millimetres, LPS.
@@ -21,6 +22,12 @@ such as a comment, are ignored. Lines of one image belong together; paths start 
 the slices along the axis, counted from 0, between which the object lies: no other slice gets a voxel of it. A mask is a
 file on the image's grid, such as a prediction of nnU-Net whose label is the object's number; FILE@SLICE names the
 slice, otherwise it is the one where the object is largest.
+
+Videos: mp4, avi, mov and mkv (pip install 'nnunetv2-sam2-3dmed[video]'), multi-frame DICOM, a folder of numbered
+pictures, and with --video NIfTI, NRRD or MetaImage files whose third axis is time. Coordinates are frame,row,column.
+The output is a video with coloured masks (.mp4, .mkv, .mov, .avi), a new folder of indexed PNG masks (a name without
+ending), COCO's run lengths (.json), label maps (.nii.gz and others) or DICOM SEG. A mask can be an indexed PNG.
+
 An error in a case is reported with its name and does not stop the others; the exit status is then 2. With
 SAM2_3dMed_debug=1 in the environment, unexpected errors are reported with their traceback.
 """
@@ -30,8 +37,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nnunetv2_sam2_3dmed.commands.options import add_axis, add_prompted_model, add_window, check_image_size, window_of
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
@@ -41,12 +49,18 @@ if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.images.volumes import Volume
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine
+    from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
+    from nnunetv2_sam2_3dmed.video import VideoSession
+
+S = TypeVar("S", bound="InteractiveSession")
 
 _KINDS = ("point", "negative_point", "box", "recist", "scribble", "negative_scribble", "mask")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", nargs="?", type=Path, help="image file, DICOM folder, or a file of a DICOM series")
+    parser.add_argument(
+        "image", nargs="?", type=Path, help="image or video file, DICOM folder, or a file of a DICOM series"
+    )
     parser.add_argument("--batch", type=Path, metavar="CSV", help="prompts for many images")
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE", help="with --batch: a folder")
     for kind in _KINDS:
@@ -84,6 +98,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("FIRST", "LAST"),
         help="first and last slice of objects without their own in the CSV (default: all)",
     )
+    parser.add_argument(
+        "--video", action="store_true", help="the third axis of NIfTI, NRRD and MetaImage files is time"
+    )
     add_window(parser)
     add_prompted_model(parser)
     parser.add_argument(
@@ -100,29 +117,40 @@ def run(args: argparse.Namespace) -> None:
     window = window_of(args.window)
     check_image_size(args.image_size)
     _check_slices(args.slices)
-    _check_outputs(cases, previews=not args.no_preview)
-    _check_dicom_segs(cases)
+    videos = {case.image for case in cases if _is_video(case.image, args)}
+    _check_outputs(cases, videos, previews=not args.no_preview)
+    _check_dicom_segs([case for case in cases if case.image not in videos])
 
+    from nnunetv2_sam2_3dmed.commands.segment_video import open_case, segment_video
     from nnunetv2_sam2_3dmed.images.volumes import read_volume
-    from nnunetv2_sam2_3dmed.interactive import InteractiveSession
     from nnunetv2_sam2_3dmed.interactive.model import choose_device, model_file
 
     choose_device(args.device)
     model_file(args.model)
+    sessions = _Sessions(args)
     if args.batch is None:
         # all that can be known of a single case before the model is loaded
-        for prompt in cases[0].prompts:
+        (case,) = cases
+        if videos:
+            video = open_case(case, args)
+            segment_video(sessions.of_videos, case, video, args)
+            return
+        for prompt in case.prompts:
             prompt.check()
-        image = read_volume(cases[0].image)
-        session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
-        _segment(session, cases[0], image, window, args)
+        image = read_volume(case.image)
+        _segment(sessions.of_volumes, case, image, window, args)
         return
-    session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
+    session: InteractiveSession = sessions.of_volumes
     failed = []
     for number, case in enumerate(cases, start=1):
         print(f"{number}/{len(cases)} {case.image}")
         try:
-            _segment(session, case, case.image, window, args)
+            if case.image in videos:
+                session = sessions.of_videos
+                segment_video(session, case, open_case(case, args), args)
+            else:
+                session = sessions.of_volumes
+                _segment(session, case, case.image, window, args)
             continue
         except Exception as error:
             failed.append(case.image.name)
@@ -132,14 +160,46 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{len(failed)} of {len(cases)} images failed, for the reasons above: {', '.join(failed)}.")
 
 
+class _Sessions:
+    """Sessions on volumes and on videos, each made when it is needed; the second one takes the model of the first."""
+
+    def __init__(self, args: argparse.Namespace):
+        self._args = args
+        self._model: str | SAM2Base = args.model
+
+    @cached_property
+    def of_volumes(self) -> InteractiveSession:
+        from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+
+        return self._with_model(InteractiveSession)
+
+    @cached_property
+    def of_videos(self) -> VideoSession:
+        from nnunetv2_sam2_3dmed.video import VideoSession
+
+        return self._with_model(VideoSession)
+
+    def _with_model(self, kind: type[S]) -> S:
+        size = self._args.image_size if isinstance(self._model, str) else None
+        session = kind(self._model, self._args.device, self._args.precision, size)
+        self._model = session.model
+        return session
+
+
+def _is_video(image: Path, args: argparse.Namespace) -> bool:
+    from nnunetv2_sam2_3dmed.video.opening import is_video
+
+    return args.video or is_video(image)
+
+
 def _cases(args: argparse.Namespace) -> list[Case]:
     """Return the images to segment, each with its prompts and output.
 
     Raises:
         UserError: the arguments are incomplete or contradict each other.
     """
-    from nnunetv2_sam2_3dmed.images.volumes import stem
     from nnunetv2_sam2_3dmed.interactive.prompt_lines import Case, PromptLine, read_cases
+    from nnunetv2_sam2_3dmed.video.opening import name_of
 
     prompts: list[PromptLine] = [
         PromptLine(kind, where, 1, args.axis, args.unit) for kind in _KINDS for where in getattr(args, kind)
@@ -150,7 +210,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
         cases = read_cases(args.batch)
         check_writable_folder(args.output)
         return [
-            Case(case.image, case.prompts, case.output or args.output / f"{stem(case.image)}{args.format}")
+            Case(case.image, case.prompts, case.output or args.output / f"{name_of(case.image)}{args.format}")
             for case in cases
         ]
     if args.image is None:
@@ -172,24 +232,27 @@ def _check_slices(slices: list[int] | None) -> None:
         raise UserError(f"--slices is {slices[0]} {slices[1]}, but must be the first and the last slice, from 0.")
 
 
-def _check_outputs(cases: list[Case], previews: bool) -> None:
-    """Check the outputs before anything takes long.
+def _check_outputs(cases: list[Case], videos: set[Path], previews: bool) -> None:
+    """Check the outputs before anything takes long; ``videos`` are the cases' images that are videos.
 
     Raises:
         UserError: a file could not be written, would replace one that is read, or two cases would write the same.
     """
     from nnunetv2_sam2_3dmed.images.exact_paths import check_no_twin, twin
     from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
+    from nnunetv2_sam2_3dmed.video.writing import check_output
 
     read = {case.image.resolve() for case in cases}
     read |= {line.mask_file[0].resolve() for case in cases for line in case.prompts if line.kind == "mask"}
     seen: set[Path] = set()
     for case in cases:
         assert case.output is not None
-        if not case.output.name.endswith((*WRITABLE, ".dcm")):
+        if case.image not in videos and not case.output.name.endswith((*WRITABLE, ".dcm")):
             raise UserError(f"the output is {case.output}, but must end in {', '.join(WRITABLE)} or .dcm.")
-        outputs = (case.output, *([_preview_file(case.output)] if previews else []))
-        for file in outputs:
+        outputs = (case.output, *([preview_file(case.output)] if previews else []))
+        if case.image in videos:
+            check_output(case.output, case.image)
+        for file in outputs[1:] if case.image in videos else outputs:
             check_writable_file(file)
         if case.output.resolve() == case.image.resolve():
             raise UserError(f"the output {case.output} is the image itself: give another name.")
@@ -252,7 +315,7 @@ def _segment(
     for prompt in case.prompts:
         prompt.add_to(session)
     slices = (args.slices[0], args.slices[1]) if args.slices else None
-    progress = _ProgressLine()
+    progress = ProgressLine()
     try:
         propagate_within(session, case.extents, slices, progress.show)
     finally:
@@ -266,18 +329,19 @@ def _segment(
     )
     if not args.no_preview:
         try:
-            write_preview(_preview_file(case.output), session, labels, case.prompts[0].axis_in(session))
+            write_preview(preview_file(case.output), session, labels, case.prompts[0].axis_in(session))
         except Exception as error:
             raise UserError(f"the mask was written, but not its picture: {in_one_sentence(error)}") from error
 
 
-def _preview_file(output: Path) -> Path:
+def preview_file(output: Path) -> Path:
+    """The picture beside a result."""
     from nnunetv2_sam2_3dmed.images.volumes import stem
 
     return output.with_name(f"{stem(output)}.png")
 
 
-class _ProgressLine:
+class ProgressLine:
     """A line that counts slices, on a terminal; nothing elsewhere."""
 
     def __init__(self) -> None:

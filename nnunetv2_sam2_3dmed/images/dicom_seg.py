@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -76,29 +78,11 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
         UserError: see :func:`check_dicom_seg`; or no voxel belongs to an object, or ``path`` is another DICOM file.
     """
     hd = check_highdicom()
-    from pydicom.sr.codedict import codes
-
     _check_source(volume)
     check_replaceable(path)
     numbers = [int(number) for number in np.unique(labels) if number]
     if not numbers:
         raise UserError(f"no voxel of {volume.name} belongs to an object, and a DICOM SEG cannot be empty.")
-    algorithm = hd.AlgorithmIdentificationSequence(
-        name="SAM 2", version=version(PACKAGE), family=codes.DCM.ArtificialIntelligence
-    )
-    # the objects' kind is unknown: an anatomical structure is the most general of the standard's categories
-    structure = codes.SCT.AnatomicalStructure
-    segments = [
-        hd.seg.SegmentDescription(
-            segment_number=k,
-            segment_label=f"object {number}",
-            segmented_property_category=structure,
-            segmented_property_type=structure,
-            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
-            algorithm_identification=algorithm,
-        )
-        for k, number in enumerate(numbers, start=1)
-    ]
     numbered = np.searchsorted(numbers, labels) + 1  # DICOM counts segments from 1 without gaps
     pixels = np.where(labels > 0, numbered, 0).astype(np.uint8 if len(numbers) < 256 else np.uint16)
     sources = source_images(volume)
@@ -110,7 +94,7 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
             source_images=sources.datasets,
             pixel_array=pixels,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=segments,
+            segment_descriptions=segment_descriptions(hd, numbers),
             series_instance_uid=hd.UID(),
             series_number=sources.series_number + 1000,
             sop_instance_uid=hd.UID(),
@@ -126,6 +110,33 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
     sources.name_classes(segmentation)
     with written_beside(path, ".dcm") as beside:
         segmentation.save_as(os.fspath(beside))
+
+
+def segment_descriptions(hd: ModuleType, numbers: Sequence[int]) -> list[Any]:
+    """Describe objects as segments, which DICOM counts from 1 without gaps.
+
+    Args:
+        hd: the module ``highdicom``.
+        numbers: of the objects, which become labels.
+    """
+    from pydicom.sr.codedict import codes
+
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name="SAM 2", version=version(PACKAGE), family=codes.DCM.ArtificialIntelligence
+    )
+    # the objects' kind is unknown: an anatomical structure is the most general of the standard's categories
+    structure = codes.SCT.AnatomicalStructure
+    return [
+        hd.seg.SegmentDescription(
+            segment_number=k,
+            segment_label=f"object {number}",
+            segmented_property_category=structure,
+            segmented_property_type=structure,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
+            algorithm_identification=algorithm,
+        )
+        for k, number in enumerate(numbers, start=1)
+    ]
 
 
 def write_dicom_seg_or_nifti(path: Path, labels: np.ndarray, volume: Volume) -> None:

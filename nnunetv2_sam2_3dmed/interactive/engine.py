@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, HOST, SliceOutput
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.precision import autocast
 from nnunetv2_sam2_3dmed.network.prompt_step import Heads, remember_slice, segment_slice
-from nnunetv2_sam2_3dmed.network.resizing import LARGEST_LOGIT, as_images, at_image_size
+from nnunetv2_sam2_3dmed.network.resizing import LARGEST_LOGIT, at_image_size
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
 from nnunetv2_sam2_3dmed.network.slice_encoder import slices_at_once
@@ -62,18 +62,17 @@ class Engine:
         ):
             yield
 
-    def encode(self, greys: Sequence[np.ndarray]) -> list[LevelFeatures]:
-        """Compute the features of slices, which do not depend on prompts, in one batch.
+    def encode(self, images: torch.Tensor) -> list[LevelFeatures]:
+        """Compute the features of pictures, which do not depend on prompts, in one batch.
 
         Args:
-            greys: grey levels of n slices of one shape (rows, columns), uint8; at most :attr:`slices_at_once`, for
-                which the device has memory.
+            images: (n, 3, S, S), normalised as SAM 2 expects; at most :attr:`slices_at_once`, for which the device has
+                memory.
 
         Returns:
-            For each slice three levels, (1, channels, h, w), views of the batch.
+            For each picture three levels, (1, channels, h, w), views of the batch.
         """
-        planes = torch.from_numpy(np.stack(greys)).to(self.device).float() / 255
-        levels = self.model.forward_image(as_images(planes, self.image_size))["backbone_fpn"]
+        levels = self.model.forward_image(images.to(self.device))["backbone_fpn"]
         return [LevelFeatures._make(one) for one in zip(*(level.split(1) for level in levels), strict=True)]
 
     def answer(

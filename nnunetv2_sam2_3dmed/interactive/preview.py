@@ -33,14 +33,20 @@ def write_preview(path: Path, session: InteractiveSession, labels: np.ndarray, a
 
 def choose_panels(labels: np.ndarray, prompted: list[int], axis: int, count: int = PANELS) -> list[int]:
     """Choose slices with prompts first, then others spread over the extent of the objects; in order."""
-    chosen = prompted[:count]
     others = tuple(k for k in range(3) if k != axis)
-    extent = [int(i) for i in np.flatnonzero(labels.any(axis=others)) if i not in chosen]
+    extent = np.flatnonzero(labels.any(axis=others)).tolist()
+    return spread_over(prompted, extent, count) or [labels.shape[axis] // 2]
+
+
+def spread_over(prompted: list[int], extent: list[int], count: int = PANELS) -> list[int]:
+    """Choose up to ``count`` of the indices with prompts, and others spread over those with objects; in order."""
+    chosen = prompted[:count]
+    extent = [index for index in extent if index not in chosen]
     free = count - len(chosen)
     if extent and free:
         places = np.linspace(0, len(extent) - 1, min(free, len(extent)))
         chosen = chosen + [extent[int(round(place))] for place in places]
-    return sorted(set(chosen)) or [labels.shape[axis] // 2]
+    return sorted(set(chosen))
 
 
 def draw_preview(session: InteractiveSession, labels: np.ndarray, axis: int) -> Figure:
@@ -61,7 +67,7 @@ def draw_preview(session: InteractiveSession, labels: np.ndarray, axis: int) -> 
         panel.imshow(session.slice_as_seen(axis, index), cmap="gray", vmin=0, vmax=255, aspect=aspect)
         for number in objects:
             draw_mask(panel, seen[view.slice_index(index, image.shape)] == number, class_colour(number, objects))
-        _draw_prompts(panel, session, axis, index)
+        draw_prompts(panel, session, axis, index)
         panel.set(xticks=[], yticks=[])
         panel.set_title(f"slice {index}", fontsize=9)
     handles = [Patch(color=class_colour(number, objects), label=f"object {number}") for number in objects]
@@ -71,7 +77,8 @@ def draw_preview(session: InteractiveSession, labels: np.ndarray, axis: int) -> 
     return figure
 
 
-def _draw_prompts(panel: Axes, session: InteractiveSession, axis: int, index: int) -> None:
+def draw_prompts(panel: Axes, session: InteractiveSession, axis: int, index: int) -> None:
+    """Draw the prompts of all objects on a slice: points as crosses, boxes as frames."""
     for prompted in session.prompts:
         if (prompted.axis, prompted.index) != (axis, index):
             continue

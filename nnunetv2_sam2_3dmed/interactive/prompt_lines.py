@@ -138,23 +138,36 @@ class PromptLine:
         name, named = self.mask_file
         segmentation = read_volume(name)
         check_same_grid(segmentation, session.image)
-        labels = label_map(segmentation.array, name)
-        values = np.unique(labels)
-        values = values[values != 0].tolist()
-        if not values:
-            raise PromptError(f"{name} is empty: give a mask with voxels of the object.")
-        if len(values) > 1 and self.object_id not in values:
-            raise PromptError(
-                f"{name} has the labels {', '.join(map(str, values))}, but none for object {self.object_id}: give the "
-                "object the number of its label."
-            )
-        inside = labels == self.object_id if self.object_id in values else labels != 0
+        inside = object_in(label_map(segmentation.array, name), self.object_id, name)
         axis = self.axis_in(session)
         others = tuple(k for k in range(3) if k != axis)
         index = int(inside.sum(axis=others).argmax()) if named is None else named
         if index >= inside.shape[axis]:
             raise PromptError(f"slice {index} of {name} does not exist: there are 0 to {inside.shape[axis] - 1}.")
         session.add_mask(np.take(inside, index, axis=axis), index, self.object_id, axis)
+
+
+def object_in(labels: np.ndarray, object_id: int, name: Path) -> np.ndarray:
+    """Return an object's mask from a label map: that of its number, or of the only label.
+
+    Args:
+        labels: any shape, whole numbers.
+        object_id: of the object.
+        name: of the file, for messages.
+
+    Raises:
+        PromptError: the label map is empty, or has several labels but not that of the object.
+    """
+    values = np.unique(labels)
+    values = values[values != 0].tolist()
+    if not values:
+        raise PromptError(f"{name} is empty: give a mask with voxels of the object.")
+    if len(values) > 1 and object_id not in values:
+        raise PromptError(
+            f"{name} has the labels {', '.join(map(str, values))}, but none for object {object_id}: give the "
+            "object the number of its label."
+        )
+    return labels == object_id if object_id in values else labels != 0
 
 
 @dataclass(frozen=True)

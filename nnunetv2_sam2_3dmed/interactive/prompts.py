@@ -138,7 +138,7 @@ def check_axis(axis: int) -> int:
     return int(axis)
 
 
-def check_slice(index: int, shape: Sequence[int], axis: int) -> int:
+def check_slice(index: float, shape: Sequence[int], axis: int) -> int:
     """Return the index of a slice.
 
     Raises:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.objects import Objects
+from nnunetv2_sam2_3dmed.interactive.planes import Planes
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
 from nnunetv2_sam2_3dmed.interactive.results import Progress
 from nnunetv2_sam2_3dmed.interactive.runs import DIRECTIONS
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
-from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices
 from nnunetv2_sam2_3dmed.interactive.tracks import Key
 
 
@@ -31,7 +31,7 @@ class Request(NamedTuple):
 
 def check_request(
     objects: Objects,
-    axes: Sequence[AxisSlices],
+    axes: Sequence[Planes],
     object_ids: Sequence[int] | None,
     axis: int | None,
     slices: tuple[int, int] | None,
@@ -62,7 +62,7 @@ def check_request(
     return Request(keys, ends, direction)
 
 
-def _ends(along: AxisSlices, slices: tuple[int, int] | None) -> tuple[int, int]:
+def _ends(along: Planes, slices: tuple[int, int] | None) -> tuple[int, int]:
     """Convert the first and the last slice to propagate to, both included, from the array to the view."""
     if slices is None:
         return 0, along.depth - 1
@@ -73,7 +73,7 @@ def _ends(along: AxisSlices, slices: tuple[int, int] | None) -> tuple[int, int]:
     return start, end
 
 
-def _check_sources(sources: Sequence[int], key: Key, along: AxisSlices, ends: tuple[int, int]) -> None:
+def _check_sources(sources: Sequence[int], key: Key, along: Planes, ends: tuple[int, int]) -> None:
     """Raise a PromptError if an object has no prompt in a range of slices."""
     if not any(ends[0] <= index <= ends[1] for index in sources):
         first, last = sorted(along.turned(index) for index in ends)

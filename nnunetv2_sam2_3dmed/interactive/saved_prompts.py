@@ -29,9 +29,9 @@ from nnunetv2_sam2_3dmed.images.volume import by
 from nnunetv2_sam2_3dmed.images.volumes import Volume
 from nnunetv2_sam2_3dmed.interactive import prompts as checks
 from nnunetv2_sam2_3dmed.interactive.objects import Objects
+from nnunetv2_sam2_3dmed.interactive.planes import Planes
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.results import SavedObject
-from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices
 from nnunetv2_sam2_3dmed.interactive.tracks import Key, Place, Track
 
 FORMAT, VERSION = "sam2_3dmed prompts", 1
@@ -40,7 +40,7 @@ COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 def as_json(
     objects: Objects,
-    axes: Sequence[AxisSlices],
+    axes: Sequence[Planes],
     volume: Volume,
     protected: Sequence[int] = (),
     names: Mapping[int, str] | None = None,
@@ -79,7 +79,7 @@ def as_json(
     return json.dumps({"format": FORMAT, "version": VERSION, **image, "objects": entries})
 
 
-def _slice_entry(slices: AxisSlices, seen: int, prompt: SlicePrompt, shape: tuple[int, int, int]) -> dict[str, Any]:
+def _slice_entry(slices: Planes, seen: int, prompt: SlicePrompt, shape: tuple[int, int, int]) -> dict[str, Any]:
     def voxels(rows_columns: np.ndarray) -> list[list[float]]:
         places = np.column_stack([np.full(len(rows_columns), seen), rows_columns])
         return slices.view.points_back(places, shape).tolist()
@@ -137,7 +137,7 @@ class SavedPrompts:
         return total
 
 
-def load(saved: SavedPrompts, objects: Objects, axes: Sequence[AxisSlices], volume: Volume) -> Loaded:
+def load(saved: SavedPrompts, objects: Objects, axes: Sequence[Planes], volume: Volume) -> Loaded:
     """Check prompts that were read, to be added to those that objects have.
 
     Args:
@@ -231,7 +231,7 @@ def _check_colour(object_id: int, colour: str | None) -> None:
 
 
 def _load_object(
-    loaded: Loaded, entry: dict[str, Any], objects: Objects, axes: Sequence[AxisSlices], shape: tuple[int, int, int]
+    loaded: Loaded, entry: dict[str, Any], objects: Objects, axes: Sequence[Planes], shape: tuple[int, int, int]
 ) -> None:
     object_id = checks.check_object(entry["object"])
     if object_id in [known.object_id for known in loaded.objects]:
@@ -263,7 +263,7 @@ def _load_object(
     loaded.objects.append(named)
 
 
-def _add_to(prompt: SlicePrompt, one: dict[str, Any], slices: AxisSlices, shape: tuple[int, int, int]) -> SlicePrompt:
+def _add_to(prompt: SlicePrompt, one: dict[str, Any], slices: Planes, shape: tuple[int, int, int]) -> SlicePrompt:
     """Add a slice's points, box or mask to its prompt."""
     axis, index = slices.axis, one["slice"]
     if one.get("mask") is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.interactive.objects import Objects
+from nnunetv2_sam2_3dmed.interactive.planes import Planes
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
 from nnunetv2_sam2_3dmed.interactive.results import Progress
 from nnunetv2_sam2_3dmed.interactive.runs import Run, agree, alternate, plan_corrections, plan_runs
-from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices
-from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, HOST, Key, Place, SliceOutput
+from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, HOST, KeptOutput, Key, Place, SliceOutput
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 
 
@@ -42,12 +42,20 @@ class Segmenter:
         engine: SAM 2.
         axes: the slices of the image along each axis.
         objects: changed in place, a slice at a time, so that they are consistent whenever it stops.
+        keep: where outputs of slices without prompts go; default: they stay in the host's memory.
     """
 
-    def __init__(self, engine: Engine, axes: Sequence[AxisSlices], objects: Objects):
+    def __init__(
+        self,
+        engine: Engine,
+        axes: Sequence[Planes],
+        objects: Objects,
+        keep: Callable[[SliceOutput], KeptOutput] = SliceOutput.load,
+    ):
         self.engine = engine
         self.axes = axes
         self.objects = objects
+        self.keep = keep
 
     def propagate(
         self,
@@ -130,7 +138,7 @@ class Segmenter:
                 way.left = len(behind)
                 break
             for number, object_id in enumerate(run.objects):
-                own = None if output is None else output.of(number)
+                own = None if output is None else self.keep(output.of(number))
                 changed = Key(object_id, axis)
                 self.objects.tracks[changed] = self.objects.track(changed).with_visit(index, run.reverse, own)
             way.left -= 1
@@ -208,7 +216,7 @@ class Segmenter:
                 # before any propagation has reached the slice, SAM 2 segments it from the prompts alone
                 conditioning={} if reverse is None else track.conditioning,
                 others={
-                    i: found
+                    i: found.load()
                     for i, found in track.tracked.items()
                     if track.reverse[i] == reverse and 0 < (i - place if reverse else place - i) <= engine.reach
                 },

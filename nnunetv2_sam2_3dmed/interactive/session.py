@@ -26,6 +26,7 @@ from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL, choose_device, load_model
 from nnunetv2_sam2_3dmed.interactive.objects import Objects
+from nnunetv2_sam2_3dmed.interactive.planes import Cache, Planes
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.propagation import Propagation, check_request
 from nnunetv2_sam2_3dmed.interactive.protection import Protection
@@ -33,7 +34,7 @@ from nnunetv2_sam2_3dmed.interactive.recist import box_around
 from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, SavedObject, SliceMask
 from nnunetv2_sam2_3dmed.interactive.saved_prompts import SavedPrompts
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
-from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, Cache, ShownImage, show
+from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, ShownImage, show
 from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, Key, Place
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
@@ -87,7 +88,7 @@ class InteractiveSession:
         # the slice in use is kept whatever the bound
         self._features = Cache(bound_on(where) if max_cache_bytes is None else max_cache_bytes, at_least=1)
         self._image: ShownImage | None = None
-        self._axes: tuple[AxisSlices, ...] = ()
+        self._axes: tuple[Planes, ...] = ()
         self._objects = Objects()
         self.reset()
         self._stopped = threading.Event()
@@ -156,6 +157,11 @@ class InteractiveSession:
         return self._shown.volume
 
     @property
+    def model(self) -> SAM2Base:
+        """The network, which further sessions can take."""
+        return self._network.model
+
+    @property
     def device(self) -> torch.device:
         """Device of the network."""
         return self._network.device
@@ -193,7 +199,7 @@ class InteractiveSession:
     def slice_as_seen(self, axis: int, index: int) -> np.ndarray:
         """Grey levels (rows, columns), uint8, of slice ``index`` along ``axis``, turned as the network sees it."""
         slices = self._slices(axis)
-        return slices.grey(slices.turned(index))
+        return slices.picture(slices.turned(index))
 
     # ---- prompts
 
@@ -304,7 +310,7 @@ class InteractiveSession:
         """
         slices, object_id = self._slices(axis), checks.check_object(object_id)
         shape = self.image.shape
-        index = checks.check_slice(index, shape, axis)
+        index = slices.check_index(index)
         drawn = np.ascontiguousarray(slices.view.plane(checks.check_mask(mask, shape, index, axis)))
         if not drawn.any() and not self._objects.known_elsewhere(Key(object_id, axis), slices.turned(index)):
             raise PromptError(
@@ -500,7 +506,7 @@ class InteractiveSession:
         assert object_id is not None and axis is not None and index is not None
         slices, key = self._slices(axis), Key(checks.check_object(object_id), axis)
         self._objects.keys(key.object_id)
-        index = checks.check_slice(index, self.image.shape, axis)
+        index = slices.check_index(index)
         seen = slices.turned(index)
         if seen in self._objects.track(key).unanswered:
             with self._network.running():
@@ -647,7 +653,7 @@ class InteractiveSession:
             raise PromptError(_NO_IMAGE)
         return self._image
 
-    def _slices(self, axis: int) -> AxisSlices:
+    def _slices(self, axis: int) -> Planes:
         """Return the slices along an axis of the image, after checking both."""
         axis = checks.check_axis(axis)
         if self._image is None:
@@ -658,7 +664,7 @@ class InteractiveSession:
         with self._network.running():
             return self._segmenter.logits(object_id, self.image.shape)
 
-    def _prompt(self, slices: AxisSlices, object_id: int, index: int) -> tuple[SlicePrompt, Place]:
+    def _prompt(self, slices: Planes, object_id: int, index: int) -> tuple[SlicePrompt, Place]:
         """Return the prompt of an object on slice ``index`` of the array, and its place.
 
         Raises:

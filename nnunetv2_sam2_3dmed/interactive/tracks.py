@@ -1,13 +1,13 @@
 """Prompts, masks and memories of one object along one axis.
 
 All of it is in the host's memory, that of earlier steps too, so that undo moves nothing. A step copies to the device
-what SAM 2's attention reaches from its slice. Slice indices are those of ``slices.AxisSlices``.
+what SAM 2's attention reaches from its slice. Slice indices are those of ``planes.Planes``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ class SliceOutput(NamedTuple):
     quality: torch.Tensor
     memory: torch.Tensor | None = None
 
+    def load(self) -> SliceOutput:
+        """Return the output itself; see :class:`KeptOutput`."""
+        return self
+
     def of(self, number: int) -> SliceOutput:
         """Return the output for one of the N objects alone."""
         return SliceOutput._make(None if tensor is None else tensor[number : number + 1] for tensor in self)
@@ -44,6 +48,13 @@ class SliceOutput(NamedTuple):
         """Return the output with its tensors on ``device``; those that are there already are not copied."""
         # copies to the host are read at once, and so have to be waited for
         return SliceOutput._make(None if t is None else t.to(device, non_blocking=device.type == "cuda") for t in self)
+
+
+class KeptOutput(Protocol):
+    """Output of a slice, in memory or elsewhere."""
+
+    def load(self) -> SliceOutput:
+        """Return the output."""
 
 
 def join(outputs: list[SliceOutput]) -> SliceOutput:
@@ -70,7 +81,7 @@ class Track:
     unanswered: frozenset[int] = frozenset()
     answered: dict[int, SliceOutput] = field(default_factory=dict)
     conditioning: dict[int, SliceOutput] = field(default_factory=dict)
-    tracked: dict[int, SliceOutput] = field(default_factory=dict)
+    tracked: dict[int, KeptOutput] = field(default_factory=dict)
     reverse: dict[int, bool] = field(default_factory=dict)
 
     def prompted(self, index: int, prompt: SlicePrompt) -> Track:
@@ -88,7 +99,7 @@ class Track:
         ordered = dict(sorted({**self.conditioning, **remembered}.items()))
         return replace(self, answered={}, conditioning=ordered, tracked=tracked)
 
-    def with_visit(self, index: int, reverse: bool, output: SliceOutput | None) -> Track:
+    def with_visit(self, index: int, reverse: bool, output: KeptOutput | None) -> Track:
         """Return the track after a propagation's visit of a slice; there is no output if the slice has prompts."""
         tracked = self.tracked if output is None else {**self.tracked, index: output}
         return replace(self, tracked=tracked, reverse={**self.reverse, index: reverse})
@@ -100,10 +111,10 @@ class Track:
 
     def output(self, index: int) -> SliceOutput | None:
         """Return the latest output for slice ``index``."""
-        for outputs in (self.answered, self.conditioning, self.tracked):
-            if index in outputs:
-                return outputs[index]
-        return None
+        kept: KeptOutput | None = None
+        for outputs in (self.tracked, self.conditioning, self.answered):
+            kept = outputs.get(index, kept)
+        return None if kept is None else kept.load()
 
     def sources(self) -> list[int]:
         """Slices from which a propagation can start."""

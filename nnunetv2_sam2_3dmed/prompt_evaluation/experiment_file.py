@@ -16,6 +16,7 @@ REQUIRED = ("name", "model", "protocols", "datasets")
 DATASET_KEYS = ("dataset", "channel", "classes")
 ALL_LABELS = "all"
 PROTOCOLS = ("clicks", "1_mask", "box", "boxes", "recist", "recist_line", "1_mask_within", "box_within")
+FIRST_BOX, FIRST_MASK = VIDEO_PROTOCOLS = ("first_box", "first_mask")
 
 
 @dataclass(frozen=True)

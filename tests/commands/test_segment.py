@@ -237,7 +237,7 @@ class RecordingSession:
     """Session that records the arguments of the command and finds nothing."""
 
     given: dict[str, object] = {}
-    window, object_ids, learned_axis, prompts = (0.0, 1.0), [1], 0, ()
+    window, object_ids, learned_axis, prompts, model = (0.0, 1.0), [1], 0, (), None
 
     def __init__(self, model, device, precision, image_size):
         self.given.update(model=model, device=device, precision=precision, image_size=image_size)

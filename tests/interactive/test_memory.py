@@ -37,7 +37,7 @@ def test_a_propagation_leaves_nothing_on_the_gpu_and_has_there_what_attention_re
     copied = fake_copy(model, mode)
     engine = Engine(copied, GPU, "float32")
     with mode, engine.running():
-        (features,) = engine.encode([np.zeros((40, 48), dtype=np.uint8)])
+        (features,) = engine.encode(torch.zeros(1, 3, SIZE, SIZE))
         assert {level.device for level in features} == {GPU}
         prompt = SlicePrompt.empty().with_box((10, 12, 30, 33))
         start = DEPTH - 1 if reverse else 0

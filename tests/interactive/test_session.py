@@ -72,11 +72,11 @@ def test_the_cache_keeps_its_bound(model):
 def test_slices_of_a_batch_have_the_features_of_single_slices(ready):
     network = ready._network
     assert network.slices_at_once == 4 * 512**2 // 64**2  # as many pixels as four slices of 512
-    greys = [ready.slice_as_seen(0, index) for index in range(5)]
-    assert (greys[0] != greys[4]).any()
+    images = ready._slices(0).images(range(5))
+    assert (images[0] != images[4]).any()
     with network.running():
-        for grey, together in zip(greys, network.encode(greys), strict=True):
-            (alone,) = network.encode([grey])
+        for number, together in enumerate(network.encode(images)):
+            (alone,) = network.encode(images[number : number + 1])
             for level, expected in zip(together, alone, strict=True):
                 torch.testing.assert_close(level, expected, rtol=0, atol=1e-5)
 
