@@ -41,6 +41,14 @@ from nnunetv2_sam2_3dmed.files import check_writable_folder
 from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PROTOCOLS, VIDEO_PROTOCOLS
 
 DEFAULTS = PROTOCOLS[:4]
+_OF_DATASETS = {
+    "-f": "folds",
+    "--clicks": "clicks",
+    "--channel": "channel",
+    "--axis": "axis",
+    "--tolerance": "tolerance",
+    "--seed": "seed",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,10 +127,16 @@ def _check_protocols(args: argparse.Namespace) -> None:
     """Check what is measured, and with which protocols.
 
     Raises:
-        UserError: neither or both of a dataset and videos are given, or a protocol is for the other one.
+        UserError: neither or both of a dataset and videos are given, or a protocol or an option is for the other one.
     """
     if (args.dataset is None) == (args.videos is None):
         raise UserError("say what to measure: a dataset with -d, or a folder of videos with --videos.")
+    if args.videos is not None:
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        for option, name in _OF_DATASETS.items():
+            if getattr(args, name) != parser.get_default(name):
+                raise UserError(f"{option} is for datasets: leave it out with --videos.")
     known = PROTOCOLS if args.videos is None else VIDEO_PROTOCOLS
     wrong = [name for name in args.protocols or () if name not in known]
     if wrong:

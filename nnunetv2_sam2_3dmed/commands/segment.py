@@ -187,9 +187,10 @@ class _Sessions:
 
 
 def _is_video(image: Path, args: argparse.Namespace) -> bool:
+    from nnunetv2_sam2_3dmed.images.volumes import READABLE
     from nnunetv2_sam2_3dmed.video.opening import is_video
 
-    return args.video or is_video(image)
+    return is_video(image) or args.video and (args.batch is None or image.name.lower().endswith(READABLE))
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:

@@ -37,14 +37,14 @@ def check_extents(session: InteractiveSession, extents: Mapping[int, Extent]) ->
         depth = session.image.shape[axes[0]] if axes else last + 1
         if not 0 <= first <= last < depth:
             raise PromptError(
-                f"object {object_id} goes from slice {first} to {last}, but the first must not be behind the last, and "
-                f"there are slices 0 to {depth - 1}."
+                f"object {object_id} goes from {first} to {last}, but the first must not be behind the last, and there "
+                f"are 0 to {depth - 1}."
             )
         outside = [prompt.index for prompt in own if not first <= prompt.index <= last]
         if outside:
             raise PromptError(
-                f"object {object_id} has a prompt on slice {outside[0]}, but goes from slice {first} to {last}: "
-                "correct one of them."
+                f"object {object_id} has a prompt at {outside[0]}, but goes from {first} to {last}: correct one of "
+                "them."
             )
 
 

@@ -11,6 +11,14 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.tracks import SliceOutput
 
+ON_DISK = "/var/tmp"
+
+
+def folder() -> str:
+    """Folder of large temporary files."""
+    named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return ON_DISK if not named and os.access(ON_DISK, os.W_OK) else tempfile.gettempdir()
+
 
 @dataclass(frozen=True)
 class _Layout:
@@ -23,12 +31,13 @@ class _Layout:
 class Shelf:
     """A temporary file of outputs, which takes as much room as the outputs that anyone still has.
 
-    At 512 pixels an output takes 0.2 MB and at 1024 pixels 0.8 MB. The file lies in the system's folder for temporary
-    files (``TMPDIR``) without a name, so that nothing of it is left however the process ends.
+    At 512 pixels an output takes 0.2 MB and at 1024 pixels 0.8 MB. The file has no name, so that nothing of it is left
+    however the process ends. It lies in the folder that ``TMPDIR`` names, else in ``/var/tmp`` where there is one: in
+    many systems ``/tmp`` is in memory.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile(dir=folder())
         self._end = 0
         self._free: dict[int, list[int]] = {}  # offsets by size
         self._layouts: dict[_Layout, _Layout] = {}  # one object for all outputs alike
@@ -98,6 +107,6 @@ class ShelvedOutput:
 
 def _no_room(size: int, reason: str | None) -> UserError:
     return UserError(
-        f"the masks of a frame ({size} bytes) cannot be kept in the temporary folder {tempfile.gettempdir()} "
+        f"the masks of a frame ({size} bytes) cannot be kept in the temporary folder {folder()} "
         f"({reason}): name a folder with more room in TMPDIR."
     )

@@ -6,17 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnunetv2_sam2_3dmed.evaluation.published_prompts import published_results
+from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
 from nnunetv2_sam2_3dmed.evaluation.tables import Table, text_rows, without_nan
 from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown as table_as_markdown
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.video.benchmark import TITLES, Measured, VideoResult
-from nnunetv2_sam2_3dmed.video.scores import Quartiles, quartiles
 
 ALL = "all classes"
 # column -> the score of an object
@@ -83,7 +84,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def summary(results: Sequence[VideoResult], classes: Sequence[str]) -> list[tuple[str, str, dict[str, Quartiles], int]]:
+def summary(results: Sequence[VideoResult], classes: Sequence[str]) -> list[tuple[str, str, dict[str, Statistic], int]]:
     """Return protocol, class, scores and rejected prompts.
 
     Scores are over videos, of all classes a video's mean over its own; those of :data:`DAVIS_MEANS` over objects.
@@ -102,7 +103,7 @@ def summary(results: Sequence[VideoResult], classes: Sequence[str]) -> list[tupl
                     unit = (one.video, one.class_name) if column in DAVIS_MEANS else one.video
                     grouped.setdefault(unit, []).append(score(one.scores))
                 known = [[value for value in values if not np.isnan(value)] for values in grouped.values()]
-                scores[column] = quartiles([float(np.mean(values)) for values in known if values])
+                scores[column] = Statistic.of([float(np.mean(values)) for values in known if values])
             rows.append((protocol, name, scores, sum(one.rejected for one in chosen)))
     return rows
 
@@ -120,7 +121,7 @@ def as_json(measured: Measured, classes: Sequence[str], used: Mapping[str, Any])
                         "protocol": protocol,
                         "class": name,
                         "rejected": rejected,
-                        **{column: values._asdict() for column, values in scores.items()},
+                        **{column: asdict(values) for column, values in scores.items()},
                     }
                     for protocol, name, scores, rejected in summary(measured.results, classes)
                 ],
@@ -203,12 +204,12 @@ def _seconds(measured: Measured, protocol: str) -> float:
     return float(np.median(known)) if known else float("nan")
 
 
-def _shown(column: str, values: Quartiles) -> str:
+def _shown(column: str, values: Statistic) -> str:
     if not values.n:
         return "-"
     if column in DAVIS_MEANS:
         return f"{values.mean:.3f}"
-    return f"{values.median:.3f} ({values.low:.3f} to {values.high:.3f})"
+    return f"{values.median:.3f} ({values.q1:.3f} to {values.q3:.3f})"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -50,12 +50,13 @@ def read_numbered_frames(folder: Path) -> Video:
         raise UserError(f"{folder} has no frames: give a folder with {', '.join(ENDINGS)}.")
     source = PictureFrames(list(files.values()))
     first = source.read(0)
-    numbers = np.array(list(files))
-    gaps = [int(numbers[k]) for k in np.flatnonzero(np.diff(numbers) != np.diff(numbers).min(initial=1)) + 1]
+    numbers = list(files)
+    steps = np.diff(numbers)
     notes: tuple[str, ...] = ()
-    if gaps and len(set(np.diff(numbers))) > 1:
+    if len(set(steps)) > 1:
+        behind = numbers[int(np.argmax(steps > steps.min())) + 1]
         notes = (
-            f"the numbers of its frames have gaps, the first one before {gaps[0]}: frames are counted from 0 without "
+            f"the numbers of its frames have gaps, the first one before {behind}: frames are counted from 0 without "
             "gaps.",
         )
     return Video(folder.name, folder, (len(files), first.shape[0], first.shape[1]), source, notes=notes)

@@ -13,15 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
+
 TOLERANCE = 0.008  # of the diagonal
 RECALL = 0.5  # DAVIS counts frames with a score above
 QUARTERS = 4
-
-
-def dice(gt: np.ndarray, found: np.ndarray) -> float:
-    """Dice coefficient of two masks, bool."""
-    total = int(gt.sum()) + int(found.sum())
-    return 1.0 if not total else 2 * int((gt & found).sum()) / total
 
 
 def region_similarity(gt: np.ndarray, found: np.ndarray) -> float:
@@ -175,30 +171,3 @@ class ObjectScores:
         ordered = np.array([there[k].dice for k in np.argsort(distances, kind="stable")])
         quarter = len(ordered) // QUARTERS
         return float(ordered[:quarter].mean() - ordered[-quarter:].mean())
-
-
-class Quartiles(NamedTuple):
-    """Distribution of a score over videos or objects.
-
-    Attributes:
-        n: number of those with the score.
-        median: NaN without any.
-        low: first quartile.
-        high: third quartile.
-        mean: of the same values.
-    """
-
-    n: int
-    median: float
-    low: float
-    high: float
-    mean: float
-
-
-def quartiles(values: Sequence[float]) -> Quartiles:
-    """Summarise a score of several videos or objects, of which NaN are left out."""
-    known = np.array([value for value in values if not np.isnan(value)])
-    if not len(known):
-        return Quartiles(0, *(float("nan"),) * 4)
-    low, median, high = (float(value) for value in np.percentile(known, (25, 50, 75)))
-    return Quartiles(len(known), median, low, high, float(known.mean()))

@@ -113,7 +113,8 @@ class Video:
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
-        if index not in self._frames:
+        wanted = self._frames.get(index)
+        if wanted is None:
             for number, frame in self._source.decode(index):
                 if frame.shape[:2] != self.shape[1:]:
                     raise UserError(
@@ -121,11 +122,14 @@ class Video:
                         f"first one has {self.shape[1]} x {self.shape[2]}: give a video of one size."
                     )
                 self._frames[number] = frame
-                self._frames.move_to_end(number)
                 while len(self._frames) > self._most:
                     self._frames.popitem(last=False)
-        self._frames.move_to_end(index)
-        return self._frames[index]
+                if number == index:
+                    wanted = frame
+            assert wanted is not None, "a source yields the frame that it is asked for"
+        if index in self._frames:  # of very large frames, not all that were decoded together are kept
+            self._frames.move_to_end(index)
+        return wanted
 
 
 def as_colour(frame: np.ndarray) -> np.ndarray:

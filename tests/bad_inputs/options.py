@@ -98,7 +98,7 @@ ROWS = [
     Row(
         "slices without a prompt",
         segment("--slices", "4", "6"),
-        said("a prompt on slice 3, but goes from slice 4 to 6"),
+        said("a prompt at 3, but goes from 4 to 6"),
     ),
     Row("one slice", segment("--slices", "4"), said("--slices", "expected 2 arguments")),
     Row("axis 3", segment("--axis", "3"), said("--axis", "3", "0, 1, 2")),

@@ -331,7 +331,7 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_model_is_loaded(
         (["a.nii.gz", "-o", "a.nii.gz", "--point", "1,2,3"], "is the image itself"),
         (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,300"], "lies outside the image"),
         (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,3", "--window", "40", "wide"], "--window is 40 wide"),
-        (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,3", "--slices", "4", "6"], "goes from slice 4 to 6"),
+        (["a.nii.gz", "-o", "b.nii.gz", "--point", "1,2,3", "--slices", "4", "6"], "goes from 4 to 6"),
         (["a.nii.gz", "-o", "b.dcm", "--box", "3,10,12:3,30,33"], "no DICOM series"),
         (["a.nii.gz", "-o", "out", "--batch", "p.csv"], "images and prompts come from the CSV"),
     ],

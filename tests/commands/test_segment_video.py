@@ -14,6 +14,7 @@ from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.interactive import load_model
 from nnunetv2_sam2_3dmed.video import VideoSession, open_video
 from nnunetv2_sam2_3dmed.video.png_masks import write_png_masks
+from tests.images.dicom_files import write_series
 from tests.interactive.reference import SIZE, TINY, phantom, random_weights
 from tests.video.files import write_video
 from tests.video.test_session import COLUMNS, ROWS, Discs
@@ -143,6 +144,20 @@ def test_nifti_is_a_video_if_it_is_said(run, network, tmp_path):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage("masks.nii.gz")), masks)
 
 
+def test_in_a_table_the_option_is_for_sequences_alone(run, video, network, tmp_path):
+    """A DICOM series in the same table stays a volume; that of ``segment`` alone is refused."""
+    (tmp_path / "series").mkdir()
+    write_series(tmp_path / "series", phantom().astype(np.int16))
+    frames = np.stack([next(iter(Discs().decode(index)))[1][..., 0] for index in range(COUNT)])
+    sitk.WriteImage(sitk.GetImageFromArray(frames), "sequence.nii.gz")
+    lines = ["image,prompt,where,output", f'sequence.nii.gz,box,"{BOX}",masks', 'series,box,"3,10,12:3,30,33",a.nii.gz']
+    (tmp_path / "prompts.csv").write_text("\n".join(lines))
+    assert run("--batch", "prompts.csv", "-o", ".", "--video", "--no-preview") == 0
+    np.testing.assert_array_equal(read_folder(tmp_path / "masks"), expected(network, "sequence.nii.gz", add_box))
+    assert sitk.GetArrayFromImage(sitk.ReadImage("a.nii.gz")).shape == phantom().shape
+    assert run("series", "-o", "b.nii.gz", "--video", "--box", "3,10,12:3,30,33") == 2
+
+
 def test_a_table_of_videos_and_volumes(run, video, network, tmp_path, capsys):
     made = sitk.GetImageFromArray(phantom())
     made.SetSpacing((0.5, 0.8, 3.0))
@@ -166,7 +181,10 @@ def test_a_table_of_videos_and_volumes(run, video, network, tmp_path, capsys):
     ("words", "message"),
     [
         (["-o", "a.mp4", "--box", "6,9,11:6,27,30"], "frame 6 does not exist: discs.mkv has 6 frames, 0 to 5"),
-        (["-o", "a.mp4", "--box", BOX, "--slices", "3", "9"], "frame 9 does not exist"),
+        (
+            ["-o", "a.mp4", "--box", BOX, "--slices", "3", "9"],
+            "goes from 3 to 9, but the first must not be behind the last, and there are 0 to 5",
+        ),
         (["-o", "a.mp4", "--box", BOX, "--unit", "mm"], "of a video must be voxel: frame,row,column"),
         (["-o", "a.mp4", "--box", BOX, "--axis", "1"], "a video has one, 0"),
         (["-o", "a.mp4", "--box", BOX, "--window", "abdomen"], "frames of a video are shown as they are"),

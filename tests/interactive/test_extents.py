@@ -58,11 +58,11 @@ def test_slices_count_along_the_axis_of_the_prompts(session):
 @pytest.mark.parametrize(
     ("extent", "message"),
     [
-        ((4, 6), "object 1 has a prompt on slice 3, but goes from slice 4 to 6"),
-        ((1, 2), "object 1 has a prompt on slice 3, but goes from slice 1 to 2"),
-        ((5, 3), "from slice 5 to 3, but the first must not be behind the last"),
-        ((2, 7), "there are slices 0 to 6"),
-        ((-1, 3), "there are slices 0 to 6"),
+        ((4, 6), "object 1 has a prompt at 3, but goes from 4 to 6"),
+        ((1, 2), "object 1 has a prompt at 3, but goes from 1 to 2"),
+        ((5, 3), "from 5 to 3, but the first must not be behind the last"),
+        ((2, 7), "there are 0 to 6"),
+        ((-1, 3), "there are 0 to 6"),
     ],
 )
 def test_extents_that_do_not_fit_are_refused_before_anything_is_propagated(prompted, extent, message):

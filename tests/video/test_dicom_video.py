@@ -51,6 +51,14 @@ def test_the_echocardiogram(echo_file):
     assert video.spacing == (1, 1, 1), "the scale of the larger original is not that of this image"
 
 
+def test_frames_of_which_fewer_are_kept_than_are_decoded_together(echo_file, monkeypatch):
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.video.video.MOST_BYTES", 2 * 240 * 320 * 3)
+    video = open_video(echo_file)
+    expected = pydicom.pixels.pixel_array(echo_file)
+    for index in (0, 1, 2, 9, 4):
+        np.testing.assert_array_equal(video.frame(index), expected[index])
+
+
 def test_regions_that_fit_give_the_scale(echo, tmp_path):
     region = echo.SequenceOfUltrasoundRegions[0]
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 300, 230

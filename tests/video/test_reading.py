@@ -38,6 +38,9 @@ def test_gaps_in_the_numbers_are_said_and_steps_are_none(tmp_path):
     gap = write_pictures(tmp_path / "b", [f"{k:05d}.png" for k in (0, 1, 2, 5, 6)])
     (note,) = open_video(gap).notes
     assert "gaps, the first one before 5" in note
+    every_second = write_pictures(tmp_path / "c", [f"{k:05d}.png" for k in (0, 2, 4, 8)])
+    (note,) = open_video(every_second).notes
+    assert "gaps, the first one before 8" in note
 
 
 def test_grey_and_palette_pictures(tmp_path):

@@ -13,7 +13,6 @@ from nnunetv2_sam2_3dmed.video.scores import (
     contour,
     contour_accuracy,
     dice,
-    quartiles,
     region_similarity,
     score_frame,
 )
@@ -145,8 +144,3 @@ def test_failures_of_propagation():
 def test_distance_is_to_the_nearest_prompt():
     values = [1.0, 0.9, 0.1, 0.2, 0.8, 1.0]
     assert object_scores(values, prompted=(0, 5)).decay_with_distance() == pytest.approx(0.9 - 0.2)
-
-
-def test_quartiles_leave_missing_values_out():
-    assert quartiles([0.1, 0.2, 0.3, 0.4, 0.5, float("nan")]) == pytest.approx((5, 0.3, 0.2, 0.4, 0.3))
-    assert quartiles([float("nan")]).n == 0

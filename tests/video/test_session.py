@@ -73,19 +73,6 @@ def test_only_the_frames_asked_for_and_what_an_empty_mask_says(ready):
     np.testing.assert_array_equal(ready.frame_mask(6), before)
 
 
-def test_where_sam2_sees_no_object_the_mask_is_empty(ready, monkeypatch):
-    ready.add_box(*BOX)
-    track = ready._network.track
-
-    def gone(features, index, *rest):
-        output = track(features, index, *rest)
-        return output._replace(logits=output.logits * 0 - 1024) if index >= 5 else output
-
-    monkeypatch.setattr(ready._network, "track", gone)
-    ready.propagate()
-    assert [bool(ready.frame_mask(index).any()) for index in range(8)] == [True] * 5 + [False] * 3
-
-
 def test_a_start_and_its_correction(ready):
     start = np.zeros((8, ROWS, COLUMNS), dtype=bool)
     start[2:6, 10:20, 10:20] = True
