@@ -1,8 +1,8 @@
 """nnU-Net and SAM2-3dMed on one fold of MSD hippocampus, trained for the same wall-clock time on the same machine.
 
     eval "$(sam2_3dmed env)"
-    python benchmarks/equal_time.py --data Task04_Hippocampus --minutes 45 -device cpu --image-size 96 \
-        --patch-size 56 40 --slices 6 --batch-size 8        # two CPU cores
+    python benchmarks/equal_time.py --data Task04_Hippocampus --minutes 45 -device cpu --image-size 64 \
+        --patch-size 56 40 --slices 6 --batch-size 8 --seeds 0 1 2        # two CPU cores
     python benchmarks/equal_time.py --data Task04_Hippocampus --minutes 8 -device cuda
 
 Runs stock commands only, prints each, skips what is there already (a training goes on with --c), and writes
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, required=True)
     parser.add_argument("-device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--ours", nargs="+", default=["SAM2_3dMedTrainer_noPretrain_tuned"], metavar="TRAINER")
+    parser.add_argument("--seeds", type=int, nargs="+", help="train ours once with each (default: once without a seed)")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--patch-size", type=int, nargs=2)
     parser.add_argument("--slices", type=int)
@@ -131,7 +132,8 @@ def main() -> None:
     ]
     run("sam2_3dmed", "plan", "-d", "4", *options)
     methods = [("3d_fullres", f"nnUNetTrainer_{args.minutes}minutes")]
-    methods += [("3d", f"{trainer}_{args.minutes}minutes") for trainer in args.ours]
+    endings = [f"_seed{seed}" for seed in args.seeds] if args.seeds else [""]
+    methods += [("3d", f"{trainer}_{args.minutes}minutes{ending}") for trainer in args.ours for ending in endings]
     for configuration, trainer in methods:
         folder = results_folder(configuration, trainer) / "fold_0"
         run(
