@@ -13,7 +13,6 @@ A video that cannot be read is named before anything is written. After an interr
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.commands.options import add_new_dataset, new_dataset_name
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
 
     from nnunetv2_sam2_3dmed.video.conversion import convert_videos
 
-    content = convert_videos(args.folder, target, lambda line: print(line, file=sys.stderr))
+    content = convert_videos(args.folder, target, print)
     channels = len(content["channel_names"])
     print(
         f"wrote {target}: {content['numTraining']} videos of {'three channels' if channels == 3 else 'one channel'}, "

@@ -108,7 +108,7 @@ class Clips:
         corner = tuple(int(ends[0]) for ends in properties["bbox_used_for_cropping"])
         size = tuple(min(side, most) for side, most in zip(whole[1:], self._patch[1:], strict=True))
         rate = self._draw(whole[0])
-        places = {key: _moved(found, corner, whole, size, rate) for key, found in properties["class_locations"].items()}
+        places = {key: _in_clip(found, corner[0], rate) for key, found in properties["class_locations"].items()}
         return (
             Clip(data, corner, whole, (size[0], size[1]), rate),
             Clip(seg, corner, whole, (size[0], size[1]), rate, labels=True),
@@ -124,20 +124,19 @@ class Clips:
         return Rate(step, int(np.random.randint(max(1, starts))))
 
 
-def _moved(
-    places: np.ndarray, corner: Sequence[int], whole: Sequence[int], size: Sequence[int], rate: Rate
-) -> np.ndarray:
-    """Convert nnU-Net's places (n, 4) of a class, channel first, to the frames that are taken."""
+def _in_clip(places: np.ndarray, start: int, rate: Rate) -> np.ndarray:
+    """Convert nnU-Net's places (n, 4) of a class, channel first, to those on the frames that are taken.
+
+    nnU-Net's loader centres a patch on one of them, and cuts off what lies above and to the left of the patch. Of rows
+    and columns all become 0, for which it cuts off nothing: a frame fits into the patch.
+    """
     if not len(places):
         return places
-    moved = np.asarray(places).copy()
-    moved[:, 1:] += np.asarray(corner)
-    moved = moved[(moved[:, 1] - rate.first) % rate.step == 0]
-    moved = moved[moved[:, 1] >= rate.first]
-    moved[:, 1] = (moved[:, 1] - rate.first) // rate.step
-    for axis in (1, 2):
-        moved[:, axis + 1] = moved[:, axis + 1] * size[axis - 1] // whole[axis]
-    return moved
+    frames = np.asarray(places)[:, 1] + start
+    frames = frames[(frames >= rate.first) & ((frames - rate.first) % rate.step == 0)]
+    found = np.zeros((len(frames), 4), dtype=int)
+    found[:, 1] = (frames - rate.first) // rate.step
+    return found
 
 
 def _at(frames: np.ndarray, size: tuple[int, int], labels: bool) -> np.ndarray:

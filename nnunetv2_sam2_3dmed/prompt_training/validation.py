@@ -92,7 +92,7 @@ def validate_with_boxes(
     if trainer.is_ddp:
         dist.barrier()
     if trainer.local_rank == 0:
-        _summarize(trainer, folder)
+        _summarize(trainer, folder, prompts)
 
 
 def _wait(trainer: SAM2_3dMedTrainer, done: int, count: int) -> None:
@@ -101,7 +101,7 @@ def _wait(trainer: SAM2_3dMedTrainer, done: int, count: int) -> None:
         dist.barrier()
 
 
-def _summarize(trainer: SAM2_3dMedTrainer, folder: Path) -> None:
+def _summarize(trainer: SAM2_3dMedTrainer, folder: Path, prompts: str) -> None:
     labels = trainer.label_manager
     base = trainer.preprocessed_dataset_folder_base
     assert base is not None
@@ -119,4 +119,4 @@ def _summarize(trainer: SAM2_3dMedTrainer, folder: Path) -> None:
     mean = metrics["foreground_mean"]["Dice"]
     trainer.logger.log_summary("final_val/foreground_dice", mean)
     trainer.print_to_log_file("Validation with prompts complete")
-    trainer.print_to_log_file("Mean Validation Dice with ground truth boxes on the middle slices: ", mean)
+    trainer.print_to_log_file(f"Mean Validation Dice with the ground truth {prompts}: ", mean)

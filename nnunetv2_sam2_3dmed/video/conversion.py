@@ -90,8 +90,9 @@ def convert_videos(folder: Path, target: Path, progress: Callable[[str], None] =
     if (target / "dataset.json").exists():
         raise UserError(f"{target} exists already: give another number and name, or delete it.")
     files = video_cases(folder)
+    stated = _stated(folder)
     checked = _checked(files, progress)
-    labels = _labels(folder, files, partly=any(one.annotated < one.shape[0] for one in checked))
+    labels = _labels(stated, folder, files, partly=any(one.annotated < one.shape[0] for one in checked))
     colour = any(one.colour for one in checked)
     problems = []
     for number, one in enumerate(checked, start=1):
@@ -171,21 +172,33 @@ def _refuse(problems: Sequence[tuple[str, UserError]], count: int, then: str) ->
         raise UserError(f"{len(problems)} of {count} videos cannot be converted ({names}): {first}; {then}.")
 
 
-def _labels(folder: Path, cases: list[VideoCase], partly: bool) -> Labels:
-    """Return the labels of dataset.json or, without it, of the masks, renumbered where numbers are left out.
+def _stated(folder: Path) -> dict[str, Any] | None:
+    """Return the content of dataset.json beside the videos; None without one.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    file = folder / "dataset.json"
+    if not file.is_file():
+        return None
+    content: dict[str, Any] = read_json(file, "write it as nnU-Net's")
+    check_declared_labels(str(file), content)
+    return content
+
+
+def _labels(stated: dict[str, Any] | None, folder: Path, cases: list[VideoCase], partly: bool) -> Labels:
+    """Return the labels that are stated or, if none are, those of the masks, without gaps between their numbers.
 
     Args:
+        stated: see :func:`_stated`.
         folder: with the videos.
         cases: the videos.
         partly: some frames have no ground truth.
 
     Raises:
-        UserError: the file is damaged, or the masks have no label.
+        UserError: the masks have no label.
     """
-    file = folder / "dataset.json"
-    if file.is_file():
-        stated = read_json(file, "write it as nnU-Net's")
-        check_declared_labels(str(file), stated)
+    if stated is not None:
         declared, order = dict(stated["labels"]), stated.get(ORDER)
     else:
         classes, _ = labels_of(folder, cases)
