@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"only {args.datasets[0]} is to be merged: name two datasets or more.")
     name = new_dataset_name(args.dataset, args.name)
 
+    from nnunetv2_sam2_3dmed.merging.datasets import merge, missing_classes, open_parts, plan_merging
     from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-    from nnunetv2_sam2_3dmed.nnunet.merging import merge, missing_classes, open_parts, plan_merging
 
     target = nnunet_folder("nnUNet_raw") / name
     plan = plan_merging(name, open_parts(wanted))

@@ -65,6 +65,10 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
       change nothing. Brightness and contrast are replaced by the noise and blur of :class:`SAM2_3dMedTrainer`, which
       MedSAM2 does not have.
 
+    Cases that are videos (``sam2_3dmed videos``) are drawn as clips of whole frames at their frame rate, half and a
+    quarter of it, as MedSAM2's, see :mod:`~nnunetv2_sam2_3dmed.prompt_training.clips`; they are prompted on the first
+    frame with the object, and propagated forward.
+
     Not stated by MedSAM2, and our choice: the cosine schedule and early stopping (those of :class:`SAM2_3dMedTrainer`),
     the strength of the affine transformation (the same, and a zoom of 0.9 to 1.4), clicks and masks beside boxes, up to
     three objects per stack, each prompted on one slice and propagated in both directions. The losses of the predicted

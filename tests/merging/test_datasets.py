@@ -15,9 +15,10 @@ from nnunetv2_sam2_3dmed.images.orientation import view_along
 from nnunetv2_sam2_3dmed.images.volumes import read_volume, volume_from_array
 from nnunetv2_sam2_3dmed.interactive.intensities import RGB, ShownAs
 from nnunetv2_sam2_3dmed.interactive.slices import show
-from nnunetv2_sam2_3dmed.nnunet import folders, merging
-from nnunetv2_sam2_3dmed.nnunet.merged_labels import merge_labels
-from nnunetv2_sam2_3dmed.nnunet.merging import as_picture, merge, missing_classes, open_parts, plan_merging
+from nnunetv2_sam2_3dmed.merging import datasets as merging
+from nnunetv2_sam2_3dmed.merging.datasets import as_picture, merge, missing_classes, open_parts, plan_merging
+from nnunetv2_sam2_3dmed.merging.labels import merge_labels
+from nnunetv2_sam2_3dmed.nnunet import folders
 from nnunetv2_sam2_3dmed.nnunet.sources import KEY, Sources, sources_of
 
 ORGAN = {"background": 0, "liver": 1, "spleen": 2}

@@ -21,10 +21,10 @@ from nnunetv2_sam2_3dmed.files import copy_file, write_text
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import Volume, read_volume, write_volume
 from nnunetv2_sam2_3dmed.images.windows import AUTO, choose_window
+from nnunetv2_sam2_3dmed.merging.labels import MergedLabels, merge_labels
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import IGNORE, ORDER, check_labels, foreground_names
 from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_dataset_json
 from nnunetv2_sam2_3dmed.nnunet.folds import FILE, Folds, folds_without_validating
-from nnunetv2_sam2_3dmed.nnunet.merged_labels import MergedLabels, merge_labels
 from nnunetv2_sam2_3dmed.nnunet.sources import KEY, Source, Sources, sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import read_header, training_files
 
