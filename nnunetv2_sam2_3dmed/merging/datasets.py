@@ -74,7 +74,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """How datasets become one.
+    """A way in which datasets become one.
 
     Attributes:
         parts: the datasets.

@@ -34,7 +34,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Sources:
-    """What dataset.json says of its cases.
+    """Statements of dataset.json on its cases.
 
     Attributes:
         videos: all cases are videos.
