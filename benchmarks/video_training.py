@@ -10,8 +10,9 @@ Then prompts 12 videos of another seed with the box of the first frame, three wa
 - repeated: the ground truth mask of the first frame on all frames;
 - per frame: the same network on each frame by itself, with the first frame's box, without memory.
 
-Writes benchmarks/results/NAME.json, NAME.md and NAME.png, where NAME is video_training_30min_cpu: Dice and J&F without
-the first frame, and differences per video with a 95 % bootstrap interval and Wilcoxon's signed-rank test.
+Writes benchmarks/results/NAME.json and NAME.md and docs/images/NAME.png, where NAME is video_training_30min_cpu: Dice
+and J&F without the first frame, and differences per video with a 95 % bootstrap interval and Wilcoxon's signed-rank
+test.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from nnunetv2_sam2_3dmed.video.phantoms import write_phantoms
 from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask, write_png_masks
 from nnunetv2_sam2_3dmed.video.scores import ObjectScores, Quartiles, score_frame
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS, PICTURES = Path(__file__).parent / "results", Path(__file__).parents[1] / "docs" / "images"
 ID, DATASET, CONFIGURATION = "820", "Dataset820_SyntheticUltrasound", "3d_slices8"
 TRAINED, MEASURED = (40, 1), (12, 2)  # number of videos, and seed
 PROPAGATED, REPEATED, PER_FRAME = "propagated", "repeated", "per frame"
@@ -66,7 +67,8 @@ def main() -> None:
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the picture go")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables go")
+    parser.add_argument("--pictures", type=Path, default=PICTURES, help="where the picture goes")
     args = parser.parse_args()
 
     work = args.work.resolve()
@@ -104,7 +106,7 @@ def main() -> None:
     }
     write_text(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n")
     write_text(args.results / f"{name}.md", as_markdown(report, results, list(classes)))
-    picture(args.results / f"{name}.png", cases, classes, results, work / "masks")
+    picture(args.pictures / f"{name}.png", cases, classes, results, work / "masks")
     print((args.results / f"{name}.md").read_text())
 
 
@@ -250,23 +252,21 @@ def picture(
     case = next(case for case in cases if case.name == name)
     video = case.open()
     frames = np.linspace(0, len(video) - 1, SHOWN).astype(int).tolist()
-    figure, axes = plt.subplots(len(WAYS), SHOWN, figsize=(2 * SHOWN, 2.15 * len(WAYS)), squeeze=False)
-    for row, way in zip(axes, WAYS):
+    figure = plt.figure(figsize=(2 * SHOWN, 2.3 * len(WAYS) + 0.4), layout="constrained")
+    figure.suptitle(f"Synthetic ultrasound, {name}: ground truth white, masks in colour")
+    for part, way in zip(figure.subfigures(len(WAYS), 1), WAYS):
+        part.suptitle(WAYS[way], fontsize=10)
         folder = masks / (FIRST_BOX if way == PROPAGATED else way) / name
-        for axis, frame in zip(row, frames):
+        for axis, frame in zip(part.subplots(1, SHOWN), frames):
             axis.imshow(video.frame(frame))
             found, gt = read_png_mask(folder / f"{frame:05d}.png"), case.labels(frame, video.shape[1:])
             for number, (values, colour) in enumerate(zip(classes.values(), COLOURS), start=1):
-                for mask, shade, style in ((np.isin(gt, values), "white", ":"), (found == number, colour, "-")):
+                for mask, shade in ((np.isin(gt, values), "white"), (found == number, colour)):
                     if mask.any() and not mask.all():
-                        axis.contour(mask, levels=[0.5], colors=[shade], linewidths=1.2, linestyles=style)
+                        axis.contour(mask, levels=[0.5], colors=[shade], linewidths=1.0)
             axis.set_axis_off()
-            if way == PROPAGATED:
-                axis.set_title(f"frame {frame}", fontsize=9)
-        row[0].text(0, -0.04, WAYS[way], transform=row[0].transAxes, fontsize=9, va="top")
+            axis.set_title(f"frame {frame}", fontsize=8)
     case.close()
-    figure.suptitle(f"Synthetic ultrasound, {name}: ground truth dotted, masks in colour", fontsize=10)
-    figure.tight_layout()
     write_png(file, figure)
     plt.close(figure)
 

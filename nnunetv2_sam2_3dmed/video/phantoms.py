@@ -67,7 +67,7 @@ def ultrasound_phantom(rng: np.random.Generator, frames: int = FRAMES, side: int
     atrium = np.array([rng.uniform(0.09, 0.12), rng.uniform(0.09, 0.12)])
     wall = rng.uniform(0.03, 0.045)
     beats, phase = rng.uniform(2.0, 3.5), rng.uniform(0, 2 * np.pi)
-    strength, breath = rng.uniform(0.30, 0.42), rng.uniform(0.015, 0.035)
+    strength, breath = rng.uniform(0.30, 0.42), rng.uniform(0.025, 0.05)
 
     texture = _Speckle(rng, side)
     gain, attenuation = rng.uniform(0.85, 1.1), rng.uniform(0.9, 1.6)
