@@ -108,7 +108,9 @@ class Clips:
         corner = tuple(int(ends[0]) for ends in properties["bbox_used_for_cropping"])
         size = tuple(min(side, most) for side, most in zip(whole[1:], self._patch[1:], strict=True))
         rate = self._draw(whole[0])
-        places = {key: _in_clip(found, corner[0], rate) for key, found in properties["class_locations"].items()}
+        # where nnU-Net's loader has the middle of the last patch that lies within the clip
+        latest = len(rate.frames(whole[0])) - self._patch[0] + self._patch[0] // 2
+        places = {key: _in_clip(found, corner[0], rate, latest) for key, found in properties["class_locations"].items()}
         return (
             Clip(data, corner, whole, (size[0], size[1]), rate),
             Clip(seg, corner, whole, (size[0], size[1]), rate, labels=True),
@@ -124,18 +126,19 @@ class Clips:
         return Rate(step, int(np.random.randint(max(1, starts))))
 
 
-def _in_clip(places: np.ndarray, start: int, rate: Rate) -> np.ndarray:
+def _in_clip(places: np.ndarray, start: int, rate: Rate, latest: int) -> np.ndarray:
     """Convert nnU-Net's places (n, 4) of a class, channel first, to those on the frames that are taken.
 
-    nnU-Net's loader centres a patch on one of them, and cuts off what lies above and to the left of the patch. Of rows
-    and columns all become 0, for which it cuts off nothing: a frame fits into the patch.
+    nnU-Net's loader centres a patch on one of them, and lets it reach beyond the end of each axis: padding would take
+    the place of frames, and of what lies above and to the left. Places after ``latest`` become that frame, whose patch
+    has them too, and rows and columns become 0, for which nothing is cut off, since a frame fits into the patch.
     """
     if not len(places):
         return places
     frames = np.asarray(places)[:, 1] + start
     frames = frames[(frames >= rate.first) & ((frames - rate.first) % rate.step == 0)]
     found = np.zeros((len(frames), 4), dtype=int)
-    found[:, 1] = (frames - rate.first) // rate.step
+    found[:, 1] = np.minimum((frames - rate.first) // rate.step, max(latest, 0))
     return found
 
 

@@ -76,6 +76,10 @@ def test_places_of_a_class_are_those_of_the_frames_that_are_taken(monkeypatch):
         *_, known = clips.load_case("video")
         assert known["class_locations"][1].tolist() == [[0, expected, 0, 0]]
         assert len(known["class_locations"][2]) == 0
+    # of the five frames of this rate four are a patch, whose middle is then at most the fourth
+    monkeypatch.setattr(clips, "_draw", lambda count: Rate(4, 2))
+    clips.dataset.load_case("video")[3]["class_locations"][1] = np.array([[0, 16, 0, 0]])  # frame 18
+    assert clips.load_case("video")[3]["class_locations"][1][:, 1].tolist() == [3]
     for rate in (Rate(2, 1), Rate(4, 0)):  # frame 6 is not taken
         monkeypatch.setattr(clips, "_draw", lambda count, rate=rate: rate)
         assert len(clips.load_case("video")[3]["class_locations"][1]) == 0
@@ -109,6 +113,7 @@ def test_nnunets_loader_takes_them(tmp_path):
             numbers = stack.max(axis=(1, 2))  # the number of each frame; 0 before and after the video's picture
             taken = numbers[numbers > 0]
             steps |= set(np.diff(taken).astype(int).tolist())
-            assert len(stack) == 4 and (target == -1).any()  # the patch is larger than a frame
+            assert (target >= 0).any(axis=(1, 2)).all()  # four frames, none of them beyond the end
+            assert (target == -1).any()  # the patch is larger than a frame
             assert (target[:, 2:14, 2:12] >= 0).all()  # which lies in its middle, whole
     assert steps == {1, 2, 4}
