@@ -9,9 +9,10 @@ import torch
 
 from nnunetv2_sam2_3dmed.video.phantoms import write_phantoms
 from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask
-from tests.end_to_end.conftest import PLAN, WALK, Workplace, read_volume
+from tests.end_to_end.conftest import PLAN, SHAPE, WALK, Workplace, read_volume, write_dataset
 
 DATASET, TRAINER = "Dataset303_Endoscopy", "SAM2_PromptTrainer_noPretrain_tuned"
+AUTOMATIC = "SAM2_3dMedTrainer_noPretrain_tuned"
 FRAMES, SIDE = 10, 40
 
 
@@ -61,3 +62,22 @@ def test_the_model_segments_a_video(trained, fold, tmp_path):
     masks = [read_png_mask(file) for file in sorted((tmp_path / "masks").glob("*.png"))]
     assert len(masks) == FRAMES and all(mask.shape == (SIDE, SIDE) for mask in masks)
     assert np.isin(masks, [0, 1]).all()
+
+
+def test_volumes_and_videos_are_trained_together_at_their_rates(trained):
+    labels = {"background": 0, "outer": 1, "inner": 2}
+    write_dataset(trained.root / "nnUNet_raw" / "Dataset301_Tiny", 1, labels, {}, cases=5)
+    trained.run("sam2_3dmed", "merge", "301", "303:3", "-d", "305", "--name", "All")
+    trained.start("nnUNetv2_plan_and_preprocess", "-d", "305", "-c", "3d_fullres", "-npfp", "1", "-np", "1")
+    trained.run(*PLAN, "305")
+    trained.run(*WALK, "train", "305", f"3d_slices8:{TRAINER}", f"3d:{AUTOMATIC}")
+    trained.run("nnUNetv2_train", "305", "3d_slices8", "0", "-tr", TRAINER, "-device", "cpu", "--val")
+    for trainer, configuration in ((TRAINER, "3d_slices8"), (AUTOMATIC, "3d")):
+        folder = trained.results("Dataset305_All", trainer, configuration) / "fold_0"
+        log = "".join(path.read_text() for path in folder.glob("training_log*.txt"))
+        # four cases of each in fold 0: 4 at rate 1 and 4 at rate 3
+        assert "25.0% of the batches' cases are of Dataset301_Tiny: 4 at rate 1" in log
+        assert "75.0% of the batches' cases are of Dataset303_Endoscopy: 4 at rate 3" in log
+    folder = trained.results("Dataset305_All", TRAINER, "3d_slices8") / "fold_0" / "validation"
+    shapes = {file.name.partition("_")[0]: read_volume(file).shape for file in folder.glob("*.nii.gz")}
+    assert shapes == {"Tiny": SHAPE, "Endoscopy": (FRAMES, SIDE, SIDE)}
