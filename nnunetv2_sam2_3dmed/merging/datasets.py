@@ -25,13 +25,10 @@ from nnunetv2_sam2_3dmed.merging.labels import MergedLabels, merge_labels
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import IGNORE, ORDER, check_labels, foreground_names
 from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_dataset_json
 from nnunetv2_sam2_3dmed.nnunet.folds import FILE, Folds, folds_without_validating
-from nnunetv2_sam2_3dmed.nnunet.sources import KEY, Source, Sources, sources_of
+from nnunetv2_sam2_3dmed.nnunet.sources import CHANNEL, ENDING, KEY, READER, SPACING, Source, Sources, sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import read_header, training_files
 
-ENDING = ".nii.gz"
-CHANNEL = "rgb_to_0_1"  # the name by which nnU-Net divides by 255 and does nothing else
-SPACING = (1.0, 1.0, 1.0)
-READER = "overwrite_image_reader_writer"
+READER_KEY = "overwrite_image_reader_writer"
 
 
 @dataclass(frozen=True)
@@ -136,8 +133,8 @@ def plan_merging(name: str, parts: Sequence[Part]) -> Plan:
     labels = merge_labels([(part.prefix, part.content) for part in parts])
     first = parts[0]
     pictures = any(
-        (part.channels, part.content["file_ending"], part.content.get(READER), part.is_pictures)
-        != (first.channels, first.content["file_ending"], first.content.get(READER), first.is_pictures)
+        (part.channels, part.content["file_ending"], part.content.get(READER_KEY), part.is_pictures)
+        != (first.channels, first.content["file_ending"], first.content.get(READER_KEY), first.is_pictures)
         for part in parts
     )
     if pictures:
@@ -149,13 +146,14 @@ def plan_merging(name: str, parts: Sequence[Part]) -> Plan:
                 )
         count = max(len(part.channels) for part in parts)
     channels = [CHANNEL] * count if pictures else first.channels
+    reader = READER if pictures else first.content.get(READER_KEY)
     content: dict[str, Any] = {
         "channel_names": {str(number): channel for number, channel in enumerate(channels)},
         "labels": labels.declared,
         **({} if labels.order is None else {ORDER: labels.order}),
         "numTraining": sum(len(part.files) for part in parts),
         "file_ending": ENDING if pictures else first.content["file_ending"],
-        **({READER: "SimpleITKIO"} if pictures else {READER: first.content[READER]} if READER in first.content else {}),
+        **({} if reader is None else {READER_KEY: reader}),
         KEY: Sources(
             pictures=pictures or first.is_pictures,
             merged=tuple(

@@ -14,6 +14,11 @@ from nnunetv2_sam2_3dmed.errors import UserError
 
 KEY = "sam2_3dmed"
 
+# format of pictures, that is of frames and of slices that were made 8 bits
+ENDING, READER = ".nii.gz", "SimpleITKIO"
+CHANNEL = "rgb_to_0_1"  # the name by which nnU-Net divides by 255 and does nothing else
+SPACING = (1.0, 1.0, 1.0)  # alike along all axes, so that nnU-Net resamples nothing and keeps the first axis first
+
 
 @dataclass(frozen=True)
 class Source:

@@ -22,13 +22,10 @@ from nnunetv2_sam2_3dmed.nnunet.dataset_labels import (
     check_labels,
     expected_values,
 )
-from nnunetv2_sam2_3dmed.nnunet.sources import KEY, Sources
+from nnunetv2_sam2_3dmed.nnunet.sources import CHANNEL, ENDING, KEY, READER, SPACING, Sources
 from nnunetv2_sam2_3dmed.video.cases import VideoCase, labels_of, video_cases
 from nnunetv2_sam2_3dmed.video.video import Video
 
-ENDING = ".nii.gz"
-CHANNEL = "rgb_to_0_1"  # the name by which nnU-Net divides by 255 and does nothing else
-SPACING = (1.0, 1.0, 1.0)  # of time, rows and columns: alike, so that nnU-Net resamples nothing and frames come first
 LOOKED_AT = 16  # frames of a video that tell grey from colour
 COLOURFUL, FEW = 16, 1e-3  # difference of channels, and share of pixels, which codecs of grey videos do not reach
 
@@ -109,7 +106,7 @@ def convert_videos(folder: Path, target: Path, progress: Callable[[str], None] =
         **({} if labels.order is None else {ORDER: labels.order}),
         "numTraining": len(checked),
         "file_ending": ENDING,
-        "overwrite_image_reader_writer": "SimpleITKIO",
+        "overwrite_image_reader_writer": READER,
         KEY: Sources(videos=True, pictures=True).noted(),
     }
     check_labels(target.name, content)
