@@ -23,7 +23,7 @@ from nnunetv2_sam2_3dmed.images.volumes import Volume, read_volume, write_volume
 from nnunetv2_sam2_3dmed.images.windows import AUTO, choose_window
 from nnunetv2_sam2_3dmed.merging.labels import MergedLabels, merge_labels
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import IGNORE, ORDER, check_labels, foreground_names
-from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_dataset_json
+from nnunetv2_sam2_3dmed.nnunet.folders import check_new_dataset, dataset_name, nnunet_folder, read_dataset_json
 from nnunetv2_sam2_3dmed.nnunet.folds import FILE, Folds, folds_without_validating
 from nnunetv2_sam2_3dmed.nnunet.sources import CHANNEL, ENDING, KEY, READER, SPACING, Source, Sources, sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import read_header, training_files
@@ -177,8 +177,9 @@ def merge(plan: Plan, target: Path, progress: Callable[[str], None] = lambda lin
         UserError: the dataset exists, or a file cannot be read or written. Cases that were written stay, and the same
             call goes on with the others.
     """
-    if (target / "dataset.json").exists():
-        raise UserError(f"{target} exists already: give another number and name, or delete it.")
+    check_new_dataset(
+        target, plan.content["file_ending"], {part.case(name) for part in plan.parts for name in part.files}
+    )
     for part, numbers in zip(plan.parts, plan.labels.numbers, strict=True):
         progress(f"{part.name}: {len(part.files)} cases")
         axis = _slice_axis(part) if plan.pictures and not part.is_pictures else 0

@@ -22,6 +22,7 @@ from nnunetv2_sam2_3dmed.nnunet.dataset_labels import (
     check_labels,
     expected_values,
 )
+from nnunetv2_sam2_3dmed.nnunet.folders import check_new_dataset
 from nnunetv2_sam2_3dmed.nnunet.sources import CHANNEL, ENDING, KEY, READER, SPACING, Sources
 from nnunetv2_sam2_3dmed.video.cases import VideoCase, labels_of, video_cases
 from nnunetv2_sam2_3dmed.video.video import Video
@@ -84,9 +85,8 @@ def convert_videos(folder: Path, target: Path, progress: Callable[[str], None] =
         UserError: the dataset exists, there are no videos, or one of them or its masks cannot be used. Cases that were
             written stay, and the same call goes on with the others.
     """
-    if (target / "dataset.json").exists():
-        raise UserError(f"{target} exists already: give another number and name, or delete it.")
     files = video_cases(folder)
+    check_new_dataset(target, ENDING, case_names(files))
     stated = _stated(folder)
     checked = _checked(files, progress)
     labels = _labels(stated, folder, files, partly=any(one.annotated < one.shape[0] for one in checked))

@@ -142,6 +142,14 @@ def test_a_bad_mask_leaves_the_other_cases_and_the_same_command_goes_on(tmp_path
         convert_videos(tmp_path, tmp_path / "raw")
 
 
+def test_cases_of_another_folder_are_not_mixed_in(tmp_path):
+    (tmp_path / "raw" / "labelsTr").mkdir(parents=True)
+    (tmp_path / "raw" / "labelsTr" / "other.nii.gz").touch()
+    write_case(tmp_path, "one", pixels(False))
+    with pytest.raises(UserError, match="raw was begun with another case, other: delete the folder"):
+        convert_videos(tmp_path, tmp_path / "raw")
+
+
 def test_one_video_is_in_memory_at_a_time(tmp_path, monkeypatch):
     for name in ("a", "b", "c"):
         write_case(tmp_path, name, pixels(False))
