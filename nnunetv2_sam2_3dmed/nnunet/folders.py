@@ -78,13 +78,11 @@ def check_new_dataset(folder: Path, ending: str, cases: Collection[str]) -> None
     """
     if (folder / "dataset.json").exists():
         raise UserError(f"{folder} exists already: give another number and name, or delete it.")
-    others = [
-        file for file in (folder / "labelsTr").glob(f"[!.]*{ending}") if file.name.removesuffix(ending) not in cases
-    ]
+    begun = {file.name.removesuffix(ending) for file in (folder / "labelsTr").glob(f"[!.]*{ending}")}
+    others = sorted(begun - set(cases))
     if others:
         raise UserError(
-            f"{folder} was begun with another case, {min(others).name.removesuffix(ending)}: delete the folder, and run "
-            "the same command again."
+            f"{folder} was begun with another case, {others[0]}: delete the folder, and run the same command again."
         )
 
 
