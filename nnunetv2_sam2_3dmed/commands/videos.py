@@ -22,6 +22,9 @@ from nnunetv2_sam2_3dmed.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="videos and masks")
     add_new_dataset(parser)
+    parser.add_argument(
+        "--colour", action="store_true", help="three channels also if the frames that are looked at are grey"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
 
     from nnunetv2_sam2_3dmed.video.conversion import convert_videos
 
-    content = convert_videos(args.folder, target, print)
+    content = convert_videos(args.folder, target, print, args.colour)
     channels = len(content["channel_names"])
     print(
         f"wrote {target}: {content['numTraining']} videos of {'three channels' if channels == 3 else 'one channel'}, "

@@ -67,7 +67,9 @@ class Labels:
     ignore: int | None
 
 
-def convert_videos(folder: Path, target: Path, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def convert_videos(
+    folder: Path, target: Path, progress: Callable[[str], None] = lambda line: None, colour: bool = False
+) -> dict[str, Any]:
     """Convert a folder of videos with masks.
 
     Videos are looked at first, then written one by one, so that memory holds one of them, decoded. Pixels are those
@@ -77,6 +79,7 @@ def convert_videos(folder: Path, target: Path, progress: Callable[[str], None] =
         folder: see :func:`~nnunetv2_sam2_3dmed.video.cases.video_cases`; a ``dataset.json`` in it names the labels.
         target: the dataset's folder in nnUNet_raw, such as ``Dataset020_Echo``.
         progress: called with a line per video.
+        colour: write three channels also if no video is seen to be in colour.
 
     Returns:
         The content of dataset.json.
@@ -90,7 +93,7 @@ def convert_videos(folder: Path, target: Path, progress: Callable[[str], None] =
     stated = _stated(folder)
     checked = _checked(files, progress)
     labels = _labels(stated, folder, files, partly=any(one.annotated < one.shape[0] for one in checked))
-    colour = any(one.colour for one in checked)
+    colour = colour or any(one.colour for one in checked)
     problems = []
     for number, one in enumerate(checked, start=1):
         progress(f"{number}/{len(checked)} {one.case}: {one.shape[0]} frames of {one.shape[1]} x {one.shape[2]}")
@@ -117,10 +120,13 @@ def convert_videos(folder: Path, target: Path, progress: Callable[[str], None] =
 def is_colour(video: Video) -> bool:
     """True if some of up to :data:`LOOKED_AT` frames have channels that differ, in more than a codec's few pixels."""
     for index in np.unique(np.linspace(0, len(video) - 1, LOOKED_AT).astype(int)).tolist():
-        frame = video.frame(index)
-        if (np.ptp(frame, axis=-1) > COLOURFUL).mean() > FEW:
+        if _is_colourful(video.frame(index)):
             return True
     return False
+
+
+def _is_colourful(frame: np.ndarray) -> bool:
+    return bool((np.ptp(frame, axis=-1) > COLOURFUL).mean() > FEW)
 
 
 def case_names(cases: Sequence[VideoCase]) -> list[str]:
@@ -218,7 +224,8 @@ def _write_case(checked: Checked, labels: Labels, colour: bool, target: Path) ->
     """Write the channels of a video, then its label.
 
     Raises:
-        UserError: a frame or a mask cannot be read, a mask has a value that is no label, or the disk is full.
+        UserError: a frame or a mask cannot be read, a frame is in colour where one channel is written, a mask has a
+            value that is no label, or the disk is full.
     """
     file = target / "labelsTr" / f"{checked.case}{ENDING}"
     channels = [target / "imagesTr" / f"{checked.case}_{channel:04d}{ENDING}" for channel in range(3 if colour else 1)]
@@ -231,6 +238,10 @@ def _write_case(checked: Checked, labels: Labels, colour: bool, target: Path) ->
         pixels = np.empty((len(channels), *video.shape), dtype=np.uint8)
         for index in range(len(video)):
             frame = video.frame(index)
+            if not colour and _is_colourful(frame):
+                raise UserError(
+                    f"frame {index} of {case.video} is in colour, but those that were looked at are grey: add --colour."
+                )
             # channels of a grey video can differ by what a codec lost
             pixels[:, index] = np.moveaxis(frame, -1, 0) if colour else np.rint(frame.mean(axis=-1))
     finally:

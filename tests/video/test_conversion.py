@@ -14,7 +14,7 @@ from PIL import Image
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.nnunet.sources import sources_of
-from nnunetv2_sam2_3dmed.video import open_video
+from nnunetv2_sam2_3dmed.video import conversion, open_video
 from nnunetv2_sam2_3dmed.video.cases import VideoCase
 from nnunetv2_sam2_3dmed.video.conversion import case_names, convert_videos, is_colour
 from nnunetv2_sam2_3dmed.video.png_masks import write_png_masks
@@ -94,6 +94,18 @@ def test_one_video_in_colour_gives_all_three_channels(tmp_path):
         np.testing.assert_array_equal(
             read(tmp_path / "raw" / "imagesTr" / f"grey_{channel:04d}.nii.gz"), grey[..., channel]
         )
+
+
+def test_a_frame_in_colour_that_was_not_looked_at_is_not_made_grey(tmp_path, monkeypatch):
+    frames = pixels(False)
+    frames[3] = pixels(True)[3]
+    write_case(tmp_path, "one", frames)
+    monkeypatch.setattr(conversion, "LOOKED_AT", 2)  # the first and the last
+    with pytest.raises(UserError, match="frame 3 of .*one is in colour.*add --colour"):
+        convert_videos(tmp_path, tmp_path / "raw")
+    assert len(convert_videos(tmp_path, tmp_path / "raw", colour=True)["channel_names"]) == 3
+    found = [read(tmp_path / "raw" / "imagesTr" / f"one_{channel:04d}.nii.gz")[3] for channel in range(3)]
+    np.testing.assert_array_equal(np.stack(found, axis=-1), frames[3])
 
 
 def test_regions_keep_their_order_and_frames_without_masks_are_ignored(tmp_path):
