@@ -16,6 +16,8 @@ COMMANDS = {
     "env": "print the shell lines that tell nnU-Net where our trainers are",
     "plan": "add the configuration `3d` to a dataset's nnU-Net plans",
     "weights": "install a SAM 2 checkpoint into the local weights folder",
+    "videos": "convert videos with masks into a dataset of nnU-Net",
+    "merge": "merge datasets, each with a sampling rate of its own",
     "splits": "write folds that keep all cases of a subject together",
     "train": "train on several machines, started by torchrun",
     "predict": "predict as nnUNetv2_predict does, in larger batches",

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import re
+from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
 
@@ -18,6 +21,31 @@ WINDOWS = ("auto", "brain", "abdomen", "bone", "lung", "mediastinum", "percentil
 def add_dataset(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Add ``-d``, a dataset."""
     parser.add_argument("-d", dest="dataset", required=required, metavar="DATASET", help="dataset id or name")
+
+
+def add_new_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add ``-d`` and ``--name`` of a dataset that does not exist yet."""
+    parser.add_argument("-d", dest="dataset", type=int, required=True, metavar="ID", help="number, 1 to 999")
+    parser.add_argument("--name", required=True, help="name, such as Echo in Dataset020_Echo")
+
+
+def new_dataset_name(number: int, name: str) -> str:
+    """Return the full name of a new dataset, such as ``Dataset020_Echo``.
+
+    Raises:
+        UserError: nnU-Net could not read number and name, or a dataset has that number.
+    """
+    if not 1 <= number <= 999:
+        raise UserError(f"-d is {number}, but the number of a dataset must be 1 to 999.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise UserError(f"--name is {name!r}, but must be of letters, digits, '_' and '-', such as Echo.")
+    full = f"Dataset{number:03d}_{name}"
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        folder = Path(os.environ.get(variable) or os.devnull)
+        for other in sorted(folder.glob(f"Dataset{number:03d}_*")):
+            if other.name != full:
+                raise UserError(f"{variable} has {other.name} already: give another number than {number} with -d.")
+    return full
 
 
 def add_folds(parser: argparse.ArgumentParser, purpose: str) -> None:

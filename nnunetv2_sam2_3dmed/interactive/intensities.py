@@ -33,7 +33,7 @@ LEARNED_SHARE = 0.1  # of the training cases: what fewer show is not learned
 
 @dataclass(frozen=True)
 class ShownAs:
-    """Display of images of one channel to a model.
+    """Display of images to a model.
 
     Attributes:
         scheme: nnU-Net's normalisation.
@@ -45,6 +45,9 @@ class ShownAs:
         axis: of the array (z, y, x) that nnU-Net's reader gives, along which the slices of training cases lay.
         normals: the axes of the patient that this was in training cases, the most frequent first; see ``orientation``.
             Empty where that is not known.
+        colour: training cases have three channels, of which each is displayed alike; images of one channel are grey.
+        pictures: training cases were videos, or volumes that had been made pictures of 8 bits: other volumes are
+            displayed as to SAM 2's own weights.
     """
 
     scheme: str
@@ -55,6 +58,8 @@ class ShownAs:
     masked: bool = False
     axis: int = 0
     normals: tuple[int, ...] = ()
+    colour: bool = False
+    pictures: bool = False
 
     def axis_of(self, direction: np.ndarray) -> int:
         """Return the axis of an array (z, y, x) along which the slices of an image lie as in training.
@@ -134,7 +139,11 @@ def learned_normals(directions: Iterable[np.ndarray], axis: int) -> tuple[int, .
 
 
 def shown_as(
-    plans: PlansManager, configuration: ConfigurationManager, intensity_range: Sequence[float], channels: int
+    plans: PlansManager,
+    configuration: ConfigurationManager,
+    intensity_range: Sequence[float],
+    channels: int,
+    pictures: bool = False,
 ) -> ShownAs:
     """Return the display of images in a configuration.
 
@@ -144,22 +153,26 @@ def shown_as(
         intensity_range: normalised intensities that become black and white, as the network's arguments have them; of a
             CT, only what nnU-Net's clipping leaves of that range.
         channels: of the images.
+        pictures: see :class:`ShownAs`.
 
     Raises:
-        UserError: images have several channels, or are normalised by an unsupported scheme.
+        UserError: images have several channels that are no colours, or are normalised by an unsupported scheme.
     """
-    if channels != 1:
+    schemes = configuration.normalization_schemes
+    colour = channels == 3 and all(scheme == RGB for scheme in schemes)
+    if channels != 1 and not colour:
         raise UserError(
-            f"the images of {plans.dataset_name} have {channels} channels, but prompts are for images of one: make a "
-            "dataset of one of the channels."
+            f"the images of {plans.dataset_name} have {channels} channels, but prompts are for images of one, or of "
+            "three colours that are named rgb_to_0_1: make a dataset of one of the channels."
         )
-    (scheme,) = configuration.normalization_schemes
+    scheme = schemes[0]
     if scheme not in (CT, Z_SCORE, NONE, TO_01, RGB):
         raise UserError(f"images are normalised by {scheme}, but prompts work with {CT}, {Z_SCORE}, {TO_01} or {NONE}.")
     low, high = (float(value) for value in intensity_range)
     axis = int(plans.transpose_forward[0])
     if scheme not in (CT, NONE):
-        return ShownAs(scheme, low, high, masked=bool(configuration.use_mask_for_norm[0]), axis=axis)
+        masked = bool(configuration.use_mask_for_norm[0])
+        return ShownAs(scheme, low, high, masked=masked, axis=axis, colour=colour, pictures=pictures)
     statistics = plans.foreground_intensity_properties_per_channel["0"]
     mean, std = float(statistics["mean"]), max(float(statistics["std"]), 1e-8)
     if scheme == NONE:  # the range is of standard deviations, which nobody has divided by

@@ -44,7 +44,7 @@ def show(volume: Volume, window: str | tuple[float, float], learned: ShownAs | N
     Raises:
         UserError: there is no such window.
     """
-    if window == AUTO and learned is not None:
+    if window == AUTO and learned is not None and not learned.pictures:
         # a trained model's window is one of values, however they are meant to be displayed
         return ShownImage(volume, learned.window(volume.array), learned.outside(volume.array))
     return ShownImage(volume, choose_window(volume.array, window, volume.modality), None, volume.inverted)

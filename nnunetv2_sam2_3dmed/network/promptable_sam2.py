@@ -45,6 +45,7 @@ class StackPrompts(NamedTuple):
         masks: (N, 1, S, S), float, 0 or 1; or None.
         corrections: number of successive clicks on errors of the prompted slice.
         rng: draws the places of these clicks.
+        videos: those of the B stacks that are propagated forward in time only.
     """
 
     images: torch.Tensor
@@ -58,6 +59,7 @@ class StackPrompts(NamedTuple):
     masks: torch.Tensor | None
     corrections: int
     rng: np.random.Generator
+    videos: frozenset[int] = frozenset()
 
 
 class Answer(NamedTuple):
@@ -248,10 +250,14 @@ class PromptableSAM2(SAM2Base):
 
     @staticmethod
     def _ways(prompts: StackPrompts) -> list[tuple[int, list[int]]]:
-        """For each object, forward and backward from its prompt, the slices on the way; the longest first."""
+        """For each object, forward and, but for videos, backward from its prompt, the slices on the way.
+
+        The longest come first.
+        """
         ways = []
         for number, (stack, start) in enumerate(zip(prompts.stacks.tolist(), prompts.slices.tolist())):
-            for way in (range(start + 1, prompts.real.shape[1]), range(start - 1, -1, -1)):
+            backward = range(0) if stack in prompts.videos else range(start - 1, -1, -1)
+            for way in (range(start + 1, prompts.real.shape[1]), backward):
                 # padding lies at the ends of a stack
                 reached = [index for index in way if prompts.real[stack, index]]
                 if reached:

@@ -12,15 +12,20 @@ LARGEST_LOGIT = 32.0  # to which SAM 2's predictor clamps the previous mask that
 
 def as_images(grey: torch.Tensor, image_size: int) -> torch.Tensor:
     """Convert grey levels (..., H, W), 0 to 1, to images (..., 3, S, S) for the image encoder."""
-    planes = _resized(grey.flatten(0, -3)[:, None], image_size)
+    return colours_as_images(grey.flatten(0, -3)[:, None], image_size).unflatten(0, grey.shape[:-2])
+
+
+def colours_as_images(planes: torch.Tensor, image_size: int) -> torch.Tensor:
+    """Convert grey levels (n, 1, H, W) or colours (n, 3, H, W), 0 to 1, to images (n, 3, S, S) for the encoder."""
+    planes = resized(planes, (image_size, image_size)).expand(-1, 3, -1, -1)
     # by numbers: a tensor of them would be copied to a GPU, which waits for its queued work
-    channels = [(planes - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD)]
-    return torch.cat(channels, dim=1).unflatten(0, grey.shape[:-2])
+    channels = [(planes[:, k] - mean) / std for k, (mean, std) in enumerate(zip(IMAGENET_MEAN, IMAGENET_STD))]
+    return torch.stack(channels, dim=1)
 
 
 def at_image_size(masks: torch.Tensor, image_size: int) -> torch.Tensor:
     """Resize masks (n, H, W), bool, to (n, 1, S, S), float, 0 or 1, as ``SAM2VideoPredictor.add_new_mask`` does."""
-    return (_resized(masks[:, None].float(), image_size) >= 0.5).float()
+    return (resized(masks[:, None].float(), (image_size, image_size)) >= 0.5).float()
 
 
 def logits_at(logits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
@@ -30,8 +35,8 @@ def logits_at(logits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(logits.float(), size=shape, mode="bilinear", align_corners=False)
 
 
-def _resized(planes: torch.Tensor, image_size: int) -> torch.Tensor:
-    if planes.shape[-2:] == (image_size, image_size):
+def resized(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize planes (n, C, H, W), float, to ``size``; smaller with antialiasing, as SAM 2's predictors do."""
+    if planes.shape[-2:] == size:
         return planes
-    # antialias: as SAM 2's predictors make images and masks smaller
-    return F.interpolate(planes, size=(image_size, image_size), mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(planes, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,27 @@ def dataset_name(name_or_id: str) -> str:
             f"dataset {name_or_id!r} is not known, expected the number or name of one dataset in nnU-Net's "
             "folders: check -d and the variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results."
         ) from error
+
+
+def check_new_dataset(folder: Path, ending: str, cases: Collection[str]) -> None:
+    """Check that a folder of nnUNet_raw can become a dataset: it is new, or was begun with the same cases.
+
+    Args:
+        folder: of the dataset.
+        ending: of its files.
+        cases: identifiers of all its cases.
+
+    Raises:
+        UserError: the dataset is complete, or has files of other cases.
+    """
+    if (folder / "dataset.json").exists():
+        raise UserError(f"{folder} exists already: give another number and name, or delete it.")
+    begun = {file.name.removesuffix(ending) for file in (folder / "labelsTr").glob(f"[!.]*{ending}")}
+    others = sorted(begun - set(cases))
+    if others:
+        raise UserError(
+            f"{folder} was begun with another case, {others[0]}: delete the folder, and run the same command again."
+        )
 
 
 def load_dataset_json(dataset: str) -> dict[str, Any]:

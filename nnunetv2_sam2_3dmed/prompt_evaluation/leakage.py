@@ -9,6 +9,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.model import nnunet_checkpoint
 from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS
 from nnunetv2_sam2_3dmed.nnunet.folds import Folds
+from nnunetv2_sam2_3dmed.nnunet.sources import sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import listed
 
 FINETUNED = "finetuned"  # key of the settings of a fine-tuning in a checkpoint's ``init_args``
@@ -36,7 +37,9 @@ def leakage_warnings(model: Path, sha256: str, dataset: str, cases: Sequence[str
         official = {known.sha256 for known in CHECKPOINTS.values() if known.sha256 is not None}
         return [] if sha256 in official else [PUBLIC_WEIGHTS]
     arguments = checkpoint.get("init_args", {})
-    if arguments.get("plans", {}).get("dataset_name") != dataset:
+    # a merged dataset has the folds of those that it was made of
+    merged = {source.dataset for source in sources_of(arguments.get("dataset_json", {})).merged}
+    if dataset not in {arguments.get("plans", {}).get("dataset_name"), *merged}:
         return []
     of_start = arguments.get(FINETUNED, {}).get("seen_validation", "")
     reasons = [_of_fold(arguments.get("fold"), dataset, cases, folds), of_start]

@@ -13,7 +13,7 @@ from nnunetv2_sam2_3dmed.images.orientation import View
 from nnunetv2_sam2_3dmed.interactive.intensities import ShownAs
 from nnunetv2_sam2_3dmed.interactive.prompts import BOX_CORNERS
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import StackPrompts, copy_to
-from nnunetv2_sam2_3dmed.network.resizing import as_images, at_image_size
+from nnunetv2_sam2_3dmed.network.resizing import as_images, at_image_size, colours_as_images
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import bounding_box, loose_box, random_click
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 
@@ -47,16 +47,18 @@ class Stacks(NamedTuple):
     """A batch of images and masks, as the network sees them.
 
     Attributes:
-        grey: (B, D, H, W), 0 to 1.
+        grey: (B, D, H, W), 0 to 1; of colours (B, D, 3, H, W).
         masks: (B, K, D, H, W), bool, ground truth of the K classes or regions.
         counted: (B, D, H, W), bool; False for the ignore label.
         real: (B, D), bool; False for slices that are padding.
+        videos: stacks that are clips of a video: prompted on the first frame with the object, and propagated forward.
     """
 
     grey: torch.Tensor
     masks: torch.Tensor
     counted: torch.Tensor
     real: torch.Tensor
+    videos: frozenset[int] = frozenset()
 
 
 class TrainingPrompts(NamedTuple):
@@ -85,13 +87,16 @@ class StackMaker:
         self.shown_as = shown_as
         self.transpose_forward = [int(axis) for axis in transpose_forward]
 
-    def __call__(self, data: torch.Tensor, target: torch.Tensor, views: Sequence[View]) -> Stacks:
+    def __call__(
+        self, data: torch.Tensor, target: torch.Tensor, views: Sequence[View], videos: frozenset[int] = frozenset()
+    ) -> Stacks:
         """Make stacks that look like images in use.
 
         Args:
-            data: (B, 1, D, H, W), normalised.
+            data: (B, 1 or 3, D, H, W), normalised.
             target: nnU-Net's target, with padding marked.
             views: orientation of the slices of each case.
+            videos: those of the B that are clips of a video.
         """
         low, high = self.shown_as.low, self.shown_as.high
         grey = ((data.float() - low) / (high - low)).clamp(0, 1)
@@ -99,11 +104,13 @@ class StackMaker:
         grey = grey.masked_fill(self.targets.padding(target), 0)
         targets = self.targets(target)
         slices = [torch.flip(s, [0]) if view.flips[0] else s for s, view in zip(targets.slices, views)]
+        turned = self._turned(grey, views)
         return Stacks(
-            self._turned(grey, views)[:, 0],
+            turned.transpose(1, 2) if self.shown_as.colour else turned[:, 0],
             self._turned(targets.masks > 0, views),
             self._turned(targets.counted, views)[:, 0],
             torch.stack(slices),
+            videos,
         )
 
     def _turned(self, stacks: torch.Tensor, views: Sequence[View]) -> torch.Tensor:
@@ -128,7 +135,7 @@ def single_slices(stacks: Stacks) -> Stacks:
 def objects_to_train(
     stacks: Stacks, image_size: int, mix: PromptMix, rng: np.random.Generator
 ) -> TrainingPrompts | None:
-    """Prompt random objects of each stack on random slices; None without objects.
+    """Prompt random objects of each stack on random slices, of videos on the first one; None without objects.
 
     The kind of prompt is drawn per batch, since SAM 2 predicts three masks for one click and one mask for all else.
     """
@@ -139,7 +146,8 @@ def objects_to_train(
     for stack, present in enumerate(presence):
         classes = np.flatnonzero(present.any(axis=1))
         for number in rng.choice(classes, size=min(len(classes), mix.objects), replace=False).tolist():
-            chosen.append((stack, number, int(rng.choice(np.flatnonzero(present[number])))))
+            slices = np.flatnonzero(present[number])
+            chosen.append((stack, number, int(slices[0] if stack in stacks.videos else rng.choice(slices))))
     kind = str(rng.choice(KINDS, p=(mix.box, mix.click, 1 - mix.box - mix.click)))
     if kind == MASK and not any(real[stack].sum() > 1 for stack, _, _ in chosen):
         kind = BOX  # given the mask of the only slice, nothing is left to predict
@@ -150,13 +158,13 @@ def objects_to_train(
 
 
 def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generator) -> TrainingPrompts | None:
-    """Prompt all objects with the ground truth box on their middle slice; None without objects."""
+    """Prompt all objects with the ground truth box on their middle slice, of videos the first; None without objects."""
     real, presence = _on_host(stacks)
     chosen = []
     for stack, present in enumerate(presence):
         for number in np.flatnonzero(present.any(axis=1)).tolist():
             slices = np.flatnonzero(present[number])
-            chosen.append((stack, number, int(slices[len(slices) // 2])))
+            chosen.append((stack, number, int(slices[0 if stack in stacks.videos else len(slices) // 2])))
     return _objects(stacks, real, chosen, image_size, BOX, 0, 0.0, rng)
 
 
@@ -199,7 +207,9 @@ def _objects(
         points = copy_to((places * scale).astype(np.float32), device)
         labels = copy_to(said.astype(np.int32), device)
     prompts = StackPrompts(
-        as_images(stacks.grey, image_size),
+        colours_as_images(stacks.grey.flatten(0, 1), image_size).unflatten(0, stacks.grey.shape[:2])
+        if stacks.grey.ndim == 5
+        else as_images(stacks.grey, image_size),
         real,
         gt,
         stacks.counted[stack],
@@ -210,6 +220,7 @@ def _objects(
         masks,
         corrections,
         rng,
+        stacks.videos,
     )
     return TrainingPrompts(prompts, host[1].tolist())
 

@@ -29,6 +29,7 @@ from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer, PromptableSAM2, 
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.nnunet.stored_direction import direction_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
+from nnunetv2_sam2_3dmed.prompt_training.clips import Clips
 from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import (
@@ -63,6 +64,10 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     - Colour jitter and random greyscale are left out. On grey slices, saturation, hue and greyscale conversion would
       change nothing. Brightness and contrast are replaced by the noise and blur of :class:`SAM2_3dMedTrainer`, which
       MedSAM2 does not have.
+
+    Cases that are videos (``sam2_3dmed videos``) are drawn as clips of whole frames at their frame rate, half and a
+    quarter of it, as MedSAM2's, see :mod:`~nnunetv2_sam2_3dmed.prompt_training.clips`; they are prompted on the first
+    frame with the object, and propagated forward.
 
     Not stated by MedSAM2, and our choice: the cosine schedule and early stopping (those of :class:`SAM2_3dMedTrainer`),
     the strength of the affine transformation (the same, and a zoom of 0.9 to 1.4), clicks and masks beside boxes, up to
@@ -104,6 +109,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
             self.configuration_manager,
             architecture.get("intensity_range", (-3.0, 3.0)),
             determine_num_input_channels(self.plans_manager, self.configuration_manager, dataset_json),
+            self.sources.videos or self.sources.pictures,
         )
         self.rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
         # stored beside the weights, for sessions
@@ -170,10 +176,19 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
             )
         return ComposeTransforms(transforms)
 
+    def as_drawn(self, train: Any, val: Any) -> tuple[Any, Any]:
+        train, val = super().as_drawn(train, val)
+        is_video, patch = self.sources.is_video, self.configuration_manager.patch_size
+        if not any(is_video(case) for case in (*train.identifiers, *val.identifiers)):
+            return train, val
+        return Clips(train, is_video, patch), Clips(val, is_video, patch, rates=(1,))
+
     def _stacks(self, batch: dict) -> Stacks:
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
-        return self.stack_maker(data, target, [self._view(str(key)) for key in batch["keys"]])
+        cases = [str(key) for key in batch["keys"]]
+        videos = frozenset(place for place, case in enumerate(cases) if self.sources.is_video(case))
+        return self.stack_maker(data, target, [self._view(case) for case in cases], videos)
 
     def _view(self, case: str) -> View:
         """Orientation in which the slices of a case are prompted."""
@@ -194,7 +209,13 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         self._note_normals(train)
 
     def _note_normals(self, train: Sequence[str]) -> None:
-        """Store the patient axes along which the slices of the training cases lie in the checkpoints."""
+        """Store the patient axes along which the slices of the training cases lie in the checkpoints.
+
+        Videos have none.
+        """
+        train = [case for case in train if not self.sources.is_video(case)]
+        if not train:
+            return
         normals = learned_normals((self._direction(case) for case in train), self.shown_as.axis)
         self.shown_as = replace(self.shown_as, normals=normals)
         self._described["shown_as"] = self.shown_as.for_checkpoint()
@@ -286,7 +307,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
             self.print_to_log_file("There are no probabilities to save (--npz): masks come from prompts.")
         train, val = self.do_split()
         self._note_normals(train)  # with --val, nothing was trained before
-        validate_with_boxes(self, self.shown_as, self._validation_cases(val))
+        validate_with_boxes(self, self.shown_as, self._validation_cases(val), self.sources.is_video)
 
 
 def _network_arguments(architecture: dict[str, Any]) -> dict[str, Any]:

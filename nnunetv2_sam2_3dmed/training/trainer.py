@@ -28,6 +28,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import (
 from nnunetv2_sam2_3dmed.network.compilation import compiler_errors, give_up, has_given_up
 from nnunetv2_sam2_3dmed.network.precision import dtype_for
 from nnunetv2_sam2_3dmed.network.weights import load_sam2_weights
+from nnunetv2_sam2_3dmed.nnunet.sources import sources_of
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
 from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
@@ -88,6 +89,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.is_ddp:
             self.device = device_of_this_process(device)
+        self.sources = sources_of(dataset_json)
         self.initial_lr = self.peak_lr
         self.weight_decay = 0.1
         self.num_epochs = 500
@@ -342,6 +344,22 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         super().on_epoch_end()
 
     # ------------------------------------------------------------------ data
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        return self.as_drawn(*super().get_tr_and_val_datasets())
+
+    def as_drawn(self, train: Any, val: Any) -> tuple[Any, Any]:
+        """Return nnU-Net's datasets as they are drawn from: training cases of a merged dataset by the rate of each."""
+        repeated = self.sources.repeated(train.identifiers)
+        if len(repeated) > len(train.identifiers):
+            for source in self.sources.merged:
+                count = len(set(train.identifiers) & set(source.cases))
+                share = count * source.rate / len(repeated)
+                self.print_to_log_file(
+                    f"{share:.1%} of the batches' cases are of {source.dataset}: {count} at rate {source.rate}"
+                )
+            train.identifiers = repeated
+        return train, val
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
         """Configure in-plane augmentation, and the left-right flip alone in training and at test time."""

@@ -142,7 +142,7 @@ class SAM2_3dMedTrainer_innerSplit(SAM2_3dMedTrainer):
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         outer, _ = super().get_tr_and_val_datasets()
-        split = inner_split(outer.identifiers)
+        split = inner_split(sorted(set(outer.identifiers)))  # once each, whatever their rates
         if self.local_rank == 0:
             split.write(Path(self.output_folder))
         self.print_to_log_file(
@@ -156,4 +156,4 @@ class SAM2_3dMedTrainer_innerSplit(SAM2_3dMedTrainer):
             )
             for cases in split
         )
-        return train, val
+        return self.as_drawn(train, val)

@@ -31,7 +31,7 @@ def fold(prompted) -> Path:
 def test_validation_is_nnunets_and_says_that_it_was_prompted(fold):
     log = "".join(path.read_text() for path in fold.glob("training_log*.txt"))
     assert "train_loss terms {'pixels':" in log and "Pseudo dice" in log
-    assert "Validation with prompts: each object of a case is prompted with its ground truth box" in log
+    assert "Validation with prompts: ground truth box on the middle slice of each object" in log
     # noted before the training, and again by --val
     assert log.count("Slices of the training cases lie along the patient's axis inferior-superior.") >= 2
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)

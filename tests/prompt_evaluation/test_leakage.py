@@ -9,6 +9,7 @@ import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS
+from nnunetv2_sam2_3dmed.nnunet.sources import KEY, Source, Sources
 from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import PUBLIC_WEIGHTS, leakage_warnings, reason_for_leakage
 
 DATASET = "Dataset009_Spleen"
@@ -35,6 +36,20 @@ def test_a_checkpoint_of_nnunet_knows_its_cases(said):
     assert "some of these cases may be its training cases" in said(1, ["a"])[0]
     assert "some of these cases may be its training cases" in said(0, ["a"], splits=None)[0]
     assert said(0, ["c"], dataset="Dataset010_Colon") == []
+
+
+def test_a_model_of_a_merged_dataset_knows_those_that_it_was_made_of(tmp_path):
+    file = tmp_path / "checkpoint_final.pth"
+    merged = tuple(Source(name, 1, False, ()) for name in (DATASET, "Dataset020_Echo"))
+    arguments = {
+        "plans": {"dataset_name": "Dataset030_All"},
+        "fold": 0,
+        "dataset_json": {KEY: Sources(merged=merged).noted()},
+    }
+    torch.save({"network_weights": {}, "init_args": arguments}, file)
+    assert leakage_warnings(file, "0" * 64, DATASET, ["a", "b"], SPLITS) == []
+    assert leakage_warnings(file, "0" * 64, DATASET, ["a", "c"], SPLITS)[0].startswith("1 of these 2 cases (c)")
+    assert leakage_warnings(file, "0" * 64, "Dataset010_Colon", ["c"], SPLITS) == []
 
 
 def test_published_weights_may_have_seen_anything_but_sam2s(tmp_path):

@@ -46,7 +46,7 @@ def test_stacks_are_turned_as_a_users_image_is(maker):
     data, target = batch()
     stored = maker(data, target, [view_along(UPSIDE_DOWN, 0)])
     shown = maker(data.flip(-1, -2), target.flip(-1, -2), [view_along(UPRIGHT, 0)])
-    for one, other in zip(stored, shown):
+    for one, other in zip(stored[:4], shown[:4]):  # the tensors
         assert torch.equal(one, other)
 
 

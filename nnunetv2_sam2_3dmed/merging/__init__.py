@@ -1,0 +1,1 @@
+"""Several datasets of nnU-Net as one, each with a sampling rate of its own."""
