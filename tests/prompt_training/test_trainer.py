@@ -58,15 +58,15 @@ def test_from_random_weights_single_slices_come_first():
     assert SAM2_PromptTrainer.mix_at(0.0) == SAM2_PromptTrainer.mix and SAM2_PromptTrainer.mix.images == 0.0
 
 
-def test_each_epoch_draws_what_its_share_of_the_training_says(monkeypatch):
+def test_each_epoch_draws_what_its_share_of_the_training_says(stacks, monkeypatch):
     monkeypatch.setattr(nnUNetTrainer, "on_train_epoch_start", lambda trainer: None)
     fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned
     trainer = fresh.__new__(fresh)  # without the data that its constructor reads
     trainer.num_epochs, drawn = 10, []
     monkeypatch.setattr(trainer_module, "objects_to_train", lambda stacks, size, mix, rng: drawn.append(mix.images))
     monkeypatch.setattr(fresh, "_image_size", 64)
-    monkeypatch.setattr(fresh, "_with_objects", lambda trainer, batch, more, choose: choose(None) or 1 / 0)
-    trainer.dataloader_train = trainer.rng = None
+    monkeypatch.setattr(fresh, "_with_objects", lambda trainer, batch, more, choose: choose(stacks) or 1 / 0)
+    trainer.dataloader_train, trainer.rng = None, np.random.default_rng(0)
     for trainer.current_epoch in (0, 3, 4, 9):
         trainer.on_train_epoch_start()
         with pytest.raises(ZeroDivisionError):  # what was drawn is all that is asked
