@@ -74,7 +74,9 @@ def test_loose_boxes_move_either_way_and_by_no_more_than_asked(rng):
     boxes = np.array([loose_box((10, 20, 26, 40), (50, 60), (2, 4), rng) for _ in range(600)])
     outwards = (boxes - [10, 20, 26, 40]) * [-1, -1, 1, 1]
     assert (np.abs(outwards) <= [2, 4, 2, 4]).all()
-    assert (outwards.max(axis=0) > [1.9, 3.8, 1.9, 3.8]).all() and (outwards.min(axis=0) < [-1.9, -3.8, -1.9, -3.8]).all()
+    assert (outwards.max(axis=0) > [1.9, 3.8, 1.9, 3.8]).all() and (
+        outwards.min(axis=0) < [-1.9, -3.8, -1.9, -3.8]
+    ).all()
     # uniform on (-2, 2) and (-4, 4): means of 0, within four standard errors
     assert (np.abs(outwards.mean(axis=0)) < 4 * np.array([2, 4, 2, 4]) / np.sqrt(3 * 600)).all()
 

@@ -8,7 +8,7 @@ from nnunetv2_sam2_3dmed.prompt_training.jitter import ColourJitter
 
 
 class Drawn:
-    """Gives the same numbers again, as a generator between -1 and 1 would."""
+    """Generator that draws the given numbers between -1 and 1."""
 
     def __init__(self, *numbers: list):
         self.numbers = iter(numbers)

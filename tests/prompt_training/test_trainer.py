@@ -39,16 +39,46 @@ def test_trainers_that_nnunet_finds():
         assert not trainer.pretrained and trainer.peak_lr == 4e-4 and trainer.trunk_lr is None
 
 
-@pytest.mark.parametrize(("name", "epochs"), [("SAM2_PromptTrainer", 70), ("SAM2_PromptTrainer_noPretrain_tuned", 500)])
-def test_seventy_epochs_as_in_medsam2_and_more_from_random_weights(name, epochs, plans, tmp_path, monkeypatch):
+@pytest.fixture
+def complete_plans(plans, tmp_path, monkeypatch) -> dict:
+    """Plans of which a trainer can be made."""
     for folder in ("preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
-    plans |= {"transpose_forward": [0, 1, 2], "continue_training": False}
     statistics = {"mean": 100.0, "std": 40.0, "percentile_00_5": -20.0, "percentile_99_5": 220.0}
-    plans["foreground_intensity_properties_per_channel"] = {"0": statistics}
-    trainer = getattr(found_by_nnunet, name)(plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
+    return plans | {
+        "transpose_forward": [0, 1, 2],
+        "continue_training": False,
+        "foreground_intensity_properties_per_channel": {"0": statistics},
+    }
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("SAM2_PromptTrainer", 70), ("SAM2_PromptTrainer_noPretrain_tuned", 500)])
+def test_seventy_epochs_as_in_medsam2_and_more_from_random_weights(name, epochs, complete_plans):
+    trainer = getattr(found_by_nnunet, name)(complete_plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.weight_decay) == (epochs, 250, 0.01)
     assert trainer.oversample_foreground_percent == 1  # a stack without an object cannot be prompted
+
+
+@pytest.mark.parametrize("gpus", [1, 12])
+def test_eight_stacks_per_gpu_as_in_medsam2(gpus, complete_plans, monkeypatch):
+    if gpus > 1:  # of MedSAM2's twelve processes this is the last one
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: gpus - 1)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: gpus)
+    before = PlansManager(complete_plans).get_configuration("3d_slices8").batch_size
+    trainer = found_by_nnunet.SAM2_PromptTrainer_batch8(complete_plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
+    trainer._set_batch_size_and_oversample()
+    assert trainer.batch_size == 8 and trainer.oversample_foreground_percent == 1
+    assert PlansManager(complete_plans).get_configuration("3d_slices8").batch_size == before != 8
+
+
+def test_corrected_trainers_differ_in_nothing_else():
+    plain, corrected = (
+        [getattr(found_by_nnunet, f"SAM2_PromptTrainer{name}{end}") for name in ("", "_noPretrain_tuned")]
+        for end in ("", "_corrected")
+    )
+    for parent, trainer in zip(plain, corrected, strict=True):
+        assert trainer.__base__ is parent and trainer.mix == parent.mix._replace(later=0.5)
 
 
 def test_from_random_weights_single_slices_come_first():
