@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +15,7 @@ from nnunetv2_sam2_3dmed.annotation.disagreement import (
 )
 from nnunetv2_sam2_3dmed.annotation.outlines import check_masks, outline_dice
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
+from nnunetv2_sam2_3dmed.annotation.times import VOLUME, set_machine_seconds, slices_of
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, in_words, is_same_case
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
@@ -73,6 +75,7 @@ class Ranking:
         Raises:
             UserError: image, prediction or a prompt is not valid.
         """
+        start = time.perf_counter()
         image = self.session.set_image(case.image, window=self.window)
         image_sha256, source = sha256_of(case.image), case.source(self.axis)
         axis = self.session.learned_axis if self.axis is None else self.axis
@@ -83,8 +86,11 @@ class Ranking:
         labels = self.session.labels()
         file = into.mask(case.name)
         write_segmentation(file, labels, image)
+        along = prompts[0].axis_in(self.session)
+        prompted = slices_of(labels, sorted({line.object_id for line in prompts}), along)
+        set_machine_seconds(into.folder, case.name, VOLUME, time.perf_counter() - start, prompted)
         if self.previews:
-            write_preview(into.preview(case.name), self.session, labels, prompts[0].axis_in(self.session))
+            write_preview(into.preview(case.name), self.session, labels, along)
         outlines = outline_dice(into, case.name, prompts)
         scores = {}
         for segmented in segmented_objects(self.session, extents_of(prompts)):
