@@ -52,7 +52,7 @@ class StageTime:
 
     @property
     def place(self) -> tuple[str, int, str]:
-        """What a row is found by."""
+        """Case, label and stage, of which a table has one row each."""
         return self.case, self.label, self.stage
 
 

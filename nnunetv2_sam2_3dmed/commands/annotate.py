@@ -6,6 +6,7 @@
     sam2_3dmed annotate rank -d 9 --predictions OUT -i IMAGES --round ROUND    # prompts from nnUNetv2_predict's masks
     sam2_3dmed annotate take -d 9 --round ROUND --corrected FOLDER --accept-below 0.05 --annotator NAME
     sam2_3dmed annotate finetune -d 9 -c 3d_slices8 -f 0
+    sam2_3dmed annotate times --rounds ROUND_1 ROUND_2 -o FOLDER               # seconds per lesion and per slice
 
 outline, which can be left out, segments the slices with prompts alone. Revise its masks (ROUND/outlines) in a folder
 of your own, and fill in the columns first and last of ROUND/outlines.csv: rank then propagates the revised masks
@@ -27,6 +28,9 @@ label is replaced only with --replace, and a label that was edited in labelsTr n
 finetune preprocesses new cases, trains on them beside the fold's training cases, never validates against them, and
 starts nnU-Net from the last checkpoint, at half the learning rate of the trainer that made it. splits_final.json is not
 changed; `sam2_3dmed splits --force` adds the cases for other trainers.
+
+times reads times.csv of each round, to which outline and rank write the machine's seconds, and clients or people the
+person's (column person_seconds), and writes annotation_times.md, .csv and .png beside MedSAM2's published times.
 """
 
 from __future__ import annotations
@@ -67,14 +71,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("rank", "segment unlabelled cases and rank them by the model's disagreement", _add_rank),
         ("take", "take masks of a round into the dataset", _add_take),
         ("finetune", "fine-tune with the taken masks", _add_finetune),
+        ("times", "tabulate and plot the seconds per lesion and per slice over rounds", _add_times),
     ):
         action = actions.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
-        add_dataset(action)
+        if add is not _add_times:
+            add_dataset(action)
         add(action)
 
 
 def run(args: argparse.Namespace) -> None:
-    {"outline": _outline, "rank": _rank, "take": _take, "finetune": _finetune}[args.action](args)
+    actions = {"outline": _outline, "rank": _rank, "take": _take, "finetune": _finetune, "times": _times}
+    actions[args.action](args)
 
 
 def _add_round(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +162,13 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-np", dest="processes", type=int, default=2, help="processes for preprocessing (default: %(default)s)"
     )
+
+
+def _add_times(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rounds", nargs="+", type=Path, required=True, metavar="FOLDER", help="folders of the rounds, in their order"
+    )
+    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER", help="output folder")
 
 
 def _outline(args: argparse.Namespace) -> None:
@@ -295,3 +309,11 @@ def _finetune(args: argparse.Namespace) -> None:
     # as in nnU-Net's own command
     torch.set_num_threads(1 if args.device == "cuda" else torch.multiprocessing.cpu_count())
     run.train(args.device, args.go_on)
+
+
+def _times(args: argparse.Namespace) -> None:
+    check_writable_folder(args.output)
+
+    from nnunetv2_sam2_3dmed.annotation.times_report import times_of, write_times
+
+    print(write_times([one for folder in args.rounds for one in times_of(folder)], args.output), end="")
