@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from nnunetv2_sam2_3dmed.annotation.times import MANUAL, OUTLINE, PROMPT, VOLUME, StageTime, read_times
 from nnunetv2_sam2_3dmed.errors import UserError
@@ -156,7 +157,7 @@ def write_times(rounds: Sequence[RoundTimes], folder: Path) -> str:
 
 def plot_times(file: Path, rounds: Sequence[RoundTimes]) -> None:
     """Draw mean seconds per lesion and per slice over rounds, published ones dashed, as MedSAM2's Fig. 3 b, e and h."""
-    with mpl.rc_context({"axes.spines.right": False, "axes.spines.top": False, "text.parse_math": False}):
+    with mpl.rc_context({"axes.spines.right": False, "axes.spines.top": False}):
         figure = Figure(figsize=(9.0, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
         with_model = [one for one in rounds if not one.manual]
@@ -165,7 +166,8 @@ def plot_times(file: Path, rounds: Sequence[RoundTimes]) -> None:
             figures = [one.per_lesion.mean if unit == "lesion" else one.per_slice for one in with_model]
             points = [(place, value) for place, value in enumerate(figures, start=1) if not math.isnan(value)]
             hand = [one.per_lesion.mean if unit == "lesion" else one.per_slice for one in by_hand]
-            points = [(0, value) for value in hand if not math.isnan(value)] + points
+            timed = [value for value in hand if not math.isnan(value)]
+            points = [(0, sum(timed) / len(timed)), *points] if timed else points
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", color="black", label="these rounds")
             published: dict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -180,5 +182,7 @@ def plot_times(file: Path, rounds: Sequence[RoundTimes]) -> None:
             axes.set_xlabel("round")
             axes.set_ylabel("mean seconds per lesion" if unit == "lesion" else "seconds per slice or frame")
             axes.set_yscale("log")
-            axes.legend(frameon=False, fontsize=7)
+            for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                ticks(LogFormatter(minor_thresholds=(2, 1)))
+            axes.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         write_png(file, figure)
