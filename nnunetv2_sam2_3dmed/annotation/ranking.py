@@ -11,6 +11,7 @@ from nnunetv2_sam2_3dmed.annotation.disagreement import (
     NOTHING_IN_COMMON,
     between_directions,
     between_prompts,
+    between_slices,
     segmented_objects,
 )
 from nnunetv2_sam2_3dmed.annotation.outlines import check_masks, outline_dice
@@ -95,13 +96,15 @@ class Ranking:
         scores = {}
         for segmented in segmented_objects(self.session, extents_of(prompts)):
             label = segmented.object_id
+            every = segmented.on_every_slice
             scores[label] = ObjectScore(
                 label,
                 self.objects[label],
-                between_prompts(self.session, segmented),
-                between_directions(self.session, segmented),
+                (between_slices if every else between_prompts)(self.session, segmented),
+                None if every else between_directions(self.session, segmented),
                 int((labels == label).sum()),
                 outlines.get(label),
+                every,
             )
         for label in {line.object_id for line in prompts} - set(scores):
             scores[label] = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0, outlines.get(label))

@@ -15,7 +15,10 @@ exactly to these slices. Both stages of a round have one model.
 rank segments each case from its prompts and measures the disagreement of the model with itself about each object: the
 larger of two values of 1 - Dice. One compares the mask with that from another kind of prompt on the same slice, derived
 from the mask (a click after a box, a box after all else); the other compares the propagation outwards from that slice
-with the propagation back from the last slices of the object. A case is as hard as its hardest object. A failed case is
+with the propagation back from the last slices of the object. If an object has prompts on all of its slices, their masks
+are compared with the propagation from the median slice instead, as MedSAM2's authors did with slice-wise and 3D boxes.
+A case is as hard as its hardest object. With --group-by, ranking.csv says which case of each patient is the hardest
+(column chosen), as MedSAM2's authors chose one of the eight MRI scans of each patient. A failed case is
 named and does not stop the others; the same command continues with the missing cases. The CSV is that of `sam2_3dmed
 segment --batch`; the object is the label.
 
@@ -115,6 +118,11 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="revised masks, instead of those of the same file names in --prompts",
     )
+    parser.add_argument(
+        "--group-by",
+        metavar="pairs|REGEX",
+        help="rule for the patient of a case, as for sam2_3dmed splits: of each patient the hardest case is chosen",
+    )
 
 
 def _add_take(parser: argparse.ArgumentParser) -> None:
@@ -188,7 +196,13 @@ def _outline(args: argparse.Namespace) -> None:
 def _rank(args: argparse.Namespace) -> None:
     if args.revised is not None and args.prompts is None:
         raise UserError("--revised replaces masks of --prompts: give both, or leave it out.")
+    from nnunetv2_sam2_3dmed.nnunet.folds import group_cases
+
+    if args.group_by is not None:
+        group_cases([], args.group_by)  # checks the expression
     window, cases, into, session, dataset = _begin(args, args.revised)
+    if args.group_by is not None:
+        group_cases([*into.cases, *(case.name for case in cases)], args.group_by)
 
     from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
     from nnunetv2_sam2_3dmed.annotation.rounds import RANKING
@@ -197,6 +211,8 @@ def _rank(args: argparse.Namespace) -> None:
     _say_done(cases, left)
     ranking = Ranking(session, dataset.objects, args.axis, window, not args.no_preview)
     failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
+    if args.group_by is not None:
+        into.group(args.group_by)
     if into.cases:
         print((args.round_folder / RANKING).read_text("utf-8"), end="")
     _check_none_failed(failed, left)
