@@ -155,8 +155,14 @@ def write_times(rounds: Sequence[RoundTimes], folder: Path) -> str:
     return text
 
 
-def plot_times(file: Path, rounds: Sequence[RoundTimes]) -> None:
-    """Draw mean seconds per lesion and per slice over rounds, published ones dashed, as MedSAM2's Fig. 3 b, e and h."""
+def plot_times(file: Path, rounds: Sequence[RoundTimes], name: str = "these rounds") -> None:
+    """Draw mean seconds per lesion and per slice over rounds, published ones dashed, as MedSAM2's Fig. 3 b, e and h.
+
+    Args:
+        file: the PNG.
+        rounds: the rounds in their order, and objects that were segmented by hand.
+        name: of the rounds, in the legend.
+    """
     with mpl.rc_context({"axes.spines.right": False, "axes.spines.top": False}):
         figure = Figure(figsize=(9.0, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
@@ -169,7 +175,7 @@ def plot_times(file: Path, rounds: Sequence[RoundTimes]) -> None:
             timed = [value for value in hand if not math.isnan(value)]
             points = [(0, sum(timed) / len(timed)), *points] if timed else points
             if points:
-                axes.plot(*zip(*points, strict=True), marker="o", color="black", label="these rounds")
+                axes.plot(*zip(*points, strict=True), marker="o", color="black", label=name)
             published: dict[str, list[tuple[int, float]]] = defaultdict(list)
             for row in read_published(PUBLISHED):
                 if row["unit"] == unit:
