@@ -99,11 +99,8 @@ class Rounds:
             return
         trainer = self.args.trainer or f"{RANDOM_WEIGHTS}_{self.args.minutes}minutes"
         fold = self._fold(trainer)
-        self.run(
-            "train",
-            *("nnUNetv2_train", str(DATASET), CONFIGURATION, "0", "-tr", trainer, "-device", self.args.device),
-            go_on=["--c"] if fold.exists() else [],
-        )
+        command = ["nnUNetv2_train", str(DATASET), CONFIGURATION, "0", "-tr", trainer, "-device", self.args.device]
+        self.run("train", *command, resumed=[*command, "--c"] if fold.exists() else [])
         self._keep(fold, 0)
 
     def _annotate(self, number: int) -> None:
@@ -136,14 +133,10 @@ class Rounds:
         before = len(list(fold.parent.glob(f"round_*_{fold.name}")))
         begun = fold.exists() and before == number - 1
         ended = begun and (fold / FINAL).is_file() and (fold / SUMMARY).is_file()
+        command = ["sam2_3dmed", "annotate", "finetune", "-d", str(DATASET), "-c", CONFIGURATION, "-f", "0"]
+        command += ["-tr", trainer, "-device", self.args.device]
         start = ("--model", self.model(number - 1), "--epochs", str(epochs))
-        if not ended:
-            self.run(
-                f"finetune_{number}",
-                *("sam2_3dmed", "annotate", "finetune", "-d", str(DATASET), "-c", CONFIGURATION, "-f", "0"),
-                *("-tr", trainer, "-device", self.args.device),
-                *(("--c",) if begun else start),
-            )
+        self.run(f"finetune_{number}", *command, *start, resumed=[*command, "--c"] if begun else [], ended=ended)
         self._keep(fold, number)
 
     def _fold(self, trainer: str) -> Path:

@@ -59,9 +59,12 @@ def test_commands_that_ended_are_not_run_again(benchmark, tmp_path, monkeypatch)
         steps("two", "script", "fail", "b")
     steps = make(tmp_path)
     steps("one", "script", "a")
-    steps("two", "script", "b", go_on=["--c"])
+    steps("two", "script", "b", resumed=["script", "--c"])
     steps("two", "script", "b")
-    assert ran == [["a"], ["fail", "b"], ["b", "--c"]] and steps.commands == ["script a", "script b", "script b"]
+    steps("three", "script", "c", ended=True)
+    make(tmp_path)("three", "script", "c")
+    assert ran == [["a"], ["fail", "b"], ["--c"]]
+    assert steps.commands == ["script a", "script b", "script b", "script c"]
 
 
 @pytest.fixture

@@ -25,18 +25,21 @@ class Steps:
         self.done = done
         self.commands: list[str] = []
 
-    def __call__(self, name: str, *command: str, go_on: Sequence[str] = ()) -> None:
+    def __call__(self, name: str, *command: str, resumed: Sequence[str] = (), ended: bool = False) -> None:
         """Run a command unless it has ended before.
 
         Args:
             name: of the step.
             command: words of the command; the first one is a script of this Python's environment.
-            go_on: words that continue an interrupted run of the command.
+            resumed: the command that continues an interrupted run instead.
+            ended: the command has ended, but was interrupted before that was noted.
         """
         said = shlex.join(command)
         self.commands.append(said)
         if (self.done / name).is_file():
             return
-        print(f"$ {shlex.join([*command, *go_on])}", flush=True)
-        subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:], *go_on], check=True)
+        if not ended:
+            words = [*(resumed or command)]
+            print(f"$ {shlex.join(words)}", flush=True)
+            subprocess.run([str(Path(sys.executable).parent / words[0]), *words[1:]], check=True)
         write_text(self.done / name, f"{said}\n")
