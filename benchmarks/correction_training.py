@@ -20,7 +20,7 @@ import json
 
 import numpy as np
 import pandas as pd
-from equal_time import RESULTS, Runner, machine
+from equal_time import Runner, machine
 from prompted_runs import add_options, facts_of, measure, plan, train, write
 
 from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic, mean_interval, wilcoxon_p
@@ -99,10 +99,10 @@ def main() -> None:
     epochs = (f"{name} corrections {facts['epochs']}" for name, facts in report["trainings"].items())
     text += f"Epochs: {', '.join(epochs)}.\n" + "".join(f"\n{note}\n" for note in args.note)
     name = f"correction_training_{args.minutes}min_{args.device}"
-    write(RESULTS / f"{name}.json", json.dumps(report, indent=1) + "\n")
-    write(RESULTS / f"{name}.md", text)
+    write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n")
+    write(args.results / f"{name}.md", text)
     long = pd.concat(tables, names=["trained"]).round(4)
-    write(RESULTS / f"{name}_per_object.csv", long.to_csv())
+    write(args.results / f"{name}_per_object.csv", long.to_csv())
     print(text)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from equal_time import DATASET, RESULTS, Runner, machine
+from equal_time import DATASET, Runner, machine
 from prompted_runs import FINAL, add_options, facts_of, measure, plan, train, write
 
 from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic, mean_interval, wilcoxon_p
@@ -113,8 +113,8 @@ def main() -> None:
     text += f"\n{trainer} on {report['machine'].get('gpu', report['machine'].get('cpu'))}.\n"
     text += "".join(f"\n{note}\n" for note in args.note)
     name = f"extents_{args.minutes}min_{args.device}"
-    write(RESULTS / f"{name}.json", json.dumps(report, indent=1) + "\n")
-    write(RESULTS / f"{name}.md", text)
+    write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n")
+    write(args.results / f"{name}.md", text)
     print(text)
     if any(sum(counts[within].values()) for _, within in PAIRS):
         sys.exit("voxels lie outside of slices that were named")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from equal_time import Runner, results_folder, training_facts
+from equal_time import RESULTS, Runner, results_folder, training_facts
 
 from nnunetv2_sam2_3dmed.interactive.trained_model import PROMPTED
 from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
@@ -29,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="measure only these validation cases")
     parser.add_argument("--note", action="append", default=[], help="remark about this run for readers")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files")
 
 
 def plan(run: Runner, args: argparse.Namespace, dataset: str = "4") -> None:
@@ -74,5 +75,5 @@ def write(file: Path, text: str) -> None:
     """Write the text with variable names for this machine's folders."""
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         text = text.replace(str(nnunet_folder(variable)), f"${variable}")
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
