@@ -274,7 +274,7 @@ class PromptableSAM2(SAM2Base):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A point (n, 1, 2) on an error of each mask of ``logits`` and its label (n, 1), -1 for none without errors.
 
-        SAM 2 clicks beside an object that is on no slice and was not found; here, as in use, nobody clicks.
+        Where nothing is wrong, SAM 2's training clicks beside the object; here, as in use, nobody clicks.
         """
         gt, found = self._compared(prompts, turn, logits)
         wrong = (gt ^ found).flatten(1).any(dim=1)

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import PromptableSAM2, build_promptable_sam2
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss
-from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix, Stacks, objects_to_train
-from tests.interactive.reference import make_lively
+from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix, Stacks, objects_to_train, objects_to_validate
+from tests.interactive.reference import make_lively, phantom
 from tests.prompt_training.conftest import SIZE
 
 BOX = PromptMix(1.0, 0.0, corrected=0.0)
@@ -110,6 +112,45 @@ def test_later_slices_look_at_the_corrected_one(stacks):
         network._correcting = correcting
     for index, same in enumerate([True, True, False, False, False, False]):
         assert torch.equal(answers[0][index], answers[1][index]) == same
+
+
+def test_a_session_answers_the_same_click_alike(monkeypatch):
+    """A box, a propagation, and a click on a slice that it has reached."""
+    monkeypatch.setattr(torch, "bfloat16", torch.float32)  # see test_promptable_sam2
+    network = make_network().eval()
+    session = InteractiveSession(network, "cpu", "float32")
+    session.set_image(volume_from_array(phantom((16, 40, 48)), (1, 1, 1)))
+    grey = np.stack([session.slice_as_seen(0, index) for index in range(16)])
+    masks = torch.zeros(1, 1, 16, 40, 48, dtype=torch.bool)
+    masks[0, 0, 3:10, 10:25, 12:30] = True  # its middle slice is 6
+    every = torch.ones(1, 16, 40, 48, dtype=torch.bool)
+    objects = objects_to_validate(
+        Stacks(torch.tensor(grey)[None] / 255, masks, every, torch.ones(1, 16, dtype=torch.bool)),
+        SIZE,
+        np.random.default_rng(0),
+    )
+    clicked = []
+    correcting = network._correcting
+    network._correcting = lambda *given: clicked.append(correcting(*given)) or clicked[-1]
+    seed = next(s for s in range(200) if step_of(s, 9) == 3)
+    with torch.no_grad():
+        answers = network(objects.prompts._replace(later=1, rng=np.random.default_rng(seed)))
+    (points, labels), index = clicked[0], 9  # three slices from the box; the first track is the longest, upwards
+    x, y = (points[0, 0] * torch.tensor([48, 40]) / SIZE).tolist()
+    session.add_box((6, 10, 12), (6, 25, 30))
+    session.propagate()
+    before = session.predict_slice(1, 0, index).logits
+    session.add_points([(index, y, x)], int(labels[0, 0]))
+    after = session.predict_slice(1, 0, index).logits
+    given = [
+        logits_at(answer.logits[answer.slices == index], (40, 48))[0, 0].numpy()
+        for answer in answers
+        if (answer.slices == index).any()
+    ]
+    assert len(given) == 2
+    for seen, expected in zip(given, (before, after), strict=True):
+        assert np.abs(seen - expected).max() < 1e-4
+    assert np.abs(after - before).max() > 0.1
 
 
 def test_the_mix_draws_them_in_the_share_that_is_asked_for(stacks):
