@@ -157,7 +157,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=20, help="of the first training (default: %(default)s)")
     parser.add_argument("--model", help="first model, instead of training one")
     parser.add_argument("--trainer", help="of the first model, instead of one with --minutes")
-    parser.add_argument("--finetune-trainer", default="SAM2_PromptTrainer_finetune")
+    parser.add_argument(
+        "--finetune-trainer",
+        help="default: SAM2_PromptTrainer_finetune with --model, otherwise SAM2_PromptTrainer_finetune_tuned",
+    )
     parser.add_argument(
         "--epochs", type=int, nargs="+", default=[6, 15], help="of the fine-tunings (default: 6 15, MedSAM2's)"
     )
@@ -176,6 +179,8 @@ def main() -> None:
     parser.add_argument("--note", action="append", default=[], help="remark about this run for readers")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files")
     args = parser.parse_args()
+    if args.finetune_trainer is None:
+        args.finetune_trainer = f"SAM2_PromptTrainer_finetune{'_tuned' if args.model is None else ''}"
     args.shares = Shares(*args.shares, rounds=len(args.epochs))
     rounds = Rounds(args)
     rounds()

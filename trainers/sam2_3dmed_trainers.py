@@ -31,7 +31,7 @@ TRAINERS = {
     "prompt_training.trainer": ["SAM2_PromptTrainer"],
     "prompt_training.variants": [
         *("SAM2_PromptTrainer_noPretrain_tuned", "SAM2_PromptTrainer_batch8", "SAM2_PromptTrainer_corrected"),
-        "SAM2_PromptTrainer_noPretrain_tuned_corrected",
+        *("SAM2_PromptTrainer_noPretrain_tuned_corrected", "SAM2_PromptTrainer_finetune_tuned"),
     ],
     "prompt_training.finetuning": ["SAM2_PromptTrainer_finetune"],
     # networks of other papers; they need the extra `monai`

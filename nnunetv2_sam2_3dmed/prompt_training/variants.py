@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.distributed as dist
 
+from nnunetv2_sam2_3dmed.prompt_training.finetuning import SAM2_PromptTrainer_finetune
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss, bce_loss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
@@ -87,3 +88,17 @@ class SAM2_PromptTrainer_noPretrain_tuned_corrected(SAM2_PromptTrainer_noPretrai
     """Random weights, with corrections as ``SAM2_PromptTrainer_corrected``."""
 
     mix = SAM2_PromptTrainer_noPretrain_tuned.mix._replace(later=0.5)
+
+
+class SAM2_PromptTrainer_finetune_tuned(SAM2_PromptTrainer_finetune):
+    """Fine-tuning of models from random weights: as ``SAM2_PromptTrainer_noPretrain_tuned`` trained them.
+
+    Prompts, loss, rotation and warm-up are those of that trainer, without its first part on single slices.
+    """
+
+    warmup_share = SAM2_PromptTrainer_noPretrain_tuned.warmup_share
+    affine_probability = SAM2_PromptTrainer_noPretrain_tuned.affine_probability
+    mix = SAM2_PromptTrainer_noPretrain_tuned.mix
+
+    def _build_loss(self) -> PromptLoss:  # type: ignore[override]
+        return PromptLoss(bce_loss, 1.0)

@@ -11,6 +11,7 @@ from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer
 from nnunetv2_sam2_3dmed.prompt_training import trainer as trainer_module
+from nnunetv2_sam2_3dmed.prompt_training.losses import bce_loss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import objects_to_validate
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer, hits_of
 from nnunetv2_sam2_3dmed.training.checks import check_slices
@@ -35,7 +36,7 @@ def test_trainers_that_nnunet_finds():
     recipe = {name: getattr(found_by_nnunet, name) for name in found_by_nnunet.__all__ if "Prompt" in name}
     assert all(trainer.__name__ == name and issubclass(trainer, SAM2_PromptTrainer) for name, trainer in recipe.items())
     assert (SAM2_PromptTrainer.trunk_lr, SAM2_PromptTrainer.peak_lr) == (3e-5, 5e-5)
-    for trainer in (value for name, value in recipe.items() if name.endswith("tuned")):
+    for trainer in (value for name, value in recipe.items() if name.endswith("noPretrain_tuned")):
         assert not trainer.pretrained and trainer.peak_lr == 4e-4 and trainer.trunk_lr is None
 
 
@@ -79,6 +80,16 @@ def test_corrected_trainers_differ_in_nothing_else():
     )
     for parent, trainer in zip(plain, corrected, strict=True):
         assert trainer.__base__ is parent and trainer.mix == parent.mix._replace(later=0.5)
+
+
+def test_a_model_from_random_weights_is_fine_tuned_as_it_was_trained():
+    tuned, fresh = (getattr(found_by_nnunet, f"SAM2_PromptTrainer_{name}_tuned") for name in ("finetune", "noPretrain"))
+    for name in ("mix", "affine_probability", "warmup_share", "noise_probability", "jitter"):
+        assert getattr(tuned, name) == getattr(fresh, name)
+    assert tuned.mix_at(0.0) == tuned.mix  # no single slices first: it is no beginner
+    losses = [trainer._build_loss(None) for trainer in (tuned, fresh)]
+    assert {(loss.pixel_loss, loss.pixel_weight) for loss in losses} == {(bce_loss, 1.0)}
+    assert tuned.pretrained and issubclass(tuned, found_by_nnunet.SAM2_PromptTrainer_finetune)
 
 
 def test_from_random_weights_single_slices_come_first():
