@@ -4,6 +4,7 @@ import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
 import numpy as np
 import pytest
 import torch
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
@@ -71,6 +72,13 @@ def test_eight_stacks_per_gpu_as_in_medsam2(gpus, complete_plans, monkeypatch):
     trainer._set_batch_size_and_oversample()
     assert trainer.batch_size == 8 and trainer.oversample_foreground_percent == 1
     assert PlansManager(complete_plans).get_configuration("3d_slices8").batch_size == before != 8
+
+
+def test_neither_noise_nor_blur_nor_mosaic_as_in_medsam2(complete_plans):
+    trainer = SAM2_PromptTrainer(complete_plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
+    made = trainer.get_training_transforms((8, 24, 20), None, None, (2,), True)
+    drawn = [t.apply_probability for t in made.transforms if isinstance(t, RandomTransform)]
+    assert drawn == [0.0, 0.0, 0.0]
 
 
 def test_corrected_trainers_differ_in_nothing_else():
