@@ -6,6 +6,8 @@ import torch
 
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.network import promptable_sam2
+from nnunetv2_sam2_3dmed.network.prompt_step import segment_slice
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import PromptableSAM2, build_promptable_sam2
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss
@@ -112,6 +114,26 @@ def test_later_slices_look_at_the_corrected_one(stacks):
         network._correcting = correcting
     for index, same in enumerate([True, True, False, False, False, False]):
         assert torch.equal(answers[0][index], answers[1][index]) == same
+
+
+def test_the_corrected_slice_is_then_remembered_like_the_prompted_one(stacks, monkeypatch):
+    seen = []
+
+    def spy(network, features, index, slices, conditioning, others, **options):
+        seen.append((index, sorted(conditioning), sorted(others)))
+        return segment_slice(network, features, index, slices, conditioning, others, **options)
+
+    monkeypatch.setattr(promptable_sam2, "segment_slice", spy)
+    make_network()(prompted(stacks, 0, 1, next(s for s in range(200) if step_of(s, 5) == 2)).prompts)
+    assert seen == [
+        (0, [], []),
+        (1, [0], []),
+        (2, [0], [1]),
+        (2, [0], [1]),  # the click
+        (3, [0, 2], [1]),
+        (4, [0, 2], [1, 3]),
+        (5, [0, 2], [1, 3, 4]),
+    ]
 
 
 def test_a_session_answers_the_same_click_alike(monkeypatch):

@@ -111,8 +111,13 @@ def test_each_epoch_draws_what_its_share_of_the_training_says(stacks, monkeypatc
     monkeypatch.setattr(nnUNetTrainer, "on_train_epoch_start", lambda trainer: None)
     fresh = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned
     trainer = fresh.__new__(fresh)  # without the data that its constructor reads
-    trainer.num_epochs, drawn = 10, []
-    monkeypatch.setattr(trainer_module, "objects_to_train", lambda stacks, size, mix, rng: drawn.append(mix.images))
+    trainer.num_epochs, drawn, grey = 10, [], []
+
+    def note(stacks, size, mix, rng):
+        drawn.append(mix.images)
+        grey.append(stacks.grey)
+
+    monkeypatch.setattr(trainer_module, "objects_to_train", note)
     monkeypatch.setattr(fresh, "_image_size", 64)
     monkeypatch.setattr(fresh, "_with_objects", lambda trainer, batch, more, choose: choose(stacks) or 1 / 0)
     trainer.dataloader_train, trainer.rng = None, np.random.default_rng(0)
@@ -121,6 +126,7 @@ def test_each_epoch_draws_what_its_share_of_the_training_says(stacks, monkeypatc
         with pytest.raises(ZeroDivisionError):  # what was drawn is all that is asked
             trainer.train_step({})
     assert drawn == [1.0, 1.0, 0.5, 0.5]
+    assert not any(torch.equal(one, other) for one, other in zip(grey, [stacks.grey, *grey]))  # jittered each time
 
 
 def test_the_network_is_built_from_the_plan(plans):
