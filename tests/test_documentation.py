@@ -178,7 +178,7 @@ def test_quoted_messages_are_those_of_the_code():
 def test_every_result_is_listed_beside_its_script():
     listing = (ROOT / "benchmarks/README.md").read_text()
     results = {file.name for file in (ROOT / "benchmarks/results").iterdir()}
-    code = set(re.findall(r"`([\w./-]+\.(?:py|md|json|csv))`", listing))
+    code = set(re.findall(r"`([\w./-]+\.(?:py|md|json|csv|png))`", listing))
     assert results <= code
     for name in code:
         folder = ROOT / "benchmarks" if name.endswith(".py") else ROOT

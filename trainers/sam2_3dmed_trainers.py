@@ -29,7 +29,10 @@ TRAINERS = {
     ],
     # models that take prompts
     "prompt_training.trainer": ["SAM2_PromptTrainer"],
-    "prompt_training.variants": ["SAM2_PromptTrainer_noPretrain_tuned"],
+    "prompt_training.variants": [
+        *("SAM2_PromptTrainer_noPretrain_tuned", "SAM2_PromptTrainer_batch8", "SAM2_PromptTrainer_corrected"),
+        *("SAM2_PromptTrainer_noPretrain_tuned_corrected", "SAM2_PromptTrainer_finetune_tuned"),
+    ],
     "prompt_training.finetuning": ["SAM2_PromptTrainer_finetune"],
     # networks of other papers; they need the extra `monai`
     "baselines.trainers": [

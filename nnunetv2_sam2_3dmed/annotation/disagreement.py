@@ -1,23 +1,27 @@
 """Disagreement of a model with itself about an object: between two prompts, and between two directions.
 
 Of each patient's eight MRI scans, MedSAM2's authors first revised the one whose masks from two kinds of boxes differed
-most: "hard cases have larger disagreements between the two segmentation masks" (MedSAM2, Methods). Here all cases are
-compared with each other, and the second prompt is not drawn but derived from the first mask.
+most: "hard cases have larger disagreements between the two segmentation masks" (MedSAM2, Methods). One kind was a box
+on every slice, the other a 3D box, used on the median slice and propagated. Where a user prompts every slice of an
+object, :func:`between_slices` compares just these; otherwise the second prompt is derived from the first mask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive.extents import Extent
+from nnunetv2_sam2_3dmed.interactive.results import PromptedSlice
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import bounding_box, error_click
 
 NOTHING_IN_COMMON = 1.0
+FEWEST_SLICES = 3  # with fewer there is next to nothing to propagate
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class SegmentedObject:
         boxed: the prompt on that slice is a box.
         mask: (z, y, x), bool.
         extent: first and last slice that the object can have; None for any.
+        prompted: all slices with prompts, in ascending order.
+        box: first row, first column, last row and last column, as displayed, around the boxes of all these slices; None
+            if one of them has another prompt.
     """
 
     object_id: int
@@ -39,6 +46,16 @@ class SegmentedObject:
     boxed: bool
     mask: np.ndarray
     extent: Extent | None = None
+    prompted: tuple[int, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+
+    @property
+    def on_every_slice(self) -> bool:
+        """The user has prompted all slices of the object: three or more, without a gap, to the ends that are named."""
+        if len(self.prompted) < FEWEST_SLICES:
+            return False
+        ends = self.prompted[0], self.prompted[-1]
+        return ends[1] - ends[0] + 1 == len(self.prompted) and self.extent in (None, ends)
 
     @property
     def slices(self) -> np.ndarray:
@@ -62,8 +79,49 @@ def segmented_objects(
         areas = [int(np.take(mask, p.index, p.axis).sum()) for p in prompted]
         home = prompted[int(np.argmax(areas))]
         boxed = home.prompt.box is not None and home.prompt.mask is None
-        found.append(SegmentedObject(object_id, home.axis, home.index, boxed, mask, (extents or {}).get(object_id)))
+        indices = tuple(sorted(p.index for p in prompted)) if len({p.axis for p in prompted}) == 1 else ()
+        extent = (extents or {}).get(object_id)
+        found.append(SegmentedObject(object_id, home.axis, home.index, boxed, mask, extent, indices, _around(prompted)))
     return found
+
+
+def _around(prompted: Sequence[PromptedSlice]) -> tuple[float, float, float, float] | None:
+    """Return the box around the boxes of all slices, None if one has no box or points too."""
+    boxes = [p.prompt.box for p in prompted if p.prompt.box is not None and not len(p.prompt.points)]
+    if len(boxes) < len(prompted):
+        return None
+    (top, left), (bottom, right) = np.min(boxes, axis=0)[:2].tolist(), np.max(boxes, axis=0)[2:].tolist()
+    return top, left, bottom, right
+
+
+def between_slices(session: InteractiveSession, segmented: SegmentedObject) -> float:
+    """1 - Dice of the mask of an object that was prompted on every slice, and of one propagated from the median slice.
+
+    As in MedSAM2's annotation of liver MRI (Methods): the box around all boxes of the slices is the 3D box; it is the
+    prompt on the median slice, and propagated to the first and the last slice. After other prompts the mask of the
+    median slice is propagated (ours). Only these slices are compared.
+
+    Args:
+        session: session with the image; its objects are removed.
+        segmented: mask of an object with prompts on every slice.
+
+    Returns:
+        0 if both masks are equal; 1 if they have nothing in common, or the model sees nothing on the median slice.
+    """
+    first, last = segmented.prompted[0], segmented.prompted[-1]
+    median = segmented.prompted[len(segmented.prompted) // 2]
+    session.reset()
+    try:
+        if segmented.box is not None:
+            top, left, bottom, right = segmented.box
+            _add_box(session, segmented, median, [[top, left], [bottom, right]])
+        else:
+            session.add_mask(segmented.slices[median], median, segmented.object_id, segmented.axis)
+        session.propagate([segmented.object_id], segmented.axis, (first, last))
+    except PromptError:
+        return NOTHING_IN_COMMON
+    propagated = np.moveaxis(session.mask(segmented.object_id), segmented.axis, 0)
+    return 1 - dice(segmented.slices[first : last + 1], propagated[first : last + 1])
 
 
 def between_prompts(session: InteractiveSession, segmented: SegmentedObject) -> float:
@@ -144,9 +202,16 @@ def _click(session: InteractiveSession, segmented: SegmentedObject, here: np.nda
 
 def _box(session: InteractiveSession, segmented: SegmentedObject) -> None:
     view = session.image.view(segmented.axis)
-    index = view.slice_index(segmented.index, session.image.shape)
-    corners = box_corners(view.of(segmented.mask)[index], index)
-    first, last = view.points_back(corners, session.image.shape).tolist()
+    seen = view.slice_index(segmented.index, session.image.shape)
+    _add_box(session, segmented, segmented.index, box_corners(view.of(segmented.mask)[seen], seen)[:, 1:])
+
+
+def _add_box(session: InteractiveSession, segmented: SegmentedObject, index: int, corners: ArrayLike) -> None:
+    """Add a box to a slice, given its corners (2, 2), row and column as displayed."""
+    view = session.image.view(segmented.axis)
+    seen = view.slice_index(index, session.image.shape)
+    places = np.insert(np.asarray(corners, dtype=float), 0, seen, axis=1)
+    first, last = view.points_back(places, session.image.shape).tolist()
     session.add_box(first, last, segmented.object_id, segmented.axis)
 
 

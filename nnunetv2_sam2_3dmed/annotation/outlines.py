@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_sam2_3dmed.annotation.rounds import OutlinedCase, OutlinedObject, Round
+from nnunetv2_sam2_3dmed.annotation.times import OUTLINE, set_machine_seconds, slices_of
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, is_same_case
 from nnunetv2_sam2_3dmed.csv_files import read_csv
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
@@ -89,6 +91,7 @@ class Outlining:
         Raises:
             UserError: image, prediction or a prompt is not valid, or prompts are along several axes.
         """
+        start = time.perf_counter()
         image = self.session.set_image(case.image, window=self.window)
         image_sha256, source = sha256_of(case.image), case.source(self.axis)
         axis = self.session.learned_axis if self.axis is None else self.axis
@@ -108,6 +111,8 @@ class Outlining:
         labels = self.session.labels()
         file = into.outline(case.name)
         write_segmentation(file, labels, image)
+        prompted = slices_of(labels, sorted({object_id for object_id, _ in places}), along)
+        set_machine_seconds(into.folder, case.name, OUTLINE, time.perf_counter() - start, prompted)
         if self.previews:
             write_preview(into.outline_preview(case.name), self.session, labels, along)
         areas = [int((np.take(labels, index, along) == object_id).sum()) for object_id, index in places]

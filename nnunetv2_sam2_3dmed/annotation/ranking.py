@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,10 +11,12 @@ from nnunetv2_sam2_3dmed.annotation.disagreement import (
     NOTHING_IN_COMMON,
     between_directions,
     between_prompts,
+    between_slices,
     segmented_objects,
 )
 from nnunetv2_sam2_3dmed.annotation.outlines import check_masks, outline_dice
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
+from nnunetv2_sam2_3dmed.annotation.times import VOLUME, set_machine_seconds, slices_of
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, in_words, is_same_case
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
@@ -73,6 +76,7 @@ class Ranking:
         Raises:
             UserError: image, prediction or a prompt is not valid.
         """
+        start = time.perf_counter()
         image = self.session.set_image(case.image, window=self.window)
         image_sha256, source = sha256_of(case.image), case.source(self.axis)
         axis = self.session.learned_axis if self.axis is None else self.axis
@@ -83,19 +87,24 @@ class Ranking:
         labels = self.session.labels()
         file = into.mask(case.name)
         write_segmentation(file, labels, image)
+        along = prompts[0].axis_in(self.session)
+        prompted = slices_of(labels, sorted({line.object_id for line in prompts}), along)
+        set_machine_seconds(into.folder, case.name, VOLUME, time.perf_counter() - start, prompted)
         if self.previews:
-            write_preview(into.preview(case.name), self.session, labels, prompts[0].axis_in(self.session))
+            write_preview(into.preview(case.name), self.session, labels, along)
         outlines = outline_dice(into, case.name, prompts)
         scores = {}
         for segmented in segmented_objects(self.session, extents_of(prompts)):
             label = segmented.object_id
+            every = segmented.on_every_slice
             scores[label] = ObjectScore(
                 label,
                 self.objects[label],
-                between_prompts(self.session, segmented),
-                between_directions(self.session, segmented),
+                (between_slices if every else between_prompts)(self.session, segmented),
+                None if every else between_directions(self.session, segmented),
                 int((labels == label).sum()),
                 outlines.get(label),
+                every,
             )
         for label in {line.object_id for line in prompts} - set(scores):
             scores[label] = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0, outlines.get(label))

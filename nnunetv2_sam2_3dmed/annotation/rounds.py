@@ -8,7 +8,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nnunetv2_sam2_3dmed.annotation.record import is_case_name
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
+from nnunetv2_sam2_3dmed.nnunet.folds import group_cases
 
 FILE = "round.json"
 RANKING = "ranking.csv"
@@ -29,6 +30,9 @@ COLUMNS = (
     "between_directions",
     "voxels",
     "outline_dice",
+    "second_prompt",
+    "patient",
+    "chosen",
 )
 
 
@@ -39,10 +43,12 @@ class ObjectScore:
     Attributes:
         label: label value.
         name: name of the label.
-        between_prompts: disagreement between the given and another kind of prompt.
+        between_prompts: disagreement between the given and another kind of prompt; of an object with prompts on every
+            slice, between these and the propagation from its median slice.
         between_directions: disagreement between the propagations outwards and back; None for objects on one slice.
         voxels: size of the mask; 0 if the model saw nothing at the prompt.
         outline_dice: Dice of the model's 2D mask and the revised one that was propagated; None without a first stage.
+        on_every_slice: the object had prompts on every slice.
     """
 
     label: int
@@ -51,6 +57,7 @@ class ObjectScore:
     between_directions: float | None
     voxels: int
     outline_dice: float | None = None
+    on_every_slice: bool = False
 
     @property
     def disagreement(self) -> float:
@@ -70,6 +77,7 @@ class RankedCase:
         mask_sha256: checksum of the file with the model's mask.
         date: date of the mask, ISO 8601.
         objects: the prompted objects.
+        patient: patient of the image; empty if cases are not grouped.
     """
 
     image: str
@@ -79,6 +87,7 @@ class RankedCase:
     mask_sha256: str
     date: str
     objects: list[ObjectScore]
+    patient: str = ""
 
     @property
     def disagreement(self) -> float:
@@ -184,6 +193,20 @@ class Round:
     def outline_preview(self, case: str) -> Path:
         return self.folder / "outline_previews" / f"{case}.png"
 
+    def group(self, group_by: str) -> None:
+        """Set the patient of each ranked case, and save.
+
+        Args:
+            group_by: see ``folds.group_cases``.
+
+        Raises:
+            UserError: see ``folds.group_cases``.
+        """
+        for patient, names in group_cases(list(self.cases), group_by).items():
+            for name in names:
+                self.cases[name] = replace(self.cases[name], patient=patient)
+        self.save()
+
     def save(self) -> None:
         """Write ``round.json``, and ``ranking.csv`` once there are ranked cases."""
         content = {
@@ -241,12 +264,25 @@ class Round:
         return cls(folder, content, cases, own, outlines)
 
 
+def chosen_cases(cases: Mapping[str, RankedCase]) -> set[str]:
+    """Return of each patient the case with the largest disagreement; none without patients.
+
+    As MedSAM2's authors chose among the eight MRI scans of a patient (MedSAM2, Methods).
+    """
+    hardest: dict[str, str] = {}
+    for name, case in sorted(cases.items(), key=lambda item: (-item[1].disagreement, item[0])):
+        if case.patient:
+            hardest.setdefault(case.patient, name)
+    return set(hardest.values())
+
+
 def as_csv(cases: Mapping[str, RankedCase]) -> str:
-    """Table with a row per object, those of the hardest case first."""
+    """Table with a row per object, those of the hardest case first; before all others those chosen of each patient."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for name, case in sorted(cases.items(), key=lambda item: (-item[1].disagreement, item[0])):
+    chosen = chosen_cases(cases)
+    for name, case in sorted(cases.items(), key=lambda item: (item[0] not in chosen, -item[1].disagreement, item[0])):
         for scored in case.objects:
             directions, outline = (
                 "" if value is None else f"{value:.4f}" for value in (scored.between_directions, scored.outline_dice)
@@ -262,6 +298,9 @@ def as_csv(cases: Mapping[str, RankedCase]) -> str:
                     directions,
                     scored.voxels,
                     outline,
+                    "every slice" if scored.on_every_slice else "derived",
+                    case.patient,
+                    "yes" if name in chosen else "no" if case.patient else "",
                 ]
             )
     return stream.getvalue()

@@ -6,6 +6,7 @@
     sam2_3dmed annotate rank -d 9 --predictions OUT -i IMAGES --round ROUND    # prompts from nnUNetv2_predict's masks
     sam2_3dmed annotate take -d 9 --round ROUND --corrected FOLDER --accept-below 0.05 --annotator NAME
     sam2_3dmed annotate finetune -d 9 -c 3d_slices8 -f 0
+    sam2_3dmed annotate times --rounds ROUND_1 ROUND_2 -o FOLDER               # seconds per lesion and per slice
 
 outline, which can be left out, segments the slices with prompts alone. Revise its masks (ROUND/outlines) in a folder
 of your own, and fill in the columns first and last of ROUND/outlines.csv: rank then propagates the revised masks
@@ -14,7 +15,10 @@ exactly to these slices. Both stages of a round have one model.
 rank segments each case from its prompts and measures the disagreement of the model with itself about each object: the
 larger of two values of 1 - Dice. One compares the mask with that from another kind of prompt on the same slice, derived
 from the mask (a click after a box, a box after all else); the other compares the propagation outwards from that slice
-with the propagation back from the last slices of the object. A case is as hard as its hardest object. A failed case is
+with the propagation back from the last slices of the object. If an object has prompts on all of its slices, their masks
+are compared with the propagation from the median slice instead, as MedSAM2's authors did with slice-wise and 3D boxes.
+A case is as hard as its hardest object. With --group-by, ranking.csv says which case of each patient is the hardest
+(column chosen), as MedSAM2's authors chose one of the eight MRI scans of each patient. A failed case is
 named and does not stop the others; the same command continues with the missing cases. The CSV is that of `sam2_3dmed
 segment --batch`; the object is the label.
 
@@ -27,6 +31,9 @@ label is replaced only with --replace, and a label that was edited in labelsTr n
 finetune preprocesses new cases, trains on them beside the fold's training cases, never validates against them, and
 starts nnU-Net from the last checkpoint, at half the learning rate of the trainer that made it. splits_final.json is not
 changed; `sam2_3dmed splits --force` adds the cases for other trainers.
+
+times reads times.csv of each round, to which outline and rank write the machine's seconds, and clients or people the
+person's (column person_seconds), and writes annotation_times.md, .csv and .png beside MedSAM2's published times.
 """
 
 from __future__ import annotations
@@ -67,14 +74,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("rank", "segment unlabelled cases and rank them by the model's disagreement", _add_rank),
         ("take", "take masks of a round into the dataset", _add_take),
         ("finetune", "fine-tune with the taken masks", _add_finetune),
+        ("times", "tabulate and plot the seconds per lesion and per slice over rounds", _add_times),
     ):
         action = actions.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
-        add_dataset(action)
+        if add is not _add_times:
+            add_dataset(action)
         add(action)
 
 
 def run(args: argparse.Namespace) -> None:
-    {"outline": _outline, "rank": _rank, "take": _take, "finetune": _finetune}[args.action](args)
+    actions = {"outline": _outline, "rank": _rank, "take": _take, "finetune": _finetune, "times": _times}
+    actions[args.action](args)
 
 
 def _add_round(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +117,11 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="revised masks, instead of those of the same file names in --prompts",
+    )
+    parser.add_argument(
+        "--group-by",
+        metavar="pairs|REGEX",
+        help="rule for the patient of a case, as for sam2_3dmed splits: of each patient the hardest case is chosen",
     )
 
 
@@ -157,6 +172,13 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_times(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rounds", nargs="+", type=Path, required=True, metavar="FOLDER", help="folders of the rounds, in their order"
+    )
+    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER", help="output folder")
+
+
 def _outline(args: argparse.Namespace) -> None:
     window, cases, into, session, dataset = _begin(args, None)
 
@@ -174,7 +196,13 @@ def _outline(args: argparse.Namespace) -> None:
 def _rank(args: argparse.Namespace) -> None:
     if args.revised is not None and args.prompts is None:
         raise UserError("--revised replaces masks of --prompts: give both, or leave it out.")
+    from nnunetv2_sam2_3dmed.nnunet.folds import group_cases
+
+    if args.group_by is not None:
+        group_cases([], args.group_by)  # checks the expression
     window, cases, into, session, dataset = _begin(args, args.revised)
+    if args.group_by is not None:
+        group_cases([*into.cases, *(case.name for case in cases)], args.group_by)
 
     from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
     from nnunetv2_sam2_3dmed.annotation.rounds import RANKING
@@ -183,6 +211,8 @@ def _rank(args: argparse.Namespace) -> None:
     _say_done(cases, left)
     ranking = Ranking(session, dataset.objects, args.axis, window, not args.no_preview)
     failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
+    if args.group_by is not None:
+        into.group(args.group_by)
     if into.cases:
         print((args.round_folder / RANKING).read_text("utf-8"), end="")
     _check_none_failed(failed, left)
@@ -295,3 +325,11 @@ def _finetune(args: argparse.Namespace) -> None:
     # as in nnU-Net's own command
     torch.set_num_threads(1 if args.device == "cuda" else torch.multiprocessing.cpu_count())
     run.train(args.device, args.go_on)
+
+
+def _times(args: argparse.Namespace) -> None:
+    check_writable_folder(args.output)
+
+    from nnunetv2_sam2_3dmed.annotation.times_report import times_of, write_times
+
+    print(write_times([one for folder in args.rounds for one in times_of(folder)], args.output), end="")

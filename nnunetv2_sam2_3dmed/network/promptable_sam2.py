@@ -12,6 +12,7 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.attention import attention_kernels
 from nnunetv2_sam2_3dmed.network.checkpointing import recomputed, recomputed_parts
+from nnunetv2_sam2_3dmed.network.clicks import DRAWS, NO_POINT, random_clicks
 from nnunetv2_sam2_3dmed.network.fresh_attention import attend_to_places
 from nnunetv2_sam2_3dmed.network.fresh_trunk import fit_windows, initialise_positions, keep_steady
 from nnunetv2_sam2_3dmed.network.precision import autocast
@@ -24,7 +25,6 @@ ABSENT = -1024.0  # SAM 2's logits where it sees no object
 # SAM 2 scales the distances of object pointers by the number of slices, at most 16: a stack stands for a volume that
 # has as many
 _SLICES_OF_A_VOLUME = 16
-DRAWS = 2**62  # so many more than a slice has voxels that their remainders are equally likely
 
 
 class StackPrompts(NamedTuple):
@@ -46,6 +46,8 @@ class StackPrompts(NamedTuple):
         corrections: number of successive clicks on errors of the prompted slice.
         rng: draws the places of these clicks.
         videos: those of the B stacks that are propagated forward in time only.
+        later: number of successive clicks on errors of one more slice in each direction, once the propagation has
+            reached it.
     """
 
     images: torch.Tensor
@@ -60,6 +62,7 @@ class StackPrompts(NamedTuple):
     corrections: int
     rng: np.random.Generator
     videos: frozenset[int] = frozenset()
+    later: int = 0
 
 
 class Answer(NamedTuple):
@@ -112,29 +115,6 @@ def copy_to(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def random_clicks(
-    gt: torch.Tensor, found: torch.Tensor, draws: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Clicks on errors as ``simulated.random_click`` draws them, but on the device, without waiting for it.
-
-    Args:
-        gt: (n, H, W), bool, none of them empty.
-        found: (n, H, W), bool.
-        draws: (n,), int64, random numbers below :data:`DRAWS`: of k places in the order of rows and columns, the one
-            of index draw modulo k is taken.
-
-    Returns:
-        Rows, columns and labels (1 inside the object, 0 outside), each (n,), int64.
-    """
-    errors = (gt ^ found).flatten(1)
-    inside = gt.flatten(1)
-    numbered = torch.where(errors.any(dim=1, keepdim=True), errors, inside).cumsum(dim=1)
-    wanted = draws % numbered[:, -1]
-    place = (numbered <= wanted[:, None]).sum(dim=1)
-    width = gt.shape[-1]
-    return place // width, place % width, inside.gather(1, place[:, None])[:, 0].long()
-
-
 class PromptableSAM2(SAM2Base):
     """SAM 2, whose ``forward`` answers prompts on stacks. Its parameters are SAM 2's by name and shape.
 
@@ -155,7 +135,7 @@ class PromptableSAM2(SAM2Base):
     pred_obj_scores: bool
 
     def forward(self, prompts: StackPrompts) -> list[Answer]:  # type: ignore[override]
-        """Return all answers in their order: the prompted slices, corrections, and the other slices.
+        """Return all answers in their order: the prompted slices, corrections, and the other slices with theirs.
 
         A given mask is no answer. Both directions are alike to SAM 2: the way back is the way forward in the reversed
         stack.
@@ -198,13 +178,23 @@ class PromptableSAM2(SAM2Base):
         self, prompts: StackPrompts, prompted: _Turn, points: Any, labels: Any, logits: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Points with one more for each object, on an error of ``logits`` (N, 1, S/4, S/4)."""
-        gt = prompts.gt[prompted.objects, prompted.slices]
-        height, width = gt.shape[-2:]
-        found = (logits_at(logits, (height, width))[:, 0] > 0) & prompts.counted[prompted.objects, prompted.slices]
-        draws = copy_to(prompts.rng.integers(DRAWS, size=len(gt)), gt.device)
+        draws = copy_to(prompts.rng.integers(DRAWS, size=len(logits)), logits.device)
+        gt, found = self._compared(prompts, prompted, logits)
         rows, columns, said = random_clicks(gt, found, draws)
-        more = torch.stack([columns / width, rows / height], dim=1)[:, None] * self.image_size
+        more = self._as_points(rows, columns, gt)
         return torch.cat([points, more.to(points)], dim=1), torch.cat([labels, said[:, None].to(labels)], dim=1)
+
+    @staticmethod
+    def _compared(prompts: StackPrompts, turn: _Turn, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ground truth and counted voxels of the masks of ``logits`` (n, 1, S/4, S/4); both (n, H, W), bool."""
+        gt = prompts.gt[turn.objects, turn.slices]
+        found = logits_at(logits, (gt.shape[-2], gt.shape[-1]))[:, 0] > 0
+        return gt, found & prompts.counted[turn.objects, turn.slices]
+
+    def _as_points(self, rows: torch.Tensor, columns: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
+        """Places (n,) in voxels of ``gt`` (n, H, W) as SAM 2's points (n, 1, 2)."""
+        height, width = gt.shape[-2:]
+        return torch.stack([columns / width, rows / height], dim=1)[:, None] * self.image_size
 
     # ---- all other slices
 
@@ -217,36 +207,82 @@ class PromptableSAM2(SAM2Base):
         turns = self._turns(
             prompts, [[(number, way[step]) for number, way in ways if step < len(way)] for step in range(longest)]
         )
-        conditioning = memory.of(turns[0].objects)
+        conditioning = {0: memory.of(turns[0].objects)}
         others: dict[int, _Memory] = {}
-        answers = []
+        answers: list[Answer] = []
+        # as distant from the prompt in all tracks, so that they stay one batch
+        corrected = int(prompts.rng.integers(1, longest + 1)) if prompts.later else 0
         for step, turn in enumerate(turns, start=1):
-            track = partial(self._track, encoded, turn, step, conditioning, dict(others), step < longest)
+            clicks: Sequence[torch.Tensor] = ()
+            if step == corrected:
+                draws = prompts.rng.integers(DRAWS, size=(prompts.later, len(turn.objects)))
+                clicks = list(copy_to(draws, encoded.stride16.device))
+            memories = dict(conditioning), dict(others)
+            track = partial(self._track, encoded, prompts, turn, step, *memories, step < longest, clicks)
             if self._recomputes:
-                answer, known = recomputed(track, encoded.stride16, self._tokens)
+                given, known = recomputed(track, encoded.stride16, self._tokens)
             else:
-                answer, known = track()
-            answers.append(answer)
+                given, known = track()
+            answers += given
             if known is not None:
-                others[step] = known
+                (conditioning if step == corrected else others)[step] = known
         return answers
 
     def _track(
         self,
         encoded: LevelFeatures,
+        prompts: StackPrompts,
         turn: _Turn,
         step: int,
-        conditioning: _Memory,
+        conditioning: dict[int, _Memory],
         others: dict[int, _Memory],
         remembered: bool,
-    ) -> tuple[Answer, _Memory | None]:
-        """The answer for slices ``step`` slices away from their prompts, and their memory."""
+        clicks: Sequence[torch.Tensor],
+    ) -> tuple[list[Answer], _Memory | None]:
+        """The answers for slices ``step`` slices away from their prompts, and their memory.
+
+        As SAM 2 is trained: clicks correct the mask that came from the memories, and the corrected slice is from then
+        on remembered like a prompted one.
+
+        Args:
+            encoded: features of all slices.
+            prompts: the stacks, with the ground truth.
+            turn: objects and their slices.
+            step: distance from the prompts.
+            conditioning: memories of the prompted slices, and of those corrected before, by step.
+            others: memories of the slices between.
+            remembered: the memory is needed.
+            clicks: for each click on errors its draws (n,), see :func:`random_clicks`.
+        """
         running = slice(len(turn.objects))
-        before = {k: known.of(running) for k, known in others.items()}
+        prompted, before = ({k: known.of(running) for k, known in some.items()} for some in (conditioning, others))
         features = _rows(encoded, turn)
-        heads = segment_slice(self, features, step, _SLICES_OF_A_VOLUME, {0: conditioning.of(running)}, before)
-        memory = self._remember(features, heads, prompted=False) if remembered else None
-        return self._as_answer(heads, turn), memory
+        segment = partial(segment_slice, self, features, step, _SLICES_OF_A_VOLUME, prompted, before)
+        heads = segment()
+        answers = [self._as_answer(heads, turn)]
+        points = labels = None
+        for draws in clicks:
+            previous = heads.logits.detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+            more, said = self._correcting(prompts, turn, draws, previous)
+            points = more if points is None else torch.cat([points, more], dim=1)
+            labels = said if labels is None else torch.cat([labels, said], dim=1)
+            heads = segment(points=(points, labels), previous=previous)
+            answers.append(self._as_answer(heads, turn))
+        memory = self._remember(features, heads, prompted=len(clicks) > 0) if remembered else None
+        return answers, memory
+
+    def _correcting(
+        self, prompts: StackPrompts, turn: _Turn, draws: torch.Tensor, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A point (n, 1, 2) on an error of each mask of ``logits`` and its label (n, 1), -1 for none without errors.
+
+        Where nothing is wrong, SAM 2's training clicks beside the object; here, as in use, nobody clicks.
+        """
+        gt, found = self._compared(prompts, turn, logits)
+        wrong = (gt ^ found).flatten(1).any(dim=1)
+        # somewhere to draw from, also without object and error
+        rows, columns, said = random_clicks(gt | ~wrong[:, None, None], found, draws)
+        return self._as_points(rows, columns, gt), torch.where(wrong, said, NO_POINT)[:, None].int()
 
     @staticmethod
     def _ways(prompts: StackPrompts) -> list[tuple[int, list[int]]]:

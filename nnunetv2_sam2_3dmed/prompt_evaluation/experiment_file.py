@@ -15,7 +15,10 @@ KEYS = ("name", "title", "model", "image_size", "protocols", "clicks", "seed", "
 REQUIRED = ("name", "model", "protocols", "datasets")
 DATASET_KEYS = ("dataset", "channel", "classes")
 ALL_LABELS = "all"
-PROTOCOLS = ("clicks", "1_mask", "box", "boxes", "recist", "recist_line", "1_mask_within", "box_within")
+PROTOCOLS = (
+    *("clicks", "1_mask", "box", "boxes", "recist", "recist_line", "1_mask_within", "box_within"),
+    "box_corrected",
+)
 FIRST_BOX, FIRST_MASK = VIDEO_PROTOCOLS = ("first_box", "first_mask")
 
 

@@ -18,6 +18,8 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import (
 )
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
 
+CORRECTIONS = 3
+
 
 class Turn(NamedTuple):
     """Result of one interaction.
@@ -139,6 +141,39 @@ def recist_on_the_middle_slice(lines: int) -> Interact:
     return interact
 
 
+def box_and_corrections(corrections: int) -> Interact:
+    """Give the ground truth box of the middle slice, propagate, and correct what was propagated, one click per turn.
+
+    Each click is at the centre of the largest error of the slice with most wrong voxels, wherever it is, and a
+    propagation from all prompted slices follows. Where the object is already whole, the turns end.
+
+    Args:
+        corrections: maximum number of clicks.
+    """
+
+    def interact(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
+        gt = user.gt[number]
+        index = middle_slice(gt)
+        first = _once(user, number, lambda: [user.box(number, index, bounding_box(gt[index]))])
+        yield first
+        accepted, found = first.prompts, first.found
+        clicks: dict[int, list[Click]] = {}
+        for turn in range(2, corrections + 2):
+            worst = int((gt ^ found).sum(axis=(1, 2)).argmax())
+            before = clicks.setdefault(worst, [])
+            click = error_click(gt[worst], found[worst], rng, before)
+            if click is None:
+                return  # no error is left, or all of them were clicked on
+            start = time.perf_counter()
+            accepted += user.click(number, worst, click)
+            before.append(click)
+            user.propagate(number)
+            found = user.found(number)
+            yield Turn(turn, accepted, turn - accepted, time.perf_counter() - start, found)
+
+    return interact
+
+
 def box_on_every_slice(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
     """Give the ground truth box of every slice with the object, without propagation."""
     gt = user.gt[number]
@@ -199,5 +234,11 @@ def protocols(clicks: int = 5) -> dict[str, Protocol]:
             box_on_the_middle_slice(within=True),
         ),
         Protocol("recist_line", "longest diameter on the middle slice", "ours", recist_on_the_middle_slice(1)),
+        Protocol(
+            "box_corrected",
+            f"box on the middle slice, then {CORRECTIONS} clicks on errors of any slice",
+            "ours",
+            box_and_corrections(CORRECTIONS),
+        ),
     )
     return {protocol.name: protocol for protocol in known}

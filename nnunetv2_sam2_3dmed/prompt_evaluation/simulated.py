@@ -109,19 +109,24 @@ def diameters(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
 
 def loose_box(box: Box, shape: tuple[int, int], largest: tuple[float, float], rng: np.random.Generator) -> Box:
-    """Return a box with its four edges moved outwards, as annotators draw them.
+    """Return a box with its four edges moved either way, as annotators draw them.
 
-    MedSAM2 perturbs boxes by 0 to 10 pixels and does not state the direction. We move them outwards only, so that a box
-    never cuts off a part of the object.
+    MedSAM2 perturbs boxes by 0 to 10 pixels and does not state the direction; SAM 2's ``sample_box_points`` moves edges
+    either way, by up to a tenth of the box. The limit inwards is ours: an edge crosses a quarter of the box at most, so
+    that small objects keep half of theirs.
 
     Args:
         box: the tight box.
         shape: rows and columns of the slice, to which the box is clipped.
-        largest: largest shift in rows and in columns; each edge draws its own shift from 0 to that.
+        largest: largest shift in rows and in columns; each edge draws its own, and its direction.
         rng: random generator.
     """
-    moved = rng.uniform(0, 1, size=4) * np.array([largest[0], largest[1], largest[0], largest[1]])
-    top, left, bottom, right = np.array(box) + moved * np.array([-1, -1, 1, 1])
+    top, left, bottom, right = box
+    outwards = np.array([*largest, *largest])
+    inwards = np.minimum(outwards, np.array([bottom - top, right - left] * 2) / 4)
+    moved = rng.uniform(-1, 1, size=4)
+    moved = moved * np.where(moved > 0, outwards, inwards) * np.array([-1, -1, 1, 1])
+    top, left, bottom, right = np.array(box) + moved
     return max(top, 0.0), max(left, 0.0), min(bottom, shape[0] - 1.0), min(right, shape[1] - 1.0)
 
 

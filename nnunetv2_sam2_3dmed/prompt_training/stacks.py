@@ -33,6 +33,8 @@ class PromptMix(NamedTuple):
         objects: maximum number of objects per stack, as per video in SAM 2: they differ only in their prompts.
         images: share of batches in which every slice is a stack of its own. SAM 2 was trained on images before videos;
             in a stack of eight, only one slice of eight is prompted.
+        later: share of batches in which one more slice in each direction is corrected with clicks, up to as many, when
+            the propagation has reached it.
     """
 
     box: float = 0.5
@@ -41,6 +43,7 @@ class PromptMix(NamedTuple):
     corrections: int = 3
     objects: int = 3
     images: float = 0.0
+    later: float = 0.0
 
 
 class Stacks(NamedTuple):
@@ -154,7 +157,11 @@ def objects_to_train(
     corrections = 0
     if kind != MASK and rng.uniform() < mix.corrected:
         corrections = int(rng.integers(1, mix.corrections + 1))
-    return _objects(stacks, real, chosen, image_size, kind, corrections, SHIFT, rng)
+    objects = _objects(stacks, real, chosen, image_size, kind, corrections, SHIFT, rng)
+    if objects is None or not rng.uniform() < mix.later:
+        return objects
+    later = int(rng.integers(1, mix.corrections + 1))
+    return objects._replace(prompts=objects.prompts._replace(later=later))
 
 
 def objects_to_validate(stacks: Stacks, image_size: int, rng: np.random.Generator) -> TrainingPrompts | None:

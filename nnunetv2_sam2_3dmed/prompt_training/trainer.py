@@ -31,6 +31,7 @@ from nnunetv2_sam2_3dmed.nnunet.stored_direction import direction_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
 from nnunetv2_sam2_3dmed.prompt_training.clips import Clips
 from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
+from nnunetv2_sam2_3dmed.prompt_training.jitter import ColourJitter
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import (
     PromptMix,
@@ -52,27 +53,28 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     From MedSAM2 (arXiv 2504.03600, "Training protocol"): SAM 2.1 tiny (the plan's default), fully trained, the
     image encoder at 3e-5 and the rest at 5e-5; AdamW with weight decay 0.01; stacks of 8 consecutive slices; focal and
-    Dice loss 20 to 1; boxes perturbed by 0 to 10 pixels; horizontal flip and affine transformation; 70 epochs.
+    Dice loss 20 to 1; boxes perturbed by 0 to 10 pixels; horizontal flip, affine transformation and colour jitter; 70
+    epochs.
     An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset; MedSAM2 does not say what an
     epoch is.
 
     Differences from MedSAM2:
 
     - The batch is that of the plan, 4 over all GPUs (MedSAM2: 8 per GPU, 12 GPUs); ``sam2_3dmed plan --batch-size``.
-    - Edges of boxes move outwards only, as annotators draw them. MedSAM2 states no direction; SAM 2's own
-      ``sample_box_points`` moves them either way.
-    - Colour jitter and random greyscale are left out. On grey slices, saturation, hue and greyscale conversion would
-      change nothing. Brightness and contrast are replaced by the noise and blur of :class:`SAM2_3dMedTrainer`, which
-      MedSAM2 does not have.
+      :class:`SAM2_PromptTrainer_batch8` has eight per GPU.
+    - Images have one channel: of the colour jitter, brightness and contrast are left; saturation, hue and greyscale
+      conversion would change nothing.
 
     Cases that are videos (``sam2_3dmed videos``) are drawn as clips of whole frames at their frame rate, half and a
     quarter of it, as MedSAM2's, see :mod:`~nnunetv2_sam2_3dmed.prompt_training.clips`; they are prompted on the first
     frame with the object, and propagated forward.
 
-    Not stated by MedSAM2, and our choice: the cosine schedule and early stopping (those of :class:`SAM2_3dMedTrainer`),
-    the strength of the affine transformation (the same, and a zoom of 0.9 to 1.4), clicks and masks beside boxes, up to
-    three objects per stack, each prompted on one slice and propagated in both directions. The losses of the predicted
-    IoU and of the presence, and clicks on errors, are those of SAM 2.
+    Not stated by MedSAM2, and our choice: the direction in which edges of boxes move (either, as in SAM 2), the
+    strength of the colour jitter (SAM 2's), the cosine schedule and early stopping (those of
+    :class:`SAM2_3dMedTrainer`), the strength of the affine transformation (the same, and a zoom of 0.9 to 1.4), clicks
+    and masks beside boxes, up to three objects per stack, each prompted on one slice and propagated in both directions.
+    The losses of the predicted IoU and of the presence, and clicks on errors, are those of SAM 2; clicks after the
+    propagation are those of :class:`SAM2_PromptTrainer_corrected`.
 
     The checkpoints serve ``sam2_3dmed segment`` and ``InteractiveSession``. The pseudo Dice and the final validation
     use ground truth boxes: they do not measure segmentation without prompts.
@@ -87,6 +89,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     trunk_prefix = "image_encoder."
     find_unused_parameters = True  # each kind of prompt has its own embeddings
     mosaic_probability = 0.0  # with four copies of an object, prompts would be ambiguous
+    noise_probability = blur_probability = 0.0  # MedSAM2 has neither
+    jitter: ClassVar[ColourJitter] = ColourJitter()
     mix: ClassVar[PromptMix] = PromptMix()
     images_first: ClassVar[float] = 0.0  # share of the training, from its start, with single slices
     max_epochs: ClassVar[int] = 70  # MedSAM2's
@@ -253,13 +257,15 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         return False
 
     def _optimize(self, batch: dict) -> dict:
-        objects, batch = self._with_objects(
-            batch, self.dataloader_train, lambda s: objects_to_train(s, self._image_size, self._mix, self.rng)
-        )
+        objects, batch = self._with_objects(batch, self.dataloader_train, self._drawn)
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss(self.network(objects.prompts), objects)
         self._descend(terms.total)
         return self.with_finite_loss(self.numbers_of(terms), batch)
+
+    def _drawn(self, stacks: Stacks) -> TrainingPrompts | None:
+        stacks = stacks._replace(grey=self.jitter(stacks.grey, self.rng))
+        return objects_to_train(stacks, self._image_size, self._mix, self.rng)
 
     def validation_step(self, batch: dict) -> dict:
         """Compute the loss and pseudo Dice of all objects, each with the ground truth box on its middle slice."""

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import ClassVar
+
+import torch
+import torch.distributed as dist
+
+from nnunetv2_sam2_3dmed.prompt_training.finetuning import SAM2_PromptTrainer_finetune
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss, bce_loss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
@@ -37,6 +44,61 @@ class SAM2_PromptTrainer_noPretrain_tuned(SAM2_PromptTrainer):
     mix = PromptMix(box=0.4, click=0.2, images=0.5)
     images_first = 0.4
     max_epochs = 500
+
+    def _build_loss(self) -> PromptLoss:  # type: ignore[override]
+        return PromptLoss(bce_loss, 1.0)
+
+
+class SAM2_PromptTrainer_batch8(SAM2_PromptTrainer):
+    """Eight stacks per GPU, as MedSAM2 was trained; the plan's batch size does not count."""
+
+    stacks_per_gpu: ClassVar[int] = 8
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
+        processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        plans = deepcopy(plans)
+        plans["configurations"][configuration]["batch_size"] = self.stacks_per_gpu * processes
+        super().__init__(plans, configuration, fold, dataset_json, device)
+
+
+class SAM2_PromptTrainer_corrected(SAM2_PromptTrainer):
+    """Half of the batches have clicks on errors of a propagated slice too, as SAM 2 was trained.
+
+    SAM 2 prompts the first frame of a clip of eight and corrects it, and in half of the cases another one, at random,
+    when the propagation has reached it. The corrected frame is then remembered like a prompted one (SAM 2's
+    ``training/model/sam2.py`` and the settings of its fine-tuning). MedSAM2's text names no corrections.
+
+    Differences from SAM 2, and ours: one to three clicks instead of seven; the corrected slice is as distant from the
+    prompt in all tracks of a batch, and one in each of the two directions; slices without an error get no click, and
+    errors are never replaced by the whole object (SAM 2 does so once in ten clicks); masks as prompts are followed by
+    corrections too.
+    """
+
+    mix = PromptMix(later=0.5)
+
+
+class SAM2_PromptTrainer_noPretrain_tuned_corrected(SAM2_PromptTrainer_noPretrain_tuned):
+    """Random weights, with corrections as ``SAM2_PromptTrainer_corrected``."""
+
+    mix = SAM2_PromptTrainer_noPretrain_tuned.mix._replace(later=0.5)
+
+
+class SAM2_PromptTrainer_finetune_tuned(SAM2_PromptTrainer_finetune):
+    """Fine-tuning of models from random weights: as ``SAM2_PromptTrainer_noPretrain_tuned`` trained them.
+
+    Prompts, loss, rotation and warm-up are those of that trainer, without its first part on single slices.
+    """
+
+    warmup_share = SAM2_PromptTrainer_noPretrain_tuned.warmup_share
+    affine_probability = SAM2_PromptTrainer_noPretrain_tuned.affine_probability
+    mix = SAM2_PromptTrainer_noPretrain_tuned.mix
 
     def _build_loss(self) -> PromptLoss:  # type: ignore[override]
         return PromptLoss(bce_loss, 1.0)

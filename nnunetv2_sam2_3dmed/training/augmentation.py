@@ -183,7 +183,12 @@ class RandomMosaicTransform(BasicTransform):
 
 
 def paper_transforms(
-    affine: BasicTransform, mirror_axes: Sequence[int], image_size: int, mosaic_probability: float = 0.15
+    affine: BasicTransform,
+    mirror_axes: Sequence[int],
+    image_size: int,
+    mosaic_probability: float = 0.15,
+    noise_probability: float = 0.1,
+    blur_probability: float = 0.2,
 ) -> list[BasicTransform]:
     """The paper's augmentations in its order, on (C, D, H, W) stacks.
 
@@ -196,6 +201,8 @@ def paper_transforms(
         mirror_axes: spatial axes that may be flipped.
         image_size: side in pixels to which the network resizes slices.
         mosaic_probability: share of stacks that are tiled (the paper: 0.15).
+        noise_probability: share of stacks with noise.
+        blur_probability: share of stacks that are blurred.
     """
     return [
         MirrorTransform(allowed_axes=tuple(mirror_axes)),
@@ -203,9 +210,9 @@ def paper_transforms(
         affine,
         RandomTransform(
             StackNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True),
-            apply_probability=0.1,
+            apply_probability=noise_probability,
         ),
-        RandomTransform(NetworkImageBlurTransform((0.5, 1.0), image_size), apply_probability=0.2),
+        RandomTransform(NetworkImageBlurTransform((0.5, 1.0), image_size), apply_probability=blur_probability),
         RandomTransform(RandomMosaicTransform(), apply_probability=mosaic_probability),
         Convert2DTo3DTransform(),
     ]

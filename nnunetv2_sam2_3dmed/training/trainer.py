@@ -75,6 +75,8 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
     max_gradient_norm: ClassVar[float] = 12.0  # nnU-Net's
     affine_probability: ClassVar[float] = 1.0
     mosaic_probability: ClassVar[float] = 0.15
+    noise_probability: ClassVar[float] = 0.1
+    blur_probability: ClassVar[float] = 0.2
 
     def __init__(
         self,
@@ -389,7 +391,8 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         """Return the paper's augmentations; padding stays marked in the target, so that SRPP can leave it out."""
         image_size = self.architecture_of(self.configuration_manager).get("image_size", 512)
         affine = self.affine_transform(patch_size[1:])
-        transforms = paper_transforms(affine, mirror_axes, image_size, self.mosaic_probability)
+        probabilities = (self.mosaic_probability, self.noise_probability, self.blur_probability)
+        transforms = paper_transforms(affine, mirror_axes, image_size, *probabilities)
         if use_mask_for_norm is not None and any(use_mask_for_norm):
             masked = [channel for channel, use in enumerate(use_mask_for_norm) if use]
             transforms.append(MaskImageTransform(apply_to_channels=masked, channel_idx_in_seg=0, set_outside_to=0))

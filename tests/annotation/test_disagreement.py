@@ -7,6 +7,7 @@ from nnunetv2_sam2_3dmed.annotation.disagreement import (
     SegmentedObject,
     between_directions,
     between_prompts,
+    between_slices,
     segmented_objects,
 )
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
@@ -131,3 +132,58 @@ def test_the_slice_of_several_with_prompts_is_the_one_with_most_of_the_object():
     assert (segmented.object_id, segmented.axis, segmented.index, segmented.boxed) == (7, 0, 3, False)
     session.prompts = session.prompts[:1]
     assert segmented_objects(session)[0].boxed
+
+
+def test_slice_boxes_are_set_against_a_3d_box_on_the_median_slice():
+    first = block(0, 1, 2, 3, 4)
+    propagated = block(0, 1, 2, 3, rows=slice(1, 2))
+    session = ScriptedSession(propagated)
+    segmented = SegmentedObject(4, 0, 2, True, first, prompted=(1, 2, 3), box=(1.0, 2.0, 3.0, 6.0))
+    assert segmented.on_every_slice
+    # on slices 1 to 3 alone: 24 voxels, 12 of them common
+    assert between_slices(session, segmented) == pytest.approx(1 - 2 * 12 / (24 + 12))
+    assert session.asked == ["reset", ("box", [2, 1, 2], [2, 3, 6], 4, 0), ("propagate", [4], 0, (1, 3))]
+    assert between_slices(ScriptedSession(None), segmented) == 1
+
+
+def test_the_3d_box_in_the_rows_and_columns_that_are_displayed():
+    # slices, rows and columns are shown the other way round
+    session = ScriptedSession(block(0, 1, 2), direction=np.diag([-1.0, -1.0, 1.0]))
+    view = session.image.view(0)
+    shown = view.points_back(
+        np.array([[view.slice_index(1, SHAPE), 1.0, 2.0], [view.slice_index(1, SHAPE), 3.0, 6.0]]), SHAPE
+    )
+    segmented = SegmentedObject(1, 0, 1, True, block(0, 1, 2), prompted=(0, 1, 2), box=(1.0, 2.0, 3.0, 6.0))
+    assert between_slices(session, segmented) == 0
+    assert session.asked[1] == ("box", *shown.tolist(), 1, 0) and shown[0, 0] == 1
+
+
+def test_after_other_prompts_the_mask_of_the_median_slice_is_propagated():
+    session = ScriptedSession(block(0, 1, 2))
+    assert between_slices(session, SegmentedObject(1, 0, 1, False, block(0, 1, 2), prompted=(0, 1, 2))) == 0
+    assert session.asked[1:] == [("mask", 8, 1, 1, 0), ("propagate", [1], 0, (0, 2))]
+
+
+@pytest.mark.parametrize(
+    ("prompted", "extent", "every"),
+    [
+        ((1, 2, 3), None, True),
+        ((1, 2, 3), (1, 3), True),
+        ((1, 2, 3), (0, 3), False),
+        ((1, 3, 4), None, False),
+        ((1, 2), None, False),
+    ],
+)
+def test_prompts_on_every_slice(prompted, extent, every):
+    assert SegmentedObject(1, 0, 2, True, block(2), extent, prompted).on_every_slice == every
+
+
+def test_the_box_around_the_boxes_of_all_slices():
+    session = ScriptedSession()
+    session.found, session.object_ids = block(1, 2), [1]
+    boxes = [SlicePrompt.empty().with_box(box) for box in ((1, 2, 3, 4), (0, 3, 2, 6))]
+    session.prompts = [PromptedSlice(1, 0, 2, boxes[0]), PromptedSlice(1, 0, 1, boxes[1])]
+    (segmented,) = segmented_objects(session)
+    assert segmented.prompted == (1, 2) and segmented.box == (0, 2, 3, 6)
+    session.prompts[0] = PromptedSlice(1, 0, 2, boxes[0].with_points(np.array([[1.0, 2.0]]), np.array([0])))
+    assert segmented_objects(session)[0].box is None

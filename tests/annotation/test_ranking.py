@@ -186,6 +186,62 @@ def test_the_hardest_case_comes_first():
     assert rows[0]["between_directions"] == "" and rows[1]["between_prompts"] == "0.3000"
 
 
+def test_of_each_patient_the_hardest_case_is_chosen():
+    def ranked(disagreement, patient):
+        return RankedCase("", "", [], [], "", "", [ObjectScore(1, "organ", disagreement, None, 9)], patient)
+
+    cases = {
+        "a_art": ranked(0.3, "a"),
+        "a_t2": ranked(0.4, "a"),
+        "b_art": ranked(0.1, "b"),
+        "b_t2": ranked(0.05, "b"),
+        "alone": ranked(0.9, ""),
+    }
+    rows = list(csv.DictReader(as_csv(cases).splitlines()))
+    assert [(row["case"], row["patient"], row["chosen"]) for row in rows] == [
+        ("a_t2", "a", "yes"),
+        ("b_art", "b", "yes"),
+        ("alone", "", ""),
+        ("a_art", "a", "no"),
+        ("b_t2", "b", "no"),
+    ]
+
+
+def test_boxes_on_every_slice_are_the_second_opinion(ranking, lively_network, images, folders):
+    image = images / "new_1_0000.nii.gz"
+    boxes = tuple(PromptLine("box", f"{z},10,12:{z},30,{31 + z}", 1) for z in (2, 3, 4))
+    made = Round(folders / "round", MADE_BY)
+    assert ranking.run([Unlabelled("new_1", image, boxes)], made) == {}
+    session = InteractiveSession(lively_network, "cpu", "float32")
+    session.set_image(image)
+    alone = []
+    for z in (2, 3, 4):
+        session.add_box((z, 10, 12), (z, 30, 31 + z))
+        alone.append(session.predict_slice(1, 0, z).mask)
+        session.reset()
+    session.add_box((3, 10, 12), (3, 30, 35))  # the 3D box is as wide as the widest
+    session.propagate(slices=(2, 4))
+    both, propagated = np.stack(alone), session.mask()[2:5]
+    (scored,) = made.cases["new_1"].objects
+    assert scored.on_every_slice and scored.between_directions is None
+    expected = 1 - 2 * (both & propagated).sum() / (both.sum() + propagated.sum())
+    assert scored.between_prompts == scored.disagreement == pytest.approx(expected)
+    assert 0 < expected < 1
+    np.testing.assert_array_equal(read(made.mask("new_1"))[2:5] == 1, both)
+    (row,) = csv.DictReader((made.folder / "ranking.csv").read_text().splitlines())
+    assert row["second_prompt"] == "every slice"
+
+
+def test_patients_are_known_to_a_round_that_is_read_again(folders):
+    made = Round(folders / "round", MADE_BY)
+    for name in ("p1_art", "p1_t2", "p2_t2"):
+        made.cases[name] = RankedCase("i", "", [], [], "", "", [ObjectScore(1, "organ", 0.1, None, 5)])
+    made.group("^(p[0-9]+)_")
+    assert [case.patient for case in Round.read(made.folder).cases.values()] == ["p1", "p1", "p2"]
+    with pytest.raises(UserError, match="does not match the case"):
+        made.group("^(p1)_")
+
+
 def test_whatever_a_case_raises_the_others_are_ranked(ranking, unmeasured, images, folders, monkeypatch):
     segment = Ranking._segment
 

@@ -100,8 +100,11 @@ def test_rank_and_take(folders, capsys):
     assert loop(*partial, "--partial") == 0 and dataset.has("new_2")
 
     # the rest of the round can still be ranked and taken; another image size is another round
-    assert loop(*rank, "-device", "cpu", "--precision", "float32", "--no-preview") == 0
-    assert "2 of 2 cases are done already" in capsys.readouterr().err
+    assert loop(*rank, "-device", "cpu", "--precision", "float32", "--no-preview", "--group-by", "(new)_") == 0
+    captured = capsys.readouterr()
+    assert "2 of 2 cases are done already" in captured.err
+    ranked = [line.rsplit(",", 2)[1:] for line in captured.out.splitlines()[-3:]]
+    assert ranked == [["patient", "chosen"], ["new", "yes"], ["new", "no"]]
     assert loop(*rank[:-1], 96, "-device", "cpu") == 2
     assert f"image_size {SIZE}, but now it is 96: give another folder" in capsys.readouterr().err
 
@@ -115,6 +118,7 @@ def test_rank_and_take(folders, capsys):
         ),
         (["rank", "--prompts", "none.csv", "--round", "r"], "none.csv cannot be read as CSV"),
         (["rank", "--prompts", "p.csv", "--round", "r", "--window", "40", "wide"], "--window is 40 wide"),
+        (["rank", "--prompts", "p.csv", "--round", "r", "--group-by", "(new"], "is not a regular expression"),
         (["take", "--round", "r"], "give the folder of a round"),
         (["take", "--round", "r", "--accept-below", "5"], "--accept-below is 5, but a disagreement is 0 to 1"),
         (["finetune", "-f", "0", "--epochs", "0"], "--epochs is 0, but must be at least 1"),

@@ -18,6 +18,7 @@ from tests.fake_cuda.trainers import EXPORTED, STEPS, batch_for, build
 BOX = PromptMix(box=1.0, click=0.0, corrected=1.0, corrections=1)
 CLICK = PromptMix(box=0.0, click=1.0, corrected=0.0)
 MASK = PromptMix(box=0.0, click=0.0)
+LATER = PromptMix(box=1.0, click=0.0, corrected=0.0, later=1.0)
 # before the network, which objects there are and where their prompts go; in validation, the counts of voxels
 KNOWN_WAITS = {"stacks._on_host", "stacks._objects", "trainer.hits_of"}
 COPIES = {
@@ -67,10 +68,12 @@ def test_every_trainer(name, make_gpu):
     check(run(trainer, gpu, training=False), torch.bfloat16, "trainer.validation_step")
 
 
-@pytest.mark.parametrize("mix", [CLICK, MASK], ids=["click", "mask"])
-def test_other_prompts(mix, make_gpu):
+@pytest.mark.parametrize("mix", [CLICK, MASK, LATER], ids=["click", "mask", "corrected later"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_other_prompts(mix, checkpointing, make_gpu):
     gpu = make_gpu()
-    check(run(prepare("SAM2_PromptTrainer", gpu, mix), gpu), torch.bfloat16)
+    trainer = prepare("SAM2_PromptTrainer", gpu, mix, activation_checkpointing=checkpointing)
+    check(run(trainer, gpu), torch.bfloat16)
 
 
 def test_single_slices(make_gpu, monkeypatch):

@@ -70,12 +70,21 @@ def test_the_diameters_of_single_voxels():
         diameters(drawn("..."), (1, 1))
 
 
-def test_loose_boxes_enclose_the_object_and_move_by_no_more_than_asked(rng):
-    boxes = np.array([loose_box((10, 20, 15, 30), (50, 60), (2, 4), rng) for _ in range(300)])
-    moved = np.abs(boxes - [10, 20, 15, 30])
-    assert (boxes[:, :2] <= [10, 20]).all() and (boxes[:, 2:] >= [15, 30]).all()
-    assert (moved <= [2, 4, 2, 4]).all() and (moved.max(axis=0) > [1.9, 3.8, 1.9, 3.8]).all()
-    assert loose_box((0, 0, 49, 59), (50, 60), (5, 5), rng) == (0, 0, 49, 59)  # the slice ends there
+def test_loose_boxes_move_either_way_and_by_no_more_than_asked(rng):
+    boxes = np.array([loose_box((10, 20, 26, 40), (50, 60), (2, 4), rng) for _ in range(600)])
+    outwards = (boxes - [10, 20, 26, 40]) * [-1, -1, 1, 1]
+    assert (np.abs(outwards) <= [2, 4, 2, 4]).all()
+    assert (outwards.max(axis=0) > [1.9, 3.8, 1.9, 3.8]).all() and (
+        outwards.min(axis=0) < [-1.9, -3.8, -1.9, -3.8]
+    ).all()
+    # uniform on (-2, 2) and (-4, 4): means of 0, within four standard errors
+    assert (np.abs(outwards.mean(axis=0)) < 4 * np.array([2, 4, 2, 4]) / np.sqrt(3 * 600)).all()
+
+
+def test_loose_boxes_keep_half_of_a_small_object_and_end_with_the_slice(rng):
+    boxes = np.array([loose_box((0, 20, 4, 22), (50, 60), (9, 9), rng) for _ in range(300)])
+    assert (boxes[:, 2] - boxes[:, 0] >= 2).all() and (boxes[:, 3] - boxes[:, 1] >= 1).all()
+    assert (boxes[:, 0] >= 0).all() and boxes[:, 0].max() > 0.9  # a quarter of four rows
 
 
 def test_the_first_click_is_at_the_centre_of_the_object(rng):

@@ -10,7 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
-from nnunetv2_sam2_3dmed.network.promptable_sam2 import DRAWS, PromptableSAM2, build_promptable_sam2, random_clicks
+from nnunetv2_sam2_3dmed.network.clicks import DRAWS, random_clicks
+from nnunetv2_sam2_3dmed.network.promptable_sam2 import PromptableSAM2, build_promptable_sam2
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.network.sam2_modules import build_sam2_base
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import Click, random_click
@@ -201,8 +202,8 @@ def test_each_error_is_clicked_on_equally_often():
 @pytest.mark.parametrize("device", [GPU, torch.device("cpu")], ids=["GPU", "CPU"])
 @pytest.mark.parametrize(
     "mix",
-    [PromptMix(1.0, 0.0, 0.0), PromptMix(0.0, 1.0, 1.0), PromptMix(0.0, 0.0)],
-    ids=["box", "corrected click", "mask"],
+    [PromptMix(1.0, 0.0, 0.0), PromptMix(0.0, 1.0, 1.0), PromptMix(0.0, 0.0), PromptMix(1.0, 0.0, 0.0, later=1.0)],
+    ids=["box", "corrected click", "mask", "corrected later"],
 )
 def test_a_training_step_waits_for_no_number_from_the_device(network, stacks, mix, device, monkeypatch):
     """With fake tensors there are no numbers: whoever asks for one (item, nonzero, a boolean index) fails."""
@@ -228,7 +229,7 @@ def test_a_training_step_waits_for_no_number_from_the_device(network, stacks, mi
     assert total.device == device
     if device == GPU:
         # indices of the prompted slices and of the others, and draws of each correction; SAM 2 copies some itself
-        assert len(pinned) == 2 + prompts.corrections <= watched.copies
+        assert len(pinned) == 2 + prompts.corrections + (prompts.later > 0) <= watched.copies
 
 
 @pytest.mark.parametrize(

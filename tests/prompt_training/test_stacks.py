@@ -77,7 +77,7 @@ def test_validation_prompts_every_object_with_the_box_on_its_middle_slice(stacks
     assert torch.allclose(prompts.points[1], torch.tensor([[4.0, 8.0], [9.0, 12.0]]) * scale)
 
 
-def test_training_boxes_are_loose_by_up_to_ten_pixels_of_512(stacks):
+def test_training_boxes_move_by_up_to_ten_pixels_of_512(stacks):
     rng = np.random.default_rng(0)
     tight = torch.tensor([[4.0, 5.0], [12.0, 15.0]]) * torch.tensor([64 / 20, 64 / 24])
     moved = []
@@ -85,8 +85,7 @@ def test_training_boxes_are_loose_by_up_to_ten_pixels_of_512(stacks):
         objects = objects_to_train(stacks, 64, PromptMix(box=1.0, click=0.0), rng)
         moved.append((objects.prompts.points[0] - tight) * 512 / 64)
     moved = torch.stack(moved)
-    assert (moved[:, 0] <= 0).all() and (moved[:, 1] >= 0).all()
-    assert 8 < moved.abs().max() <= 10
+    assert 8 < moved.max() <= 10 and -10 <= moved.min() < -8
 
 
 def test_training_draws_objects_slices_and_kinds(stacks):

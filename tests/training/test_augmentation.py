@@ -112,6 +112,8 @@ def test_the_order_is_the_paper_s():
     ]
     mosaic = transforms[inner.index(RandomMosaicTransform)]
     assert mosaic.apply_probability == 0.15
+    off = paper_transforms(affine, (2,), 64, 0.0, noise_probability=0.0, blur_probability=0.0)
+    assert [t.apply_probability for t in off if isinstance(t, RandomTransform)] == [0.0, 0.0, 0.0]
 
 
 def test_all_slices_of_a_stack_are_changed_alike():

@@ -1,0 +1,1 @@
+"""Parts of ``annotation_rounds.py``."""

@@ -1,0 +1,194 @@
+"""Seconds per lesion and per slice over rounds, beside MedSAM2's (Fig. 3): a table, a CSV and a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+from nnunetv2_sam2_3dmed.annotation.times import MANUAL, OUTLINE, PROMPT, VOLUME, StageTime, read_times
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.evaluation.published import read_published
+from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
+from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, number, text_rows
+from nnunetv2_sam2_3dmed.files import write_png, write_text
+
+NAME = "annotation_times"
+PUBLISHED = "medsam2_annotation_times.csv"
+WITH_MODEL = (PROMPT, OUTLINE, VOLUME)
+_NOTE = (
+    "seconds of a person's work; an object counts if all of its stages were timed. A lesion is an object of a case, "
+    "with the mean and the median over objects; the seconds per slice are those of all objects by all slices of the "
+    "model's volumes. The machine's seconds are those of all measured stages of an object. Rows marked as published "
+    "are means of MedSAM2's user studies (arXiv 2504.03600, Results and Fig. 3), of other images, people and "
+    "programs; a frame is one of a video, and a dash is a figure that was not published"
+)
+_COLUMNS = (
+    *("annotation", "round", "objects", "without times", "s per lesion, mean", "s per lesion, median (quartiles)"),
+    *("s per slice or frame", "prompt", "outline", "volume", "machine, s per lesion, mean"),
+)
+
+
+@dataclass(frozen=True)
+class RoundTimes:
+    """Times of a round, or of objects that were segmented by hand.
+
+    Attributes:
+        name: name of the round's folder.
+        manual: segmented without the model.
+        objects: seconds of a person per object, over all stages, with its slices where they are known.
+        stages: mean seconds of a person per object by stage, over the same objects; NaN for stages that none has.
+        machine: seconds of the machine per object that has any.
+        untimed: number of objects with a stage that was not timed.
+    """
+
+    name: str
+    manual: bool
+    objects: list[tuple[float, int | None]]
+    stages: dict[str, float]
+    machine: Statistic
+    untimed: int
+
+    @property
+    def per_lesion(self) -> Statistic:
+        """Seconds of a person per object."""
+        return Statistic.of([seconds for seconds, _ in self.objects])
+
+    @property
+    def per_slice(self) -> float:
+        """Seconds of a person per slice, of objects with slices; NaN without any."""
+        known = [(seconds, slices) for seconds, slices in self.objects if slices]
+        slices = sum(number for _, number in known)
+        return sum(seconds for seconds, _ in known) / slices if slices else math.nan
+
+
+def times_of(round_folder: Path) -> list[RoundTimes]:
+    """Return the times of a round, those by hand first; none for a kind of which nothing was timed.
+
+    Raises:
+        UserError: the round has no times, or they cannot be read.
+    """
+    times = read_times(round_folder)
+    if not times:
+        raise UserError(
+            f"{round_folder} has no times.csv: give the folders of rounds that were made by `sam2_3dmed annotate`."
+        )
+    slices = {(one.case, one.label): one.slices for one in times if one.stage == VOLUME}
+    found = []
+    for manual in (True, False):
+        own: dict[tuple[str, int], list[StageTime]] = defaultdict(list)
+        for one in times:
+            if (one.stage == MANUAL) == manual:
+                own[one.case, one.label].append(one)
+        timed = {place: stages for place, stages in own.items() if all(one.person is not None for one in stages)}
+        if manual and not timed:
+            continue
+        persons = {place: sum(one.person or 0.0 for one in stages) for place, stages in timed.items()}
+        by_stage = {
+            stage: Statistic.of(
+                [one.person or 0.0 for stages in timed.values() for one in stages if one.stage == stage]
+            ).mean
+            for stage in WITH_MODEL
+        }
+        machines = [
+            sum(one.machine or 0.0 for one in stages)
+            for stages in own.values()
+            if any(one.machine is not None for one in stages)
+        ]
+        found.append(
+            RoundTimes(
+                round_folder.resolve().name,
+                manual,
+                [(seconds, slices.get(place)) for place, seconds in persons.items()],
+                by_stage,
+                Statistic.of(machines),
+                len(own) - len(timed),
+            )
+        )
+    return found
+
+
+def time_table(rounds: Sequence[RoundTimes]) -> Table:
+    """Return the table, the published rows last."""
+    rows = []
+    for one in rounds:
+        lesion = one.per_lesion
+        median = number(lesion.median, 1)
+        quartiles = f" ({number(lesion.q1, 1)} to {number(lesion.q3, 1)})" if lesion.n else ""
+        stages = [number(one.stages[stage], 1) for stage in WITH_MODEL]
+        rows.append(
+            [
+                *("by hand" if one.manual else "with the model", one.name, str(lesion.n), str(one.untimed)),
+                *(number(lesion.mean, 1), median + quartiles, number(one.per_slice, 2)),
+                *(stages if not one.manual else ["–"] * len(stages)),
+                number(one.machine.mean, 2),
+            ]
+        )
+    for row in read_published(PUBLISHED):
+        seconds = [row["seconds"], "–", "–"] if row["unit"] == "lesion" else ["–", "–", row["seconds"]]
+        rows.append([f"published: {row['study']}", row["round"], row["annotated"], "–", *seconds, *["–"] * 4])
+    return Table("Annotation times", _COLUMNS, text_rows(rows), _NOTE)
+
+
+def write_times(rounds: Sequence[RoundTimes], folder: Path) -> str:
+    """Write ``annotation_times.md``, ``.csv`` and ``.png`` into a folder; return the table as Markdown.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    table = time_table(rounds)
+    text = as_markdown(table) + "\n"
+    write_text(folder / f"{NAME}.md", text)
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([table.columns, *([c.text for c in row] for row in table.rows)])
+    write_text(folder / f"{NAME}.csv", stream.getvalue())
+    plot_times(folder / f"{NAME}.png", rounds)
+    return text
+
+
+def plot_times(file: Path, rounds: Sequence[RoundTimes], name: str = "these rounds") -> None:
+    """Draw mean seconds per lesion and per slice over rounds, published ones dashed, as MedSAM2's Fig. 3 b, e and h.
+
+    Args:
+        file: the PNG.
+        rounds: the rounds in their order, and objects that were segmented by hand.
+        name: of the rounds, in the legend.
+    """
+    with mpl.rc_context({"axes.spines.right": False, "axes.spines.top": False}):
+        figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        with_model = [one for one in rounds if not one.manual]
+        by_hand = [one for one in rounds if one.manual]
+        for axes, unit in zip(figure.subplots(1, 2), ("lesion", "frame"), strict=True):
+            figures = [one.per_lesion.mean if unit == "lesion" else one.per_slice for one in with_model]
+            points = [(place, value) for place, value in enumerate(figures, start=1) if not math.isnan(value)]
+            hand = [one.per_lesion.mean if unit == "lesion" else one.per_slice for one in by_hand]
+            timed = [value for value in hand if not math.isnan(value)]
+            points = [(0, sum(timed) / len(timed)), *points] if timed else points
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", color="black", label=name)
+            published: dict[str, list[tuple[int, float]]] = defaultdict(list)
+            for row in read_published(PUBLISHED):
+                if row["unit"] == unit:
+                    place = 0 if row["round"] == "manual" else int(row["round"])
+                    published[row["study"]].append((place, float(row["seconds"])))
+            for study, values in published.items():
+                axes.plot(*zip(*values, strict=True), "--", marker=".", label=f"published, MedSAM2:\n{study}")
+            last = max(3, len(with_model))
+            axes.set_xticks(range(last + 1), ["by hand", *map(str, range(1, last + 1))])
+            axes.set_xlabel("round")
+            axes.set_ylabel("mean seconds per lesion" if unit == "lesion" else "seconds per slice or frame")
+            axes.set_yscale("log")
+            for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                ticks(LogFormatter(minor_thresholds=(2, 1)))
+            axes.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        write_png(file, figure)

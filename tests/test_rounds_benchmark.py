@@ -1,0 +1,146 @@
+"""Parts of the benchmarks of rounds, corrections and extents, on cases worked out by hand."""
+
+import csv
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, OutlinedCase, OutlinedObject, RankedCase, Round
+from nnunetv2_sam2_3dmed.annotation.times import read_times
+from tests.annotation.conftest import read, write
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+TABLE = """image,prompt,where,object,axis,first,last
+IMAGE,mask,outlines/a.nii.gz@2,1,0,,
+IMAGE,mask,outlines/a.nii.gz@3,2,0,,
+"""
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return lambda name: import_module(name)
+
+
+def test_no_subject_is_taken_apart(benchmark):
+    dataset = benchmark("rounds_parts.dataset")
+    cases = [f"case_{number:03d}" for number in range(1, 41) if number != 7]
+    given = dataset.Shares(8, 4, 6, 8, rounds=2).assign(cases)
+    assert list(given) == ["train", "val", "round_1", "round_2", "test"]
+    everything = [case for part in given.values() for case in part]
+    assert len(everything) == len(set(everything)) and set(everything) <= set(cases)
+    part_of = {case: name for name, part in given.items() for case in part}
+    for number in range(1, 41, 2):
+        pair = [part_of.get(f"case_{n:03d}") for n in (number, number + 1) if n != 7]
+        assert len(set(pair)) == 1
+    for name, count in (("train", 8), ("val", 4), ("round_1", 6), ("round_2", 6), ("test", 8)):
+        assert count <= len(given[name]) <= count + 1
+    with pytest.raises(ValueError, match="are wanted, but there are 39"):
+        dataset.Shares(20, 4, 10, 8, rounds=2).assign(cases)
+
+
+def test_commands_that_ended_are_not_run_again(benchmark, tmp_path, monkeypatch):
+    ran = []
+
+    def fake(words, check):
+        ran.append(words[1:])
+        if "fail" in words:
+            raise subprocess.CalledProcessError(1, words)
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    make = benchmark("rounds_parts.steps").Steps
+    steps = make(tmp_path)
+    steps("one", "script", "a")
+    with pytest.raises(subprocess.CalledProcessError):
+        steps("two", "script", "fail", "b")
+    steps = make(tmp_path)
+    steps("one", "script", "a")
+    steps("two", "script", "b", resumed=["script", "--c"])
+    steps("two", "script", "b")
+    steps("three", "script", "c", ended=True)
+    make(tmp_path)("three", "script", "c")
+    assert ran == [["a"], ["fail", "b"], ["--c"]]
+    assert steps.commands == ["script a", "script b", "script b", "script c"]
+
+
+@pytest.fixture
+def outlined(tmp_path):
+    """A round with the machine's 2D masks of two objects, and the truth."""
+    gt = np.zeros((6, 8, 9), dtype=np.uint8)
+    gt[1:4, 2:6, 2:6] = 1  # 16 voxels on slices 1 to 3
+    gt[3:5, 6:8, 6:9] = 2  # 6 voxels on slices 3 and 4
+    machine = np.zeros_like(gt)
+    machine[2, 2:6, 2:5] = 1  # 4 voxels are missing
+    image = write(tmp_path / "images" / "a_0000.nii.gz", np.zeros(gt.shape, np.float32))
+    write(tmp_path / "truth" / "a.nii.gz", gt)
+    made = Round(tmp_path / "round", {"dataset": "D", "file_ending": ".nii.gz", "model": "m", "model_sha256": "s"})
+    write(made.outline("a"), machine)
+    objects = [OutlinedObject(1, 2, 12), OutlinedObject(2, 3, 0)]
+    made.outlines["a"] = OutlinedCase(str(image), "", [], "", "", 0, objects)
+    (made.folder / "outlines.csv").write_text(TABLE.replace("IMAGE", str(image)))
+    made.save()
+    return made, gt
+
+
+def test_an_annotator_draws_the_true_outlines_and_is_timed_once(benchmark, outlined, tmp_path):
+    annotator = benchmark("rounds_parts.annotator")
+    made, gt = outlined
+    for _ in range(2):  # again after an interruption
+        annotator.revise_outlines(made.folder, tmp_path / "truth", tmp_path / "revised", by_hand=True)
+    drawn = read(tmp_path / "revised" / "a.nii.gz")
+    np.testing.assert_array_equal(drawn[2], np.where(gt[2] == 1, 1, 0))
+    np.testing.assert_array_equal(drawn[3], np.where(gt[3] == 2, 2, 0))
+    assert not drawn[[0, 1, 4, 5]].any()
+    rows = csv.DictReader((made.folder / "outlines.csv").read_text().splitlines())
+    assert [(row["where"], row["first"], row["last"]) for row in rows] == [
+        ("outlines/a.nii.gz@2", "1", "3"),
+        ("outlines/a.nii.gz@3", "3", "4"),
+    ]
+    # 2 s for each of three slices, and a second for 20 voxels: 4 and 6 are wrong; by hand 3 slices of 48, 2 of 12
+    assert {one.place[1:]: one.person for one in read_times(made.folder)} == {
+        (1, "prompt"): 5,
+        (2, "prompt"): 5,
+        (1, "outline"): 6 + 4 / 20,
+        (2, "outline"): 6 + 6 / 20,
+        (1, "manual"): 6 + 48 / 20,
+        (2, "manual"): 4 + 12 / 20,
+    }
+
+
+def test_an_annotator_makes_the_volume_the_true_one(benchmark, outlined, tmp_path):
+    annotator = benchmark("rounds_parts.annotator")
+    made, gt = outlined
+    machine = gt.copy()
+    machine[1] = 0  # 16 voxels of the first object
+    machine[5, 0, :4] = 2  # 4 voxels too many of the second
+    write(made.mask("a"), machine)
+    scores = [ObjectScore(label, "x", 0.0, None, 9) for label in (1, 2)]
+    made.cases["a"] = RankedCase("", "", [], [], "", "", scores)
+    made.save()
+    for _ in range(2):
+        annotator.revise_volumes(made.folder, tmp_path / "truth", tmp_path / "corrected")
+    np.testing.assert_array_equal(read(tmp_path / "corrected" / "a.nii.gz"), gt)
+    assert {one.label: one.person for one in read_times(made.folder)} == {1: 6 + 16 / 20, 2: 4 + 4 / 20}
+
+
+def test_dice_stays_where_an_object_was_whole_earlier(benchmark):
+    rows = [("box_corrected", "a", "x", 1, 0.5), ("box_corrected", "a", "x", 2, 1.0), ("box", "a", "x", 1, 0.1)]
+    rows += [("box_corrected", "a", "y", turn, turn / 10) for turn in (1, 2, 3, 4)]
+    table = benchmark("correction_training").dice_by_correction(
+        pd.DataFrame(rows, columns=["protocol", "case", "class", "round", "dice"])
+    )
+    assert table.loc[("a", "x")].tolist() == [0.5, 1.0, 1.0, 1.0]
+    assert table.loc[("a", "y")].tolist() == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_voxels_outside_of_each_objects_slices(benchmark):
+    gt = np.zeros((5, 2, 2), dtype=np.uint8)
+    gt[1:3, 0], gt[2:4, 1] = 1, 2
+    found = np.zeros_like(gt)
+    found[0, 0, 0] = found[3, 0, 0] = found[2, 0, 0] = 1  # two outside of slices 1 and 2
+    found[1, 1] = found[3, 1] = 2  # two outside of slices 2 and 3
+    assert benchmark("extents").outside(found, gt) == 4
