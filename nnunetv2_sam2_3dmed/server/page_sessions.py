@@ -11,23 +11,15 @@ from skimage.draw import polygon2mask
 from skimage.measure import approximate_polygon
 
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
-from nnunetv2_sam2_3dmed.images.orientation import LEFT, POSTERIOR, SUPERIOR, normal_along
-from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_slice
 from nnunetv2_sam2_3dmed.interactive.saved_prompts import SavedPrompts
-from nnunetv2_sam2_3dmed.server.page_labels import LabelMap
+from nnunetv2_sam2_3dmed.server.page_videos import ShownVideo
+from nnunetv2_sam2_3dmed.server.page_volumes import ShownVolume
 from nnunetv2_sam2_3dmed.server.worker import Task, Worker
 
 # told apart on grey by most colour-blind people: light and dark alternate
 COLOURS = ("#38bdf8", "#fbbf24", "#f472b6", "#34d399", "#a78bfa", "#fb7185", "#facc15", "#22d3ee", "#c084fc", "#a3e635")
-# a plane's name; letters at its left, right, top and bottom edge, in the views of images.orientation
-_PLANES = {
-    SUPERIOR: ("axial", "RLAP"),
-    POSTERIOR: ("coronal", "RLSI"),
-    LEFT: ("sagittal", "APSI"),
-}
-_LEVELS = 65535
 _OUTLINE_ERROR = 0.05  # pixels
 
 T = TypeVar("T")
@@ -43,21 +35,22 @@ class PageObject:
 
 
 class PageSession:
-    """An image that is open in a page, with its objects.
+    """An image or a video that is open in a page, with its objects.
 
     Methods that change objects, and :meth:`state`, are called on the worker's thread; slices, labels and
     :meth:`progress` are read from any, so that they can be shown while a slice is segmented.
 
     Args:
         session: with the image set.
-        volume: the image, as the user has named it.
+        shown: what the page shows of it.
         worker: propagates.
     """
 
-    def __init__(self, session: InteractiveSession, volume: Volume, worker: Worker):
+    def __init__(self, session: InteractiveSession, shown: ShownVolume | ShownVideo, worker: Worker):
         self.session = session
-        self.volume = volume
-        self.labels = LabelMap(volume.shape)
+        self.shown = shown
+        self.volume = shown.volume
+        self.labels = shown.labels
         self.objects: dict[int, PageObject] = {}
         self._worker = worker
         self._task: Task | None = None
@@ -65,7 +58,6 @@ class PageSession:
         self._propagated: set[int] = set()
         self._removed: dict[int, PageObject] = {}
         self._closed = False
-        self._low, self._interval = _levels(volume.array)
         self.add_object()
 
     def run(self, job: Callable[[], T]) -> T:
@@ -89,41 +81,6 @@ class PageSession:
         self._closed = True
 
     # ---- what the page shows
-
-    def info(self) -> dict[str, Any]:
-        """Describe the image: what does not change while it is open."""
-        volume, window = self.volume, self.session.window
-        views = []
-        for axis in range(3):
-            view = volume.view(axis)
-            depth, rows, columns = view.shape(volume.shape)
-            name, edges = _PLANES[normal_along(volume.direction, axis)]
-            views.append(
-                {
-                    "axis": axis,
-                    "name": name,
-                    "edges": edges,
-                    "order": view.order,
-                    "flips": [bool(flip) for flip in view.flips],
-                    "depth": depth,
-                    "rows": rows,
-                    "columns": columns,
-                    "pixel": [volume.spacing[view.order[1]], volume.spacing[view.order[2]]],
-                }
-            )
-        return {
-            "name": volume.name,
-            "shape": volume.shape,
-            "spacing": volume.spacing,
-            "modality": volume.modality,
-            "notes": volume.notes,
-            "dicom": bool(volume.dicom_files),
-            "inverted": volume.inverted,
-            "voxels": {"low": self._low, "step": self._interval},
-            "window": [float(window.low), float(window.high)],
-            "learned_axis": self.session.learned_axis,
-            "views": views,
-        }
 
     def state(self) -> dict[str, Any]:
         """Describe the objects with their prompts; called where the session may be used."""
@@ -172,16 +129,9 @@ class PageSession:
             "version": self.labels.version,
         }
 
-    def grey(self, axis: int, index: int) -> np.ndarray:
-        """Return a slice turned as the network sees it, uint16; its intensities are low + step * value, see info."""
-        view = self.volume.view(axis)
-        plane = view.of(self.volume.array)[view.slice_index(index, self.volume.shape)]
-        return np.rint((plane.astype(np.float64) - self._low) / self._interval).astype(np.uint16)
-
-    def label_plane(self, axis: int, index: int) -> np.ndarray:
-        """Return the objects' numbers on a slice turned as the network sees it, uint16."""
-        view = self.volume.view(axis)
-        return view.of(self.labels.array)[view.slice_index(index, self.volume.shape)].astype(np.uint16)
+    def packed_labels(self, axis: int, index: int) -> bytes:
+        """Return the objects' numbers on a slice as it is shown, packed; from any thread."""
+        return self.shown.packed_labels(axis, index, self.run)
 
     # ---- objects
 
@@ -255,7 +205,7 @@ class PageSession:
         if kind == "lasso":
             session.add_mask(self._with_region(number, axis, index, label, drawn), index, number, axis)
         else:
-            view = self.volume.view(axis)
+            view = self.shown.view(axis)
             slices = np.full((len(drawn), 1), view.slice_index(index, shape))
             voxels = view.points_back(np.hstack([slices, drawn]), shape).tolist()
             if kind == "box":
@@ -277,7 +227,7 @@ class PageSession:
 
     def _with_region(self, number: int, axis: int, index: int, label: int, outline: np.ndarray) -> np.ndarray:
         """Return the object's mask on a slice with a region added or taken away, in the array's order."""
-        view = self.volume.view(axis)
+        view = self.shown.view(axis)
         _, *plane = view.shape(self.volume.shape)
         seen = np.zeros(plane, dtype=bool)
         first = np.clip(np.floor(outline.min(axis=0)), 0, plane).astype(int)
@@ -406,11 +356,3 @@ class PageSession:
         for number in masks:
             self._listed(number)
         self.labels.refresh(self.session, list(masks))
-
-
-def _levels(array: np.ndarray) -> tuple[float, float]:
-    """Return the lowest intensity, and the step between 65536 levels that reach the highest."""
-    low, high = float(array.min()), float(array.max())
-    if np.issubdtype(array.dtype, np.integer) and high - low <= _LEVELS:
-        return low, 1.0
-    return low, (high - low) / _LEVELS or 1.0
