@@ -91,6 +91,7 @@ export const sendFile = (batch, name, blob, signal) =>
 export const dropFiles = (batch) => json("DELETE", `files?batch=${batch}`);
 export const openImage = (asked) => json("POST", "open", { json: asked });
 export const grey = async (axis, index) => new Uint16Array(await bytes(`slices/${axis}/${index}`));
+export const frame = async (index) => (await send("GET", `frames/${index}`)).blob();
 export const labels = async (axis, index) => new Uint16Array(await bytes(`labels/${axis}/${index}`));
 export const progress = () => json("GET", "progress");
 export const addObject = (name) => json("POST", "objects", { json: { name } });

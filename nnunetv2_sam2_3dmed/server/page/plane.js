@@ -118,7 +118,7 @@ export class Plane {
   // ---- the strip of slices
 
   onStrip(x) {
-    return x >= this.canvas.clientWidth - STRIP;
+    return !this.slices.image.video && x >= this.canvas.clientWidth - STRIP;
   }
 
   /** Slice at a height of the strip, whose top is the patient's head, back or left. */
@@ -166,6 +166,7 @@ export class Plane {
     if (state.crosshair) this.#drawCursor(context, layout);
     this.#drawPrompts(context, layout);
     if (this.preview) this.preview(context, layout, this);
+    if (this.slices.image.video) return; // has a line of time instead
     this.#drawEdges(context, layout);
     this.#drawStrip(context, layout, marks);
   }
@@ -174,7 +175,13 @@ export class Plane {
   #paint(table) {
     const { rows, columns } = this.view;
     const { index } = this;
-    const greys = this.slices.grey(this.axis, index);
+    const isVideo = Boolean(this.slices.image.video);
+    const picture = isVideo ? this.slices.picture(index) : null;
+    if (picture && this.drawn.index !== index) {
+      this.picture.getContext("2d").drawImage(picture, 0, 0, columns, rows);
+      this.drawn.index = index;
+    }
+    const greys = isVideo ? null : this.slices.grey(this.axis, index);
     if (greys && (this.drawn.index !== index || this.drawn.table !== table)) {
       const pixels = new Uint32Array(rows * columns);
       for (let i = 0; i < pixels.length; i++) pixels[i] = table[greys[i]];
