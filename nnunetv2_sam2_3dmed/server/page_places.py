@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,20 @@ class Places:
                 "start it with a larger --largest-image."
             )
 
-    def open(self, place: Place, volume: Volume, window: str | tuple[float, float]) -> None:
+    def open(
+        self,
+        place: Place,
+        volume: Volume,
+        window: str | tuple[float, float],
+        labels: Mapping[int, str] | None = None,
+    ) -> None:
         """Open an image in a place instead of the one before.
+
+        Args:
+            place: of the page.
+            volume: the image.
+            window: see ``InteractiveSession.set_image``.
+            labels: see :class:`PageSession`.
 
         Raises:
             UserError: the image is too large for this server; or see ``InteractiveSession.set_image``. The place then
@@ -168,7 +180,7 @@ class Places:
             self.give_back(before)
             before = None
         session = worker.run(lambda: sessions.open(volume, window, key))
-        place.page, place.content = PageSession(session, ShownVolume(session, volume), worker), (key, window)
+        place.page, place.content = PageSession(session, ShownVolume(session, volume), worker, labels), (key, window)
         if before is not None:
             self.give_back(before)
 

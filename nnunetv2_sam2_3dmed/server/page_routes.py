@@ -44,6 +44,8 @@ description states (``order`` and ``flips`` of ``images.orientation.View``).
 ``GET prompts``                    all prompts as a JSON file
 ``POST prompts/file``              ``{"batch", "name"}``: such a file sent before; answers with ``"notes"`` too: a
                                    sentence for each slice on which nothing was seen
+``round``, ``round/open``,         see ``page_rounds``
+``round/done``
 =================================  ====================================================================================
 
 What changes objects returns ``{"state": {"version", "propagation", "objects": [{"id", "name", "colour", "protected",
@@ -73,6 +75,7 @@ from nnunetv2_sam2_3dmed.images.dicom_headers import SeveralSeries
 from nnunetv2_sam2_3dmed.images.untrusted import read_untrusted
 from nnunetv2_sam2_3dmed.images.volumes import Volume
 from nnunetv2_sam2_3dmed.interactive.prompts import check_axis, check_slice
+from nnunetv2_sam2_3dmed.server import page_rounds
 from nnunetv2_sam2_3dmed.server.page_files import (
     described,
     dicom_videos,
@@ -188,7 +191,7 @@ def router(state: State) -> APIRouter:
         page = place.page
         if page is None:
             return {"image": None, "state": None}
-        return page.run(lambda: {"image": page.shown.info(), "state": page.state()})
+        return page.run(lambda: {"image": page.info(), "state": page.state()})
 
     @routes.post("/page/heartbeat")
     def heartbeat(place: Place = Claimed) -> dict[str, Any]:
@@ -377,6 +380,7 @@ def router(state: State) -> APIRouter:
                 masks = read_starts(found, page.volume, largest)
         return changed(page, lambda: page.load_starts(masks))[0]
 
+    routes.include_router(page_rounds.router(state, places, find_place, find_page, describe))
     return routes
 
 

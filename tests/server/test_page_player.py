@@ -100,7 +100,7 @@ def test_from_a_video_to_files(viewer, server, video, monkeypatch, tmp_path):
     np.testing.assert_array_equal(found, both)
     for ending, look in ((".mp4", None), (".json", json.loads), (".nii.gz", None)):
         viewer.page.locator("#save").click()
-        name, content = viewer.download(lambda: viewer.page.locator(f"[data-for=video][data-save='{ending}']").click())
+        name, content = viewer.download(viewer.page.locator(f"[data-for=video][data-save='{ending}']").click)
         assert name == f"ball_segmentation{ending}"
         (tmp_path / name).write_bytes(content)
         if look is not None:
