@@ -4,13 +4,14 @@
 ``GET round``          ``{"round": null}``, or of the round named at the start ``{"round": {"name", "cases": [{"case",
                        "stage": "outline" or "volume", "done", "taken": another page has it}]}}``
 ``POST round/open``    ``{"case"}``, by default the next one that is not done: answers as ``GET session``, whose image
-                       has ``"round": {"name", "case", "stage", "axis", "objects": [{"id", "slices"}], "extents": {ID:
-                       [first, last]}}``; or, if none is left, ``{"finished": {"name", "command"}}``
+                       has ``"round": {"name", "case", "stage", "axis", "objects": [{"id", "slice": with most of it}],
+                       "extents": {ID: [first, last]}}``; or, if none is left, ``{"finished": {"name", "command"}}``
 ``POST round/done``    ``{"seconds": {ID: seconds of the person}, "extents": {ID: [first, last]}}``: writes the masks of
                        the case that is open into the round's folder; ``{"left": number of cases}``
 =====================  ================================================================================================
 
-Paths are below ``/page/``. Objects are the labels of the round's dataset: none is added or removed.
+Paths are below ``/page/``; ``GET round`` needs no place. Objects are the labels of the round's dataset: none is added
+or removed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+import numpy as np
+from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field
 
 from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase, RoundQueue
@@ -73,10 +75,10 @@ def router(
         return {page.case.name for page in pages if page is not None and page.case is not None}
 
     @routes.get("/page/round")
-    def show(place: Place = Depends(find_place)) -> dict[str, Any]:
+    def show(x_page_session: Annotated[str, Header()] = "") -> dict[str, Any]:
         if queue is None:
             return {"round": None}
-        elsewhere = taken(place)
+        elsewhere = taken(places.by_token.get(x_page_session))
         cases = [
             {"case": case.name, "stage": case.stage, "done": case.done, "taken": case.name in elsewhere}
             for case in queue.cases()
@@ -125,18 +127,20 @@ def _open(queue: RoundQueue, case: QueuedCase, place: Place, places: Places) -> 
     places.open(place, replace(image, name=case.name), window_of(list(words)), queue.objects)
     page = place.page
     assert page is not None  # as it was opened
-    slices = {} if case.axis is None else _slices(masks, case.axis)
+    axis = page.session.learned_axis if case.axis is None else case.axis
     shown = {
         "name": queue.folder.resolve().name,
         "case": case.name,
         "stage": case.stage,
         "axis": case.axis,
-        "objects": [{"id": number, "slices": slices.get(number, [])} for number in case.objects],
+        "objects": [{"id": number, "slice": _largest(masks.get(number), axis)} for number in case.objects],
         "extents": queue.extents(case) if case.axis is not None else {},
     }
     page.run(partial(page.begin_case, case, shown, masks))
 
 
-def _slices(masks: dict[int, Any], axis: int) -> dict[int, list[int]]:
-    others = tuple(k for k in range(3) if k != axis)
-    return {number: mask.any(axis=others).nonzero()[0].tolist() for number, mask in masks.items()}
+def _largest(mask: np.ndarray | None, axis: int) -> int | None:
+    """Return the slice with most voxels of a mask; None if there is none."""
+    if mask is None:
+        return None
+    return int(mask.sum(axis=tuple(k for k in range(3) if k != axis)).argmax())

@@ -90,6 +90,11 @@ function hint() {
   const object = activeObject();
   if (!object || state.progress.running) return "";
   if (object.protected) return `${object.name} is locked. Unlock it with {K}, or add an object with {N}.`;
+  if (state.image.round) {
+    return state.image.round.stage === "outline"
+      ? "Correct it with points {P} or the lasso {L}. {[} and {]} name the slice as first and last. {Ctrl+Enter}: done."
+      : "Correct it where it does not fit: points {P}, lasso {L}; {Enter} propagates. {Ctrl+Enter}: done.";
+  }
   if (!object.prompts.length) {
     const how = {
       box: "Drag a box around the structure.",

@@ -38,6 +38,7 @@ export const KEYS = {
     ["Delete", "Remove the object", "Delete", "removeActive"],
     ["[ ]", "First, last slice to propagate to", "range", "setEnd"],
     ["\\", "All slices", "\\", "allSlices"],
+    ["Ctrl+Enter", "Round: done, next case", "ctrl+enter", "done"],
     ["Ctrl+O", "Open", "ctrl+o", "open"],
     ["Ctrl+S", "Save as NIfTI; video: PNG masks", "ctrl+s", "save"],
     ["?", "This list", "?", "help"],

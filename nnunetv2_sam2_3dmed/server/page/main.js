@@ -9,6 +9,7 @@ import { moves } from "./moves.js";
 import { canReopen, onDropped, open, reopen, sendFiles, setUpOpener, showOpener } from "./opener.js";
 import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
 import { drawPlayer, setUpPlayer, togglePlaying } from "./player.js";
+import { beginCase, finished, forgetTime, setUpRound, showFinished } from "./round.js";
 import { activeObject, state, subscribe, update } from "./store.js";
 import { Tools, signed } from "./tools.js";
 import { Views } from "./views.js";
@@ -114,8 +115,11 @@ function opened({ image, state: described }) {
   for (const button of document.querySelectorAll("[data-save='.dcm']")) button.disabled = !image.dicom;
   take(described);
   for (const note of image.notes) say(note);
+  const first = beginCase(image.round);
+  if (first) update({ active: first.id });
   const latest = described.objects.flatMap(({ prompts }) => prompts)[0];
   if (latest) actions.goTo(latest.axis, latest.index);
+  else if (first) actions.goTo(first.axis, first.index);
   views.current.canvas.focus();
   watch();
 }
@@ -227,7 +231,18 @@ const actions = {
     watch();
   },
   stop: () => ask(api.stop),
-  enter: () => tools.finish() || (!state.progress.running && actions.propagate()),
+
+  /** Write what was made of a round's case, and open the next one. */
+  async done() {
+    if (!state.image?.round) return;
+    tools.cancel();
+    const written = await ask(() => api.finishCase(finished()));
+    if (!written) return;
+    saved();
+    forgetTime();
+    await open({ round: null });
+  },
+  enter: () => tools.finish() || (!state.progress.running && !isOutline() && actions.propagate()),
   escape: () => tools.cancel() || (state.progress.running && actions.stop()),
 
   async save(ending) {
@@ -242,6 +257,9 @@ const actions = {
     if (what !== "prompts") saved();
   },
 };
+
+/** Whether 2D masks of a round are revised, which are propagated later. */
+const isOutline = () => state.image?.round?.stage === "outline";
 
 async function prompt({ axis, index }, kind, label, points) {
   const object = coming ?? state.active;
@@ -276,10 +294,12 @@ function setUp() {
   showTips();
   fillHelp();
   menu(find("save"));
-  setUpOpener((described) => {
+  const then = (described) => {
     opened(described);
     saved();
-  });
+  };
+  setUpOpener(then, showFinished);
+  setUpRound(actions);
   setUpPanel(actions);
   setUpKeys(actions);
   onDropped(openFiles);
@@ -351,6 +371,14 @@ async function begin() {
       if (error.status !== 410) failed(error);
       api.forgetPlace();
     }
+  }
+  try {
+    if ((await api.round()).round) {
+      await open({ round: null });
+      return;
+    }
+  } catch (error) {
+    failed(error);
   }
   showOpener(false);
 }

@@ -63,6 +63,8 @@ export const unit = () => (state.image?.video ? "frame" : "slice");
 
 /** The axis whose slices the active object is prompted on latest, else the large plane's. */
 export function promptedAxis() {
+  const revised = state.image?.round?.axis; // of a round's outlines
+  if (typeof revised === "number") return revised;
   const prompts = activeObject()?.prompts ?? [];
   const axes = new Set(prompts.map((prompt) => prompt.axis));
   const shown = state.main === "surface" ? 0 : state.main;
