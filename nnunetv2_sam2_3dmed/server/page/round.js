@@ -6,7 +6,7 @@ import { state, subscribe, update } from "./store.js";
 import { find, say } from "./widgets.js";
 
 const PAUSE_MS = 60000; // without the mouse and the keyboard, from which on it does not count as work
-const KEPT = "sam2_3dmed_time"; // outlives a reload
+const KEPT = "sam2_3dmed_time "; // and the case; outlives a reload
 const ACTIVITY = ["pointermove", "pointerdown", "keydown", "wheel"];
 
 let act = {};
@@ -24,6 +24,10 @@ export function setUpRound(actions) {
     const { value } = event.target;
     event.target.blur();
     open({ round: value });
+  });
+  find("look-again").addEventListener("click", () => {
+    find("finished-dialog").close();
+    open({ round: null });
   });
   for (const name of ACTIVITY) document.addEventListener(name, work, { capture: true, passive: true });
   document.addEventListener("visibilitychange", () => {
@@ -47,23 +51,21 @@ function work() {
 const caseOf = ({ name, case: named, stage }) => `${name}/${named}/${stage}`;
 
 function keep() {
-  const { round } = state.image ?? {};
-  if (round) sessionStorage.setItem(KEPT, JSON.stringify({ of: caseOf(round), seconds }));
+  if (working) sessionStorage.setItem(KEPT + working, JSON.stringify(seconds));
 }
 
 /** Begin a case that was opened; null for another image. Returns the object, axis and slice to show first. */
 export function beginCase(round) {
   find("round").hidden = !round;
   document.body.dataset.stage = round?.stage ?? "";
+  find("add-object").hidden = Boolean(round);
   extents = new Map();
   edited = null;
+  keep(); // of the case before
+  working = round ? caseOf(round) : null;
   if (!round) return null;
   latest = performance.now();
-  if (working !== caseOf(round)) {
-    working = caseOf(round);
-    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
-    seconds = kept?.of === working ? kept.seconds : {};
-  }
+  seconds = JSON.parse(sessionStorage.getItem(KEPT + working) ?? "{}");
   for (const [id, [first, last]] of Object.entries(round.extents)) {
     extents.set(Number(id), { axis: round.axis, first, last });
   }
@@ -106,7 +108,7 @@ export function finished() {
 }
 
 export function forgetTime() {
-  sessionStorage.removeItem(KEPT);
+  sessionStorage.removeItem(KEPT + working);
   working = null;
   seconds = {};
 }
@@ -134,10 +136,10 @@ function drawRound(changed) {
 
 /** All cases are done: tell what comes next. */
 export function showFinished({ name, command }) {
-  find("finished-text").textContent = `All cases of ${name} are done, or open in another page. Go on with`;
+  find("finished-text").textContent = `The cases of ${name} are done, or open in another page. Go on with`;
   find("finished-command").textContent = command;
   const note = command.includes(" rank ")
-    ? "Add the --model of the first stage if you had given one. Then start this page again for the volumes."
+    ? "Add the --model of the first stage if you had given one. Then look again here, for the volumes."
     : "Add --annotator and your name for the record.";
   find("finished-note").textContent = note;
   find("finished-dialog").showModal();
