@@ -20,7 +20,7 @@ SHAPE = (9, 40, 48)
 
 
 class Client:
-    """An open page, without its browser."""
+    """An open page, without its browser; `server` is the one that it was given, where a test has set it."""
 
     def __init__(self, url: str, key: str | None = None):
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}

@@ -5,17 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.interactive import session as session_module
 from tests.images.dicom_files import write_series
 from tests.server.browser import Viewer
 from tests.server.page_phantom import FIRST, IMAGE, SIDE, axial, draw_first, drop, labels_of, prompts_of, write_image
-from tests.server.region_engine import RegionEngine
-
-
-@pytest.fixture
-def server(serve, network, monkeypatch):
-    monkeypatch.setattr(session_module, "Engine", RegionEngine)
-    return serve(model=network)
 
 
 @pytest.fixture

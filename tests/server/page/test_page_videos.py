@@ -33,14 +33,6 @@ def video(tmp_path) -> Path:
 
 
 @pytest.fixture
-def client(serve) -> Client:
-    server = serve()
-    client = Client(server.url)
-    client.server = server
-    return client
-
-
-@pytest.fixture
 def beside(model) -> VideoSession:
     """A session in this process, to be given the same prompts; it encodes frames one by one, as a server on a CPU."""
     session = VideoSession(model, device="cpu", precision="float32")

@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nnunetv2_sam2_3dmed.interactive import session as session_module
 from nnunetv2_sam2_3dmed.video import open_video
 from tests.server.page_phantom import drop, labels_of, prompts_of
 from tests.server.region_engine import RegionEngine
 from tests.server.video_files import BALL, COLUMNS, COUNT, ROWS, ball, centre, frame, write_frames
 from tests.video.files import write_video
-
-
-@pytest.fixture
-def server(serve, network, monkeypatch):
-    monkeypatch.setattr(session_module, "Engine", RegionEngine)
-    return serve(model=network)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Pictures of the page for the documentation, of the page as it is.
 
-    SAM2_3dMed_pictures=docs/images python -m pytest -n0 tests/server/test_page_pictures.py
+    SAM2_3dMed_pictures=docs/images python -m pytest -n0 tests/server/page/test_page_pictures.py
 
 writes docs/images/page.png and page_video.png, in light colours; without the variable pictures are made and thrown
 away.
