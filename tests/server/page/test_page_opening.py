@@ -139,7 +139,7 @@ def test_a_dicom_folder_and_dicom_seg(viewer, server, tmp_path):
     # of a series, rows run to the back and columns to the left
     viewer.draw(*(viewer.at("axial", *corner, SIDE, SIDE) for corner in [(3, 6), (27, 34)]))
     viewer.page.locator("#save").click()
-    name, content = viewer.download(lambda: viewer.page.locator("[data-save='.dcm']").click())
+    name, content = viewer.download(lambda: viewer.page.locator("[data-for=volume][data-save='.dcm']").click())
     (tmp_path / name).write_bytes(content)
     assert viewer.text("#image-name") == "series" and name == "series_segmentation.dcm"
     frames = highdicom.seg.segread(str(tmp_path / name)).pixel_array.reshape(-1, SIDE, SIDE)

@@ -185,6 +185,18 @@ def test_save_an_overlay(client, segmented, tmp_path):
     assert differs[inside].mean() > 0.9 and differs[~inside].mean() < 0.1
 
 
+def test_save_dicom_seg(client, tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    client.open(echo(tmp_path / "echo", "IM_1", "apical"))
+    client.prompt("lasso", [(60, 80), (60, 180), (160, 180), (160, 80)], index=7)
+    (tmp_path / "masks.dcm").write_bytes(save(client, ".dcm")[1])
+    segmentation = highdicom.seg.segread(str(tmp_path / "masks.dcm"))
+    # 101 pixels a side, on the eighth frame of the video
+    assert segmentation.pixel_array.sum() == 101 * 101
+    source = segmentation.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
+    assert source.ReferencedFrameNumber == 8
+
+
 def test_other_formats_are_refused(client, segmented, serve, video):
     assert ".zip" in client.refused("GET", "segmentation", params={"ending": ".txt"})
     assert "DICOM" in client.refused("GET", "segmentation", params={"ending": ".dcm"})
