@@ -10,7 +10,7 @@ import { Surface } from "./surface.js";
 import { find, make } from "./widgets.js";
 
 const SURFACE_AFTER_MS = 700;
-const UNSEEN = new Set(["pointer", "busy", "quality", "unsaved", "tool", "label", "progress", "playing", "saving"]); // in the planes
+const UNSEEN = new Set(["pointer", "busy", "quality", "unsaved", "tool", "label", "progress", "saving"]); // in the planes
 
 export class Views {
   /**

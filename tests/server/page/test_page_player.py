@@ -121,14 +121,18 @@ def test_it_plays_at_its_rate_with_the_mask(viewer, server, video):
     )
     viewer.key("Space")
     assert viewer.page.locator("#play").get_attribute("aria-label") == "Pause"
-    viewer.page.wait_for_function("() => seen.filter(([, index]) => index === 0).length > 2")
+    # frame 0 comes again at the beginning of each round
+    rounds = "seen.filter(([, index], k) => index === 0 && (k === 0 || seen[k - 1][1] !== 0)).length"
+    viewer.page.wait_for_function(f"() => {rounds} > 3")
     viewer.key("Space")
-    seen = viewer.page.evaluate("seen")
-    # of the last round, when all frames were there: each is shown, 80 ms apart at half the rate
+    seen = viewer.page.evaluate("seen.filter(([, index], k) => k === 0 || seen[k - 1][1] !== index)")
     starts = [k for k, (_, index) in enumerate(seen) if index == 0]
-    last = seen[starts[-2] : starts[-1] + 1]
-    assert [index for _, index in last[:-1]] == sorted(index for _, index in last[:-1])
-    assert (last[-1][0] - last[0][0]) / 1000 == pytest.approx(COUNT / 12.5, rel=0.25)
+    for first, last in zip(starts, starts[1:]):
+        indices = [index for _, index in seen[first:last]]
+        assert indices == sorted(indices) and len(indices) > COUNT / 2
+    # frames are 80 ms apart at half the rate; a busy machine may take longer, but never less
+    fastest = min(seen[last][0] - seen[first][0] for first, last in zip(starts, starts[1:])) / 1000
+    assert 0.9 * COUNT / 12.5 < fastest < 2.5 * COUNT / 12.5
     # it stands where it was stopped, with the mask of that frame
     index = int(shown(viewer).split(" / ")[0])
     viewer.page.wait_for_timeout(300)
