@@ -16,6 +16,7 @@ or removed.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -63,6 +64,8 @@ def router(
     """
     routes = APIRouter()
     queue = state.settings.round
+    opening: dict[str, str] = {}  # cases that are being opened, by the token of their place
+    choosing = threading.Lock()
 
     def named() -> RoundQueue:
         if queue is None:
@@ -71,8 +74,20 @@ def router(
 
     def taken(place: Place | None = None) -> set[str]:
         """Cases that other places have open."""
-        pages = [other.page for other in list(places.by_token.values()) if other is not place]
-        return {page.case.name for page in pages if page is not None and page.case is not None}
+        others = [other for other in list(places.by_token.values()) if other is not place]
+        opened = {other.page.case.name for other in others if other.page is not None and other.page.case is not None}
+        return opened | {opening[other.token] for other in others if other.token in opening}
+
+    def choose(asked: str | None, place: Place) -> QueuedCase | None:
+        """Choose the case of a name, or the next one, for a place; None if none is left."""
+        if asked is None:
+            elsewhere = taken(place)
+            left = [case for case in named().cases() if not case.done and case.name not in elsewhere]
+            return left[0] if left else None
+        case = named().find(asked)
+        if case.name in taken(place):
+            raise UserError(f"{case.name} is open in another page: choose another case.")
+        return case
 
     @routes.get("/page/round")
     def show(x_page_session: Annotated[str, Header()] = "") -> dict[str, Any]:
@@ -89,17 +104,16 @@ def router(
     def open_case(asked: CaseRequest, place: Place = Depends(find_place)) -> dict[str, Any]:
         found = named()
         with state.leases.use(place.token):
-            if asked.case is None:
-                elsewhere = taken(place)
-                left = [case for case in found.cases() if not case.done and case.name not in elsewhere]
-                if not left:
-                    return {"finished": {"name": found.folder.resolve().name, "command": found.command()}}
-                case = left[0]
-            else:
-                case = found.find(asked.case)
-                if case.name in taken(place):
-                    raise UserError(f"{case.name} is open in another page: choose another case.")
-            _open(found, case, place, places)
+            with choosing:  # two pages at once
+                case = choose(asked.case, place)
+                if case is not None:
+                    opening[place.token] = case.name
+            if case is None:
+                return {"finished": {"name": found.folder.resolve().name, "command": found.command()}}
+            try:
+                _open(found, case, place, places)
+            finally:
+                del opening[place.token]
             return describe(place)
 
     @routes.post("/page/round/done")

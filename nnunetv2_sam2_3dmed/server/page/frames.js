@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Cache } from "./slices.js";
-import { state } from "./store.js";
+import { state, update } from "./store.js";
 
 const AT_ONCE = 2; // requests for frames, and as many for labels
 const AHEAD = 24; // frames
@@ -51,7 +51,9 @@ class Store {
       const found = await this.fetch(key);
       if (!this.closed) this.#cache.set(key, found);
     } catch (error) {
-      if (!this.closed) this.failed(error);
+      if (this.closed) return;
+      update({ playing: false }); // which would ask for it again and again
+      this.failed(error);
       return;
     } finally {
       this.#coming.delete(key);

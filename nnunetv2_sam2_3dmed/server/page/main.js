@@ -9,7 +9,7 @@ import { moves } from "./moves.js";
 import { canReopen, onDropped, open, reopen, sendFiles, setUpOpener, showOpener } from "./opener.js";
 import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
 import { drawPlayer, setUpPlayer, togglePlaying } from "./player.js";
-import { beginCase, finished, forgetTime, setUpRound, showFinished } from "./round.js";
+import { beginCase, finished, forgetTime, hasRound, setUpRound, showFinished } from "./round.js";
 import { activeObject, state, subscribe, update } from "./store.js";
 import { Tools, signed } from "./tools.js";
 import { Views } from "./views.js";
@@ -359,6 +359,12 @@ async function beat() {
 
 async function begin() {
   setUp();
+  let inRound = false;
+  try {
+    inRound = await hasRound();
+  } catch (error) {
+    failed(error);
+  }
   if (api.hasPlace()) {
     try {
       const described = await api.describe(); // after a reload
@@ -372,15 +378,8 @@ async function begin() {
       api.forgetPlace();
     }
   }
-  try {
-    if ((await api.round()).round) {
-      await open({ round: null });
-      return;
-    }
-  } catch (error) {
-    failed(error);
-  }
-  showOpener(false);
+  if (inRound) await open({ round: null });
+  else showOpener(false);
 }
 
 begin();

@@ -29,6 +29,7 @@ export function setUpRound(actions) {
     find("finished-dialog").close();
     open({ round: null });
   });
+  find("to-round").addEventListener("click", () => open({ round: null }));
   for (const name of ACTIVITY) document.addEventListener(name, work, { capture: true, passive: true });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) work();
@@ -37,6 +38,13 @@ export function setUpRound(actions) {
   });
   addEventListener("pagehide", keep);
   subscribe(drawRound);
+}
+
+/** Whether the server was started with a round. */
+export async function hasRound() {
+  const { round } = await api.round();
+  find("to-round").hidden = !round;
+  return Boolean(round);
 }
 
 /** Count the time since the latest activity for the active object, unless it was a pause. */

@@ -1,6 +1,8 @@
 """A round's queue in the page: over HTTP, and in a headless Chromium with the stand-in for the network."""
 
 import csv
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -164,6 +166,21 @@ def test_another_image_than_the_models(serve, queue, tmp_path):
     assert "is not the file of the round" in client.refused("POST", "round/open", json={})
 
 
+def test_two_pages_at_once_get_different_cases(serve, queue, monkeypatch):
+    server = serve(round=queue)
+    clients = [Client(server.url) for _ in range(2)]
+    read, both = RoundQueue.read, threading.Barrier(2)
+
+    def together(*given, **options):
+        both.wait(20)  # neither has its image before the other has chosen
+        return read(*given, **options)
+
+    monkeypatch.setattr(RoundQueue, "read", together)
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda client: client.ok("POST", "round/open", json={}), clients))
+    assert {answer["image"]["name"] for answer in answers} == {"a", "b"}
+
+
 # ---- in the browser
 
 
@@ -243,6 +260,17 @@ def test_both_stages_from_the_first_case_to_the_command(viewer, server, made):
     viewer.page.wait_for_selector("#finished-dialog[open]")
     np.testing.assert_array_equal(read(made.folder / "corrected" / "c.nii.gz"), FIRST + 2 * SECOND)
     assert "annotate rank" in viewer.text("#finished-command")
+
+
+def test_another_image_and_back_to_the_round(viewer, server, made, file):
+    viewer.open(file)
+    assert not viewer.page.locator("#round").is_visible() and viewer.page.locator("#add-object").is_visible()
+    viewer.page.reload()
+    viewer.page.wait_for_selector("#image-name:has-text('balls')")
+    viewer.key("Control+o")
+    viewer.page.locator("#to-round").click()
+    viewer.page.wait_for_selector("#image-name:text-is('a')")
+    assert viewer.page.locator("#round").is_visible() and not viewer.page.locator("#add-object").is_visible()
 
 
 def test_only_active_time_counts(browser, server, made):
