@@ -195,7 +195,7 @@ class RoundQueue:
             The file.
 
         Raises:
-            UserError: in the first stage, nothing is outlined, or a mask lies outside of first and last slice; or a
+            UserError: in the first stage, nothing is outlined, or a mask does not fit its first and last slice; or a
                 file cannot be written.
         """
         if case.stage == OUTLINE:
@@ -213,12 +213,15 @@ class RoundQueue:
         if not any(slices.values()):
             raise UserError(f"nothing is outlined in {case.name}: outline an object, or leave the case for later.")
         for label, (first, last) in extents.items():
-            outside = [index for index in slices.get(label, ()) if not first <= index <= last]
-            if outside or not 0 <= first <= last < labels.shape[case.axis]:
-                raise UserError(
-                    f"{self.objects.get(label, label)} goes from slice {first} to {last}, but its mask is on slice "
-                    f"{(outside or slices.get(label) or ['none'])[0]}: name others, or erase the mask there."
-                )
+            ends = f"{self.objects.get(label, label)} goes from slice {first} to {last}, but"
+            if not 0 <= first <= last < labels.shape[case.axis]:
+                raise UserError(f"{ends} slices are 0 to {labels.shape[case.axis] - 1}, the first one before the last.")
+            drawn = slices.get(label, [])
+            outside = [index for index in drawn if not first <= index <= last]
+            if outside:
+                raise UserError(f"{ends} its mask is on slice {outside[0]}: name others, or erase the mask there.")
+            if not drawn:
+                raise UserError(f"{ends} it has no mask: outline it, or name no slices for it.")
         with held(self.folder / _LOCK) as descriptor:
             if descriptor is None:
                 raise UserError(f"another process is writing {self.folder / TABLE}: try again.")

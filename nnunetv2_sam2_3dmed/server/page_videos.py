@@ -170,7 +170,13 @@ class ShownVideo:
         return content.getvalue()
 
     def packed_labels(self, axis: int, index: int, run: Run) -> bytes:
-        """Return the objects' numbers on a frame; see ``page_volumes.packed``."""
+        """Return the objects' numbers on a frame; see ``page_volumes.packed``.
+
+        Raises:
+            UserError: the axis is not that of frames.
+        """
+        if axis != 0:
+            raise UserError(f"axis is {axis}, but a video has one, 0, along time.")
         kept = self.labels.kept(index)
         return run(lambda: self.labels.find(index)) if kept is None else kept
 

@@ -142,9 +142,15 @@ def test_mistakes_of_the_first_stage_write_nothing(outlined):
     with pytest.raises(UserError, match="nothing is outlined in new_1"):
         queue.finish(case, drawn, image, {})
     drawn[3, 5:9, 5:9] = 1
-    for ends in ((4, 6), (0, 2), (5, 3), (0, 7)):
-        with pytest.raises(UserError, match="organ goes from slice"):
-            queue.finish(case, drawn, image, {}, {1: ends})
+    for ends, message in (
+        ({1: (4, 6)}, "organ goes from slice 4 to 6, but its mask is on slice 3"),
+        ({1: (0, 2)}, "organ goes from slice 0 to 2, but its mask is on slice 3"),
+        ({1: (5, 3)}, "organ goes from slice 5 to 3, but slices are 0 to 6"),
+        ({1: (0, 7)}, "organ goes from slice 0 to 7, but slices are 0 to 6"),
+        ({3: (1, 2)}, "lesion goes from slice 1 to 2, but it has no mask"),
+    ):
+        with pytest.raises(UserError, match=message):
+            queue.finish(case, drawn, image, {}, ends)
     assert rows(outlined) == before and not queue.find("new_1").done
 
 

@@ -13,7 +13,7 @@ export function setUpPlayer(shown) {
   views = shown;
   find("play").addEventListener("click", togglePlaying);
   find("timeline").addEventListener("input", (event) => setSlice(views.current, Number(event.target.value)));
-  find("timeline").addEventListener("change", () => views.current.canvas.focus());
+  find("timeline").addEventListener("pointerup", () => views.current.canvas.focus());
   find("speed").addEventListener("change", () => {
     start();
     find("speed").blur();

@@ -57,6 +57,7 @@ def test_frames_are_those_of_the_file(client, video):
     assert "does not exist" in client.refused("GET", f"frames/{COUNT}")
     assert "has frames and no slices" in client.refused("GET", "slices/0/0")
     assert "no surface" in client.refused("GET", "surface/1")
+    assert "has one, 0" in client.refused("GET", "labels/1/0")
 
 
 def prompt(index: int) -> dict:
