@@ -7,6 +7,7 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nnunetv2_sam2_3dmed.images.orientation import View
 from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
+from nnunetv2_sam2_3dmed.server.page_uploads import client_names
 from nnunetv2_sam2_3dmed.server.page_volumes import Run, packed
 from nnunetv2_sam2_3dmed.video import Video, VideoSession, open_video
 from nnunetv2_sam2_3dmed.video.frames import AS_STORED
@@ -163,11 +165,15 @@ class ShownVideo:
         Raises:
             UserError: it cannot be decoded.
         """
-        with self._lock:
+        with self._lock, self._named():
             frame = self._video.frame(index)
         content = io.BytesIO()
         Image.fromarray(frame).save(content, "JPEG", quality=JPEG_QUALITY)
         return content.getvalue()
+
+    def _named(self) -> AbstractContextManager[None]:
+        """Context in which errors name the video's files without the server's folders."""
+        return client_names(self._path if self._path.is_dir() else self._path.parent, self.volume.name)
 
     def packed_labels(self, axis: int, index: int, run: Run) -> bytes:
         """Return the objects' numbers on a frame; see ``page_volumes.packed``.
@@ -203,9 +209,11 @@ class ShownVideo:
                 f"{self._largest / 2**30:.1f} GiB: save PNG masks, or start it with a larger --largest-image."
             )
         labels = (run(partial(session.frame_labels, index)) for index in range(len(video)))
+        name = stem if ending == PNG_MASKS else f"{stem}{ending}"
+        with self._named(), client_names(folder):
+            masks = write_masks(folder / name, video, labels, object_ids)
         if ending != PNG_MASKS:
-            return write_masks(folder / f"{stem}{ending}", video, labels, object_ids)
-        masks = write_masks(folder / stem, video, labels, object_ids)
+            return masks
         path = folder / f"{stem}{ending}"
         with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
             for file in sorted(masks.iterdir()):

@@ -294,6 +294,17 @@ def test_a_broken_video_leaves_what_was_open(client, video, tmp_path):
     assert client.server.state.sessions.open_sessions == 1
 
 
+def test_files_are_named_without_the_servers_folders(serve, frames):
+    client = Client(serve(folder=frames.parent).url)
+    client.ok("POST", "open", json={"path": "ball"})
+    client.prompt("lasso", [(10, 10), (10, 30), (30, 30), (30, 10)], index=0)
+    (frames / "005.png").write_bytes(b"damaged")
+    for path in ("frames/5", "segmentation?ending=.mp4"):
+        sentence = client.refused("GET", path)
+        assert sentence.startswith("005.png cannot be read") and str(frames.parent) not in sentence
+    assert client.frame(6).shape == (ROWS, COLUMNS, 3)
+
+
 @pytest.mark.parametrize("start", [b"#EXTM3U\n#EXTINF:1,\n", b"ffconcat version 1.0\nfile secret.mp4\n"])
 def test_no_playlist_opens_other_files(client, video, tmp_path, start):
     video.rename(tmp_path / "secret.mp4")
