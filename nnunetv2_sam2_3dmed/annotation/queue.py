@@ -213,15 +213,15 @@ class RoundQueue:
         if not any(slices.values()):
             raise UserError(f"nothing is outlined in {case.name}: outline an object, or leave the case for later.")
         for label, (first, last) in extents.items():
-            ends = f"{self.objects.get(label, label)} goes from slice {first} to {last}, but"
+            said = f"{self.objects.get(label, label)} goes from slice {first} to {last}, but"
             if not 0 <= first <= last < labels.shape[case.axis]:
-                raise UserError(f"{ends} slices are 0 to {labels.shape[case.axis] - 1}, the first one before the last.")
+                raise UserError(f"{said} slices are 0 to {labels.shape[case.axis] - 1}, the first one before the last.")
             drawn = slices.get(label, [])
             outside = [index for index in drawn if not first <= index <= last]
             if outside:
-                raise UserError(f"{ends} its mask is on slice {outside[0]}: name others, or erase the mask there.")
+                raise UserError(f"{said} its mask is on slice {outside[0]}: name others, or erase the mask there.")
             if not drawn:
-                raise UserError(f"{ends} it has no mask: outline it, or name no slices for it.")
+                raise UserError(f"{said} it has no mask: outline it, or name no slices for it.")
         with held(self.folder / _LOCK) as descriptor:
             if descriptor is None:
                 raise UserError(f"another process is writing {self.folder / TABLE}: try again.")

@@ -20,18 +20,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field
 
-from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase, RoundQueue
 from nnunetv2_sam2_3dmed.commands.options import window_of
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from nnunetv2_sam2_3dmed.server.state import State
+
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase, RoundQueue
 
 _DAY_S = 86400.0
 Seconds = Annotated[float, Field(ge=0, le=_DAY_S)]

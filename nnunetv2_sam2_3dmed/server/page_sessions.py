@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from skimage.draw import polygon2mask
 from skimage.measure import approximate_polygon
 
-from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_slice
@@ -19,6 +18,9 @@ from nnunetv2_sam2_3dmed.server.page_objects import PageObject, PageObjects
 from nnunetv2_sam2_3dmed.server.page_videos import ShownVideo
 from nnunetv2_sam2_3dmed.server.page_volumes import ShownVolume
 from nnunetv2_sam2_3dmed.server.worker import Task, Worker
+
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase
 
 _OUTLINE_ERROR = 0.05  # pixels
 

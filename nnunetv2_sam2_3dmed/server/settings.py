@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
+
+if TYPE_CHECKING:  # takes a second to import, for servers with a round alone
+    from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
 
 GIB = 2**30
 
