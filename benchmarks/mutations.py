@@ -78,7 +78,7 @@ def run_tests(tests: list[str]) -> tuple[bool, str]:
     code = os.waitstatus_to_exitcode(status)
     if code not in (0, 1, 2) and code >= 0:  # no tests, wrong arguments
         sys.exit("\n".join(lines[-20:]))
-    failed = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
+    failed = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED ", "ERROR "))]
     return code != 0, failed[0] if failed else ""
 
 

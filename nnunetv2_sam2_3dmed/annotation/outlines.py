@@ -165,6 +165,11 @@ def add_to_table(into: Round, case: str) -> None:
         own = ("mask", where, str(one.label), str(outlined.axis))
         if own not in known:
             rows.append({"image": outlined.image, **dict(zip(OWN, own, strict=True))})
+    write_rows(into, rows)
+
+
+def write_rows(into: Round, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write the rows of the round's table, as :func:`table_rows` returns them."""
     filled = [column for column in OPTIONAL if any(row.get(column) for row in rows)]
     others = [column for row in rows for column in row if column not in OPTIONAL]
     columns = list(dict.fromkeys([*COLUMNS, *filled, *others]))

@@ -2,6 +2,7 @@
 
     sam2_3dmed serve
     sam2_3dmed serve --model sam2.1_hiera_tiny --folder images/ --port 1527
+    sam2_3dmed serve --round lesions/
     SAM2_3dMed_key=SECRET sam2_3dmed serve --host 0.0.0.0
 
 napari, 3D Slicer and MITK connect with their nnInteractive plugins, ITK-SNAP with its deep learning extension, and a
@@ -21,9 +22,13 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.commands.options import add_prompted_model, check_image_size
 from nnunetv2_sam2_3dmed.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
 
 KEY_VARIABLE = "SAM2_3dMed_key"
 _GIB = 2**30
@@ -64,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="after which a prompt is answered with what is segmented (default: %(default)g)",
     )
     parser.add_argument("--folder", type=Path, help="images that the page offers (default: none)")
+    parser.add_argument(
+        "--round",
+        dest="round_folder",
+        type=Path,
+        metavar="FOLDER",
+        help="a round of sam2_3dmed annotate, whose cases the page opens one by one (default: none)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -85,6 +97,7 @@ def run(args: argparse.Namespace) -> None:
         largest_image_bytes=in_bytes("--largest-image", args.largest_image),
         budget_s=args.budget,
         folder=args.folder,
+        round=None if args.round_folder is None else open_round(args.round_folder),
     )
     # before the model is loaded, which takes longer
     sockets = listen(settings.host, settings.port, settings.itksnap_port)
@@ -98,6 +111,19 @@ def run(args: argparse.Namespace) -> None:
     print("open this address in a browser, or give it to a viewer; press Ctrl+C to end", flush=True)
     with suppress(KeyboardInterrupt):
         make_server(app).run(sockets)
+
+
+def open_round(folder: Path) -> RoundQueue:
+    """Return the queue of a round, whose dataset says which labels there are.
+
+    Raises:
+        UserError: there is no such round or dataset.
+    """
+    from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
+    from nnunetv2_sam2_3dmed.annotation.raw_dataset import open_dataset
+    from nnunetv2_sam2_3dmed.annotation.rounds import Round
+
+    return RoundQueue(folder, open_dataset(Round.read(folder).made_by["dataset"]).objects)
 
 
 def in_bytes(option: str, gib: float) -> int:

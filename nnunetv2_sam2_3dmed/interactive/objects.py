@@ -60,6 +60,10 @@ class Objects:
         self.tracks.clear()
         self.starts.clear()
         self.latest = None
+        self.forget_steps()
+
+    def forget_steps(self) -> None:
+        """Drop the history."""
         self._past.clear()
         self._future.clear()
 

@@ -381,6 +381,10 @@ class InteractiveSession:
         """
         return self._protection.affected(self._objects.redo(), self.object_ids)
 
+    def forget_steps(self) -> None:
+        """Let :meth:`undo` go no further back than now."""
+        self._objects.forget_steps()
+
     @property
     def can_undo(self) -> bool:
         """True if there is a step to undo."""

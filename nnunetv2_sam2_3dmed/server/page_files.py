@@ -13,19 +13,22 @@ from pydicom.dataset import Dataset
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images import dicom_headers
 from nnunetv2_sam2_3dmed.images.volumes import READABLE
+from nnunetv2_sam2_3dmed.video import containers, is_video
+from nnunetv2_sam2_3dmed.video.numbered_frames import numbered, pictures_in
 
 _HEADERS = (".nhdr", ".mhd")  # their voxels lie in another file
 _MOST_LISTED = 2000
 _MOST_FOLDERS = 20_000
 _LONGEST_NAME = 120  # bytes
+_LOOKED_AT = 3  # files of a folder, by which it is taken for one of DICOM files
 
 
 def list_images(folder: Path) -> tuple[list[dict[str, object]], bool]:
     """List the images in a folder and the folders below it, by name; what cannot be read is passed over.
 
     Returns:
-        For each its ``path`` below the folder with slashes, ``kind`` ("file" or "dicom": a folder of a series) and
-        ``bytes``, at most 2000; and True if these are all.
+        For each its ``path`` below the folder with slashes, ``kind`` ("file", "dicom": a folder of a series, or
+        "video": a file or a folder of numbered frames) and ``bytes``, at most 2000; and True if these are all.
     """
     found: list[dict[str, object]] = []
     root = folder.resolve()
@@ -40,8 +43,15 @@ def list_images(folder: Path) -> tuple[list[dict[str, object]], bool]:
             files = [file for file in files if file.is_file() and file.resolve().is_relative_to(root)]
             images = [file for file in files if file.name.lower().endswith(READABLE)]
             found += [_entry(folder, file, "file", file.stat().st_size) for file in images]
-            if place != folder and not images and any(dicom_headers.is_dicom(file) for file in files[:3]):
-                found.append(_entry(folder, place, "dicom", sum(file.stat().st_size for file in files)))
+            videos = [file for file in files if file.name.lower().endswith(containers.ENDINGS)]
+            videos += [file for file, _ in dicom_videos(place, files)]
+            found += [_entry(folder, file, "video", file.stat().st_size) for file in videos]
+            if place != folder and not images and not videos:
+                size = sum(file.stat().st_size for file in files)
+                if any(dicom_headers.is_dicom(file) for file in files[:_LOOKED_AT]):
+                    found.append(_entry(folder, place, "dicom", size))
+                elif _are_frames(place):
+                    found.append(_entry(folder, place, "video", size))
         if len(found) > _MOST_LISTED:
             return found[:_MOST_LISTED], False
     return found, True
@@ -49,6 +59,28 @@ def list_images(folder: Path) -> tuple[list[dict[str, object]], bool]:
 
 def _entry(folder: Path, path: Path, kind: str, size: int) -> dict[str, object]:
     return {"path": path.relative_to(folder).as_posix(), "kind": kind, "bytes": size}
+
+
+def dicom_videos(folder: Path, files: Sequence[Path] | None = None) -> list[tuple[Path, Dataset]]:
+    """Return the multi-frame DICOM files of a folder whose frames follow in time, with their headers.
+
+    Args:
+        folder: which is taken for one of videos if one of its first three files is one.
+        files: those in it; default: all.
+    """
+    files = sorted(file for file in folder.iterdir() if file.is_file()) if files is None else files
+    if not any(dicom_headers.is_dicom(file) and is_video(file) for file in files[:_LOOKED_AT]):
+        return []
+    videos = [file for file in files if dicom_headers.is_dicom(file) and is_video(file)]
+    return [(file, dicom_headers.read_dataset(file)) for file in videos]
+
+
+def _are_frames(folder: Path) -> bool:
+    """True for a folder with several numbered pictures."""
+    try:
+        return len(pictures_in(folder)) > 1 and len(numbered(folder)) > 1
+    except UserError:  # their names have no numbers
+        return False
 
 
 def inside(folder: Path | None, name: str) -> Path:
@@ -95,7 +127,7 @@ def upload_path(folder: Path, name: str) -> Path:
 
 
 def uploaded_image(folder: Path) -> Path:
-    """Choose the image among uploaded files: the only image file, or the folder as a DICOM series.
+    """Choose the image among uploaded files: the only image or video file, or the folder as DICOM or numbered frames.
 
     Raises:
         UserError: there are none, or several images.
@@ -103,15 +135,13 @@ def uploaded_image(folder: Path) -> Path:
     files = sorted(folder.iterdir())
     if not files:
         raise UserError("no file was received: choose an image file or a DICOM folder.")
-    images = [file for file in files if file.name.lower().endswith(READABLE)]
+    images = [file for file in files if file.name.lower().endswith((*READABLE, *containers.ENDINGS))]
     headers = [file for file in images if file.name.lower().endswith(_HEADERS)]
     if len(images) == 1 or len(headers) == 1:
         return (headers or images)[0]
     if images:
         raise UserError(f"{len(images)} images were given ({images[0].name}, {images[1].name}, ...): open one.")
-    if len(files) == 1:
-        return files[0]
-    return folder
+    return files[0] if len(files) == 1 and not pictures_in(folder) else folder
 
 
 def described(series: Sequence[tuple[Path, Dataset]]) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,11 @@ from nnunetv2_sam2_3dmed.images.volumes import Volume
 from nnunetv2_sam2_3dmed.server.leases import LeaseGone
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from nnunetv2_sam2_3dmed.server.page_uploads import Batch, dropped
+from nnunetv2_sam2_3dmed.server.page_videos import ShownVideo
+from nnunetv2_sam2_3dmed.server.page_volumes import ShownVolume
 from nnunetv2_sam2_3dmed.server.sessions import Content, content_key
+from nnunetv2_sam2_3dmed.video import open_video
+from nnunetv2_sam2_3dmed.video.untrusted import check_untrusted_video
 
 # without a request, in seconds; browsers let pages in the background send once a minute
 PATIENCE_S = 300.0
@@ -149,8 +153,20 @@ class Places:
                 "start it with a larger --largest-image."
             )
 
-    def open(self, place: Place, volume: Volume, window: str | tuple[float, float]) -> None:
+    def open(
+        self,
+        place: Place,
+        volume: Volume,
+        window: str | tuple[float, float],
+        labels: Mapping[int, str] | None = None,
+    ) -> None:
         """Open an image in a place instead of the one before.
+
+        Args:
+            place: of the page.
+            volume: the image.
+            window: see ``InteractiveSession.set_image``.
+            labels: see :class:`PageSession`.
 
         Raises:
             UserError: the image is too large for this server; or see ``InteractiveSession.set_image``. The place then
@@ -164,7 +180,32 @@ class Places:
             self.give_back(before)
             before = None
         session = worker.run(lambda: sessions.open(volume, window, key))
-        place.page, place.content = PageSession(session, volume, worker), (key, window)
+        place.page, place.content = PageSession(session, ShownVolume(session, volume), worker, labels), (key, window)
+        if before is not None:
+            self.give_back(before)
+
+    def open_video(self, place: Place, path: Path, root: Path, name: str) -> None:
+        """Open a video in a place instead of what was open before.
+
+        Args:
+            place: of the page.
+            path: of the video, which stays there until it is closed.
+            root: the folder with all that its sender may read.
+            name: shown to the user.
+
+        Raises:
+            UserError: see ``check_untrusted_video`` and ``open_video``. The place then keeps what was open before.
+        """
+        check_untrusted_video(path, root)
+        video, worker, sessions = open_video(path), self._state.worker, self._state.sessions
+        video.name = name
+        session = worker.run(lambda: sessions.open_video(video))
+        try:
+            shown = ShownVideo(session, name, self._state.settings.largest_image_bytes)
+        except BaseException:
+            worker.run(lambda: sessions.close(session))
+            raise
+        before, place.page, place.content = place.page, PageSession(session, shown, worker), None
         if before is not None:
             self.give_back(before)
 

@@ -23,6 +23,8 @@ description states (``order`` and ``flips`` of ``images.orientation.View``).
                                    "columns"}]}``, after which it is asked again with the ``id`` of one; the image
                                    before is closed once this one is open
 ``GET slices/AXIS/INDEX``          intensities, uint16 little-endian, row by row: ``low + step * value``
+``GET frames/INDEX``               of a video, whose description has ``"video": {"times", "rate", "timed"}`` and one
+                                   view: a frame as JPEG
 ``GET labels/AXIS/INDEX``          object numbers, likewise
 ``GET progress``                   ``{"running", "done", "total", "axis", "index", "error", "version"}``; labels have
                                    changed if the version has
@@ -36,11 +38,14 @@ description states (``order`` and ``flips`` of ``images.orientation.View``).
 ``POST propagation/stop``          after the slice at hand
 ``GET surface/ID``                 numbers of vertices and triangles (uint32), vertices (float32, x, y, z in mm), and
                                    three vertices for each triangle (uint32)
-``GET segmentation?ending=.nrrd``  the label map as a file
+``GET segmentation?ending=.nrrd``  the label map as a file; of a video, also .mp4 (overlay), .zip (PNG masks) and .json
+                                   (COCO)
 ``POST segmentation``              ``{"batch", "name"}``: a file sent before, whose labels become the starts of objects
 ``GET prompts``                    all prompts as a JSON file
 ``POST prompts/file``              ``{"batch", "name"}``: such a file sent before; answers with ``"notes"`` too: a
                                    sentence for each slice on which nothing was seen
+``round``, ``round/open``,         see ``page_rounds``
+``round/done``
 =================================  ====================================================================================
 
 What changes objects returns ``{"state": {"version", "propagation", "objects": [{"id", "name", "colour", "protected",
@@ -63,23 +68,37 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field, FiniteFloat
+from starlette.background import BackgroundTask
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_headers import SeveralSeries
 from nnunetv2_sam2_3dmed.images.untrusted import read_untrusted
-from nnunetv2_sam2_3dmed.images.volumes import WRITABLE, Volume, stem
+from nnunetv2_sam2_3dmed.images.volumes import Volume
 from nnunetv2_sam2_3dmed.interactive.prompts import check_axis, check_slice
-from nnunetv2_sam2_3dmed.server.page_files import described, inside, list_images, safe_name, uploaded_image
+from nnunetv2_sam2_3dmed.server import page_rounds
+from nnunetv2_sam2_3dmed.server.page_files import (
+    described,
+    dicom_videos,
+    inside,
+    list_images,
+    safe_name,
+    uploaded_image,
+)
 from nnunetv2_sam2_3dmed.server.page_loading import read_prompts, read_starts
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from nnunetv2_sam2_3dmed.server.page_surface import surface
 from nnunetv2_sam2_3dmed.server.page_uploads import client_names
+from nnunetv2_sam2_3dmed.server.page_videos import FrameLabels
+from nnunetv2_sam2_3dmed.server.page_volumes import packed
 from nnunetv2_sam2_3dmed.server.state import State
+from nnunetv2_sam2_3dmed.video import is_video
+from nnunetv2_sam2_3dmed.video.opening import name_of
 
 OPEN_PATHS = ("/", "/static/")  # for which no key is needed
 STATIC = Path(__file__).parent / "page"
 _FRESH = {"Cache-Control": "no-store"}
+_BYTES = "application/octet-stream"
 # some systems have others for these, with which browsers run no script
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 # scripts, styles and pictures of this server only; no other site may show the page in a frame
@@ -216,8 +235,16 @@ def router(state: State) -> APIRouter:
     def open_in(place: Place, asked: OpenRequest, image: Path, root: Path) -> dict[str, Any] | None:
         """Open an image, or return what lets the user choose among several series."""
         name = asked.name or (image.name if asked.path is not None or image.is_file() else "DICOM series")
+        chosen = image if asked.series is None else inside(image, asked.series)
+        videos = dicom_videos(chosen) if chosen.is_dir() else []
+        if len(videos) > 1:
+            return {"series": [described([video]) for video in videos]}
+        video = videos[0][0] if videos else chosen
+        if is_video(video):
+            places.open_video(place, video, root, name)
+            return None
         try:
-            volume = read(image if asked.series is None else inside(image, asked.series), root, name)
+            volume = read(chosen, root, name)
         except SeveralSeries as several:
             return {"series": [described(series) for series in several.series]}
         places.open(place, replace(volume, name=name), asked.window)
@@ -248,12 +275,17 @@ def router(state: State) -> APIRouter:
     @routes.get("/page/slices/{axis}/{index}")
     def grey_slice(axis: int, index: int, page: PageSession = Opened) -> Response:
         check_slice(index, page.volume.shape, check_axis(axis))
-        return _packed(page.grey(axis, index))
+        return _packed(packed(page.shown.grey(axis, index)))
+
+    @routes.get("/page/frames/{index}")
+    def frame(index: int, page: PageSession = Opened) -> Response:
+        check_slice(index, page.volume.shape, 0)
+        return Response(page.shown.frame(index), media_type="image/jpeg", headers=_FRESH)
 
     @routes.get("/page/labels/{axis}/{index}")
     def label_slice(axis: int, index: int, page: PageSession = Opened) -> Response:
         check_slice(index, page.volume.shape, check_axis(axis))
-        return _packed(page.label_plane(axis, index))
+        return _packed(page.packed_labels(axis, index))
 
     @routes.get("/page/progress")
     def progress(page: PageSession = Opened) -> dict[str, Any]:
@@ -305,26 +337,32 @@ def router(state: State) -> APIRouter:
     @routes.get("/page/surface/{number}")
     def surface_of(number: int, page: PageSession = Opened) -> Response:
         page.known(number)
+        if isinstance(page.labels, FrameLabels):
+            raise UserError("a video has no surface: its third axis is time.")
         vertices, triangles = surface(page.labels.array == number, page.volume)
         sizes = np.array([len(vertices), len(triangles)], dtype="<u4")
         content = b"".join(part.tobytes() for part in (sizes, vertices.astype("<f4"), triangles.astype("<u4")))
-        return _packed_bytes(content)
+        return _packed(gzip.compress(content, 1))
 
     @routes.get("/page/segmentation")
     def segmentation(ending: str, page: PageSession = Opened) -> Response:
-        if ending not in (*WRITABLE, ".dcm"):
-            raise UserError(f"the format is {ending!r}, but must be one of {', '.join((*WRITABLE, '.dcm'))}.")
-        with tempfile.TemporaryDirectory(prefix="sam2_3dmed_") as folder:
-            path = Path(folder) / f"{safe_name(stem(Path(page.volume.name)))}_segmentation{ending}"
-            # written here: compression takes longer than many predictions, which need not wait for it
-            page.session.save(path, page.run(page.session.labels))
-            content = path.read_bytes()
-        return _download(content, path.name)
+        # deleted once it is sent
+        folder = tempfile.TemporaryDirectory(prefix="sam2_3dmed_")
+        name = f"{safe_name(name_of(Path(page.volume.name)))}_segmentation"
+        try:
+            path = page.shown.write(Path(folder.name), name, ending, page.run)
+        except BaseException:
+            folder.cleanup()
+            raise
+        return FileResponse(
+            path, media_type=_BYTES, headers=_named(path.name), background=BackgroundTask(folder.cleanup)
+        )
 
     @routes.get("/page/prompts")
     def prompts(page: PageSession = Opened) -> Response:
         content = page.run(page.prompts_as_json).encode()
-        return _download(content, f"{safe_name(stem(Path(page.volume.name)))}_prompts.json")
+        name = f"{safe_name(name_of(Path(page.volume.name)))}_prompts.json"
+        return Response(content, media_type=_BYTES, headers=_named(name))
 
     @routes.post("/page/prompts/file")
     def load_prompts(asked: FileRequest, place: Place = Claimed, page: PageSession = Opened) -> dict[str, Any]:
@@ -342,21 +380,14 @@ def router(state: State) -> APIRouter:
                 masks = read_starts(found, page.volume, largest)
         return changed(page, lambda: page.load_starts(masks))[0]
 
+    routes.include_router(page_rounds.router(state, places, find_place, find_page, describe))
     return routes
 
 
-def _packed(plane: np.ndarray) -> Response:
-    return _packed_bytes(np.ascontiguousarray(plane, dtype="<u2").tobytes())
+def _packed(content: bytes) -> Response:
+    return Response(content, media_type=_BYTES, headers={"Content-Encoding": "gzip", **_FRESH})
 
 
-def _packed_bytes(content: bytes) -> Response:
-    # the fastest level: most servers are on the same machine
-    return Response(
-        gzip.compress(content, 1), media_type="application/octet-stream", headers={"Content-Encoding": "gzip", **_FRESH}
-    )
-
-
-def _download(content: bytes, name: str) -> Response:
-    disposition = f"attachment; filename*=utf-8''{quote(name)}"  # headers are ASCII
-    headers = {"Content-Disposition": disposition, **_FRESH}
-    return Response(content, media_type="application/octet-stream", headers=headers)
+def _named(name: str) -> dict[str, str]:
+    """Headers of a file that the user gets; they are ASCII."""
+    return {"Content-Disposition": f"attachment; filename*=utf-8''{quote(name)}", **_FRESH}

@@ -3,70 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from skimage.draw import polygon2mask
 from skimage.measure import approximate_polygon
 
 from nnunetv2_sam2_3dmed.errors import in_one_sentence
-from nnunetv2_sam2_3dmed.images.orientation import LEFT, POSTERIOR, SUPERIOR, normal_along
-from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_slice
 from nnunetv2_sam2_3dmed.interactive.saved_prompts import SavedPrompts
-from nnunetv2_sam2_3dmed.server.page_labels import LabelMap
+from nnunetv2_sam2_3dmed.server.page_objects import PageObject, PageObjects
+from nnunetv2_sam2_3dmed.server.page_videos import ShownVideo
+from nnunetv2_sam2_3dmed.server.page_volumes import ShownVolume
 from nnunetv2_sam2_3dmed.server.worker import Task, Worker
 
-# told apart on grey by most colour-blind people: light and dark alternate
-COLOURS = ("#38bdf8", "#fbbf24", "#f472b6", "#34d399", "#a78bfa", "#fb7185", "#facc15", "#22d3ee", "#c084fc", "#a3e635")
-# a plane's name; letters at its left, right, top and bottom edge, in the views of images.orientation
-_PLANES = {
-    SUPERIOR: ("axial", "RLAP"),
-    POSTERIOR: ("coronal", "RLSI"),
-    LEFT: ("sagittal", "APSI"),
-}
-_LEVELS = 65535
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase
+
 _OUTLINE_ERROR = 0.05  # pixels
 
 T = TypeVar("T")
 
 
-@dataclass
-class PageObject:
-    """An object as the page lists it."""
-
-    id: int
-    name: str
-    colour: str
-
-
 class PageSession:
-    """An image that is open in a page, with its objects.
+    """An image or a video that is open in a page, with its objects.
 
     Methods that change objects, and :meth:`state`, are called on the worker's thread; slices, labels and
     :meth:`progress` are read from any, so that they can be shown while a slice is segmented.
 
     Args:
         session: with the image set.
-        volume: the image, as the user has named it.
+        shown: what the page shows of it.
         worker: propagates.
+        labels: names of the objects by number, where none is added or removed; default: the user adds objects.
+
+    Attributes:
+        case: of a round; None for another image.
     """
 
-    def __init__(self, session: InteractiveSession, volume: Volume, worker: Worker):
+    def __init__(
+        self,
+        session: InteractiveSession,
+        shown: ShownVolume | ShownVideo,
+        worker: Worker,
+        labels: Mapping[int, str] | None = None,
+    ):
         self.session = session
-        self.volume = volume
-        self.labels = LabelMap(volume.shape)
-        self.objects: dict[int, PageObject] = {}
+        self.shown = shown
+        self.volume = shown.volume
+        self.labels = shown.labels
+        self.objects = PageObjects(labels)
         self._worker = worker
         self._task: Task | None = None
         self._step: Progress | None = None
         self._propagated: set[int] = set()
-        self._removed: dict[int, PageObject] = {}
         self._closed = False
-        self._low, self._interval = _levels(volume.array)
-        self.add_object()
+        self.case: QueuedCase | None = None
+        self._round: dict[str, Any] | None = None
 
     def run(self, job: Callable[[], T]) -> T:
         """Run a job that uses the session on the worker's thread; see ``Worker.run``.
@@ -92,44 +87,13 @@ class PageSession:
 
     def info(self) -> dict[str, Any]:
         """Describe the image: what does not change while it is open."""
-        volume, window = self.volume, self.session.window
-        views = []
-        for axis in range(3):
-            view = volume.view(axis)
-            depth, rows, columns = view.shape(volume.shape)
-            name, edges = _PLANES[normal_along(volume.direction, axis)]
-            views.append(
-                {
-                    "axis": axis,
-                    "name": name,
-                    "edges": edges,
-                    "order": view.order,
-                    "flips": [bool(flip) for flip in view.flips],
-                    "depth": depth,
-                    "rows": rows,
-                    "columns": columns,
-                    "pixel": [volume.spacing[view.order[1]], volume.spacing[view.order[2]]],
-                }
-            )
-        return {
-            "name": volume.name,
-            "shape": volume.shape,
-            "spacing": volume.spacing,
-            "modality": volume.modality,
-            "notes": volume.notes,
-            "dicom": bool(volume.dicom_files),
-            "inverted": volume.inverted,
-            "voxels": {"low": self._low, "step": self._interval},
-            "window": [float(window.low), float(window.high)],
-            "learned_axis": self.session.learned_axis,
-            "views": views,
-        }
+        return {**self.shown.info(), "round": self._round}
 
     def state(self) -> dict[str, Any]:
         """Describe the objects with their prompts; called where the session may be used."""
         prompts: dict[int, list[dict[str, Any]]] = {}
         for found in self.session.prompts:
-            self._listed(found.object_id)
+            self.objects.listed(found.object_id)
             prompt = found.prompt
             prompts.setdefault(found.object_id, []).append(
                 {
@@ -141,7 +105,7 @@ class PageSession:
                 }
             )
         for object_id in self.session.object_ids:
-            self._listed(object_id)
+            self.objects.listed(object_id)
         protected, started = self.session.protected_ids, self.session.object_ids
         return {
             "version": self.labels.version,
@@ -153,7 +117,7 @@ class PageSession:
                     "propagated": one.id in self._propagated,
                     "prompts": prompts.get(one.id, []),
                 }
-                for one in sorted(self.objects.values(), key=lambda one: one.id)
+                for one in self.objects
             ],
             "can_undo": self.session.can_undo,
             "can_redo": self.session.can_redo,
@@ -172,37 +136,19 @@ class PageSession:
             "version": self.labels.version,
         }
 
-    def grey(self, axis: int, index: int) -> np.ndarray:
-        """Return a slice turned as the network sees it, uint16; its intensities are low + step * value, see info."""
-        view = self.volume.view(axis)
-        plane = view.of(self.volume.array)[view.slice_index(index, self.volume.shape)]
-        return np.rint((plane.astype(np.float64) - self._low) / self._interval).astype(np.uint16)
-
-    def label_plane(self, axis: int, index: int) -> np.ndarray:
-        """Return the objects' numbers on a slice turned as the network sees it, uint16."""
-        view = self.volume.view(axis)
-        return view.of(self.labels.array)[view.slice_index(index, self.volume.shape)].astype(np.uint16)
+    def packed_labels(self, axis: int, index: int) -> bytes:
+        """Return the objects' numbers on a slice as it is shown, packed; from any thread."""
+        return self.shown.packed_labels(axis, index, self.run)
 
     # ---- objects
 
     def add_object(self, name: str | None = None) -> PageObject:
-        """List a new object, which has no prompt yet; numbers of removed ones are theirs, should they come back."""
-        number = max([*self.objects, *self._removed], default=0) + 1
-        return self._listed(number, name)
-
-    def _listed(self, number: int, name: str | None = None) -> PageObject:
-        new = PageObject(number, name or f"Object {number}", COLOURS[(number - 1) % len(COLOURS)])
-        return self.objects.setdefault(number, self._removed.pop(number, new))
+        """List a new object; see ``PageObjects.add``."""
+        return self.objects.add(name)
 
     def known(self, number: int) -> PageObject:
-        """Return an object of the list.
-
-        Raises:
-            PromptError: there is none of that number.
-        """
-        if number not in self.objects:
-            raise PromptError(f"there is no object {number}: choose one from the list, or add one.")
-        return self.objects[number]
+        """Return an object of the list; see ``PageObjects.known``."""
+        return self.objects.known(number)
 
     def change_object(self, number: int, name: str | None, colour: str | None, protected: bool | None) -> None:
         """Rename, recolour, lock or unlock an object; None leaves a property as it is."""
@@ -214,7 +160,7 @@ class PageSession:
             self.labels.refresh(self.session, [number])  # voxels of overlaps change hands
 
     def remove_object(self, number: int) -> None:
-        """Remove an object with its prompts and masks; of the last one, a new one takes the place.
+        """Remove an object with its prompts and masks; see ``PageObjects.remove``.
 
         Raises:
             PromptError: there is none of that number, or it is locked.
@@ -224,9 +170,7 @@ class PageSession:
         if number in self.session.object_ids:
             self.session.remove_object(number)
             self.labels.refresh(self.session, [number])
-        self._removed[number] = self.objects.pop(number)
-        if not self.objects:
-            self.add_object()
+        self.objects.remove(number)
 
     # ---- prompts
 
@@ -251,11 +195,13 @@ class PageSession:
         session, shape = self.session, self.volume.shape
         self._check_unlocked(number)
         check_slice(index, shape, axis)
+        if self.case is not None and self.case.axis not in (None, axis):
+            raise PromptError("in this stage, masks are revised on the slices that the model has outlined: draw there.")
         self.stop()
         if kind == "lasso":
             session.add_mask(self._with_region(number, axis, index, label, drawn), index, number, axis)
         else:
-            view = self.volume.view(axis)
+            view = self.shown.view(axis)
             slices = np.full((len(drawn), 1), view.slice_index(index, shape))
             voxels = view.points_back(np.hstack([slices, drawn]), shape).tolist()
             if kind == "box":
@@ -277,7 +223,7 @@ class PageSession:
 
     def _with_region(self, number: int, axis: int, index: int, label: int, outline: np.ndarray) -> np.ndarray:
         """Return the object's mask on a slice with a region added or taken away, in the array's order."""
-        view = self.volume.view(axis)
+        view = self.shown.view(axis)
         _, *plane = view.shape(self.volume.shape)
         seen = np.zeros(plane, dtype=bool)
         first = np.clip(np.floor(outline.min(axis=0)), 0, plane).astype(int)
@@ -299,8 +245,9 @@ class PageSession:
         self.labels.refresh(self.session, self.session.redo() if again else self.session.undo())
 
     def _check_unlocked(self, number: int) -> None:
-        if self.known(number).id in self.session.protected_ids:
-            raise PromptError(f"{self.objects[number].name} is locked: unlock it first, or choose another object.")
+        one = self.known(number)
+        if number in self.session.protected_ids:
+            raise PromptError(f"{one.name} is locked: unlock it first, or choose another object.")
 
     # ---- propagation
 
@@ -354,10 +301,8 @@ class PageSession:
 
     def prompts_as_json(self) -> str:
         """Return all prompts with the objects' names and colours as JSON."""
-        listed = self.objects.values()
-        return self.session.prompts_as_json(
-            {one.id: one.name for one in listed}, {one.id: one.colour for one in listed}
-        )
+        names, colours = ({one.id: getattr(one, what) for one in self.objects} for what in ("name", "colour"))
+        return self.session.prompts_as_json(names, colours)
 
     def load_prompts(self, saved: SavedPrompts) -> list[str]:
         """Add prompts that :meth:`prompts_as_json` has written, and segment their slices.
@@ -370,6 +315,7 @@ class PageSession:
             Exception: the network has failed; the objects are then as before.
         """
         self.stop()
+        self.objects.check_labels(entry.get("object") for entry in saved.content["objects"] if isinstance(entry, dict))
         session, protected = self.session, self.session.protected_ids
         loaded = session.add_prompts_from_json(saved)
         if not loaded:
@@ -388,7 +334,7 @@ class PageSession:
             raise
         self.labels.refresh(session, [one.object_id for one in loaded])
         for saved_object in loaded:
-            listed = self._listed(saved_object.object_id)
+            listed = self.objects.listed(saved_object.object_id)
             listed.name, listed.colour = saved_object.name or listed.name, saved_object.colour or listed.colour
         return notes
 
@@ -398,19 +344,25 @@ class PageSession:
         Raises:
             PromptError: an object that a mask would replace is locked.
         """
+        self.objects.check_labels(list(masks))
         for number in masks:
             if number in self.objects:
                 self._check_unlocked(number)
         self.stop()
         self.session.set_starts(masks)
         for number in masks:
-            self._listed(number)
+            self.objects.listed(number)
         self.labels.refresh(self.session, list(masks))
 
+    def begin_case(self, case: QueuedCase, described: dict[str, Any], masks: Mapping[int, np.ndarray]) -> None:
+        """Let the masks of a round's case be the starts of its objects, which cannot be undone.
 
-def _levels(array: np.ndarray) -> tuple[float, float]:
-    """Return the lowest intensity, and the step between 65536 levels that reach the highest."""
-    low, high = float(array.min()), float(array.max())
-    if np.issubdtype(array.dtype, np.integer) and high - low <= _LEVELS:
-        return low, 1.0
-    return low, (high - low) / _LEVELS or 1.0
+        Args:
+            case: that is open.
+            described: the case, for the page.
+            masks: bool (z, y, x), by label.
+        """
+        self.case, self._round = case, described
+        if masks:
+            self.load_starts(masks)
+            self.session.forget_steps()

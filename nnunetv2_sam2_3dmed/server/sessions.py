@@ -15,6 +15,8 @@ from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
 from nnunetv2_sam2_3dmed.interactive.tracks import Key
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import FeatureCache
+from nnunetv2_sam2_3dmed.video import Video, VideoSession
+from nnunetv2_sam2_3dmed.video.session import MAX_CACHE_BYTES
 
 
 def content_key(volume: Volume) -> str:
@@ -48,8 +50,43 @@ class _Answered(Segmenter):
         """Answer nothing."""
 
 
-class PooledSession(InteractiveSession):
-    """A session of a :class:`SessionPool`.
+class _Pooled(InteractiveSession):
+    """A session of a :class:`SessionPool`, whose features are bounded anew as others come and go."""
+
+    _features: _Features
+
+    @property
+    def feature_bytes(self) -> int:
+        """Memory of its encoded slices."""
+        return self._features.bytes
+
+    def bound_features(self, max_bytes: int) -> None:
+        """Bound the memory of its encoded slices from now on."""
+        self._features.bound(max_bytes)
+
+
+class PooledVideoSession(_Pooled, VideoSession):
+    """A session of a :class:`SessionPool` on a video.
+
+    Args:
+        network: of the pool.
+        device: where it runs.
+        precision: of the computations.
+    """
+
+    def __init__(self, network: SAM2Base, device: torch.device, precision: str):
+        super().__init__(network, device, precision)
+        self._features = _Features(MAX_CACHE_BYTES, at_least=1)
+        if device.type == "cpu":
+            self._network.slices_at_once = 1  # as for volumes
+
+    def bound_features(self, max_bytes: int) -> None:
+        """Bound the memory of its encoded frames from now on; a video never takes more than ``MAX_CACHE_BYTES``."""
+        super().bound_features(min(max_bytes, MAX_CACHE_BYTES))
+
+
+class PooledSession(_Pooled):
+    """A session of a :class:`SessionPool` on a volume.
 
     Attributes:
         content: :func:`content_key` of its image, and the window asked for.
@@ -57,17 +94,12 @@ class PooledSession(InteractiveSession):
 
     def __init__(self, network: SAM2Base, device: torch.device, precision: str, max_cache_bytes: int):
         super().__init__(network, device, precision, max_cache_bytes=max_cache_bytes)
-        self._features: _Features = _Features(max_cache_bytes, at_least=1)
+        self._features = _Features(max_cache_bytes, at_least=1)
         self.content: Content = ("", AUTO)
         if device.type == "cpu":
             # there batches save nothing (3.4 s for 16 slices of 256 pixels at once, 3.1 s one by one on one core), but
             # a client whose time is over would wait for all of one
             self._network.slices_at_once = 1
-
-    @property
-    def feature_bytes(self) -> int:
-        """Memory of its encoded slices."""
-        return self._features.bytes
 
     def mask_so_far(self, object_id: int) -> np.ndarray:
         """Return an object's mask as :meth:`mask` does, but leave prompts that were not answered yet as they are.
@@ -77,10 +109,6 @@ class PooledSession(InteractiveSession):
         """
         with self._network.running():
             return _Answered(self._network, self._axes, self._objects).logits(object_id, self.image.shape) > 0
-
-    def bound_features(self, max_bytes: int) -> None:
-        """Bound the memory of its encoded slices from now on."""
-        self._features.bound(max_bytes)
 
 
 class SessionPool:
@@ -103,7 +131,7 @@ class SessionPool:
         self._precision = precision
         self._memory = memory_bytes
         self._keep = keep
-        self._open: list[PooledSession] = []
+        self._open: list[PooledSession | PooledVideoSession] = []
         self._idle: OrderedDict[Content, PooledSession] = OrderedDict()
 
     @property
@@ -142,9 +170,25 @@ class SessionPool:
         self._share()
         return session
 
-    def close(self, session: PooledSession) -> None:
+    def open_video(self, video: Video) -> PooledVideoSession:
+        """Return a session on a video, which is not kept once it is closed: its features are never those of all frames.
+
+        Args:
+            video: the video.
+        """
+        session = PooledVideoSession(self._network, self._device, self._precision)
+        session.set_video(video)
+        self._open.append(session)
+        self._share()
+        return session
+
+    def close(self, session: PooledSession | PooledVideoSession) -> None:
         """Take back a session, which its user must not touch any more."""
         self._open.remove(session)
+        if isinstance(session, PooledVideoSession):
+            session.clear()
+            self._share()
+            return
         session.reset()
         self._idle[session.content] = session
         self._idle.move_to_end(session.content)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.model import DEFAULT_MODEL
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
+
+if TYPE_CHECKING:  # takes a second to import, for servers with a round alone
+    from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
 
 GIB = 2**30
 
@@ -43,6 +47,7 @@ class Settings:
         idle_timeout_s: seconds without a call of its user after which a session ends.
         liveness_timeout_s: seconds without a sign of life after which a session ends.
         folder: whose images the page offers; None for none.
+        round: that the page works through; None for none.
 
     Raises:
         UserError: a value is out of its range, or other machines could reach the server without a key.
@@ -63,6 +68,7 @@ class Settings:
     idle_timeout_s: float = 600.0
     liveness_timeout_s: float = 60.0
     folder: Path | None = None
+    round: RoundQueue | None = None
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.key:

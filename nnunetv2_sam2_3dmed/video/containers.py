@@ -13,6 +13,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.video.video import Video
 
 ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
+MOST_PIXELS = 2**25  # of a frame, about 8K; FFmpeg decodes no larger one, whatever the file's header says
 # frames that are decoded and dropped rather than looked for anew
 _NEAR = 32
 
@@ -85,6 +86,7 @@ class ContainerFrames:
         if not self._container.streams.video:
             raise UserError(f"{self.path} holds no video: give a file with frames.")
         self._stream = self._container.streams.video[0]
+        self._stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
 
     def _index(self) -> None:
         """Find the frames' times without decoding them."""

@@ -13,8 +13,12 @@ import httpx
 import pytest
 import torch
 
+from nnunetv2_sam2_3dmed.annotation.rounds import Round
 from nnunetv2_sam2_3dmed.commands import serve
 from nnunetv2_sam2_3dmed.commands.main import main
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.server import app
+from tests.annotation.conftest import DATASET, make_folders
 from tests.interactive.reference import TINY, random_weights
 
 MODEL = ["--image-size", "64", "-device", "cpu", "--precision", "float32"]
@@ -65,6 +69,7 @@ def test_a_server_listens_at_both_ports_and_ends_when_interrupted(tmp_path):
         (["--largest-image", "-1"], "largest image is"),
         (["--budget", "-1"], "budget is -1"),
         (["--folder", "nowhere"], "no folder nowhere"),
+        (["--round", "nowhere"], "there is no nowhere/round.json"),
         (["--image-size", "65"], "--image-size is 65"),
         (["--model", "no_such_model", "--port", "0"], "model is 'no_such_model'"),
         (["-device", "tpu", "--port", "0"], "device is 'tpu'"),
@@ -95,3 +100,22 @@ def test_without_the_extra(capsys, monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "fastapi" else found(name, *more))
     assert main(["serve"]) == 2
     assert "needs fastapi, not installed here: pip install 'nnunetv2-sam2-3dmed[server]'" in capsys.readouterr().err
+
+
+def test_a_round_is_opened_with_the_labels_of_its_dataset(capsys, monkeypatch, tmp_path):
+    make_folders(tmp_path, monkeypatch)
+    made_by = {"dataset": DATASET, "file_ending": ".nii.gz", "model": "m", "model_sha256": "abc"}
+    Round(tmp_path / "lesions", made_by).save()
+    given = []
+
+    def create(settings):
+        given.append(settings)
+        raise UserError("that is all.")
+
+    monkeypatch.setattr(app, "create_app", create)
+    words = ["serve", "--round", str(tmp_path / "lesions"), "--port", "0"]
+    assert main(words) == 2 and "that is all" in capsys.readouterr().err
+    assert given[0].round.folder == tmp_path / "lesions" and given[0].round.objects == {1: "organ", 3: "lesion"}
+    # of a dataset that is not here
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_results"))
+    assert main(words) == 2 and DATASET in capsys.readouterr().err

@@ -75,6 +75,15 @@ def test_an_undone_step_can_be_forgotten(ready, start):
     assert not ready.can_redo and ready.can_undo
 
 
+def test_undo_goes_no_further_back_than_to_where_steps_were_forgotten(ready, start):
+    ready.set_start(start)
+    ready.forget_steps()
+    assert not ready.can_undo and not ready.can_redo
+    ready.set_start(~start, object_id=2)
+    assert ready.undo() == [2] and ready.object_ids == [1] and not ready.can_undo
+    np.testing.assert_array_equal(ready.mask(), start)
+
+
 def test_the_array_that_was_given_can_be_changed_afterwards(ready, start):
     given = start.copy()
     ready.set_start(given)

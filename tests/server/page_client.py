@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 import numpy as np
 import SimpleITK as sitk
 import torch
+from PIL import Image
 
 # array axis z runs to the left, y to the head and x to the front, each turned by a few degrees
 TURN = 0.2
@@ -18,7 +20,7 @@ SHAPE = (9, 40, 48)
 
 
 class Client:
-    """An open page, without its browser."""
+    """An open page, without its browser; `server` is the one that it was given, where a test has set it."""
 
     def __init__(self, url: str, key: str | None = None):
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -66,6 +68,10 @@ class Client:
         points = [[float(row), float(column)] for row, column in points]
         prompt = {"kind": kind, "object": number, "axis": axis, "index": index, "label": label, "points": points}
         return self.ok("POST", "prompts", json=prompt)
+
+    def frame(self, index: int) -> np.ndarray:
+        """A frame of a video, (rows, columns, 3)."""
+        return np.asarray(Image.open(io.BytesIO(self.ok("GET", f"frames/{index}"))))
 
     def plane(self, what: str, view: dict, index: int) -> np.ndarray:
         content = self.ok("GET", f"{what}/{view['axis']}/{index}")

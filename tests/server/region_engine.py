@@ -17,6 +17,7 @@ from scipy import ndimage
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from nnunetv2_sam2_3dmed.interactive.tracks import SliceOutput
 from nnunetv2_sam2_3dmed.network.slice_cache import LevelFeatures
+from nnunetv2_sam2_3dmed.network.slice_encoder import IMAGENET_MEAN, IMAGENET_STD
 
 TOLERANCE = 20  # grey levels
 LOGIT = 8.0
@@ -27,11 +28,14 @@ class RegionEngine(Engine):
 
     delay = 0.0
 
-    def encode(self, greys):
+    def encode(self, images):
         side = self.image_size // 4
-        planes = torch.from_numpy(np.stack(greys)).float()[:, None]
-        small = torch.nn.functional.interpolate(planes, (side, side), mode="bilinear", antialias=True)
-        return [LevelFeatures(*[small[k : k + 1]] * 3) for k in range(len(greys))]
+        greys = 255 * (images * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None])
+        # what was resized from a quarter of the size is found again exactly
+        larger = torch.nn.functional.interpolate(torch.eye(side)[None], 4 * side, mode="linear")[0].T
+        smaller = torch.linalg.pinv(larger)
+        small = torch.round(smaller @ greys.mean(dim=1, keepdim=True) @ smaller.T)
+        return [LevelFeatures(*[small[k : k + 1]] * 3) for k in range(len(images))]
 
     def answer(self, features, index, prompt, shape, num_slices, **_):
         grey = features[0][0, 0].numpy()

@@ -9,7 +9,10 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import Volume, volume_from_array
 from nnunetv2_sam2_3dmed.server.sessions import SessionPool, content_key
+from nnunetv2_sam2_3dmed.video import open_video
+from nnunetv2_sam2_3dmed.video.session import MAX_CACHE_BYTES
 from tests.interactive.reference import phantom
+from tests.server.video_files import write_frames
 
 SLICE_BYTES = 4 * (16 * 16 * 32 + 8 * 8 * 64 + 4 * 4 * 256)  # features of a slice of 64 pixels in float32
 
@@ -135,3 +138,20 @@ def test_an_image_that_cannot_be_opened_leaves_the_pool_as_it_was(make_pool):
     with pytest.raises(UserError):
         pool.open(volume(), "no such window")
     assert pool.open_sessions == 0 and pool.used_bytes == 0
+
+
+def test_a_video_shares_the_memory_and_never_takes_more_than_alone(make_pool, tmp_path):
+    video = open_video(write_frames(tmp_path / "frames", 3))
+    pool = make_pool(4 * MAX_CACHE_BYTES)
+    session = pool.open_video(video)
+    assert session._features.max_bytes == MAX_CACHE_BYTES
+    others = [pool.open(volume(seed)) for seed in range(7)]
+    assert session._features.max_bytes == MAX_CACHE_BYTES // 2
+    session.add_box((1, 5, 4), (1, 28, 27))
+    session.propagate()
+    assert pool.used_bytes == session.feature_bytes > 0
+    for other in others:
+        pool.close(other)
+    assert session._features.max_bytes == MAX_CACHE_BYTES
+    pool.close(session)
+    assert session.feature_bytes == 0 and session not in pool._idle.values()

@@ -90,7 +90,11 @@ export const sendFile = (batch, name, blob, signal) =>
   json("PUT", `files?batch=${batch}&name=${encodeURIComponent(name)}`, { body: blob, signal });
 export const dropFiles = (batch) => json("DELETE", `files?batch=${batch}`);
 export const openImage = (asked) => json("POST", "open", { json: asked });
+export const round = () => json("GET", "round");
+export const openCase = (named) => json("POST", "round/open", { json: { case: named } });
+export const finishCase = (done) => json("POST", "round/done", { json: done });
 export const grey = async (axis, index) => new Uint16Array(await bytes(`slices/${axis}/${index}`));
+export const frame = async (index) => (await send("GET", `frames/${index}`)).blob();
 export const labels = async (axis, index) => new Uint16Array(await bytes(`labels/${axis}/${index}`));
 export const progress = () => json("GET", "progress");
 export const addObject = (name) => json("POST", "objects", { json: { name } });

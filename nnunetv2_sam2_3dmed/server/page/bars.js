@@ -1,7 +1,7 @@
 // The bar at the top, the tools' buttons and the line at the foot: what they show of the state, and what to do next.
 
 import { toSlice } from "./geometry.js";
-import { activeObject, state } from "./store.js";
+import { activeObject, state, unit } from "./store.js";
 import { DRAWS, signed } from "./tools.js";
 import { find, make } from "./widgets.js";
 
@@ -56,8 +56,9 @@ export function drawBars(changed, views) {
     return value && Math.abs(a - level) < 1e-6 && Math.abs(b - width) < 1e-6;
   });
   if (document.activeElement !== preset || !fitting) preset.value = fitting?.value ?? "";
-  find("status-window").textContent = `Level ${level.toFixed(0)}, width ${width.toFixed(0)}`;
+  find("status-window").textContent = state.image.video ? "" : `Level ${level.toFixed(0)}, width ${width.toFixed(0)}`;
   find("status-busy").hidden = state.busy === 0;
+  find("status-busy").textContent = state.saving ? "Writing the file" : "Segmenting";
   const { quality } = state;
   const shown = quality && state.cursor[quality.axis] === quality.index;
   find("status-quality").textContent = shown ? `Expected IoU ${quality.value.toFixed(2)}` : "";
@@ -72,7 +73,9 @@ function drawPointer(views) {
   const plane = pointer && views.planes[pointer.axis];
   const inside = plane?.inside(pointer.at);
   const [z, y, x] = inside ? plane.voxel(pointer.at) : state.cursor;
-  find("status-voxel").textContent = `x ${x}  y ${y}  z ${z}`;
+  find("status-voxel").textContent = state.image.video ? `x ${x}  y ${y}  frame ${z}` : `x ${x}  y ${y}  z ${z}`;
+  find("status-value").hidden = Boolean(state.image.video);
+  if (state.image.video) return;
   const of = inside ? plane : views.current;
   const greys = of.slices.grey(of.axis, of.index);
   if (!greys) return;
@@ -87,6 +90,11 @@ function hint() {
   const object = activeObject();
   if (!object || state.progress.running) return "";
   if (object.protected) return `${object.name} is locked. Unlock it with {K}, or add an object with {N}.`;
+  if (state.image.round) {
+    return state.image.round.stage === "outline"
+      ? "Correct it with points {P} or the lasso {L}. {[} and {]} name the slice as first and last. {Ctrl+Enter}: done."
+      : "Correct it where it does not fit: points {P}, lasso {L}; {Enter} propagates. {Ctrl+Enter}: done.";
+  }
   if (!object.prompts.length) {
     const how = {
       box: "Drag a box around the structure.",
@@ -97,7 +105,10 @@ function hint() {
     return how[state.tool] ?? "Choose a tool at the left: {B} box, {P} point, {S} scribble, {L} lasso.";
   }
   if (!object.propagated) {
-    return "Correct it with points {P}: left to add, right to exclude. {Enter} propagates it to the other slices.";
+    return `Correct it with points {P}: left to add, right to exclude. {Enter} propagates it to the other ${unit()}s.`;
+  }
+  if (state.image.video) {
+    return "Play it with {Space}. Correct where it does not fit, and propagate again. {Ctrl+S} saves.";
   }
   return "Scroll through the slices. Correct where it does not fit, and propagate again. {Ctrl+S} saves.";
 }

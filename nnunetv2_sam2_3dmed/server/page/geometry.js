@@ -26,6 +26,24 @@ export function toSlice(view, shape, voxel) {
 
 export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
+/** The rows and columns between which a label map is not 0, [top, bottom, left, right], both ends not included. */
+function extent(labels, rows, columns) {
+  let [top, bottom, left, right] = [rows, 0, columns, 0];
+  for (let row = 0; row < rows; row++) {
+    const start = row * columns;
+    let first = 0;
+    while (first < columns && !labels[start + first]) first += 1;
+    if (first === columns) continue;
+    let last = columns - 1;
+    while (!labels[start + last]) last -= 1;
+    top = Math.min(top, row);
+    bottom = row + 1;
+    left = Math.min(left, first);
+    right = Math.max(right, last + 1);
+  }
+  return [top, bottom, left, right];
+}
+
 /** Outlines of the regions of a label map, by object, as paths in columns and rows that run between pixels. */
 export function outlines(labels, rows, columns) {
   const paths = new Map();
@@ -36,13 +54,13 @@ export function outlines(labels, rows, columns) {
   const at = (row, column) =>
     row < 0 || column < 0 || row >= rows || column >= columns ? 0 : labels[row * columns + column];
   // runs of edges become one line each
-  const trace = (lines, length, label, line) => {
-    for (let i = 0; i <= lines; i++) {
+  const trace = (start, end, from, to, label, line) => {
+    for (let i = start; i <= end; i++) {
       for (const side of [-1, 0]) {
         let begun = -1;
         let id = 0;
-        for (let j = 0; j <= length; j++) {
-          const own = j < length ? label(i + side, j) : 0;
+        for (let j = from; j <= to; j++) {
+          const own = j < to ? label(i + side, j) : 0;
           const edge = own !== 0 && label(i - 1 - side, j) !== own;
           if (begun >= 0 && (!edge || own !== id)) {
             line(of(id), i, begun, j);
@@ -53,13 +71,14 @@ export function outlines(labels, rows, columns) {
       }
     }
   };
-  trace(rows, columns, at, (path, row, from, to) => {
-    path.moveTo(from, row);
-    path.lineTo(to, row);
+  const [top, bottom, left, right] = extent(labels, rows, columns);
+  trace(top, bottom, left, right, at, (path, row, begun, end) => {
+    path.moveTo(begun, row);
+    path.lineTo(end, row);
   });
-  trace(columns, rows, (column, row) => at(row, column), (path, column, from, to) => {
-    path.moveTo(column, from);
-    path.lineTo(column, to);
+  trace(left, right, top, bottom, (column, row) => at(row, column), (path, column, begun, end) => {
+    path.moveTo(column, begun);
+    path.lineTo(column, end);
   });
   return paths;
 }

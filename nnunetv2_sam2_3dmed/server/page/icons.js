@@ -26,6 +26,7 @@ const PATHS = {
   trash: "M5 7h14M10 7V4.5h4V7M7 7l.8 12.5h8.4L17 7M10.5 10.5v5.5M13.5 10.5v5.5",
   reset: "M5 12a7 7 0 1 0 2-5M5 4v4h4",
   play: "M8 5.5v13l10.5-6.5Z",
+  pause: "M8 6v12M16 6v12",
   stop: "M7 7h10v10H7Z",
   enlarge: "M13 5h6v6M19 5l-6.5 6.5M11 19H5v-6M5 19l6.5-6.5",
   close: "M7 7l10 10M17 7 7 17",

@@ -10,7 +10,8 @@ export const KEYS = {
     ["S", "Scribble tool", "s", "tool", "scribble"],
     ["L", "Lasso tool", "l", "tool", "lasso"],
     ["X", "Include or exclude", "x", "sign"],
-    ["Space", "Point or corner at the cursor", " ", "press"],
+    ["Space", "Point or corner at the cursor; video: play", " ", "space"],
+    ["Shift+Space", "Point or corner in a video", "", ""],
     ["Enter", "Finish the line; else propagate", "Enter", "enter"],
     ["Esc", "Stop, or forget the drawing", "Escape", "escape"],
     ["Ctrl+Z", "Undo", "ctrl+z", "undo"],
@@ -19,8 +20,8 @@ export const KEYS = {
   ],
   "Look": [
     ["Arrows", "Move the cursor; Shift: by ten", "Arrow", "arrow"],
-    ["PgUp PgDn", "Next slice; Shift: by ten", "Page", "page"],
-    ["Home End", "First and last slice", "ends", "ends"],
+    ["PgUp PgDn", "Next slice or frame; Shift: by ten", "Page", "page"],
+    ["Home End", "First and last one", "ends", "ends"],
     [", .", "Slice with prompts before, after", "prompted", "prompted"],
     ["1 2 3", "Large plane: axial, coronal, sagittal", "planes", "plane"],
     ["4", "Large surface", "4", "surface"],
@@ -37,8 +38,9 @@ export const KEYS = {
     ["Delete", "Remove the object", "Delete", "removeActive"],
     ["[ ]", "First, last slice to propagate to", "range", "setEnd"],
     ["\\", "All slices", "\\", "allSlices"],
+    ["Ctrl+Enter", "Round: done, next case", "ctrl+enter", "done"],
     ["Ctrl+O", "Open", "ctrl+o", "open"],
-    ["Ctrl+S", "Save as NIfTI", "ctrl+s", "save"],
+    ["Ctrl+S", "Save as NIfTI; video: PNG masks", "ctrl+s", "save"],
     ["?", "This list", "?", "help"],
   ],
 };
@@ -67,7 +69,8 @@ export function setUpKeys(actions) {
     if (document.querySelector("dialog[open]")) return;
     const typing = target.matches("input:not([type=color]), select, textarea");
     const control = (event.ctrlKey || event.metaKey) && !event.altKey;
-    if (typing && !control) return;
+    const slides = target.type === "range" && key === " ";
+    if (typing && !control && !slides) return;
     // a button in focus takes these itself
     if ((key === " " || key === "Enter") && target.closest("button")) return;
     if (event.altKey) return;

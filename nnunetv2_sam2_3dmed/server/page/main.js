@@ -2,14 +2,16 @@
 
 import * as api from "./api.js";
 import { drawBars, fillPresets, setUpTheme } from "./bars.js";
-import { toSlice } from "./geometry.js";
 import { putIcons } from "./icons.js";
 import { keepSoon, keptOf } from "./kept.js";
 import { fillHelp, setUpKeys } from "./keys.js";
+import { moves } from "./moves.js";
 import { canReopen, onDropped, open, reopen, sendFiles, setUpOpener, showOpener } from "./opener.js";
 import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
+import { drawPlayer, setUpPlayer, togglePlaying } from "./player.js";
+import { beginCase, finished, forgetTime, hasRound, setUpRound, showFinished } from "./round.js";
 import { activeObject, state, subscribe, update } from "./store.js";
-import { Tools, moveSlice, setSlice, signed } from "./tools.js";
+import { Tools, signed } from "./tools.js";
 import { Views } from "./views.js";
 import { download, find, menu, say, showTips } from "./widgets.js";
 
@@ -90,28 +92,34 @@ function opened({ image, state: described }) {
   lost?.remove();
   lost = null;
   views.open(image);
-  const axes = image.shape.map((length) => Math.floor((length - 1) / 2));
+  const middle = image.shape.map((length) => Math.floor((length - 1) / 2));
+  const isVideo = Boolean(image.video);
+  if (isVideo !== Boolean(state.image?.video)) update({ crosshair: !isVideo });
   const ids = described.objects.map(({ id }) => id);
   update({
     image,
-    cursor: axes,
+    cursor: isVideo ? [0, middle[1], middle[2]] : middle,
     window: image.window,
     hidden: new Set(),
     range: null,
     active: ids[0] ?? 1,
     quality: null,
+    playing: false,
     progress: described.propagation,
   });
   fillPresets(image);
   find("image-name").textContent = image.name;
   const [z, y, x] = image.shape;
-  find("image-size").textContent = `${x} × ${y} × ${z}`;
+  find("image-size").textContent = isVideo ? `${x} × ${y}, ${z} frames` : `${x} × ${y} × ${z}`;
   document.title = `${image.name}: SAM2-3dMed`;
-  find("save-dicom").disabled = !image.dicom;
+  for (const button of document.querySelectorAll("[data-save='.dcm']")) button.disabled = !image.dicom;
   take(described);
   for (const note of image.notes) say(note);
+  const first = beginCase(image.round);
+  if (first) update({ active: first.id });
   const latest = described.objects.flatMap(({ prompts }) => prompts)[0];
   if (latest) actions.goTo(latest.axis, latest.index);
+  else if (first) actions.goTo(first.axis, first.index);
   views.current.canvas.focus();
   watch();
 }
@@ -181,11 +189,10 @@ const actions = {
   help: () => find("help-dialog").showModal(),
   undo: () => state.image && ask(api.undo),
   redo: () => state.image && ask(api.redo),
+  space: ({ shiftKey }) => (state.image?.video && !shiftKey ? togglePlaying() : actions.press()),
   masks: () => update({ masks: !state.masks }),
   crosshair: () => update({ crosshair: !state.crosshair }),
   allSlices: () => update({ range: null }),
-  surface: () => update({ main: "surface" }),
-  plane: ({ key }) => state.image && update({ main: views.ordered[key - 1].axis }),
   setEnd: ({ key }) => state.image && setEnd(key === "[" ? "first" : "last"),
 
   choose(id) {
@@ -224,65 +231,35 @@ const actions = {
     watch();
   },
   stop: () => ask(api.stop),
-  enter: () => tools.finish() || (!state.progress.running && actions.propagate()),
+
+  /** Write what was made of a round's case, and open the next one. */
+  async done() {
+    if (!state.image?.round) return;
+    tools.cancel();
+    const written = await ask(() => api.finishCase(finished()));
+    if (!written) return;
+    saved();
+    forgetTime();
+    await open({ round: null });
+  },
+  enter: () => tools.finish() || (!state.progress.running && !isOutline() && actions.propagate()),
   escape: () => tools.cancel() || (state.progress.running && actions.stop()),
 
-  async save(ending = ".nii.gz") {
+  async save(ending) {
     if (!state.image) return;
-    const what = typeof ending === "string" ? ending : ".nii.gz"; // an event, from the keyboard
+    const usual = state.image.video ? ".zip" : ".nii.gz";
+    const what = typeof ending === "string" ? ending : usual; // an event, from the keyboard
+    update({ saving: true });
     const file = await ask(() => (what === "prompts" ? api.prompts() : api.segmentation(what)));
+    update({ saving: false });
     if (!file) return;
     download(file);
     if (what !== "prompts") saved();
   },
-
-  // the cursor
-  goTo(axis, index) {
-    const cursor = [...state.cursor];
-    cursor[axis] = index;
-    update({ cursor, main: axis });
-  },
-  arrow({ key, shiftKey }) {
-    if (!state.image) return;
-    const plane = views.current;
-    const step = shiftKey ? 10 : 1;
-    const at = here(plane);
-    const [rows, columns] = { Up: [-1, 0], Down: [1, 0], Left: [0, -1], Right: [0, 1] }[key.slice(5)];
-    const next = plane.bounded([at[0] + rows * step, at[1] + columns * step]);
-    update({ cursor: plane.voxel(next), crosshair: true });
-    tools.follow(plane, next);
-  },
-  page({ key, shiftKey }) {
-    if (state.image) moveSlice(views.current, (key === "PageUp" ? 1 : -1) * (shiftKey ? 10 : 1));
-  },
-  ends({ key }) {
-    if (state.image) setSlice(views.current, key === "Home" ? 0 : Infinity);
-  },
-  prompted({ key }) {
-    if (!state.image) return;
-    const plane = views.current;
-    const indices = (activeObject()?.prompts ?? [])
-      .filter(({ axis }) => axis === plane.axis)
-      .map(({ index }) => index)
-      .sort((a, b) => a - b);
-    const found = key === "," ? indices.filter((i) => i < plane.index).pop() : indices.find((i) => i > plane.index);
-    if (found !== undefined) setSlice(plane, found);
-  },
-  zoom({ key }) {
-    if (!state.image) return;
-    const plane = views.current;
-    if (key === "0") plane.fit();
-    else plane.zoomAt(...plane.place(...here(plane)), key === "-" ? 1 / 1.25 : 1.25);
-    update({ drawing: null });
-  },
-  press: () => state.image && tools.press(views.current, here(views.current)),
 };
 
-/** Row and column of the cursor in a plane. */
-function here(plane) {
-  const { row, column } = toSlice(plane.view, state.image.shape, state.cursor);
-  return [row, column];
-}
+/** Whether 2D masks of a round are revised, which are propagated later. */
+const isOutline = () => state.image?.round?.stage === "outline";
 
 async function prompt({ axis, index }, kind, label, points) {
   const object = coming ?? state.active;
@@ -295,6 +272,7 @@ async function prompt({ axis, index }, kind, label, points) {
 
 const tools = new Tools(prompt);
 const views = new Views(tools, failed);
+Object.assign(actions, moves(tools, views));
 
 // ---- the beginning
 
@@ -316,15 +294,19 @@ function setUp() {
   showTips();
   fillHelp();
   menu(find("save"));
-  setUpOpener((described) => {
+  const then = (described) => {
     opened(described);
     saved();
-  });
+  };
+  setUpOpener(then, showFinished);
+  setUpRound(actions);
   setUpPanel(actions);
   setUpKeys(actions);
   onDropped(openFiles);
   api.onKeyWanted(askForKey);
+  setUpPlayer(views);
   subscribe(drawPanel);
+  subscribe(drawPlayer);
   subscribe((changed) => drawBars(changed, views));
   for (const name of ["open", "undo", "redo", "help", "masks", "crosshair"]) {
     find(name).addEventListener("click", () => actions[name]());
@@ -377,6 +359,12 @@ async function beat() {
 
 async function begin() {
   setUp();
+  let inRound = false;
+  try {
+    inRound = await hasRound();
+  } catch (error) {
+    failed(error);
+  }
   if (api.hasPlace()) {
     try {
       const described = await api.describe(); // after a reload
@@ -390,7 +378,8 @@ async function begin() {
       api.forgetPlace();
     }
   }
-  showOpener(false);
+  if (inRound) await open({ round: null });
+  else showOpener(false);
 }
 
 begin();

@@ -7,12 +7,17 @@ import { find, make, megabytes, say } from "./widgets.js";
 
 const AT_ONCE = 4; // uploads
 let opened = () => {};
-let latest = null; // {files} or {path}, and {series} if it was chosen, to be opened again after the server was restarted
+let finished = () => {};
+let latest = null; // {files}, {path} or {round}, and {series} if it was chosen, to be opened again after the server was restarted
 let images = [];
 
-/** @param then called with the server's description of an image that has been opened */
-export function setUpOpener(then) {
+/**
+ * @param then called with the server's description of an image that has been opened
+ * @param none called if no case of a round is left
+ */
+export function setUpOpener(then, none) {
   opened = then;
+  finished = none;
   const dialog = find("opener");
   find("choose-file").addEventListener("click", () => find("file-input").click());
   find("choose-folder").addEventListener("click", () => find("folder-input").click());
@@ -133,7 +138,7 @@ export async function sendFiles(files, progress = () => {}) {
 const lossless = () =>
   !state.unsaved || confirm("The masks are not saved. Open another image and drop them?");
 
-/** Open {files} or {path}, unless the user keeps the image before; what fails is told. */
+/** Open {files}, {path} or {round: case, or null for the next one}, unless the user keeps the image before; what fails is told. */
 export async function open(source) {
   if (lossless()) await openNow(source);
 }
@@ -166,6 +171,15 @@ async function openNow(source) {
 async function request(source, tell) {
   tell("Opening");
   await place();
+  if ("round" in source) {
+    const answer = await api.openCase(source.round);
+    if (answer.finished) finished(answer.finished);
+    else {
+      latest = { round: answer.image.round.case };
+      opened(answer);
+    }
+    return true;
+  }
   const asked = { window: find("model-window").value };
   if (source.path) asked.path = source.path;
   else {

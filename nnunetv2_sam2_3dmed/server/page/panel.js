@@ -1,7 +1,7 @@
 // The panel at the right: objects, propagation, and the active object's prompts.
 
 import { icon } from "./icons.js";
-import { activeObject, promptedAxis, state, update } from "./store.js";
+import { activeObject, promptedAxis, state, unit, update } from "./store.js";
 import { find, make } from "./widgets.js";
 
 let act = {};
@@ -176,7 +176,9 @@ function drawPrompts() {
 function drawRange() {
   const axis = state.range?.axis ?? promptedAxis();
   const top = state.image.shape[axis] - 1;
-  find("range-axis").textContent = `${capital(state.image.views[axis].name)} slices`;
+  const { name } = state.image.views[axis];
+  find("range-axis").textContent = state.image.video ? "Frames" : `${capital(name)} slices`;
+  find("through").textContent = state.image.video ? "Through the video" : "Through the volume";
   for (const [id, value] of [
     ["first", state.range?.first ?? 0],
     ["last", state.range?.last ?? top],
@@ -197,15 +199,15 @@ function drawProgress() {
   button.classList.toggle("primary", !running);
   button.replaceChildren(icon(running ? "stop" : "play"), running ? "Stop" : "Propagate");
   button.dataset.key = running ? "Esc" : "Enter";
-  button.dataset.tip = running ? "Stop; what is done stays" : "Segment the other slices from those with prompts";
+  button.dataset.tip = running ? "Stop; what is done stays" : `Segment the other ${unit()}s from those with prompts`;
   const ended = !running && total > 0 && activeObject()?.propagated;
   find("progress").hidden = !running && !ended;
   find("progress").classList.toggle("ended", ended);
   find("progress-done").style.width = total ? `${(100 * done) / total}%` : "0";
   find("progress-done").setAttribute("aria-valuenow", total ? Math.round((100 * done) / total) : 0);
   find("progress-text").textContent = ended
-    ? `${done === total ? "Done" : "Stopped"}: ${done} of ${total} slices`
+    ? `${done === total ? "Done" : "Stopped"}: ${done} of ${total} ${unit()}s`
     : total
-      ? `${done} of ${total} slices`
+      ? `${done} of ${total} ${unit()}s`
       : "Starting";
 }

@@ -6,6 +6,7 @@ import { objectOf, state } from "./store.js";
 const STRIP = 16; // pixels at the right edge, along which slices can be chosen
 const MARGIN = 10;
 const LARGEST_ZOOM = 40;
+const LARGE_FRAME = 640 * 480; // pixels
 
 /** Black and white as 32-bit pixels for every value of a slice. */
 export function greyTable(image, [low, high]) {
@@ -118,7 +119,7 @@ export class Plane {
   // ---- the strip of slices
 
   onStrip(x) {
-    return x >= this.canvas.clientWidth - STRIP;
+    return !this.slices.image.video && x >= this.canvas.clientWidth - STRIP;
   }
 
   /** Slice at a height of the strip, whose top is the patient's head, back or left. */
@@ -153,7 +154,7 @@ export class Plane {
     const target = [layout.left, layout.top, this.view.columns * layout.across, this.view.rows * layout.down];
     if (this.drawn.index !== undefined) {
       context.imageSmoothingEnabled = Math.max(layout.across, layout.down) * ratio < 6;
-      context.imageSmoothingQuality = "high";
+      context.imageSmoothingQuality = state.playing ? "low" : "high";
       context.drawImage(this.picture, ...target);
     }
     if (state.masks && this.drawn.labels) {
@@ -166,6 +167,7 @@ export class Plane {
     if (state.crosshair) this.#drawCursor(context, layout);
     this.#drawPrompts(context, layout);
     if (this.preview) this.preview(context, layout, this);
+    if (this.slices.image.video) return; // has a line of time instead
     this.#drawEdges(context, layout);
     this.#drawStrip(context, layout, marks);
   }
@@ -174,7 +176,13 @@ export class Plane {
   #paint(table) {
     const { rows, columns } = this.view;
     const { index } = this;
-    const greys = this.slices.grey(this.axis, index);
+    const isVideo = Boolean(this.slices.image.video);
+    const picture = isVideo ? this.slices.picture(index) : null;
+    if (picture && this.drawn.index !== index) {
+      this.picture.getContext("2d").drawImage(picture, 0, 0, columns, rows);
+      this.drawn.index = index;
+    }
+    const greys = isVideo ? null : this.slices.grey(this.axis, index);
     if (greys && (this.drawn.index !== index || this.drawn.table !== table)) {
       const pixels = new Uint32Array(rows * columns);
       for (let i = 0; i < pixels.length; i++) pixels[i] = table[greys[i]];
@@ -185,7 +193,7 @@ export class Plane {
     }
     const labels = this.slices.labels(this.axis, index);
     const colours = state.objects.map((one) => `${one.id}${one.colour}${state.hidden.has(one.id)}`).join();
-    if (labels && (this.drawn.labels !== labels || this.drawn.colours !== colours)) {
+    if (labels && (this.drawn.labels !== labels || this.drawn.colours !== colours || !(this.drawn.outlined || state.playing))) {
       const pixels = new Uint32Array(rows * columns);
       const table = new Map();
       for (const { id, colour } of state.objects) {
@@ -195,8 +203,10 @@ export class Plane {
       for (let i = 0; i < pixels.length; i++) if (labels[i]) pixels[i] = table.get(labels[i]) ?? 0;
       const image = new ImageData(new Uint8ClampedArray(pixels.buffer), columns, rows);
       this.overlay.getContext("2d").putImageData(image, 0, 0);
-      this.paths = outlines(labels, rows, columns);
-      Object.assign(this.drawn, { labels, colours, labelled: index });
+      // of large frames, outlines take longer than a frame lasts
+      const outlined = !state.playing || pixels.length < LARGE_FRAME;
+      this.paths = outlined ? outlines(labels, rows, columns) : new Map();
+      Object.assign(this.drawn, { labels, colours, outlined, labelled: index });
     } else if (!labels && this.drawn.labelled !== index) {
       // those of another slice would mislead
       this.drawn.labels = null;

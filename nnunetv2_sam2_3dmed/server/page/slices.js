@@ -6,9 +6,14 @@ const MOST_BYTES = 200 * 2 ** 20;
 const AHEAD = 2;
 
 /** Least recently used slices are dropped first. */
-class Cache {
+export class Cache {
   #kept = new Map();
   #bytes = 0;
+
+  /** @param weigh returns the bytes of what is kept */
+  constructor(weigh = (plane) => plane.byteLength) {
+    this.weigh = weigh;
+  }
 
   get(key) {
     const found = this.#kept.get(key);
@@ -21,11 +26,11 @@ class Cache {
 
   set(key, plane) {
     this.#kept.set(key, plane);
-    this.#bytes += plane.byteLength;
+    this.#bytes += this.weigh(plane);
     for (const [oldest, dropped] of this.#kept) {
       if (this.#bytes <= MOST_BYTES) break;
       this.#kept.delete(oldest);
-      this.#bytes -= dropped.byteLength;
+      this.#bytes -= this.weigh(dropped);
     }
   }
 

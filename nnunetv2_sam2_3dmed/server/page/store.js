@@ -5,7 +5,8 @@
  * hidden: numbers of objects that are not shown. cursor: voxel [z, y, x] at which the three planes cross. main: axis of
  * the large plane, or "surface". tool, label: see tools.js. window: intensities that are black and white.
  * range: {axis, first, last} to propagate to, or null for all slices. progress: of the propagation. busy: number of
- * requests that the user waits for. quality: of the latest mask.
+ * requests that the user waits for. quality: of the latest mask. playing: whether a video is. saving: whether a file is
+ * being written.
  */
 export const state = {
   image: null,
@@ -27,6 +28,8 @@ export const state = {
   busy: 0,
   quality: null,
   unsaved: false,
+  playing: false,
+  saving: false,
 };
 
 const listeners = [];
@@ -55,8 +58,13 @@ export function update(change) {
 export const activeObject = () => state.objects.find((one) => one.id === state.active);
 export const objectOf = (id) => state.objects.find((one) => one.id === id);
 
+/** What an image is made of, in words. */
+export const unit = () => (state.image?.video ? "frame" : "slice");
+
 /** The axis whose slices the active object is prompted on latest, else the large plane's. */
 export function promptedAxis() {
+  const revised = state.image?.round?.axis; // of a round's outlines
+  if (typeof revised === "number") return revised;
   const prompts = activeObject()?.prompts ?? [];
   const axes = new Set(prompts.map((prompt) => prompt.axis));
   const shown = state.main === "surface" ? 0 : state.main;

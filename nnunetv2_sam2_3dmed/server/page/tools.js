@@ -41,6 +41,7 @@ export class Tools {
       if (event.button > 2 || this.drag) return;
       canvas.focus({ preventScroll: true });
       canvas.setPointerCapture(event.pointerId);
+      if (state.tool in DRAWS) update({ playing: false });
       this.drag = this.#begin(plane, event, ...here(event));
       this.drag?.move?.(...here(event));
       redraw();
@@ -242,10 +243,11 @@ const redraw = () => update({ drawing: null });
 export function setSlice(plane, index) {
   const cursor = [...state.cursor];
   cursor[plane.axis] = clamp(index, 0, plane.view.depth - 1);
-  update({ cursor });
+  update({ cursor, playing: false });
 }
 
-/** Move by slices, towards the top of the strip for positive steps. */
+/** Move by slices, towards the top of the strip for positive steps; in a video back in time, as pages are turned back. */
 export function moveSlice(plane, steps) {
-  if (steps) setSlice(plane, plane.index + (plane.view.flips[0] ? -steps : steps));
+  const backwards = plane.view.flips[0] || state.image.video;
+  if (steps) setSlice(plane, plane.index + (backwards ? -steps : steps));
 }

@@ -1,6 +1,7 @@
 // The three planes and the surface: their places on the page, and drawing them.
 
 import * as api from "./api.js";
+import { Frames } from "./frames.js";
 import { icon } from "./icons.js";
 import { Plane, greyTable } from "./plane.js";
 import { Slices } from "./slices.js";
@@ -9,7 +10,7 @@ import { Surface } from "./surface.js";
 import { find, make } from "./widgets.js";
 
 const SURFACE_AFTER_MS = 700;
-const UNSEEN = new Set(["pointer", "busy", "quality", "unsaved", "tool", "label", "progress"]); // in the planes
+const UNSEEN = new Set(["pointer", "busy", "quality", "unsaved", "tool", "label", "progress", "saving"]); // in the planes
 
 export class Views {
   /**
@@ -35,9 +36,11 @@ export class Views {
   open(image) {
     this.slices?.close();
     for (const { canvas } of this.planes) canvas.closest(".cell").remove();
-    this.slices = new Slices(image, () => update({ slices: null }), this.failed);
+    const arrived = () => update({ slices: null });
+    this.slices = new (image.video ? Frames : Slices)(image, arrived, this.failed);
     // axial, coronal, sagittal, however the array is stored
-    const ordered = ["axial", "coronal", "sagittal"].map((name) => image.views.find((view) => view.name === name));
+    const names = image.video ? ["frame"] : ["axial", "coronal", "sagittal"];
+    const ordered = names.map((name) => image.views.find((view) => view.name === name));
     const planes = ordered.map((view) => {
       const cell = this.#cell(view.axis, view.name);
       find("planes").append(cell);
@@ -47,6 +50,8 @@ export class Views {
       return plane;
     });
     find("planes").append(this.surfaceCell);
+    this.surfaceCell.hidden = Boolean(image.video);
+    document.body.dataset.kind = image.video ? "video" : "volume";
     this.ordered = planes;
     this.planes = [...planes].sort((a, b) => a.axis - b.axis);
     this.surface.clear();
@@ -114,7 +119,7 @@ export class Views {
   /** Fetch the surfaces anew once masks have stopped changing. */
   #surfaceLater() {
     clearTimeout(this.waiting);
-    if (!this.surface.works || state.progress.running) return;
+    if (!this.surface.works || state.progress.running || state.image.video) return;
     this.waiting = setTimeout(async () => {
       const { slices } = this;
       const { version } = slices;

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunetv2_sam2_3dmed.interactive import session as session_module
 from tests.server.page_phantom import (
     BRIGHT,
     DARK,
@@ -19,12 +18,6 @@ from tests.server.page_phantom import (
     session_of,
 )
 from tests.server.region_engine import RegionEngine
-
-
-@pytest.fixture
-def server(serve, network, monkeypatch):
-    monkeypatch.setattr(session_module, "Engine", RegionEngine)
-    return serve(model=network)
 
 
 def array_of(content: bytes, tmp_path) -> np.ndarray:

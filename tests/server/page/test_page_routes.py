@@ -1,7 +1,5 @@
 """The page's HTTP interface, beside a session in this process with the same prompts."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -18,16 +16,6 @@ def shown(volume, axis: int, index: int) -> np.ndarray:
     view = volume.view(axis)
     turned = np.stack([view.of(places[..., k]) for k in range(3)], axis=-1)
     return next(plane for plane in turned if (plane[..., axis] == index).all())
-
-
-@pytest.fixture
-def image(tmp_path) -> Path:
-    return write(tmp_path / "patient 1.nrrd", phantom(SHAPE), OBLIQUE)
-
-
-@pytest.fixture
-def client(serve) -> Client:
-    return Client(serve().url)
 
 
 # ---- the same as a session in this process

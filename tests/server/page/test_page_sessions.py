@@ -1,7 +1,5 @@
 """Objects of a page whose masks overlap, whose network fails, or whose image was closed."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,12 +7,7 @@ import SimpleITK as sitk
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
 from tests.interactive.reference import phantom
-from tests.server.page_client import OBLIQUE, SHAPE, Client, as_shown, network_fails, write
-
-
-@pytest.fixture
-def image(tmp_path) -> Path:
-    return write(tmp_path / "patient 1.nrrd", phantom(SHAPE), OBLIQUE)
+from tests.server.page_client import SHAPE, Client, as_shown, network_fails, write
 
 
 def test_a_lock_decides_on_overlaps_that_are_shown(serve, image, tmp_path):

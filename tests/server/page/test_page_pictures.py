@@ -1,8 +1,9 @@
 """Pictures of the page for the documentation, of the page as it is.
 
-    SAM2_3dMed_pictures=docs/images python -m pytest -n0 tests/server/test_page_pictures.py
+    SAM2_3dMed_pictures=docs/images python -m pytest -n0 tests/server/page/test_page_pictures.py
 
-writes docs/images/page.png, in light colours; without the variable pictures are made and thrown away.
+writes docs/images/page.png and page_video.png, in light colours; without the variable pictures are made and thrown
+away.
 """
 
 import os
@@ -89,3 +90,49 @@ def test_the_page_with_two_organs(serve, case, tmp_path, monkeypatch, scheme):
     surface = pixels[480:680, 730:1000]
     red, green, blue = np.moveaxis(surface, -1, 0)
     assert ((blue > red + 40) & (blue > green)).sum() > 500 and (red > blue + 60).sum() > 200  # both objects
+
+
+FRAMES, ROWS, COLUMNS = 24, 240, 320
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """A folder of synthetic frames like those of an echocardiogram: a dark chamber that beats in bright tissue."""
+    rows, columns = np.mgrid[:ROWS, :COLUMNS]
+    depth, side = rows + 10.0, columns - COLUMNS / 2
+    sector = (np.abs(np.arctan2(side, depth)) < 0.65) & (np.hypot(depth, side) < 235)
+    speckle = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((ROWS, COLUMNS)), 1.2)
+    folder = tmp_path_factory.mktemp("videos") / "synthetic_echo"
+    folder.mkdir()
+    for index in range(FRAMES):
+        beat = 1 + 0.15 * np.cos(2 * np.pi * index / 12)
+        tissue = 120 - 0.25 * depth + 14 * speckle / speckle.std()
+        inside = ((rows - 125) / (52 * beat)) ** 2 + (side / (30 * beat)) ** 2 < 1
+        frame = np.where(sector, np.where(inside, 22 + 2 * speckle, tissue), 0)
+        Image.fromarray(np.clip(frame, 0, 255).astype(np.uint8)).save(folder / f"{index:02d}.png")
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_with_a_video(serve, video, tmp_path, monkeypatch, scheme):
+    monkeypatch.setattr(session_module, "Engine", RegionEngine)
+    with chromium() as browser:
+        viewer = Viewer(browser, serve(model=build(random_weights(), size=512)).url, scheme)
+        viewer.page.locator("#folder-input").set_input_files(video)
+        viewer.page.wait_for_selector("#player", state="visible")
+        viewer.page.wait_for_selector("#opener", state="hidden")
+        viewer.page.locator(".object.active .name").fill("Chamber")
+        viewer.page.keyboard.press("Enter")
+        viewer.page.locator("canvas[data-plane=frame]").focus()
+        viewer.key(*["PageDown"] * 6)
+        viewer.draw(*(viewer.at("frame", *corner, ROWS, COLUMNS) for corner in [(76, 130), (174, 190)]))
+        viewer.key("Enter")
+        viewer.page.wait_for_selector("#progress-text:has-text('Done')")
+        viewer.key(*["PageDown"] * 5)
+        viewer.page.mouse.move(1, 1)
+        viewer.settle()
+        folder = Path(os.environ.get("SAM2_3dMed_pictures", tmp_path)) if scheme == "light" else tmp_path
+        viewer.page.screenshot(path=folder / "page_video.png")
+        red, _, blue = viewer.colour(*viewer.at("frame", 125, 160, ROWS, COLUMNS))
+        beside = viewer.colour(*viewer.at("frame", 125, 215, ROWS, COLUMNS))
+    assert viewer.errors == [] and blue > red + 30 and abs(beside[2] - beside[0]) < 12

@@ -5,17 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.interactive import session as session_module
 from tests.images.dicom_files import write_series
 from tests.server.browser import Viewer
 from tests.server.page_phantom import FIRST, IMAGE, SIDE, axial, draw_first, drop, labels_of, prompts_of, write_image
-from tests.server.region_engine import RegionEngine
-
-
-@pytest.fixture
-def server(serve, network, monkeypatch):
-    monkeypatch.setattr(session_module, "Engine", RegionEngine)
-    return serve(model=network)
 
 
 @pytest.fixture
@@ -147,7 +139,7 @@ def test_a_dicom_folder_and_dicom_seg(viewer, server, tmp_path):
     # of a series, rows run to the back and columns to the left
     viewer.draw(*(viewer.at("axial", *corner, SIDE, SIDE) for corner in [(3, 6), (27, 34)]))
     viewer.page.locator("#save").click()
-    name, content = viewer.download(lambda: viewer.page.locator("[data-save='.dcm']").click())
+    name, content = viewer.download(lambda: viewer.page.locator("[data-for=volume][data-save='.dcm']").click())
     (tmp_path / name).write_bytes(content)
     assert viewer.text("#image-name") == "series" and name == "series_segmentation.dcm"
     frames = highdicom.seg.segread(str(tmp_path / name)).pixel_array.reshape(-1, SIDE, SIDE)

@@ -13,17 +13,7 @@ import pytest
 from nnunetv2_sam2_3dmed.server import app
 from tests.images.dicom_files import write_series
 from tests.interactive.reference import phantom
-from tests.server.page_client import OBLIQUE, SHAPE, Client, write
-
-
-@pytest.fixture
-def image(tmp_path) -> Path:
-    return write(tmp_path / "patient 1.nrrd", phantom(SHAPE), OBLIQUE)
-
-
-@pytest.fixture
-def client(serve) -> Client:
-    return Client(serve().url)
+from tests.server.page_client import SHAPE, Client, write
 
 
 def test_images_of_the_folder(serve, image, tmp_path):

@@ -3,25 +3,12 @@
 import base64
 import json
 import zlib
-from pathlib import Path
 
 import numpy as np
-import pytest
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.interactive.engine import Engine
-from tests.interactive.reference import phantom
 from tests.server.page_client import OBLIQUE, SHAPE, Client, as_shown, network_fails, write
-
-
-@pytest.fixture
-def image(tmp_path) -> Path:
-    return write(tmp_path / "patient 1.nrrd", phantom(SHAPE), OBLIQUE)
-
-
-@pytest.fixture
-def client(serve) -> Client:
-    return Client(serve().url)
 
 
 def test_prompts_are_saved_and_loaded(client, serve, image, tmp_path):

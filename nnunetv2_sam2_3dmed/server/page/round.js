@@ -1,0 +1,155 @@
+// A round's queue: the case that is open, its stage, first and last slice of each object, and the person's time.
+
+import * as api from "./api.js";
+import { open } from "./opener.js";
+import { state, subscribe, update } from "./store.js";
+import { find, say } from "./widgets.js";
+
+const PAUSE_MS = 60000; // without the mouse and the keyboard, from which on it does not count as work
+const KEPT = "sam2_3dmed_time "; // and the case; outlives a reload
+const ACTIVITY = ["pointermove", "pointerdown", "keydown", "wheel"];
+
+let act = {};
+let extents = new Map(); // object -> {axis, first, last}, or null for any slice
+let edited = null; // object whose extent the panel shows
+let seconds = {}; // by object, of the case that is open
+let latest = null; // time of the latest activity in ms
+let working = null; // name of the case whose time is counted
+
+/** @param actions see main.js */
+export function setUpRound(actions) {
+  act = actions;
+  find("done").addEventListener("click", () => act.done());
+  find("case").addEventListener("change", (event) => {
+    const { value } = event.target;
+    event.target.blur();
+    open({ round: value });
+  });
+  find("look-again").addEventListener("click", () => {
+    find("finished-dialog").close();
+    open({ round: null });
+  });
+  find("to-round").addEventListener("click", () => open({ round: null }));
+  for (const name of ACTIVITY) document.addEventListener(name, work, { capture: true, passive: true });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) work();
+    latest = document.hidden ? null : performance.now();
+    keep();
+  });
+  addEventListener("pagehide", keep);
+  subscribe(drawRound);
+}
+
+/** Whether the server was started with a round. */
+export async function hasRound() {
+  const { round } = await api.round();
+  find("to-round").hidden = !round;
+  return Boolean(round);
+}
+
+/** Count the time since the latest activity for the active object, unless it was a pause. */
+function work() {
+  const now = performance.now();
+  const since = latest === null ? Infinity : now - latest;
+  latest = now;
+  if (!state.image?.round || since > PAUSE_MS) return;
+  seconds[state.active] = (seconds[state.active] ?? 0) + since / 1000;
+}
+
+const caseOf = ({ name, case: named, stage }) => `${name}/${named}/${stage}`;
+
+function keep() {
+  if (working) sessionStorage.setItem(KEPT + working, JSON.stringify(seconds));
+}
+
+/** Begin a case that was opened; null for another image. Returns the object, axis and slice to show first. */
+export function beginCase(round) {
+  find("round").hidden = !round;
+  document.body.dataset.stage = round?.stage ?? "";
+  find("add-object").hidden = Boolean(round);
+  extents = new Map();
+  edited = null;
+  keep(); // of the case before
+  working = round ? caseOf(round) : null;
+  if (!round) return null;
+  latest = performance.now();
+  seconds = JSON.parse(sessionStorage.getItem(KEPT + working) ?? "{}");
+  for (const [id, [first, last]] of Object.entries(round.extents)) {
+    extents.set(Number(id), { axis: round.axis, first, last });
+  }
+  list();
+  const [{ id, slice }] = round.objects;
+  const axis = round.axis ?? state.image.learned_axis;
+  return { id, axis, index: slice ?? state.cursor[axis] };
+}
+
+/** Show all cases and which of them are done. */
+async function list() {
+  try {
+    const { round } = await api.round();
+    if (!round || !state.image?.round) return;
+    const named = state.image.round.case;
+    find("case").replaceChildren(
+      ...round.cases.map(({ case: name, done, taken }) => {
+        const option = new Option(done ? `${name} (done)` : taken ? `${name} (open elsewhere)` : name, name);
+        option.disabled = taken;
+        option.selected = name === named;
+        return option;
+      }),
+    );
+    const place = round.cases.findIndex((one) => one.case === named) + 1;
+    find("case-count").textContent = `${place} of ${round.cases.length}`;
+  } catch (error) {
+    say(error.message, { error: true });
+  }
+}
+
+/** What is sent with a case that is done. */
+export function finished() {
+  work();
+  const named = [...extents].filter(([, extent]) => extent);
+  const ids = new Set(state.objects.map(({ id }) => id));
+  return {
+    seconds: Object.fromEntries(Object.entries(seconds).filter(([id]) => ids.has(Number(id)))),
+    extents: Object.fromEntries(named.map(([id, { first, last }]) => [id, [first, last]])),
+  };
+}
+
+export function forgetTime() {
+  sessionStorage.removeItem(KEPT + working);
+  working = null;
+  seconds = {};
+}
+
+function drawRound(changed) {
+  const round = state.image?.round;
+  if (!round) return;
+  if (round.stage === "outline") {
+    if (edited === state.active && changed.has("range")) extents.set(edited, state.range);
+    if (edited !== state.active) {
+      edited = state.active;
+      update({ range: extents.get(edited) ?? null });
+    }
+  }
+  if (!changed.has("image") && !changed.has("active") && !changed.has("objects")) return;
+  const what =
+    round.stage === "outline"
+      ? "Revise the outline of each object on its slice, and name its first and last slice below."
+      : "Revise the masks of the whole volume.";
+  find("round-name").textContent = round.name;
+  find("round-what").textContent = what;
+  const name = state.objects.find(({ id }) => id === state.active)?.name ?? "";
+  find("ends-of").textContent = `First and last slice of ${name}`;
+}
+
+/** All cases are done: tell what comes next. */
+export function showFinished({ name, command }) {
+  find("finished-text").textContent = `The cases of ${name} are done, or open in another page. Go on with`;
+  find("finished-command").textContent = command;
+  const note = command.includes(" rank ")
+    ? "Add the --model of the first stage if you had given one. Then look again here, for the volumes."
+    : "Add --annotator and your name for the record.";
+  find("finished-note").textContent = note;
+  find("finished-dialog").showModal();
+}
+

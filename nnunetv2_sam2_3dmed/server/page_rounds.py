@@ -1,0 +1,162 @@
+"""A round's queue in the page: cases one by one, with the model's masks, until the person has seen all of them.
+
+=====================  ================================================================================================
+``GET round``          ``{"round": null}``, or of the round named at the start ``{"round": {"name", "cases": [{"case",
+                       "stage": "outline" or "volume", "done", "taken": another page has it}]}}``
+``POST round/open``    ``{"case"}``, by default the next one that is not done: answers as ``GET session``, whose image
+                       has ``"round": {"name", "case", "stage", "axis", "objects": [{"id", "slice": with most of it}],
+                       "extents": {ID: [first, last]}}``; or, if none is left, ``{"finished": {"name", "command"}}``
+``POST round/done``    ``{"seconds": {ID: seconds of the person}, "extents": {ID: [first, last]}}``: writes the masks of
+                       the case that is open into the round's folder; ``{"left": number of cases}``
+=====================  ================================================================================================
+
+Paths are below ``/page/``; ``GET round`` needs no place. Objects are the labels of the round's dataset: none is added
+or removed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Header
+from pydantic import BaseModel, Field
+
+from nnunetv2_sam2_3dmed.commands.options import window_of
+from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.server.page_places import Place, Places
+from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
+from nnunetv2_sam2_3dmed.server.state import State
+
+if TYPE_CHECKING:
+    from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase, RoundQueue
+
+_DAY_S = 86400.0
+Seconds = Annotated[float, Field(ge=0, le=_DAY_S)]
+
+
+class CaseRequest(BaseModel):
+    case: str | None = Field(None, max_length=400)
+
+
+class DoneRequest(BaseModel):
+    seconds: dict[int, Seconds]
+    extents: dict[int, tuple[int, int]] = Field(default_factory=dict)
+
+
+def router(
+    state: State,
+    places: Places,
+    find_place: Callable[..., Place],
+    find_page: Callable[..., PageSession],
+    describe: Callable[[Place], dict[str, Any]],
+) -> APIRouter:
+    """Make the routes of a round.
+
+    Args:
+        state: of the server.
+        places: of the pages.
+        find_place: dependency that finds the place of a request.
+        find_page: dependency that finds what is open there.
+        describe: returns the answer of ``GET session``.
+    """
+    routes = APIRouter()
+    queue = state.settings.round
+    opening: dict[str, str] = {}  # cases that are being opened, by the token of their place
+    choosing = threading.Lock()
+
+    def named() -> RoundQueue:
+        if queue is None:
+            raise UserError("this server was started without --round: start it with one.")
+        return queue
+
+    def taken(place: Place | None = None) -> set[str]:
+        """Cases that other places have open."""
+        others = [other for other in list(places.by_token.values()) if other is not place]
+        opened = {other.page.case.name for other in others if other.page is not None and other.page.case is not None}
+        return opened | {opening[other.token] for other in others if other.token in opening}
+
+    def choose(asked: str | None, place: Place) -> QueuedCase | None:
+        """Choose the case of a name, or the next one, for a place; None if none is left."""
+        if asked is None:
+            elsewhere = taken(place)
+            left = [case for case in named().cases() if not case.done and case.name not in elsewhere]
+            return left[0] if left else None
+        case = named().find(asked)
+        if case.name in taken(place):
+            raise UserError(f"{case.name} is open in another page: choose another case.")
+        return case
+
+    @routes.get("/page/round")
+    def show(x_page_session: Annotated[str, Header()] = "") -> dict[str, Any]:
+        if queue is None:
+            return {"round": None}
+        elsewhere = taken(places.by_token.get(x_page_session))
+        cases = [
+            {"case": case.name, "stage": case.stage, "done": case.done, "taken": case.name in elsewhere}
+            for case in queue.cases()
+        ]
+        return {"round": {"name": queue.folder.resolve().name, "cases": cases}}
+
+    @routes.post("/page/round/open")
+    def open_case(asked: CaseRequest, place: Place = Depends(find_place)) -> dict[str, Any]:
+        found = named()
+        with state.leases.use(place.token):
+            with choosing:  # two pages at once
+                case = choose(asked.case, place)
+                if case is not None:
+                    opening[place.token] = case.name
+            if case is None:
+                return {"finished": {"name": found.folder.resolve().name, "command": found.command()}}
+            try:
+                _open(found, case, place, places)
+            finally:
+                del opening[place.token]
+            return describe(place)
+
+    @routes.post("/page/round/done")
+    def finish(
+        asked: DoneRequest, place: Place = Depends(find_place), page: PageSession = Depends(find_page)
+    ) -> dict[str, Any]:
+        found, case = named(), page.case
+        if case is None:
+            raise UserError("what is open is no case of the round: open one.")
+        strange = [number for number in (*asked.seconds, *asked.extents) if number not in found.objects]
+        if strange:
+            raise UserError(f"object {strange[0]} is no label of {found.made_by['dataset']}: send those of the case.")
+        with state.leases.use(place.token):
+            labels = page.run(page.session.labels)
+            found.finish(case, labels, page.volume, asked.seconds, asked.extents)
+        return {"left": sum(not one.done for one in found.cases())}
+
+    return routes
+
+
+def _open(queue: RoundQueue, case: QueuedCase, place: Place, places: Places) -> None:
+    """Open a case in a place, with the masks of its objects as starts."""
+    image, masks = queue.read(case, partial(places.check_bytes, case.image.name))
+    words = queue.made_by.get("window") or ["auto"]
+    places.open(place, replace(image, name=case.name), window_of(list(words)), queue.objects)
+    page = place.page
+    assert page is not None  # as it was opened
+    axis = page.session.learned_axis if case.axis is None else case.axis
+    shown = {
+        "name": queue.folder.resolve().name,
+        "case": case.name,
+        "stage": case.stage,
+        "axis": case.axis,
+        "objects": [{"id": number, "slice": _largest(masks.get(number), axis)} for number in case.objects],
+        "extents": queue.extents(case) if case.axis is not None else {},
+    }
+    page.run(partial(page.begin_case, case, shown, masks))
+
+
+def _largest(mask: np.ndarray | None, axis: int) -> int | None:
+    """Return the slice with most voxels of a mask; None if there is none."""
+    if mask is None:
+        return None
+    return int(mask.sum(axis=tuple(k for k in range(3) if k != axis)).argmax())

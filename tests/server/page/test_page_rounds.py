@@ -1,0 +1,309 @@
+"""A round's queue in the page: over HTTP, and in a headless Chromium with the stand-in for the network."""
+
+import csv
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunetv2_sam2_3dmed.annotation.outlines import add_to_table
+from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
+from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, OutlinedCase, OutlinedObject, RankedCase, Round
+from nnunetv2_sam2_3dmed.annotation.times import read_times
+from nnunetv2_sam2_3dmed.interactive import session as session_module
+from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from tests.server.browser import Viewer
+from tests.server.page_client import Client
+from tests.server.page_phantom import DIRECTION, FIRST, SECOND, axial, labels_of, prompts_of, write_image
+from tests.server.region_engine import RegionEngine
+
+NAMES = {1: "liver", 2: "spleen", 5: "lesion"}
+MADE_BY = {
+    "dataset": "Dataset009_Phantom",
+    "file_ending": ".nii.gz",
+    "model": "m",
+    "model_sha256": "abc",
+    "window": ["percentile"],
+}
+SLICE = 20
+HALF = np.where(np.arange(48)[:, None] < 24, FIRST[SLICE], 0).astype(
+    np.uint8
+)  # of the first object, what the model saw
+
+
+def write_labels(path, labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(labels.astype(np.uint8))
+    image.SetDirection(DIRECTION.reshape(-1).tolist())
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def read(path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+@pytest.fixture
+def made(tmp_path) -> Round:
+    """Two cases in the first stage, with half of the first object on a slice, and one in the second stage."""
+    made = Round(tmp_path / "lesions", dict(MADE_BY))
+    for name in ("a", "b", "c"):
+        image = write_image(tmp_path / f"{name}_0000.nii.gz")
+        sums = [sha256_of(image), ["box"]]
+        if name == "c":
+            mask = write_labels(made.mask(name), FIRST * 1)
+            scored = [ObjectScore(1, "liver", 0.2, None, int(FIRST.sum()))]
+            made.cases[name] = RankedCase(str(image), *sums, ["box"], sha256_of(mask), "2026-01-01", scored)
+            continue
+        labels = np.zeros(FIRST.shape, np.uint8)
+        labels[SLICE] = HALF
+        mask = write_labels(made.outline(name), labels)
+        found = [OutlinedObject(1, SLICE, int(HALF.sum())), OutlinedObject(2, SLICE, 0)]
+        made.outlines[name] = OutlinedCase(str(image), *sums, sha256_of(mask), "2026-01-01", 0, found)
+        add_to_table(made, name)
+    made.save()
+    return made
+
+
+@pytest.fixture
+def queue(made) -> RoundQueue:
+    return RoundQueue(made.folder, NAMES)
+
+
+def rows(made) -> list[tuple[str, ...]]:
+    found = csv.DictReader((made.folder / "outlines.csv").read_text("utf-8").splitlines())
+    return [(row["where"].split("/")[1], row["object"], row["first"], row["last"]) for row in found]
+
+
+def cases(client) -> list[tuple]:
+    return [tuple(one.values()) for one in client.ok("GET", "round")["round"]["cases"]]
+
+
+# ---- over HTTP
+
+
+def test_without_a_round(serve):
+    client = Client(serve().url)
+    assert client.ok("GET", "round") == {"round": None}
+    assert "--round" in client.refused("POST", "round/open", json={})
+    assert "no image yet" in client.refused("POST", "round/done", json={"seconds": {}})
+
+
+def test_cases_come_one_by_one(serve, queue, made):
+    server = serve(round=queue)
+    client, other = Client(server.url), Client(server.url)
+    answer = client.ok("POST", "round/open", json={})
+    described = answer["image"]["round"]
+    assert answer["image"]["name"] == "a" and described["stage"] == "outline" and described["axis"] == 0
+    assert described["objects"] == [{"id": 1, "slice": SLICE}, {"id": 2, "slice": None}]
+    # all labels of the dataset are listed, by their names; none is added
+    assert [(one["id"], one["name"], one["started"]) for one in answer["state"]["objects"]] == [
+        (1, "liver", True),
+        (2, "spleen", False),
+        (5, "lesion", False),
+    ]
+    assert "labels of its dataset" in client.refused("POST", "objects", json={})
+    assert not answer["state"]["can_undo"]
+    view = answer["image"]["views"][0]
+    assert (client.plane("labels", view, SLICE) == 1).sum() == HALF.sum()
+    # another page gets another case
+    assert other.ok("POST", "round/open", json={})["image"]["name"] == "b"
+    assert cases(client) == [
+        ("a", "outline", False, False),
+        ("b", "outline", False, True),
+        ("c", "volume", False, False),
+    ]
+    assert "is open in another page" in client.refused("POST", "round/open", json={"case": "b"})
+    assert "no case 'd'" in client.refused("POST", "round/open", json={"case": "d"})
+    # a mistake writes nothing
+    wrong = {"seconds": {"1": 2.5}, "extents": {"1": [30, 40]}}
+    assert "liver goes from slice 30 to 40" in client.refused("POST", "round/done", json=wrong)
+    assert "no label" in client.refused("POST", "round/done", json={"seconds": {"7": 1.0}})
+    client.refused("POST", "round/done", json={"seconds": {"1": -1.0}})
+    assert "that the model has outlined" in client.refused(
+        "POST",
+        "prompts",
+        json={"kind": "point", "object": 1, "axis": 1, "index": 9, "label": 1, "points": [[3.0, 3.0]]},
+    )
+    assert not (made.folder / "revised").exists()
+    done = {"seconds": {"1": 2.5}, "extents": {"1": [10, 30]}}
+    assert client.ok("POST", "round/done", json=done) == {"left": 2}
+    np.testing.assert_array_equal(read(made.folder / "revised" / "a.nii.gz")[SLICE], HALF)
+    assert ("a.nii.gz@20", "1", "10", "30") in rows(made)
+    # the spleen, of which nothing is outlined, is no row any more
+    assert not any(row[:2] == ("a.nii.gz@20", "2") for row in rows(made))
+    assert client.ok("POST", "round/open", json={})["image"]["name"] == "c"
+    assert client.ok("POST", "round/done", json={"seconds": {"1": 4.0}}) == {"left": 1}
+    finished = client.ok("POST", "round/open", json={})["finished"]
+    assert finished["name"] == "lesions" and "annotate rank -d Dataset009_Phantom" in finished["command"]
+    person = {one.place: one.person for one in read_times(made.folder)}
+    assert person["a", 1, "outline"] == 2.5 and person["c", 1, "volume"] == 4.0
+    assert "is no case of the round" in done_after_another(client, made)
+
+
+def done_after_another(client, made) -> str:
+    client.open(made.folder.parent / "b_0000.nii.gz")
+    return client.refused("POST", "round/done", json={"seconds": {}})
+
+
+def test_what_is_loaded_has_labels_of_the_dataset(serve, queue, tmp_path):
+    client = Client(serve(round=queue).url)
+    client.ok("POST", "round/open", json={"case": "c"})
+    labels = np.zeros(FIRST.shape, np.uint8)
+    labels[SLICE] = 4 * FIRST[SLICE]
+    sent = client.send(write_labels(tmp_path / "other.nii.gz", labels))
+    assert "object 4 is no label" in client.refused("POST", "segmentation", json=sent)
+    # a label that is removed stays in the list
+    state = client.ok("DELETE", "objects/1")["state"]
+    assert [one["id"] for one in state["objects"]] == [1, 2, 5] and not state["objects"][0]["started"]
+
+
+def test_another_image_than_the_models(serve, queue, tmp_path):
+    client = Client(serve(round=queue).url)
+    (tmp_path / "a_0000.nii.gz").write_bytes(b"other")
+    assert "is not the file of the round" in client.refused("POST", "round/open", json={})
+
+
+def test_two_pages_at_once_get_different_cases(serve, queue, monkeypatch):
+    server = serve(round=queue)
+    clients = [Client(server.url) for _ in range(2)]
+    read, both = RoundQueue.read, threading.Barrier(2)
+
+    def together(*given, **options):
+        both.wait(20)  # neither has its image before the other has chosen
+        return read(*given, **options)
+
+    monkeypatch.setattr(RoundQueue, "read", together)
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda client: client.ok("POST", "round/open", json={}), clients))
+    assert {answer["image"]["name"] for answer in answers} == {"a", "b"}
+
+
+# ---- in the browser
+
+
+@pytest.fixture
+def server(serve, network, queue, monkeypatch):
+    monkeypatch.setattr(session_module, "Engine", RegionEngine)
+    return serve(model=network, round=queue)
+
+
+@pytest.fixture
+def viewer(browser, server):
+    viewer = Viewer(browser, server.url)
+    viewer.page.wait_for_selector("#round", state="visible")
+    viewer.settle()
+    yield viewer
+    assert viewer.errors == []
+    viewer.context.close()
+
+
+def next_case(viewer, name):
+    viewer.key("Control+Enter")
+    viewer.page.wait_for_selector(f"#image-name:text-is('{name}')")
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    viewer.settle()
+
+
+def test_both_stages_from_the_first_case_to_the_command(viewer, server, made):
+    assert viewer.text("#image-name") == "a" and viewer.text("#case-count") == "1 of 3"
+    assert viewer.text("[data-cell='0'] .slice") == f"{SLICE} / 47"
+    assert viewer.page.locator(".object .name").evaluate_all("all => all.map((one) => one.value)") == [
+        "liver",
+        "spleen",
+        "lesion",
+    ]
+    assert not viewer.page.locator("#propagate").is_visible()
+    assert viewer.text("#ends-of").lower() == "first and last slice of liver"
+
+    # the outline is completed by the lasso, and first and last slice are named
+    viewer.key("l")
+    viewer.draw(*(axial(viewer, y, x) for y, x in [(2, 2), (2, 40), (30, 40), (30, 2), (2, 2)]))
+    viewer.key("Control+z")
+    viewer.settle()
+    assert (labels_of(server)[SLICE] == 1).sum() == HALF.sum()  # the model's cannot be undone
+    assert viewer.page.locator("#undo").is_disabled()
+    viewer.key("b")
+    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
+    np.testing.assert_array_equal(labels_of(server)[SLICE], FIRST[SLICE])
+    viewer.key("PageDown", "PageDown", "[", "Shift+PageUp", "]")
+    # the second object has ends of its own
+    viewer.key("j")
+    assert viewer.page.locator("#first").input_value() == "0"
+    viewer.key("PageDown")
+    viewer.draw(axial(viewer, 25, 36), axial(viewer, 45, 12))
+    viewer.key("j", "j")
+    assert [viewer.page.locator(f"#{end}").input_value() for end in ("first", "last")] == ["18", "28"]
+    next_case(viewer, "b")
+    revised = read(made.folder / "revised" / "a.nii.gz")
+    np.testing.assert_array_equal(revised[SLICE] == 1, FIRST[SLICE])
+    np.testing.assert_array_equal(revised[27] == 2, SECOND[27])
+    assert [row for row in rows(made) if row[0].startswith("a")] == [
+        ("a.nii.gz@20", "1", "18", "28"),
+        ("a.nii.gz@27", "2", "", ""),
+    ]
+    person = {one.place: one.person for one in read_times(made.folder)}
+    assert 0 < person["a", 1, "outline"] < 60 and 0 < person["a", 2, "outline"] < 60
+
+    # the second one is as it should be; the third is a volume
+    next_case(viewer, "c")
+    assert viewer.text("#case-count") == "3 of 3" and viewer.page.locator("#propagate").is_visible()
+    np.testing.assert_array_equal(labels_of(server), FIRST)
+    viewer.key("j")
+    viewer.key("b")
+    viewer.draw(axial(viewer, 25, 36), axial(viewer, 45, 12))
+    viewer.key("Enter")
+    viewer.page.wait_for_selector("#progress-text:has-text('Done')")
+    viewer.key("Control+Enter")
+    viewer.page.wait_for_selector("#finished-dialog[open]")
+    np.testing.assert_array_equal(read(made.folder / "corrected" / "c.nii.gz"), FIRST + 2 * SECOND)
+    assert "annotate rank" in viewer.text("#finished-command")
+
+
+def test_another_image_and_back_to_the_round(viewer, server, made, file):
+    viewer.open(file)
+    assert not viewer.page.locator("#round").is_visible() and viewer.page.locator("#add-object").is_visible()
+    viewer.page.reload()
+    viewer.page.wait_for_selector("#image-name:has-text('balls')")
+    viewer.key("Control+o")
+    viewer.page.locator("#to-round").click()
+    viewer.page.wait_for_selector("#image-name:text-is('a')")
+    assert viewer.page.locator("#round").is_visible() and not viewer.page.locator("#add-object").is_visible()
+
+
+def test_only_active_time_counts(browser, server, made):
+    viewer = Viewer(browser, server.url)
+    viewer.page.clock.install()
+    viewer.page.reload()
+    viewer.page.wait_for_selector("#round", state="visible")
+    viewer.page.clock.run_for(1000)
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    viewer.page.mouse.move(300, 300)
+    for wait in (10_000, 50_000, 61_000, 5_000, 400_000, 1_000):  # 66 of them are work
+        viewer.page.clock.run_for(wait)
+        viewer.page.mouse.move(300 + wait / 5000, 310)
+    with viewer.page.expect_response("**/page/round/done") as answer:
+        viewer.page.locator("#done").click()
+    sent = answer.value.request.post_data_json["seconds"]
+    assert set(sent) == {"1"} and sent["1"] == pytest.approx(66, abs=5)
+    viewer.context.close()
+
+
+def test_a_reload_keeps_the_case_and_its_time(viewer, server, made):
+    viewer.page.on("dialog", lambda dialog: dialog.accept())
+    viewer.page.locator("#case").select_option("b")
+    viewer.page.wait_for_selector("#image-name:text-is('b')")
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    viewer.page.mouse.move(300, 300)
+    viewer.page.wait_for_timeout(1500)
+    viewer.page.mouse.move(300, 310)
+    viewer.page.reload()
+    viewer.page.wait_for_selector("#round", state="visible")
+    viewer.settle()
+    assert viewer.text("#image-name") == "b" and prompts_of(server) == []
+    viewer.key("Control+Enter")
+    viewer.page.wait_for_selector("#image-name:text-is('a')")
+    person = {one.place: one.person for one in read_times(made.folder)}
+    assert person["b", 1, "outline"] > 1.4
