@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -85,11 +86,16 @@ def main() -> None:
     cases = video_cases(test)
     classes, _ = labels_of(test, cases)
     session = VideoSession(checkpoint, args.device)
-    results = run_benchmark(session, cases, classes, [FIRST_BOX], work / "masks", progress=print).results
-    results = [one._replace(protocol=PROPAGATED) for one in results]
-    for case in cases:
-        results += baselines(session, case, classes, work / "masks")
     name = f"video_training_{args.minutes}min_{args.device}"
+    masks = work / f"masks_{name}"
+    if masks.exists():  # of a measurement before
+        shutil.rmtree(masks)
+    measured = run_benchmark(session, cases, classes, [FIRST_BOX], masks, progress=print)
+    if measured.failed:
+        raise SystemExit(f"not all videos were measured: {measured.failed}")
+    results = [one._replace(protocol=PROPAGATED) for one in measured.results]
+    for case in cases:
+        results += baselines(session, case, classes, masks)
     report = {
         "minutes": args.minutes,
         "videos": {"trained on": TRAINED[0], "measured": MEASURED[0], "kind": "synthetic ultrasound"},
@@ -106,7 +112,7 @@ def main() -> None:
     }
     write_text(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n")
     write_text(args.results / f"{name}.md", as_markdown(report, results, list(classes)))
-    picture(args.pictures / f"{name}.png", cases, classes, results, work / "masks")
+    picture(args.pictures / f"{name}.png", cases, classes, results, masks)
     print((args.results / f"{name}.md").read_text())
 
 
