@@ -54,16 +54,15 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     From MedSAM2 (arXiv 2504.03600, "Training protocol"): SAM 2.1 tiny (the plan's default), fully trained, the
     image encoder at 3e-5 and the rest at 5e-5; AdamW with weight decay 0.01; stacks of 8 consecutive slices; focal and
     Dice loss 20 to 1; boxes perturbed by 0 to 10 pixels; horizontal flip, affine transformation and colour jitter; 70
-    epochs.
-    An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset; MedSAM2 does not say what an
-    epoch is.
+    epochs. An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset; MedSAM2 does not say
+    what an epoch is.
 
     Differences from MedSAM2:
 
     - The batch is that of the plan, 4 over all GPUs (MedSAM2: 8 per GPU, 12 GPUs); ``sam2_3dmed plan --batch-size``.
       :class:`SAM2_PromptTrainer_batch8` has eight per GPU.
-    - Images have one channel: of the colour jitter, brightness and contrast are left; saturation, hue and greyscale
-      conversion would change nothing.
+    - The hue is left alone, as in SAM 2's fine-tuning; on grey images, saturation and greyscale conversion change
+      nothing.
 
     Cases that are videos (``sam2_3dmed videos``) are drawn as clips of whole frames at their frame rate, half and a
     quarter of it, as MedSAM2's, see :mod:`~nnunetv2_sam2_3dmed.prompt_training.clips`; they are prompted on the first
