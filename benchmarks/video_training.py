@@ -22,6 +22,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
@@ -33,6 +34,8 @@ from equal_time import Runner
 from scipy import stats
 
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
+from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
+from nnunetv2_sam2_3dmed.evaluation.tables import without_nan
 from nnunetv2_sam2_3dmed.files import write_png, write_text
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
 from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import FIRST_BOX
@@ -43,7 +46,7 @@ from nnunetv2_sam2_3dmed.video.benchmark_results import ALL, summary
 from nnunetv2_sam2_3dmed.video.cases import VideoCase, labels_of, video_cases
 from nnunetv2_sam2_3dmed.video.phantoms import write_phantoms
 from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask, write_png_masks
-from nnunetv2_sam2_3dmed.video.scores import ObjectScores, Quartiles, score_frame
+from nnunetv2_sam2_3dmed.video.scores import ObjectScores, score_frame
 
 RESULTS, PICTURES = Path(__file__).parent / "results", Path(__file__).parents[1] / "docs" / "images"
 ID, DATASET, CONFIGURATION = "820", "Dataset820_SyntheticUltrasound", "3d_slices8"
@@ -104,7 +107,12 @@ def main() -> None:
         "commands": [command.replace(str(work), "WORK") for command in run.commands],
         "ways": WAYS,
         "scores": [
-            {"way": way, "class": class_name, "rejected": rejected, **{c: scores[c]._asdict() for c in COLUMNS}}
+            {
+                "way": way,
+                "class": class_name,
+                "rejected": rejected,
+                **{c: without_nan(asdict(scores[c])) for c in COLUMNS},
+            }
             for way, class_name, scores, rejected in summary(results, list(classes))
         ],
         "differences": differences(results),
@@ -241,8 +249,8 @@ def as_markdown(report: dict, results: Sequence[VideoResult], classes: Sequence[
     return "\n".join(lines) + "\n"
 
 
-def _shown(scores: Quartiles) -> str:
-    return f"{scores.median:.3f} ({scores.low:.3f} to {scores.high:.3f})"
+def _shown(scores: Statistic) -> str:
+    return f"{scores.median:.3f} ({scores.q1:.3f} to {scores.q3:.3f})"
 
 
 def picture(
