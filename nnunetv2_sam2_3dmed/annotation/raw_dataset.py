@@ -10,6 +10,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import expected_values, foreground_names
 from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_dataset_json
+from nnunetv2_sam2_3dmed.nnunet.sources import sources_of
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def open_dataset(name_or_id: str) -> RawDataset:
     """Open the dataset of a name or number.
 
     Raises:
-        UserError: it does not exist, or new cases cannot be added to it: its images have several channels, its labels
-            are regions, its cases are listed in dataset.json, or masks cannot be written in its format.
+        UserError: it does not exist, or new cases cannot be added to it: its images are pictures (``nnunet.sources``)
+            or have several channels, its labels are regions, its cases are listed in dataset.json, or masks cannot be
+            written in its format.
     """
     name = dataset_name(name_or_id)
     folder = nnunet_folder("nnUNet_raw") / name
@@ -63,6 +65,11 @@ def open_dataset(name_or_id: str) -> RawDataset:
     if not file.is_file():
         raise UserError(f"there is no {file}: set nnUNet_raw to the folder that has the raw images of {name}.")
     content = read_dataset_json(file, "correct it")
+    if sources_of(content).pictures:
+        raise UserError(
+            f"{name} holds videos, or volumes that `sam2_3dmed merge` made pictures of, to which images cannot be "
+            "added as they are: annotate into one of the datasets that it was made of."
+        )
     channels = len(_channel_names(file, content))
     if channels != 1:
         raise UserError(

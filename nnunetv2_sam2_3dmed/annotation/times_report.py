@@ -65,8 +65,8 @@ class RoundTimes:
 
     @property
     def per_slice(self) -> float:
-        """Seconds of a person per slice, of objects with slices; NaN without any."""
-        known = [(seconds, slices) for seconds, slices in self.objects if slices]
+        """Seconds of a person per slice, of objects whose slices are known; NaN without any slice."""
+        known = [(seconds, slices) for seconds, slices in self.objects if slices is not None]
         slices = sum(number for _, number in known)
         return sum(seconds for seconds, _ in known) / slices if slices else math.nan
 

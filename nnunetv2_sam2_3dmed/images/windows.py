@@ -19,6 +19,7 @@ CT_WINDOWS = {
 PERCENTILE = "percentile"
 AUTO = "auto"
 WINDOWS = (AUTO, *CT_WINDOWS, PERCENTILE)
+AS_PICTURES = (127.5, 255.0)  # level and width that show 8 bits as they are
 
 PERCENTILES = (0.5, 99.5)
 # no MR or PET has values this low, and every CT has air

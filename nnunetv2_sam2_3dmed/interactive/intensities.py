@@ -159,11 +159,11 @@ def shown_as(
         UserError: images have several channels that are no colours, or are normalised by an unsupported scheme.
     """
     schemes = configuration.normalization_schemes
-    colour = channels == 3 and all(scheme == RGB for scheme in schemes)
+    colour = pictures and channels == 3 and all(scheme == RGB for scheme in schemes)
     if channels != 1 and not colour:
         raise UserError(
-            f"the images of {plans.dataset_name} have {channels} channels, but prompts are for images of one, or of "
-            "three colours that are named rgb_to_0_1: make a dataset of one of the channels."
+            f"the images of {plans.dataset_name} have {channels} channels, but prompts are for images of one, or for "
+            "videos (`sam2_3dmed videos`): make a dataset of one of the channels."
         )
     scheme = schemes[0]
     if scheme not in (CT, Z_SCORE, NONE, TO_01, RGB):

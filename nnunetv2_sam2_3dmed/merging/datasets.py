@@ -23,7 +23,14 @@ from nnunetv2_sam2_3dmed.images.volumes import Volume, read_volume, write_volume
 from nnunetv2_sam2_3dmed.images.windows import AUTO, choose_window
 from nnunetv2_sam2_3dmed.merging.labels import MergedLabels, merge_labels
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import IGNORE, ORDER, check_labels, foreground_names
-from nnunetv2_sam2_3dmed.nnunet.folders import check_new_dataset, dataset_name, nnunet_folder, read_dataset_json
+from nnunetv2_sam2_3dmed.nnunet.folders import (
+    begin_dataset,
+    check_new_dataset,
+    dataset_name,
+    finish_dataset,
+    nnunet_folder,
+    read_dataset_json,
+)
 from nnunetv2_sam2_3dmed.nnunet.folds import FILE, Folds, folds_without_validating
 from nnunetv2_sam2_3dmed.nnunet.sources import CHANNEL, ENDING, KEY, READER, SPACING, Source, Sources, sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import read_header, training_files
@@ -130,6 +137,12 @@ def plan_merging(name: str, parts: Sequence[Part]) -> Plan:
     Raises:
         UserError: the datasets cannot be one.
     """
+    named: dict[str, str] = {}
+    for part in parts:
+        for case in map(part.case, part.files):
+            other = named.setdefault(case, part.name)
+            if other != part.name:
+                raise UserError(f"{other} and {part.name} would both have the case {case}: rename one of the cases.")
     labels = merge_labels([(part.prefix, part.content) for part in parts])
     first = parts[0]
     pictures = any(
@@ -180,6 +193,7 @@ def merge(plan: Plan, target: Path, progress: Callable[[str], None] = lambda lin
     check_new_dataset(
         target, plan.content["file_ending"], {part.case(name) for part in plan.parts for name in part.files}
     )
+    begin_dataset(target, plan.content)
     for part, numbers in zip(plan.parts, plan.labels.numbers, strict=True):
         progress(f"{part.name}: {len(part.files)} cases")
         axis = _slice_axis(part) if plan.pictures and not part.is_pictures else 0
@@ -203,7 +217,7 @@ def merge(plan: Plan, target: Path, progress: Callable[[str], None] = lambda lin
                     _link(image, goal)
             _write_label(Path(files["label"]), label, numbers, axis, plan.pictures and not part.is_pictures)
     write_text(nnunet_folder("nnUNet_preprocessed") / target.name / FILE, json.dumps(plan.folds, indent=4))
-    write_text(target / "dataset.json", json.dumps(plan.content, indent=4) + "\n")
+    finish_dataset(target, plan.content)
 
 
 def as_picture(volume: Volume, axis: int) -> Volume:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.files import read_json
+from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import check_declared_labels
 
 OLDEST_NNUNET = (2, 8)  # the first with nnUNet_extTrainer
+_BEGUN = "begun.json"
 PLAN_AGAIN = "let `nnUNetv2_plan_and_preprocess` write it again"
 
 
@@ -84,6 +86,39 @@ def check_new_dataset(folder: Path, ending: str, cases: Collection[str]) -> None
         raise UserError(
             f"{folder} was begun with another case, {others[0]}: delete the folder, and run the same command again."
         )
+
+
+def begin_dataset(folder: Path, content: Mapping[str, Any]) -> None:
+    """Note what a new dataset is going to be, so that an interrupted command goes on with nothing else.
+
+    Cases are written before ``dataset.json``, whose labels and channels say how their numbers are meant.
+
+    Args:
+        folder: of the dataset.
+        content: of its dataset.json; see :func:`finish_dataset`.
+
+    Raises:
+        UserError: cases were written for another content, or the folder cannot be written to.
+    """
+    file = folder / _BEGUN
+    text = json.dumps(content, indent=4) + "\n"
+    written = any((folder / "labelsTr").glob("[!.]*"))
+    if written and (not file.is_file() or file.read_text(encoding="utf-8") != text):
+        raise UserError(
+            f"{folder} was begun with other labels, channels or sources: delete the folder, and run the same command "
+            "again."
+        )
+    write_text(file, text)
+
+
+def finish_dataset(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write the ``dataset.json`` of a dataset whose cases are all written.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_text(folder / "dataset.json", json.dumps(content, indent=4) + "\n")
+    (folder / _BEGUN).unlink()
 
 
 def load_dataset_json(dataset: str) -> dict[str, Any]:

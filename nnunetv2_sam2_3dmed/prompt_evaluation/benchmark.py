@@ -17,6 +17,7 @@ from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
 from nnunetv2_sam2_3dmed.evaluation.published_prompts import ALL, SALIENT
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
+from nnunetv2_sam2_3dmed.images.windows import AUTO
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Interaction, Measured, Score
 from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol, Turn
@@ -42,6 +43,7 @@ class PromptBenchmark:
         seed: random seed; each object has its own generator, independent of other cases and protocols.
         file_ending: file ending of the masks.
         described: the model and all options, written beside the masks.
+        window: of intensities, as for ``InteractiveSession.set_image``.
     """
 
     session: InteractiveSession
@@ -53,6 +55,7 @@ class PromptBenchmark:
     seed: int = 0
     file_ending: str = ".nii.gz"
     described: Mapping[str, Any] = field(default_factory=dict)
+    window: str | tuple[float, float] = AUTO
 
     def run(
         self,
@@ -91,7 +94,7 @@ class PromptBenchmark:
             progress(counted)
             try:
                 self._measure(
-                    SimulatedUser(self.session, raw, self.classes, self.ignore_label, self.axis),
+                    SimulatedUser(self.session, raw, self.classes, self.ignore_label, self.axis, self.window),
                     protocols,
                     folder,
                     measured,

@@ -14,11 +14,13 @@ from nnunetv2_sam2_3dmed.evaluation.prompted import check_same_run
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.evaluation.tolerance import Tolerance
 from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.images.windows import AS_PICTURES, AUTO
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.model import model_file
 from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS, sha256_of
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import written_values
 from nnunetv2_sam2_3dmed.nnunet.folds import FILE, Folds, read_folds
+from nnunetv2_sam2_3dmed.nnunet.sources import sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation import results
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import PromptBenchmark
 from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import leakage_warnings
@@ -73,8 +75,15 @@ class DatasetRun:
             progress: callback for warnings and one line per case.
 
         Raises:
-            UserError: ``output`` has results of another run, or no case can be prompted.
+            UserError: a case is a video, ``output`` has results of another run, or no case can be prompted.
         """
+        sources = sources_of(self.dataset_json)
+        videos = [case.name for case in self.cases if sources.is_video(case.name)]
+        if videos:
+            raise UserError(
+                f"{videos[0]} of {self.dataset} is a video, which is not prompted as a volume: measure the videos that "
+                "it was made of, with --videos, or name other cases with --cases."
+            )
         described = self.describe(session)
         begun = check_same_run(output, described["protocols"], described)
         sha256 = described["model_sha256"]
@@ -96,6 +105,7 @@ class DatasetRun:
             self.seed,
             self.dataset_json["file_ending"],
             described,
+            AS_PICTURES if sources.pictures else AUTO,
         )
 
         def keep(measured: Measured) -> None:

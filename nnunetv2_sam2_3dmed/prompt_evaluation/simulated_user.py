@@ -8,6 +8,7 @@ import numpy as np
 
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import Volume, read_volume
+from nnunetv2_sam2_3dmed.images.windows import AUTO
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_same_voxels
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import Box, Click
@@ -27,6 +28,7 @@ class SimulatedUser:
         classes: label values of each class or region.
         ignore_label: label value without ground truth, or None.
         axis: array axis along which the slices lie; None for the one that the model was trained on.
+        window: of intensities, as for ``InteractiveSession.set_image``.
 
     Attributes:
         gt: ground truth masks of the classes that the case has, bool, in the view, by object number.
@@ -43,6 +45,7 @@ class SimulatedUser:
         classes: Classes,
         ignore_label: int | None,
         axis: int | None = None,
+        window: str | tuple[float, float] = AUTO,
     ):
         self.session = session
         self.case = case
@@ -50,7 +53,7 @@ class SimulatedUser:
         image, label = read_volume(case.image), read_volume(case.label)
         check_same_voxels(label, image)
         labels = label_map(label.array, case.label)
-        self.image: Volume = session.set_image(image)
+        self.image: Volume = session.set_image(image, window=window)
         self.axis = session.learned_axis if axis is None else axis
         self.counted = None if ignore_label is None else labels != ignore_label
         self.view = image.view(self.axis)

@@ -63,22 +63,23 @@ class SAM2_PromptTrainer_batch8(SAM2_PromptTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        plans = deepcopy(plans)
-        plans["configurations"][configuration]["batch_size"] = self.stacks_per_gpu * processes
+        if configuration in plans["configurations"]:  # else a sentence comes from where that is checked
+            plans = deepcopy(plans)
+            plans["configurations"][configuration]["batch_size"] = self.stacks_per_gpu * processes
         super().__init__(plans, configuration, fold, dataset_json, device)
 
 
 class SAM2_PromptTrainer_corrected(SAM2_PromptTrainer):
-    """Half of the batches have clicks on errors of a propagated slice too, as SAM 2 was trained.
+    """Half of the batches have clicks on errors of a propagated slice too, after SAM 2's training.
 
-    SAM 2 prompts the first frame of a clip of eight and corrects it, and in half of the cases another one, at random,
-    when the propagation has reached it. The corrected frame is then remembered like a prompted one (SAM 2's
-    ``training/model/sam2.py`` and the settings of its fine-tuning). MedSAM2's text names no corrections.
+    In SAM 2's settings (``sam2.1_hiera_b+_MOSE_finetune.yaml``), half of the clips are prompted with points or boxes,
+    on one or two frames, and one or two frames, always the first among them, are corrected with seven clicks; a
+    corrected frame is then remembered like a prompted one. MedSAM2's text names no corrections.
 
-    Differences from SAM 2, and ours: one to three clicks instead of seven; the corrected slice is as distant from the
-    prompt in all tracks of a batch, and one in each of the two directions; slices without an error get no click, and
-    errors are never replaced by the whole object (SAM 2 does so once in ten clicks); masks as prompts are followed by
-    corrections too.
+    Differences from SAM 2, and ours: one prompted slice; one to three clicks; in both directions, the slice at one
+    distance from the prompt is corrected, which is drawn for the whole batch, so that tracks shorter than it have none;
+    each click attends to the memories anew; slices without an error get no click, and errors are never replaced by the
+    whole object (SAM 2 does so once in ten clicks); masks as prompts are followed by corrections too.
     """
 
     mix = PromptMix(later=0.5)

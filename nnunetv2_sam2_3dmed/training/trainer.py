@@ -353,14 +353,13 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
     def as_drawn(self, train: Any, val: Any) -> tuple[Any, Any]:
         """Return nnU-Net's datasets as they are drawn from: training cases of a merged dataset by the rate of each."""
         repeated = self.sources.repeated(train.identifiers)
-        if len(repeated) > len(train.identifiers):
-            for source in self.sources.merged:
-                count = len(set(train.identifiers) & set(source.cases))
-                share = count * source.rate / len(repeated)
-                self.print_to_log_file(
-                    f"{share:.1%} of the batches' cases are of {source.dataset}: {count} at rate {source.rate}"
-                )
-            train.identifiers = repeated
+        for source in self.sources.merged:
+            count = len(set(train.identifiers) & set(source.cases))
+            share = count * source.rate / len(repeated)
+            self.print_to_log_file(
+                f"{share:.1%} of the batches' cases are of {source.dataset}: {count} at rate {source.rate}"
+            )
+        train.identifiers = repeated
         return train, val
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):

@@ -122,10 +122,11 @@ class SAM2_3dMedTrainer_casesPerEpoch(SAM2_3dMedTrainer):
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         train, val = super().get_tr_and_val_datasets()
         batch_size = self.configuration_manager.batch_size  # over all GPUs
+        # of merged cases, each as often as its rate says
         self.num_iterations_per_epoch = math.ceil(len(train.identifiers) / batch_size)
         self.num_val_iterations_per_epoch = math.ceil(len(val.identifiers) / batch_size)
         self.print_to_log_file(
-            f"An epoch is {self.num_iterations_per_epoch} batches of {len(train.identifiers)} training cases, and "
+            f"An epoch is {self.num_iterations_per_epoch} batches of {len(set(train.identifiers))} training cases, and "
             f"{self.num_val_iterations_per_epoch} of {len(val.identifiers)} cases for the pseudo Dice."
         )
         return train, val

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
-from nnunetv2_sam2_3dmed.files import read_json, write_text
+from nnunetv2_sam2_3dmed.files import read_json
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array, write_volume
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import (
     BACKGROUND,
@@ -22,7 +21,7 @@ from nnunetv2_sam2_3dmed.nnunet.dataset_labels import (
     check_labels,
     expected_values,
 )
-from nnunetv2_sam2_3dmed.nnunet.folders import check_new_dataset
+from nnunetv2_sam2_3dmed.nnunet.folders import begin_dataset, check_new_dataset, finish_dataset
 from nnunetv2_sam2_3dmed.nnunet.sources import CHANNEL, ENDING, KEY, READER, SPACING, Sources
 from nnunetv2_sam2_3dmed.video.cases import VideoCase, labels_of, video_cases
 from nnunetv2_sam2_3dmed.video.video import Video
@@ -94,15 +93,6 @@ def convert_videos(
     checked = _checked(files, progress)
     labels = _labels(stated, folder, files, partly=any(one.annotated < one.shape[0] for one in checked))
     colour = colour or any(one.colour for one in checked)
-    problems = []
-    for number, one in enumerate(checked, start=1):
-        progress(f"{number}/{len(checked)} {one.case}: {one.shape[0]} frames of {one.shape[1]} x {one.shape[2]}")
-        try:
-            _write_case(one, labels, colour, target)
-        except UserError as error:
-            problems.append((one.case, error))
-            progress(f"{number}/{len(checked)} {one.case}: left out, {in_one_sentence(error)}")
-    _refuse(problems, len(checked), "when that is done, run the same command again, which goes on with these")
     content = {
         "channel_names": {str(channel): CHANNEL for channel in range(3 if colour else 1)},
         "labels": labels.declared,
@@ -113,7 +103,17 @@ def convert_videos(
         KEY: Sources(videos=True, pictures=True).noted(),
     }
     check_labels(target.name, content)
-    write_text(target / "dataset.json", json.dumps(content, indent=4) + "\n")
+    begin_dataset(target, content)
+    problems = []
+    for number, one in enumerate(checked, start=1):
+        progress(f"{number}/{len(checked)} {one.case}: {one.shape[0]} frames of {one.shape[1]} x {one.shape[2]}")
+        try:
+            _write_case(one, labels, colour, target)
+        except UserError as error:
+            problems.append((one.case, error))
+            progress(f"{number}/{len(checked)} {one.case}: left out, {in_one_sentence(error)}")
+    _refuse(problems, len(checked), "when that is done, run the same command again, which goes on with these")
+    finish_dataset(target, content)
     return content
 
 

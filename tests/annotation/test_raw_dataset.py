@@ -33,6 +33,7 @@ def test_the_older_name_of_channels(folders):
     [
         ({"channel_names": {"0": "T1", "1": "T2"}}, "have 2 channels, but prompts are for images of one"),
         ({"dataset": {}}, "lists its cases one by one"),
+        ({"sam2_3dmed": {"pictures": True}}, "to which images cannot be added as they are"),
         (
             {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]},
             "has regions, but an object gets one label",

@@ -247,9 +247,23 @@ def test_an_undeclared_label_stops_and_the_same_call_goes_on(raw):
     with pytest.raises(UserError, match="c2.nii.gz has the label 5"):
         merge(plan, raw / "Dataset003_All")
     assert not (raw / "Dataset003_All" / "dataset.json").exists()
+    turned = plan_merging("Dataset003_All", open_parts([("2", 1), ("1", 1)]))
+    assert turned.labels.declared != plan.labels.declared
+    with pytest.raises(UserError, match="was begun with other labels"):
+        merge(turned, raw / "Dataset003_All")
     write(label, good, (3.0, 1.0, 1.0))
     merge(plan, raw / "Dataset003_All")
     assert len(list((raw / "Dataset003_All" / "labelsTr").iterdir())) == 10
+
+
+def test_two_cases_of_one_name(raw):
+    for name in ("Dataset001_A", "Dataset002_A_c0"):
+        dataset(raw, name, ORGAN, ["CT"])
+    for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        place = raw / "Dataset001_A" / folder
+        (place / f"c0{ending}").rename(place / f"c0_c1{ending}")
+    with pytest.raises(UserError, match="Dataset001_A and Dataset002_A_c0 would both have the case A_c0_c1"):
+        plan_merging("Dataset003_All", open_parts([("1", 1), ("2", 1)]))
 
 
 @pytest.mark.parametrize(

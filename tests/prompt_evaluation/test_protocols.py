@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import volume_from_array
+from nnunetv2_sam2_3dmed.images.windows import AS_PICTURES
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import PromptBenchmark
 from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PROTOCOLS
@@ -48,6 +49,11 @@ def case(tmp_path) -> RawCase:
 @pytest.fixture
 def session(lively_network) -> InteractiveSession:
     return InteractiveSession(lively_network, "cpu", "float32")
+
+
+def test_pictures_of_8_bits_are_shown_as_they_are(session, case):
+    SimulatedUser(session, case, CLASSES, None, axis=0, window=AS_PICTURES)
+    assert (session.window.low, session.window.high) == (0, 255)
 
 
 def test_prompts_reach_the_session_where_they_were_meant(session, case):

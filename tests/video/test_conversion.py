@@ -145,12 +145,28 @@ def test_a_bad_mask_leaves_the_other_cases_and_the_same_command_goes_on(tmp_path
     with pytest.raises(UserError, match=r"1 of 2 videos.*frame 3 .*has the value 7.*run the same command again"):
         convert_videos(tmp_path, tmp_path / "raw")
     written = sorted(file.name for file in (tmp_path / "raw").rglob("*.*"))
-    assert written == ["b.nii.gz", "b_0000.nii.gz"]  # no dataset.json: the dataset is not complete
+    assert written == ["b.nii.gz", "b_0000.nii.gz", "begun.json"]  # no dataset.json: the dataset is not complete
     time = (tmp_path / "raw" / "labelsTr" / "b.nii.gz").stat().st_mtime_ns
     Image.fromarray(masks()[3]).save(tmp_path / "masks" / "a" / "00003.png")
     assert convert_videos(tmp_path, tmp_path / "raw")["numTraining"] == 2
     assert (tmp_path / "raw" / "labelsTr" / "b.nii.gz").stat().st_mtime_ns == time
+    assert not (tmp_path / "raw" / "begun.json").exists()
     with pytest.raises(UserError, match="exists already"):
+        convert_videos(tmp_path, tmp_path / "raw")
+
+
+def test_labels_that_change_meanwhile_are_not_mixed(tmp_path):
+    """A label that is declared late would be the number of another one in the cases that are written already."""
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "left": 1, "right": 3}}))
+    strange = masks()
+    strange[3, 0, 0] = 2
+    write_case(tmp_path, "a", pixels(False), dict(enumerate(strange)))
+    write_case(tmp_path, "b", pixels(False))
+    with pytest.raises(UserError, match="has the value 2"):
+        convert_videos(tmp_path, tmp_path / "raw")
+    stated = {"labels": {"background": 0, "left": 1, "middle": 2, "right": 3}}
+    (tmp_path / "dataset.json").write_text(json.dumps(stated))
+    with pytest.raises(UserError, match="raw was begun with other labels, channels or sources: delete the folder"):
         convert_videos(tmp_path, tmp_path / "raw")
 
 
