@@ -25,8 +25,10 @@ WriteLabels = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def alike() -> None:
+    """Start each test with the same seed, and with one thread, whatever a command before has set in this process."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -408,7 +408,7 @@ def test_monochrome1_is_shown_with_low_values_bright(session):
 
 
 def test_a_model_that_has_learned_values_is_shown_them_as_it_learned_them(session, monkeypatch):
-    learned = SimpleNamespace(window=lambda array: Window(-160, 240), outside=lambda array: None)
+    learned = SimpleNamespace(window=lambda array: Window(-160, 240), outside=lambda array: None, pictures=False)
     monkeypatch.setattr(session._network.model, "shown_as", learned, raising=False)
     volume = volume_from_array(phantom(), SPACING)
     session.set_image(volume)
