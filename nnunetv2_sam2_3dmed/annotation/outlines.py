@@ -11,7 +11,8 @@ import csv
 import io
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -29,10 +30,12 @@ from nnunetv2_sam2_3dmed.images.volumes import check_same_grid, read_volume, wri
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive.preview import write_preview
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import OPTIONAL, REQUIRED, PromptLine
+from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
 
 TABLE = "outlines.csv"
+LOCK = ".outlines.lock"
 OWN = ("prompt", "where", "object", "axis")
 COLUMNS = ("image", *OWN, "first", "last")
 
@@ -156,16 +159,78 @@ def table_rows(into: Round) -> list[dict[str, str]]:
 
 
 def add_to_table(into: Round, case: str) -> None:
-    """Add the 2D masks of a case to the round's table, with first and last slice left empty; all else stays."""
-    rows = table_rows(into)
+    """Add the 2D masks of a case to the round's table, with first and last slice left empty; all else stays.
+
+    Raises:
+        UserError: see :func:`changing_table`.
+    """
     outlined, mask = into.outlines[case], into.outline(case)
-    known = {tuple(row[column] for column in OWN) for row in rows}
-    for one in outlined.objects:
-        where = f"{mask.relative_to(into.folder).as_posix()}@{one.index}"
-        own = ("mask", where, str(one.label), str(outlined.axis))
-        if own not in known:
-            rows.append({"image": outlined.image, **dict(zip(OWN, own, strict=True))})
-    write_rows(into, rows)
+    with changing_table(into) as rows:
+        known = {tuple(row[column] for column in OWN) for row in rows}
+        for one in outlined.objects:
+            where = f"{mask.relative_to(into.folder).as_posix()}@{one.index}"
+            own = ("mask", where, str(one.label), str(outlined.axis))
+            if own not in known:
+                rows.append({"image": outlined.image, **dict(zip(OWN, own, strict=True))})
+
+
+@contextmanager
+def changing_table(into: Round) -> Iterator[list[dict[str, str]]]:
+    """Lock the round's table, yield its rows to be changed, and write them.
+
+    Raises:
+        UserError: another process holds the table for long, or it cannot be read or written.
+    """
+    with held(into.folder / LOCK) as descriptor:
+        if descriptor is None:
+            raise UserError(f"another process is writing {into.folder / TABLE}: try again.")
+        rows = table_rows(into)
+        yield rows
+        write_rows(into, rows)
+
+
+@dataclass(frozen=True)
+class MaskRow:
+    """A row of the round's table with a mask.
+
+    Attributes:
+        index: slice index; None for the slice on which the object is largest.
+        label: label value.
+        ends: first and last slice of the object; None where the row does not have both.
+    """
+
+    index: int | None
+    label: int
+    ends: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, str], table: Path) -> MaskRow:
+        """Parse a row of :func:`table_rows`, as a spreadsheet may have saved it.
+
+        Args:
+            row: with a mask.
+            table: the file, for messages.
+
+        Raises:
+            UserError: object, first or last slice is no whole number.
+        """
+        _, at, index = row["where"].rpartition("@")
+        numbers: dict[str, int | None] = {}
+        for column in ("object", "first", "last"):
+            value = row.get(column, "")
+            try:
+                number = float(value.replace(",", ".") or "nan")  # 2,0 in some languages
+                numbers[column] = int(number) if number.is_integer() else None
+            except ValueError:
+                numbers[column] = None
+            if value and numbers[column] is None:
+                raise UserError(
+                    f"{table} has the {column} {value!r} in the row of {row['where']}, expected a whole number: "
+                    "correct it."
+                )
+        label, first, last = (numbers[column] for column in ("object", "first", "last"))
+        ends = None if first is None or last is None else (first, last)
+        return cls(int(index) if at and index.isdecimal() else None, 1 if label is None else label, ends)
 
 
 def write_rows(into: Round, rows: Sequence[Mapping[str, str]]) -> None:

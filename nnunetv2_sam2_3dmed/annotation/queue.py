@@ -1,7 +1,8 @@
 """A round's cases in the order in which a person works through them, and what the person makes of each.
 
 Results go into the round's folder: revised 2D masks into ``revised/``, for ``annotate rank --revised``, and corrected
-volumes into ``corrected/``, for ``annotate take --corrected``; their files say which cases are done.
+volumes into ``corrected/``, for ``annotate take --corrected``; their files, and those of images without an object in
+``nothing/``, say which cases are done.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunetv2_sam2_3dmed.annotation.outlines import TABLE, table_rows, write_rows
-from nnunetv2_sam2_3dmed.annotation.rounds import Round
-from nnunetv2_sam2_3dmed.annotation.times import OUTLINE, VOLUME, add_person_seconds
+from nnunetv2_sam2_3dmed.annotation.outlines import TABLE, MaskRow, changing_table, table_rows
+from nnunetv2_sam2_3dmed.annotation.rounds import Round, chosen_cases
+from nnunetv2_sam2_3dmed.annotation.times import OUTLINE, VOLUME, add_sitting, read_times
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid, read_volume, write_segmentation
-from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 
 FOLDERS = {OUTLINE: "revised", VOLUME: "corrected"}
-_LOCK = ".outlines.lock"
+_NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class QueuedCase:
         result: file of the person's masks.
         objects: labels that had a prompt.
         axis: axis of the slices with 2D masks; None in the second stage.
+        nothing: instead of ``result`` where the person finds no object, in the first stage: `annotate rank` takes no
+            mask without a row in the table.
     """
 
     name: str
@@ -51,11 +53,17 @@ class QueuedCase:
     result: Path
     objects: tuple[int, ...]
     axis: int | None = None
+    nothing: Path | None = None
 
     @property
     def done(self) -> bool:
         """True once the person's masks are written."""
-        return self.result.is_file()
+        return self.drawn is not None
+
+    @property
+    def drawn(self) -> Path | None:
+        """The file of the person's masks, with voxels or without; None before it is written."""
+        return next((file for file in (self.result, self.nothing) if file is not None and file.is_file()), None)
 
 
 class RoundQueue:
@@ -65,6 +73,9 @@ class RoundQueue:
         folder: folder of the round.
         objects: names of all labels that a mask may have.
 
+    Attributes:
+        id: of the round.
+
     Raises:
         UserError: it holds no round.
     """
@@ -72,10 +83,13 @@ class RoundQueue:
     def __init__(self, folder: Path, objects: Mapping[int, str]):
         self.folder = folder
         self.objects = dict(objects)
-        self.made_by = Round.read(folder).made_by
+        made = Round.read(folder)
+        self.id, self.made_by = made.id, made.made_by
 
     def cases(self) -> list[QueuedCase]:
-        """Return the cases of the first stage, then those of the second, the hardest first.
+        """Return the cases of the first stage, then those of the second in the order of ``ranking.csv``.
+
+        That is the hardest first, and before all others those chosen of each patient.
 
         Raises:
             UserError: the round cannot be read.
@@ -92,11 +106,13 @@ class RoundQueue:
                 self._result(OUTLINE, into.outline(name)),
                 tuple(dict.fromkeys(one.label for one in case.objects)),
                 case.axis,
+                self.folder / _NOTHING / into.outline(name).name,
             )
             for name, case in into.outlines.items()
             if name not in into.cases
         ]
-        ranked = sorted(into.cases.items(), key=lambda item: (-item[1].disagreement, item[0]))
+        chosen = chosen_cases(into.cases)
+        ranked = sorted(into.cases.items(), key=lambda item: (item[0] not in chosen, -item[1].disagreement, item[0]))
         return waiting + [
             QueuedCase(
                 name,
@@ -126,13 +142,17 @@ class RoundQueue:
         return found
 
     def read(
-        self, case: QueuedCase, check_bytes: Callable[[int], None] | None = None
+        self,
+        case: QueuedCase,
+        check_bytes: Callable[[int], None] | None = None,
+        check_masks: Callable[[int], None] | None = None,
     ) -> tuple[Volume, dict[int, np.ndarray]]:
         """Read the image of a case, and the masks of its objects: the person's if it is done, else the model's.
 
         Args:
             case: the case.
             check_bytes: see ``read_volume``.
+            check_masks: called with the bytes of all masks before they are made; raises UserError for too many.
 
         Raises:
             UserError: a file is missing, was changed since the model saw it, or is too large; or the masks have another
@@ -145,7 +165,7 @@ class RoundQueue:
                     "the round again."
                 )
         image = read_volume(case.image, check_bytes)
-        file = case.result if case.done else case.mask
+        file = case.drawn or case.mask
         drawn = read_volume(file, check_bytes)
         check_same_grid(drawn, image)
         labels = label_map(drawn.array, file)
@@ -156,23 +176,45 @@ class RoundQueue:
                 f"{file} has voxels of {strange[0]}, but the labels of {self.made_by['dataset']} are "
                 f"{', '.join(map(str, self.objects))}: correct the mask."
             )
+        if check_masks is not None:
+            check_masks(len(present) * labels.size)
         return image, {value: labels == value for value in present}
 
     def extents(self, case: QueuedCase) -> dict[int, tuple[int, int]]:
         """Return first and last slice of each object of a case of the first stage, where the table has both.
 
         Raises:
-            UserError: the table cannot be read.
+            UserError: the table cannot be read, or a row of the case holds no whole numbers.
         """
-        found = {}
-        for row in table_rows(Round.read(self.folder)):
-            ends = row.get("first", ""), row.get("last", "")
-            if row["where"].rpartition("@")[0] == self._where(case) and all(end.isdecimal() for end in ends):
-                found[int(row["object"])] = (int(ends[0]), int(ends[1]))
-        return found
+        rows = [self._of_case(case, row) for row in table_rows(Round.read(self.folder))]
+        return {row.label: row.ends for row in rows if row is not None and row.ends is not None}
 
     def _where(self, case: QueuedCase) -> str:
         return case.mask.relative_to(self.folder).as_posix()
+
+    def _of_case(self, case: QueuedCase, row: Mapping[str, str]) -> MaskRow | None:
+        """Return what a row of the table says of the masks of a case; None for another row.
+
+        Raises:
+            UserError: see ``MaskRow.of``.
+        """
+        where = self._where(case)
+        if row["where"] != where and row["where"].rpartition("@")[0] != where:
+            return None
+        return MaskRow.of(row, self.folder / TABLE)
+
+    def check_same(self, case: QueuedCase) -> None:
+        """Check that the round still has a case as it was when it was opened.
+
+        Raises:
+            UserError: a command of the round has segmented it again, or it is no longer in the round.
+        """
+        now = self.find(case.name)
+        if (now.stage, now.mask_sha256) != (case.stage, case.mask_sha256):
+            raise UserError(
+                f"{case.name} was segmented again since it was opened, and nothing was written: open it again to see "
+                "the new masks."
+            )
 
     def finish(
         self,
@@ -181,6 +223,7 @@ class RoundQueue:
         image: Volume,
         seconds: Mapping[int, float],
         extents: Mapping[int, tuple[int, int]] | None = None,
+        empty: bool = False,
     ) -> Path:
         """Write what a person has made of a case, and add the time.
 
@@ -190,28 +233,44 @@ class RoundQueue:
             image: image of the case.
             seconds: of the person, by label; added to those of earlier sittings.
             extents: first and last slice by label, in the first stage.
+            empty: in the first stage, the person finds no object in the image, whatever ``labels`` has: an empty mask
+                is written into ``nothing/``, and the table has no row of the case.
 
         Returns:
             The file.
 
         Raises:
-            UserError: in the first stage, nothing is outlined, or a mask does not fit its first and last slice; or a
-                file cannot be written.
+            UserError: see :meth:`check_same`; in the first stage, nothing is outlined, or a mask does not fit its first
+                and last slice; or a table of the round cannot be read, or a file not be written.
         """
-        if case.stage == OUTLINE:
-            self._write_table(case, labels, extents or {})
-        write_segmentation(case.result, labels, image)  # last, as it says that the case is done
-        for label in sorted({*case.objects, *(int(value) for value in np.unique(labels) if value), *seconds}):
-            add_person_seconds(self.folder, case.name, label, case.stage, seconds.get(label, 0.0))
-        return case.result
+        self.check_same(case)
+        read_times(self.folder)  # a table that was damaged while it was edited is found before anything is written
+        if empty and case.nothing is None:
+            raise UserError(f"{case.name} is a volume: erase its masks where there is no object.")
+        if empty:
+            labels, extents = np.zeros_like(labels), {}
+        file, other = case.result, case.nothing
+        if case.nothing is not None:  # the first stage
+            self._write_table(case, labels, extents or {}, empty)
+            if empty:
+                file, other = case.nothing, case.result
+        write_segmentation(file, labels, image)
+        if other is not None:
+            other.unlink(missing_ok=True)
+        worked_on = sorted({*case.objects, *(int(value) for value in np.unique(labels) if value), *seconds})
+        # all at once and last: what failed is sent again, and seconds are added up
+        add_sitting(self.folder, case.name, case.stage, {label: seconds.get(label, 0.0) for label in worked_on})
+        return file
 
-    def _write_table(self, case: QueuedCase, labels: np.ndarray, extents: Mapping[int, tuple[int, int]]) -> None:
+    def _write_table(
+        self, case: QueuedCase, labels: np.ndarray, extents: Mapping[int, tuple[int, int]], empty: bool
+    ) -> None:
         """Give each slice with voxels of an object its row in the round's table, with first and last slice."""
         assert case.axis is not None
         others = tuple(k for k in range(3) if k != case.axis)
         slices = {label: np.flatnonzero((labels == label).any(axis=others)).tolist() for label in self.objects}
-        if not any(slices.values()):
-            raise UserError(f"nothing is outlined in {case.name}: outline an object, or leave the case for later.")
+        if not any(slices.values()) and not empty:
+            raise UserError(f"nothing is outlined in {case.name}: outline an object, or say that there is none.")
         for label, (first, last) in extents.items():
             said = f"{self.objects.get(label, label)} goes from slice {first} to {last}, but"
             if not 0 <= first <= last < labels.shape[case.axis]:
@@ -222,22 +281,21 @@ class RoundQueue:
                 raise UserError(f"{said} its mask is on slice {outside[0]}: name others, or erase the mask there.")
             if not drawn:
                 raise UserError(f"{said} it has no mask: outline it, or name no slices for it.")
-        with held(self.folder / _LOCK) as descriptor:
-            if descriptor is None:
-                raise UserError(f"another process is writing {self.folder / TABLE}: try again.")
-            into = Round.read(self.folder)
-            rows = []
+        with changing_table(Round.read(self.folder)) as rows:
             known = {}
-            for row in table_rows(into):
-                if row["where"].rpartition("@")[0] == self._where(case):
-                    known[int(row["object"]), int(row["where"].rpartition("@")[2])] = row
+            kept = []
+            for row in rows:
+                of_case = self._of_case(case, row)
+                if of_case is None:
+                    kept.append(row)
                 else:
-                    rows.append(row)
+                    known[of_case.label, of_case.index] = row
+            rows[:] = kept
             for label, indices in slices.items():
                 ends = extents.get(label, ("", ""))
                 for index in indices:
                     own = {
-                        "image": into.outlines[case.name].image,
+                        "image": str(case.image),
                         "prompt": "mask",
                         "where": f"{self._where(case)}@{index}",
                         "object": str(label),
@@ -245,21 +303,38 @@ class RoundQueue:
                     }
                     ended = {"first": str(ends[0]), "last": str(ends[1])}
                     rows.append({**known.get((label, index), {}), **own, **ended})
-            write_rows(into, rows)
 
-    def command(self) -> str:
-        """Return the command that goes on with what is done."""
-        cases = [case for case in self.cases() if case.done]
-        words = ["sam2_3dmed", "annotate"]
+    def command(self) -> str | None:
+        """Return the command that goes on with what is done, with the settings that the round was made by.
+
+        None where no case that is done has an object.
+        """
+        cases = [case for case in self.cases() if case.result.is_file()]
         own = ["-d", self.made_by["dataset"], "--round", str(self.folder)]
+        if not cases:
+            return None
         if any(case.stage == OUTLINE for case in cases):
-            table = str(self.folder / TABLE)
-            return shlex.join(
-                [*words, "rank", *own, "--prompts", table, "--revised", str(self.folder / FOLDERS[OUTLINE])]
-            )
-        same = [case.name for case in cases if self._is_unchanged(case)]
-        confirmed = ["--confirmed", *same] if same else []
-        return shlex.join([*words, "take", *own, "--corrected", str(self.folder / FOLDERS[VOLUME]), *confirmed])
+            words = [
+                "rank",
+                *own,
+                "--prompts",
+                str(self.folder / TABLE),
+                "--revised",
+                str(self.folder / FOLDERS[OUTLINE]),
+            ]
+            words += ["--model", self.made_by["model"]]
+            if self.made_by.get("image_size"):
+                words += ["--image-size", str(self.made_by["image_size"])]
+            if self.made_by.get("window"):
+                words += ["--window", *self.made_by["window"]]
+        else:
+            words = ["take", *own, "--corrected", str(self.folder / FOLDERS[VOLUME])]
+            same = [case for case in cases if self._is_unchanged(case)]
+            if same:
+                words += ["--confirmed", *(case.name for case in same)]
+            if any(set(self.objects) - set(case.objects) for case in same):
+                words.append("--partial")  # the person has seen the whole volume with the list of all labels
+        return shlex.join(["sam2_3dmed", "annotate", *words])
 
     def _is_unchanged(self, case: QueuedCase) -> bool:
         return np.array_equal(read_volume(case.result).array, read_volume(case.mask).array)

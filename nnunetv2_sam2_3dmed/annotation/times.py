@@ -90,11 +90,28 @@ def add_person_seconds(round_folder: Path, case: str, label: int, stage: str, se
     Raises:
         UserError: a value is not valid, the table cannot be read or written, or another process holds it for long.
     """
-    _check(f"the time of {case}", case, stage, seconds)
+    add_sitting(round_folder, case, stage, {label: seconds})
+
+
+def add_sitting(round_folder: Path, case: str, stage: str, seconds: Mapping[int, float]) -> None:
+    """Add a person's work on the objects of a case to the times of a round, all of it or none.
+
+    Args:
+        round_folder: folder of the round.
+        case: case identifier.
+        stage: one of :data:`STAGES`.
+        seconds: of this sitting, by label; added to those of earlier ones.
+
+    Raises:
+        UserError: as of :func:`add_person_seconds`.
+    """
+    for one in seconds.values():
+        _check(f"the time of {case}", case, stage, one)
     with _changing(round_folder) as times:
-        place = (case, int(label), stage)
-        before = times.get(place, StageTime(*place))
-        times[place] = replace(before, person=(before.person or 0.0) + float(seconds))
+        for label, one in seconds.items():
+            place = (case, int(label), stage)
+            before = times.get(place, StageTime(*place))
+            times[place] = replace(before, person=(before.person or 0.0) + float(one))
 
 
 def set_machine_seconds(round_folder: Path, case: str, stage: str, seconds: float, slices: Mapping[int, int]) -> None:

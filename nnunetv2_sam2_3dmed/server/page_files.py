@@ -13,8 +13,9 @@ from pydicom.dataset import Dataset
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images import dicom_headers
 from nnunetv2_sam2_3dmed.images.volumes import READABLE
-from nnunetv2_sam2_3dmed.video import containers, is_video
+from nnunetv2_sam2_3dmed.video import containers
 from nnunetv2_sam2_3dmed.video.numbered_frames import numbered, pictures_in
+from nnunetv2_sam2_3dmed.video.untrusted import is_untrusted_video
 
 _HEADERS = (".nhdr", ".mhd")  # their voxels lie in another file
 _MOST_LISTED = 2000
@@ -37,20 +38,20 @@ def list_images(folder: Path) -> tuple[list[dict[str, object]], bool]:
             return found, False
         below[:] = sorted(one for one in below if not one.startswith("."))  # the order in which they are walked
         place = Path(name)
-        with suppress(OSError):
-            files = [place / one for one in sorted(names) if not one.startswith(".")]
+        with suppress(OSError, UserError):
             # others are not opened
-            files = [file for file in files if file.is_file() and file.resolve().is_relative_to(root)]
+            files = [file for one in sorted(names) if (file := place / one).is_file() and _is_of(file, root)]
             images = [file for file in files if file.name.lower().endswith(READABLE)]
             found += [_entry(folder, file, "file", file.stat().st_size) for file in images]
             videos = [file for file in files if file.name.lower().endswith(containers.ENDINGS)]
-            videos += [file for file, _ in dicom_videos(place, files)]
+            videos += [file for file, _ in dicom_videos(files)]
             found += [_entry(folder, file, "video", file.stat().st_size) for file in videos]
-            if place != folder and not images and not videos:
-                size = sum(file.stat().st_size for file in files)
-                if any(dicom_headers.is_dicom(file) for file in files[:_LOOKED_AT]):
+            if place != folder and not images:
+                left = sorted(set(files) - set(videos))
+                size = sum(file.stat().st_size for file in left)
+                if any(dicom_headers.is_dicom(file) for file in left[:_LOOKED_AT]):
                     found.append(_entry(folder, place, "dicom", size))
-                elif _are_frames(place):
+                elif not videos and _are_frames(place):
                     found.append(_entry(folder, place, "video", size))
         if len(found) > _MOST_LISTED:
             return found[:_MOST_LISTED], False
@@ -61,18 +62,59 @@ def _entry(folder: Path, path: Path, kind: str, size: int) -> dict[str, object]:
     return {"path": path.relative_to(folder).as_posix(), "kind": kind, "bytes": size}
 
 
-def dicom_videos(folder: Path, files: Sequence[Path] | None = None) -> list[tuple[Path, Dataset]]:
+def _is_of(file: Path, root: Path) -> bool:
+    """True for a file that is not hidden, and no link that leads out of ``root``, a path without links."""
+    return not file.name.startswith(".") and file.resolve().is_relative_to(root)
+
+
+def dicom_videos(files: Sequence[Path]) -> list[tuple[Path, Dataset]]:
     """Return the multi-frame DICOM files of a folder whose frames follow in time, with their headers.
 
     Args:
-        folder: which is taken for one of videos if one of its first three files is one.
-        files: those in it; default: all.
+        files: of the folder, which is taken for one with videos if one of the first three is one.
     """
-    files = sorted(file for file in folder.iterdir() if file.is_file()) if files is None else files
-    if not any(dicom_headers.is_dicom(file) and is_video(file) for file in files[:_LOOKED_AT]):
+    if not any(dicom_headers.is_dicom(file) and is_untrusted_video(file) for file in files[:_LOOKED_AT]):
         return []
-    videos = [file for file in files if dicom_headers.is_dicom(file) and is_video(file)]
+    videos = [file for file in files if dicom_headers.is_dicom(file) and is_untrusted_video(file)]
     return [(file, dicom_headers.read_dataset(file)) for file in videos]
+
+
+def dicom_choices(folder: Path, root: Path) -> list[list[tuple[Path, Dataset]]]:
+    """Return what there is to choose in a DICOM folder with videos: each video, then each series of the other images.
+
+    Args:
+        folder: in ``root``.
+        root: the folder with all that its sender may read; links out of it are passed over.
+
+    Returns:
+        Files with their headers, by video or series; empty if there is no video.
+    """
+    within = root.resolve()
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and _is_of(file, within)]
+    videos = dicom_videos(files)
+    if not videos:
+        return []
+    found = {file for file, _ in videos}
+    series: dict[str, list[tuple[Path, Dataset]]] = {}
+    for file in files:
+        if file in found or not dicom_headers.is_dicom(file) or dicom_headers.is_deflated(file):
+            continue
+        with suppress(UserError):  # a damaged file is no series that could be chosen
+            header = dicom_headers.read_dataset(file)
+            if "Rows" in header:  # a report or a DICOMDIR has none
+                series.setdefault(dicom_headers.text(header, "SeriesInstanceUID"), []).append((file, header))
+    return [*([video] for video in videos), *series.values()]
+
+
+def check_links(path: Path, root: Path) -> None:
+    """Check that no DICOM file beside one, or in a folder, is a link that leads elsewhere, as all are read together.
+
+    Raises:
+        UserError: one is.
+    """
+    for file in sorted((path if path.is_dir() else path.parent).iterdir()):
+        if file.is_file() and not file.resolve().is_relative_to(root.resolve()) and dicom_headers.is_dicom(file):
+            raise UserError(f"{file} leads elsewhere: put the file itself into the folder.")
 
 
 def _are_frames(folder: Path) -> bool:

@@ -33,7 +33,7 @@ def read_prompts(file: Path, volume: Volume, largest: int) -> SavedPrompts:
             "file that was saved by this program."
         )
     saved = parse(file)
-    _check_masks(str(file), saved.mask_bytes(volume.shape), largest)
+    check_masks(str(file), saved.mask_bytes(volume.shape), largest)
     return saved
 
 
@@ -59,11 +59,21 @@ def read_starts(found: Volume, volume: Volume, largest: int) -> dict[int, np.nda
         )
     if len(numbers) > _MOST_LABELS:
         raise PromptError(f"{found.name} holds {len(numbers)} labels: choose one with up to {_MOST_LABELS}.")
-    _check_masks(found.name, len(numbers) * found.array.size, largest)
+    check_masks(found.name, len(numbers) * found.array.size, largest)
     return {int(number): found.array == number for number in numbers}
 
 
-def _check_masks(name: str, size: int, largest: int) -> None:
+def check_masks(name: str, size: int, largest: int) -> None:
+    """Check that the masks of all objects, of which each takes as much as the image has voxels, fit the memory.
+
+    Args:
+        name: of what they are from.
+        size: bytes of all masks.
+        largest: bytes that they may have.
+
+    Raises:
+        UserError: they have more.
+    """
     if size > largest:
         raise UserError(
             f"the masks of {name} take {size / 2**30:.1f} GiB, but this server takes {largest / 2**30:.1f} GiB: start "

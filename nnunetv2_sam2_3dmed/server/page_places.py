@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,7 @@ class Places:
         volume: Volume,
         window: str | tuple[float, float],
         labels: Mapping[int, str] | None = None,
+        begin: Callable[[PageSession], None] | None = None,
     ) -> None:
         """Open an image in a place instead of the one before.
 
@@ -167,20 +168,29 @@ class Places:
             volume: the image.
             window: see ``InteractiveSession.set_image``.
             labels: see :class:`PageSession`.
+            begin: called with the page's session before it takes the place of the one before.
 
         Raises:
-            UserError: the image is too large for this server; or see ``InteractiveSession.set_image``. The place then
-                keeps the one before.
+            UserError: the image is too large for this server; or see ``InteractiveSession.set_image`` and ``begin``.
+                The place then keeps the one before.
         """
         self.check_bytes(volume.name, volume.array.nbytes)
         # of the sessions kept for images opened before, one fits only if it would be saved likewise
         key = repr((content_key(volume), volume.origin, volume.dicom_files))
         worker, sessions, before = self._state.worker, self._state.sessions, place.page
-        if before is not None and place.content == (key, window):  # the same image, with its encoded slices
+        # the same image, with its encoded slices; what could still be refused must leave it open
+        if before is not None and begin is None and place.content == (key, window):
             self.give_back(before)
             before = None
         session = worker.run(lambda: sessions.open(volume, window, key))
-        place.page, place.content = PageSession(session, ShownVolume(session, volume), worker, labels), (key, window)
+        page = PageSession(session, ShownVolume(session, volume), worker, labels)
+        try:
+            if begin is not None:
+                begin(page)
+        except BaseException:
+            self.give_back(page)
+            raise
+        place.page, place.content = page, (key, window)
         if before is not None:
             self.give_back(before)
 

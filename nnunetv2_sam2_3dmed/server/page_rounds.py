@@ -3,11 +3,15 @@
 =====================  ================================================================================================
 ``GET round``          ``{"round": null}``, or of the round named at the start ``{"round": {"name", "cases": [{"case",
                        "stage": "outline" or "volume", "done", "taken": another page has it}]}}``
-``POST round/open``    ``{"case"}``, by default the next one that is not done: answers as ``GET session``, whose image
-                       has ``"round": {"name", "case", "stage", "axis", "objects": [{"id", "slice": with most of it}],
-                       "extents": {ID: [first, last]}}``; or, if none is left, ``{"finished": {"name", "command"}}``
-``POST round/done``    ``{"seconds": {ID: seconds of the person}, "extents": {ID: [first, last]}}``: writes the masks of
-                       the case that is open into the round's folder; ``{"left": number of cases}``
+``POST round/open``    ``{"case"}``, by default the one after that which is open, of those that are not done and can be
+                       read: answers as ``GET session``, whose image has ``"round": {"id", "name", "case", "stage",
+                       "axis", "objects": [{"id", "slice": with most of it}], "extents": {ID: [first, last]}}``, and
+                       with ``"notes"``: a sentence for each case that cannot be read. If none is left, ``{"finished":
+                       {"name", "command": null while cases are open elsewhere, "elsewhere": their names}}``, also
+                       with ``"notes"``
+``POST round/done``    ``{"seconds": {ID: seconds of the person}, "extents": {ID: [first, last]}, "empty": true to say
+                       that there is no object in the image, in the first stage}``: writes the masks of the case that
+                       is open into the round's folder; ``{"left": number of cases}``; refused while a propagation runs
 =====================  ================================================================================================
 
 Paths are below ``/page/``; ``GET round`` needs no place. Objects are the labels of the round's dataset: none is added
@@ -28,6 +32,7 @@ from pydantic import BaseModel, Field
 
 from nnunetv2_sam2_3dmed.commands.options import window_of
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.server.page_loading import check_masks
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from nnunetv2_sam2_3dmed.server.state import State
@@ -46,6 +51,7 @@ class CaseRequest(BaseModel):
 class DoneRequest(BaseModel):
     seconds: dict[int, Seconds]
     extents: dict[int, tuple[int, int]] = Field(default_factory=dict)
+    empty: bool = False
 
 
 def router(
@@ -77,19 +83,37 @@ def router(
     def taken(place: Place | None = None) -> set[str]:
         """Cases that other places have open."""
         others = [other for other in list(places.by_token.values()) if other is not place]
-        opened = {other.page.case.name for other in others if other.page is not None and other.page.case is not None}
-        return opened | {opening[other.token] for other in others if other.token in opening}
+        coming = [opening.get(other.token) for other in others]
+        pages = [other.page for other in others]  # afterwards: what was coming may be open by now
+        cases = [page.case for page in pages if page is not None]
+        return {case.name for case in cases if case is not None} | {name for name in coming if name is not None}
 
-    def choose(asked: str | None, place: Place) -> QueuedCase | None:
-        """Choose the case of a name, or the next one, for a place; None if none is left."""
-        if asked is None:
-            elsewhere = taken(place)
-            left = [case for case in named().cases() if not case.done and case.name not in elsewhere]
-            return left[0] if left else None
+    def next_case(place: Place, unreadable: set[str]) -> QueuedCase | None:
+        """Choose the case after that which is open, of those that are left, the first one after the last; or None."""
+        elsewhere = taken(place) | unreadable
+        left = [case for case in named().cases() if not case.done and case.name not in elsewhere]
+        names = [case.name for case in named().cases()]
+        here = None if place.page is None or place.page.case is None else place.page.case.name
+        passed = names[: names.index(here) + 1] if here in names else []
+        return next((case for case in left if case.name not in passed), left[0] if left else None)
+
+    def named_case(asked: str, place: Place) -> QueuedCase:
+        """Return the case of a name for a place.
+
+        Raises:
+            UserError: there is none, or another place has it.
+        """
         case = named().find(asked)
         if case.name in taken(place):
             raise UserError(f"{case.name} is open in another page: choose another case.")
         return case
+
+    def finished(found: RoundQueue, place: Place) -> dict[str, Any]:
+        """Tell that no case is left, and the command that goes on once nobody works on one."""
+        elsewhere = taken(place)
+        waiting = [case.name for case in found.cases() if not case.done and case.name in elsewhere]
+        command = None if waiting else found.command()
+        return {"finished": {"name": found.folder.resolve().name, "command": command, "elsewhere": waiting}}
 
     @routes.get("/page/round")
     def show(x_page_session: Annotated[str, Header()] = "") -> dict[str, Any]:
@@ -105,18 +129,29 @@ def router(
     @routes.post("/page/round/open")
     def open_case(asked: CaseRequest, place: Place = Depends(find_place)) -> dict[str, Any]:
         found = named()
+        unreadable: dict[str, str] = {}  # why, by case
         with state.leases.use(place.token):
-            with choosing:  # two pages at once
-                case = choose(asked.case, place)
-                if case is not None:
-                    opening[place.token] = case.name
-            if case is None:
-                return {"finished": {"name": found.folder.resolve().name, "command": found.command()}}
-            try:
-                _open(found, case, place, places)
-            finally:
-                del opening[place.token]
-            return describe(place)
+            while True:
+                with choosing:  # two pages at once
+                    case = next_case(place, set(unreadable)) if asked.case is None else named_case(asked.case, place)
+                    if case is not None:
+                        opening[place.token] = case.name
+                notes = [f"{name} was left out: {why}" for name, why in unreadable.items()]
+                if case is None:
+                    if unreadable and not any(one.done for one in found.cases()):
+                        raise UserError(next(iter(unreadable.values())))
+                    return {**finished(found, place), "notes": notes}
+                try:
+                    _open(found, case, place, places, state.settings.largest_image_bytes)
+                    break
+                except UserError as error:
+                    if asked.case is not None:
+                        raise
+                    unreadable[case.name] = str(error)
+                finally:
+                    del opening[place.token]
+            place.keep(None)  # the files of an image that was open before
+            return {**describe(place), "notes": notes}
 
     @routes.post("/page/round/done")
     def finish(
@@ -129,30 +164,35 @@ def router(
         if strange:
             raise UserError(f"object {strange[0]} is no label of {found.made_by['dataset']}: send those of the case.")
         with state.leases.use(place.token):
-            labels = page.run(page.session.labels)
-            found.finish(case, labels, page.volume, asked.seconds, asked.extents)
+            labels = page.run(page.finished_labels)
+            found.finish(case, labels, page.volume, asked.seconds, asked.extents, asked.empty)
+            page.finish_case({} if asked.empty else asked.extents)
         return {"left": sum(not one.done for one in found.cases())}
 
     return routes
 
 
-def _open(queue: RoundQueue, case: QueuedCase, place: Place, places: Places) -> None:
-    """Open a case in a place, with the masks of its objects as starts."""
-    image, masks = queue.read(case, partial(places.check_bytes, case.image.name))
+def _open(queue: RoundQueue, case: QueuedCase, place: Place, places: Places, largest: int) -> None:
+    """Open a case in a place, with the masks of its objects as starts; if that fails, the one before stays open."""
+    masks_fit = partial(check_masks, case.name, largest=largest)
+    image, masks = queue.read(case, partial(places.check_bytes, case.image.name), masks_fit)
+    extents = queue.extents(case) if case.axis is not None else {}
     words = queue.made_by.get("window") or ["auto"]
-    places.open(place, replace(image, name=case.name), window_of(list(words)), queue.objects)
-    page = place.page
-    assert page is not None  # as it was opened
-    axis = page.session.learned_axis if case.axis is None else case.axis
-    shown = {
-        "name": queue.folder.resolve().name,
-        "case": case.name,
-        "stage": case.stage,
-        "axis": case.axis,
-        "objects": [{"id": number, "slice": _largest(masks.get(number), axis)} for number in case.objects],
-        "extents": queue.extents(case) if case.axis is not None else {},
-    }
-    page.run(partial(page.begin_case, case, shown, masks))
+
+    def begin(page: PageSession) -> None:
+        axis = page.session.learned_axis if case.axis is None else case.axis
+        shown = {
+            "id": queue.id,
+            "name": queue.folder.resolve().name,
+            "case": case.name,
+            "stage": case.stage,
+            "axis": case.axis,
+            "objects": [{"id": number, "slice": _largest(masks.get(number), axis)} for number in case.objects],
+            "extents": extents,
+        }
+        page.run(partial(page.begin_case, case, shown, masks))
+
+    places.open(place, replace(image, name=case.name), window_of(list(words)), queue.objects, begin)
 
 
 def _largest(mask: np.ndarray | None, axis: int) -> int | None:

@@ -73,12 +73,13 @@ from starlette.background import BackgroundTask
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_headers import SeveralSeries
 from nnunetv2_sam2_3dmed.images.untrusted import read_untrusted
-from nnunetv2_sam2_3dmed.images.volumes import Volume
+from nnunetv2_sam2_3dmed.images.volumes import Volume, is_dicom_series
 from nnunetv2_sam2_3dmed.interactive.prompts import check_axis, check_slice
 from nnunetv2_sam2_3dmed.server import page_rounds
 from nnunetv2_sam2_3dmed.server.page_files import (
+    check_links,
     described,
-    dicom_videos,
+    dicom_choices,
     inside,
     list_images,
     safe_name,
@@ -92,8 +93,8 @@ from nnunetv2_sam2_3dmed.server.page_uploads import client_names
 from nnunetv2_sam2_3dmed.server.page_videos import FrameLabels
 from nnunetv2_sam2_3dmed.server.page_volumes import packed
 from nnunetv2_sam2_3dmed.server.state import State
-from nnunetv2_sam2_3dmed.video import is_video
 from nnunetv2_sam2_3dmed.video.opening import name_of
+from nnunetv2_sam2_3dmed.video.untrusted import is_untrusted_video
 
 OPEN_PATHS = ("/", "/static/")  # for which no key is needed
 STATIC = Path(__file__).parent / "page"
@@ -230,17 +231,19 @@ def router(state: State) -> APIRouter:
             return {}
 
     def read(file: Path, root: Path, name: str) -> Volume:
+        if is_dicom_series(file):
+            check_links(file, root)
         return read_untrusted(file, root, partial(places.check_bytes, name))
 
     def open_in(place: Place, asked: OpenRequest, image: Path, root: Path) -> dict[str, Any] | None:
         """Open an image, or return what lets the user choose among several series."""
         name = asked.name or (image.name if asked.path is not None or image.is_file() else "DICOM series")
         chosen = image if asked.series is None else inside(image, asked.series)
-        videos = dicom_videos(chosen) if chosen.is_dir() else []
-        if len(videos) > 1:
-            return {"series": [described([video]) for video in videos]}
-        video = videos[0][0] if videos else chosen
-        if is_video(video):
+        choices = dicom_choices(chosen, root) if chosen.is_dir() else []
+        if len(choices) > 1:
+            return {"series": [described(choice) for choice in choices]}
+        video = choices[0][0][0] if choices else chosen
+        if is_untrusted_video(video):
             places.open_video(place, video, root, name)
             return None
         try:

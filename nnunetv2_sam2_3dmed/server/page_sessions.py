@@ -362,7 +362,22 @@ class PageSession:
             described: the case, for the page.
             masks: bool (z, y, x), by label.
         """
-        self.case, self._round = case, described
         if masks:
             self.load_starts(masks)
             self.session.forget_steps()
+        self.case, self._round = case, described
+
+    def finished_labels(self) -> np.ndarray:
+        """Return the label map of a round's case (z, y, x), to be written as the person's.
+
+        Raises:
+            PromptError: it is still being propagated.
+        """
+        if self.progress()["running"]:
+            raise PromptError("the masks are still being propagated: wait for the end, or stop it.")
+        return self.session.labels()
+
+    def finish_case(self, extents: Mapping[int, tuple[int, int]]) -> None:
+        """Let the page be told first and last slice of each object as they were written."""
+        if self._round is not None and self._round["axis"] is not None:
+            self._round = {**self._round, "extents": dict(extents)}

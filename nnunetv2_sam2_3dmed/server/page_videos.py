@@ -200,7 +200,9 @@ class ShownVideo:
         """
         if ending not in ENDINGS:
             raise UserError(f"the format is {ending!r}, but of a video must be one of {', '.join(ENDINGS)}.")
-        session, video = self._session, open_video(self._path)
+        session = self._session
+        with self._named():
+            video = open_video(self._path)
         object_ids = run(lambda: session.object_ids)
         size = int(np.prod(video.shape)) * (1 if max(object_ids, default=0) < 256 else 2)
         if ending in (*WRITABLE, DICOM) and size > self._largest:  # all frames are in memory at once

@@ -18,6 +18,22 @@ MOST_PIXELS = 2**25  # of a frame, about 8K; FFmpeg decodes no larger one, whate
 _NEAR = 32
 
 
+# first bytes of mp4 and mov (behind a length), mkv and webm, avi
+_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+_MATROSKA, _RIFF, _AVI = b"\x1aE\xdf\xa3", b"RIFF", b"AVI "
+
+
+def format_of(path: Path) -> str | None:
+    """Return FFmpeg's name of a file's format by its first bytes; None for others than mp4, mov, mkv, webm and avi."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[4:8] in _ATOMS:
+        return "mp4"
+    if start[:4] == _MATROSKA:
+        return "matroska"
+    return "avi" if start[:4] == _RIFF and start[8:] == _AVI else None
+
+
 def pyav() -> ModuleType:
     """Return the module ``av``.
 
@@ -78,7 +94,8 @@ class ContainerFrames:
 
     def _open(self) -> None:
         try:
-            self._container = self._av.open(str(self.path))
+            # as the first bytes say, where FFmpeg may find another format further on
+            self._container = self._av.open(str(self.path), format=format_of(self.path))
         except self._av.FFmpegError as error:
             raise UserError(
                 f"{self.path} cannot be opened as a video ({_reason(error)}): it is torn or no video, copy it again."

@@ -63,9 +63,9 @@ def is_dicom_video(file: Path) -> bool:
     """
     try:
         header = read_dataset(file)
-    except UserError:
+        return storage_class(header) in _CLASSES and (number(header, "NumberOfFrames", str(file)) or 1) > 1
+    except UserError:  # damaged, which is told where it is opened
         return False
-    return storage_class(header) in _CLASSES and (number(header, "NumberOfFrames", str(file)) or 1) > 1
 
 
 def read_dicom_video(file: Path) -> Video:

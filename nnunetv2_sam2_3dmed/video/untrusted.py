@@ -7,31 +7,39 @@ from pathlib import Path
 from PIL import Image
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.dicom_headers import is_deflated, number, read_dataset
+from nnunetv2_sam2_3dmed.images.dicom_headers import is_deflated, is_dicom, number, read_dataset
 from nnunetv2_sam2_3dmed.video import containers
 from nnunetv2_sam2_3dmed.video.containers import pyav
 from nnunetv2_sam2_3dmed.video.numbered_frames import pictures_in
+from nnunetv2_sam2_3dmed.video.opening import is_video
 
+MOST_SIDE = 65_500  # pixels; a JPEG, as which frames are shown, has no more
 MOST_FRAMES = 20_000  # 13 minutes at 25 per second
 # by content: Pillow would hand PostScript of any name to another program
 _PICTURES = ("BMP", "JPEG", "PNG", "TIFF")
-# first bytes of mp4 and mov (behind a length), mkv and webm, avi: FFmpeg would take playlists of any name for a video,
-# and open the files and addresses in them
-_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
-_MATROSKA, _RIFF, _AVI = b"\x1aE\xdf\xa3", b"RIFF", b"AVI "
+
+
+def is_untrusted_video(path: Path) -> bool:
+    """True for what ``is_video`` takes for a video, but a DICOM file that is compressed as a whole.
+
+    Already the header of such a file, which is not read, may unpack to any size. Reading it as a volume refuses it.
+    """
+    deflated = path.is_file() and is_dicom(path) and is_deflated(path)
+    return not deflated and is_video(path)
 
 
 def check_untrusted_video(path: Path, root: Path) -> None:
     """Check a video before it is opened.
 
     Args:
-        path: of a video, as ``is_video`` finds it, in ``root``.
+        path: of a video, as :func:`is_untrusted_video` finds it, in ``root``.
         root: the folder with all that its sender may read.
 
     Raises:
-        UserError: its frames are larger or more than :data:`MOST_FRAMES`; it is of another kind than its name says; a
-            picture lies outside ``root``; or a DICOM file is deflated.
+        UserError: its frames are larger or more than :data:`MOST_FRAMES`; it is of another kind than its name says; it
+            or a picture lies outside ``root``; or a DICOM file is deflated.
     """
+    _check_place(path, root)
     if path.is_dir():
         _check_pictures(path, root)
     elif path.name.lower().endswith(containers.ENDINGS):
@@ -47,13 +55,12 @@ def check_untrusted_video(path: Path, root: Path) -> None:
 
 
 def _check_container(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(12)
-    if not (start[4:8] in _ATOMS or start[:4] == _MATROSKA or (start[:4] == _RIFF and start[8:] == _AVI)):
+    format_name = containers.format_of(path)
+    if format_name is None:  # FFmpeg would take playlists of any name for a video, and open files and addresses in them
         raise UserError(f"{path} is no mp4, mov, mkv or avi by its content: export it anew as one of them.")
     av = pyav()
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), format=format_name) as container:
             if not container.streams.video:
                 raise UserError(f"{path} holds no video: give a file with frames.")
             stream = container.streams.video[0]
@@ -68,8 +75,7 @@ def _check_container(path: Path) -> None:
 def _check_pictures(folder: Path, root: Path) -> None:
     files = pictures_in(folder)
     for file in files:
-        if not file.resolve().is_relative_to(root.resolve()):
-            raise UserError(f"{file} leads elsewhere: put the frames themselves into the folder.")
+        _check_place(file, root)
         try:
             with Image.open(file, formats=_PICTURES) as picture:  # its header alone
                 columns, rows = picture.size
@@ -78,7 +84,16 @@ def _check_pictures(folder: Path, root: Path) -> None:
         _check_size(file, rows, columns, len(files))
 
 
+def _check_place(path: Path, root: Path) -> None:
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{path} leads elsewhere: put the video or its frames themselves into the folder.")
+
+
 def _check_size(path: Path, rows: int, columns: int, frames: int) -> None:
+    if max(rows, columns) > MOST_SIDE:
+        raise UserError(
+            f"{path} has frames of {rows} x {columns} pixels, but up to {MOST_SIDE} a side are taken: make it smaller."
+        )
     if rows * columns > containers.MOST_PIXELS:
         raise UserError(
             f"{path} has frames of {rows} x {columns} pixels, but up to {containers.MOST_PIXELS / 1e6:.0f} million are "

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import csv
+import threading
 
 import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.annotation.outlines import TABLE, Outlining, is_outlined, outline_dice
+from nnunetv2_sam2_3dmed.annotation.outlines import (
+    TABLE,
+    MaskRow,
+    Outlining,
+    add_to_table,
+    changing_table,
+    is_outlined,
+    outline_dice,
+)
 from nnunetv2_sam2_3dmed.annotation.ranking import Ranking
 from nnunetv2_sam2_3dmed.annotation.rounds import Round
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, cases_of_table
@@ -119,6 +128,45 @@ def test_it_goes_on_and_keeps_what_was_filled_in(outlining, cases, made):
     (made.folder / TABLE).write_text("image,prompt\n")
     with pytest.raises(UserError, match="lacks the column where"):
         outlining.run(cases, killed)
+
+
+def test_two_never_write_the_table_at_once(outlining, cases, made):
+    assert outlining.run(cases[:1], made) == {}
+    made.outlines["new_2"] = made.outlines["new_1"]
+    writer = threading.Thread(target=add_to_table, args=(made, "new_2"))
+    with changing_table(made) as found:  # such as by the server, while a command goes on
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive() and len(rows(made)) == 2
+        found[0]["first"], found[0]["last"] = "2", "5"
+    writer.join(20)
+    assert [(row["where"].split("/")[1], row["first"]) for row in rows(made)] == [
+        ("new_1.nii.gz@3", "2"),
+        ("new_1.nii.gz@4", ""),
+        ("new_2.nii.gz@3", ""),
+        ("new_2.nii.gz@4", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"where": "outlines/a.nii.gz@3", "object": "2"}, (3, 2, None)),
+        ({"where": "outlines/a.nii.gz@3", "object": "2.0", "first": "1,0", "last": "5"}, (3, 2, (1, 5))),
+        ({"where": "outlines/a.nii.gz", "object": "", "first": "1"}, (None, 1, None)),
+        ({"where": "a@b.nii.gz", "object": "1"}, (None, 1, None)),
+    ],
+)
+def test_rows_as_spreadsheets_save_them(row, expected, tmp_path):
+    found = MaskRow.of(row, tmp_path / TABLE)
+    assert (found.index, found.label, found.ends) == expected
+
+
+@pytest.mark.parametrize(("column", "value"), [("object", "organ"), ("first", "2.5"), ("last", "inf")])
+def test_rows_without_whole_numbers(column, value, tmp_path):
+    row = {"where": "outlines/a.nii.gz@3", "object": "1", "first": "1", "last": "2", column: value}
+    with pytest.raises(UserError, match=f"outlines.csv has the {column} '{value}' in the row of outlines/a.nii.gz@3"):
+        MaskRow.of(row, tmp_path / TABLE)
 
 
 def test_columns_that_a_person_added_stay(outlining, cases, made):

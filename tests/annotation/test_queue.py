@@ -2,21 +2,25 @@
 
 import csv
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nnunetv2_sam2_3dmed import locks
 from nnunetv2_sam2_3dmed.annotation.outlines import TABLE, Outlining, check_masks
 from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
 from nnunetv2_sam2_3dmed.annotation.ranking import Ranking
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
 from nnunetv2_sam2_3dmed.annotation.taking import Review, choose
-from nnunetv2_sam2_3dmed.annotation.times import read_times
+from nnunetv2_sam2_3dmed.annotation.times import LOCK, read_times
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, cases_of_table
+from nnunetv2_sam2_3dmed.commands.main import build_parser
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
+from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from tests.annotation.conftest import SHAPE, read, write
 
@@ -152,6 +156,164 @@ def test_mistakes_of_the_first_stage_write_nothing(outlined):
         with pytest.raises(UserError, match=message):
             queue.finish(case, drawn, image, {}, ends)
     assert rows(outlined) == before and not queue.find("new_1").done
+
+
+def test_those_chosen_of_each_patient_come_first(ranked):
+    for name, disagreement, patient in (("other", 0.2, "p"), ("same", 0.25, "p")):
+        ranked.cases[name] = replace(
+            ranked.cases["new_1"], objects=[ObjectScore(1, "organ", disagreement, None, 300)], patient=patient
+        )
+    ranked.save()
+    # the table that the command prints has the same order
+    expected = ["same", "new_2", "other", "new_1"]
+    assert [case.name for case in RoundQueue(ranked.folder, NAMES).cases()] == expected
+    table = csv.DictReader((ranked.folder / "ranking.csv").read_text("utf-8").splitlines())
+    assert list(dict.fromkeys(row["case"] for row in table)) == expected
+
+
+def test_the_table_as_a_person_left_it(outlined):
+    queue = RoundQueue(outlined.folder, NAMES)
+    case = queue.find("new_1")
+    image, _ = queue.read(case)
+    table = outlined.folder / TABLE
+    text = table.read_text("utf-8")
+    # without the slice, the mask is that on which the object is largest
+    table.write_text(text.replace("new_1.nii.gz@3,1,0,,", "new_1.nii.gz,1.0,0,2.0,5"), "utf-8")
+    assert queue.extents(case) == {1: (2, 5)}
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[3, 12:20, 15:30] = 1
+    queue.finish(case, drawn, image, {})
+    assert [row for row in rows(outlined) if row[0].startswith("new_1")] == [("new_1.nii.gz@3", "1", "", "")]
+    damaged = table.read_text("utf-8").replace("new_1.nii.gz@3,1", "new_1.nii.gz@3,organ")
+    table.write_text(damaged, "utf-8")
+    for job in (lambda: queue.extents(case), lambda: queue.finish(case, drawn, image, {})):
+        with pytest.raises(UserError, match="has the object 'organ' in the row of outlines/new_1.nii.gz@3"):
+            job()
+    assert table.read_text("utf-8") == damaged
+
+
+def test_masks_that_take_too_much_are_not_made(ranked):
+    asked = []
+
+    def refuse(size):
+        asked.append(size)
+        raise UserError("too large")
+
+    queue = RoundQueue(ranked.folder, NAMES)
+    with pytest.raises(UserError, match="too large"):
+        queue.read(queue.find("new_1"), None, refuse)
+    assert asked == [2 * np.prod(SHAPE)]
+
+
+def test_a_case_that_changed_since_it_was_opened_is_not_written(outlined, ranked):
+    queue = RoundQueue(outlined.folder, NAMES)
+    case = queue.find("new_1")
+    image, _ = queue.read(case)
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[3, 12:20, 15:30] = 1
+    before = rows(outlined)
+    # the second stage has begun meanwhile, or the first one was repeated
+    for change in (
+        lambda made: made.cases.update(new_1=ranked.cases["new_1"]),
+        lambda made: made.outlines.update(new_1=replace(outlined.outlines["new_1"], mask_sha256="other")),
+    ):
+        made = Round.read(outlined.folder)
+        made.cases.pop("new_1", None)
+        change(made)
+        made.save()
+        with pytest.raises(UserError, match="new_1 was segmented again since it was opened"):
+            queue.finish(case, drawn, image, {1: 3.0})
+    made.cases.pop("new_1", None)
+    del made.outlines["new_1"]
+    made.save()
+    with pytest.raises(UserError, match="no case 'new_1'"):
+        queue.finish(case, drawn, image, {1: 3.0})
+    assert rows(outlined) == before and not case.done
+    assert all(one.person is None for one in read_times(outlined.folder))
+
+
+def test_seconds_count_once_after_an_error(ranked, monkeypatch):
+    queue = RoundQueue(ranked.folder, NAMES)
+    case = queue.find("new_1")
+    image, _ = queue.read(case)
+    (ranked.folder / "times.csv").write_text("case,object,stage,slices,machine_seconds,person_seconds\nnew_1,1,x,,,\n")
+    with pytest.raises(UserError, match="has the stage 'x'"):
+        queue.finish(case, machine(1), image, {1: 5.0, 3: 2.0})
+    assert not case.done  # a table that cannot be read is found first
+    (ranked.folder / "times.csv").unlink()
+    with monkeypatch.context() as busy, held(ranked.folder / LOCK):
+        busy.setattr(locks, "SECONDS_TO_TRY", 0.0)
+        with pytest.raises(UserError, match="another process is writing"):
+            queue.finish(case, machine(1), image, {1: 5.0, 3: 2.0})
+    queue.finish(case, machine(1), image, {1: 5.0, 3: 2.0})
+    assert {one.label: one.person for one in read_times(ranked.folder)} == {1: 5.0, 3: 2.0}
+
+
+def test_an_image_without_an_object(outlined, dataset):
+    queue = RoundQueue(outlined.folder, NAMES)
+    first, second = queue.find("new_1"), queue.find("new_2")
+    image, masks = queue.read(first)
+    labels = sum(value * mask for value, mask in masks.items())
+    assert labels.any()
+    queue.finish(first, labels, image, {1: 4.0}, {1: (2, 5)}, empty=True)
+    assert queue.find("new_1").done and queue.read(first)[1] == {} and queue.command() is None
+    assert not [row for row in rows(outlined) if row[0].startswith("new_1")]
+    queue.finish(second, labels, queue.read(second)[0], {})
+    # the next command takes the other one alone
+    args = parsed(queue.command())
+    (found,) = cases_of_table(args.prompts, dataset, args.revised)
+    assert found.name == "new_2"
+    # the person was wrong
+    queue.finish(first, labels, image, {1: 2.0})
+    assert queue.read(first)[1].keys() == masks.keys() and not first.nothing.exists()
+    args = parsed(queue.command())
+    assert len(cases_of_table(args.prompts, dataset, args.revised)) == 2
+    queue.finish(first, labels, image, {}, empty=True)
+    assert queue.read(first)[1] == {} and not first.result.exists()
+
+
+def test_a_volume_is_not_said_to_be_empty(ranked):
+    queue = RoundQueue(ranked.folder, NAMES)
+    case = queue.find("new_1")
+    with pytest.raises(UserError, match="new_1 is a volume"):
+        queue.finish(case, machine(1), queue.read(case)[0], {}, empty=True)
+    assert not case.done
+
+
+def parsed(command: str):
+    words = shlex.split(command)
+    assert words[0] == "sam2_3dmed"
+    return build_parser(words[1:]).parse_args(words[1:])
+
+
+@pytest.mark.parametrize("window", [["auto"], ["40", "400"], ["-600", "1500"]])
+def test_the_next_command_has_the_rounds_settings(outlined, window):
+    made = Round.read(outlined.folder)
+    made.made_by.update(image_size=512, window=window)
+    made.save()
+    queue = RoundQueue(outlined.folder, NAMES)
+    for case in queue.cases():
+        image, masks = queue.read(case)
+        queue.finish(case, sum(value * mask for value, mask in masks.items()), image, {})
+    args = parsed(queue.command())
+    assert (args.action, args.model, args.image_size, args.window) == ("rank", "/m.pt", 512, window)
+    # the round goes on with what the command makes of them
+    again = {**made.made_by, "window": args.window, "image_size": args.image_size, "model": args.model}
+    assert Round.begin(args.round_folder, again).id == made.id
+
+
+def test_volumes_that_stay_as_they_are_are_taken_though_labels_had_no_prompt(ranked, dataset):
+    made = Round.read(ranked.folder)
+    for name, case in made.cases.items():
+        made.cases[name] = replace(case, objects=case.objects[:1])
+    made.save()
+    queue = RoundQueue(ranked.folder, NAMES)
+    for case in queue.cases():
+        queue.finish(case, machine(int(case.name[-1])), queue.read(case)[0], {})
+    args = parsed(queue.command())
+    assert args.confirmed == ["new_2", "new_1"] and args.partial
+    review = Review(args.corrected, args.confirmed, args.accept_below, args.annotator, args.partial, args.replace)
+    assert {one.annotation.source for one in choose(dataset, made, review)} == {"confirmed"}
 
 
 def test_files_that_are_not_those_of_the_round(ranked):

@@ -12,6 +12,7 @@ from nnunetv2_sam2_3dmed.annotation.rounds import Round
 from nnunetv2_sam2_3dmed.annotation.times import (
     FILE,
     add_person_seconds,
+    add_sitting,
     read_times,
     set_machine_seconds,
     slices_of,
@@ -84,6 +85,14 @@ def test_a_client_cannot_write_nonsense(tmp_path):
         with pytest.raises(UserError):
             add_person_seconds(tmp_path, case, 1, stage, seconds)
     assert not (tmp_path / FILE).exists()
+
+
+def test_a_sitting_is_added_as_a_whole_or_not_at_all(tmp_path):
+    add_sitting(tmp_path, "a", "volume", {1: 2.0, 3: 0.0})
+    with pytest.raises(UserError, match="-1 seconds"):
+        add_sitting(tmp_path, "a", "volume", {1: 5.0, 3: -1.0})
+    add_sitting(tmp_path, "a", "volume", {1: 0.5, 2: 4.0})
+    assert {one.label: one.person for one in read_times(tmp_path)} == {1: 2.5, 3: 0.0, 2: 4.0}
 
 
 def add_often(folder, label: int) -> None:

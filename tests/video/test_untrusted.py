@@ -7,7 +7,7 @@ from PIL import Image
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.video import containers, open_video, untrusted
-from nnunetv2_sam2_3dmed.video.untrusted import check_untrusted_video
+from nnunetv2_sam2_3dmed.video.untrusted import check_untrusted_video, is_untrusted_video
 from tests.video.files import COUNT, write_video
 
 
@@ -77,6 +77,57 @@ def test_pictures_of_other_formats_and_places(folder, tmp_path):
     (folder / "3.png").unlink()
     (folder / "3.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 20\n%%EndComments\n")
     assert "3.png cannot be read as a picture" in refused(folder, folder)
+
+
+def test_a_frame_that_no_jpeg_can_hold(folder, tmp_path):
+    Image.new("L", (2, 65_500)).save(folder / "0.png")
+    check_untrusted_video(folder, tmp_path)
+    Image.new("L", (2, 65_501)).save(folder / "0.png")
+    assert "65501 x 2 pixels, but up to 65500 a side" in refused(folder, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["video", "folder", "echo"])
+def test_links_that_lead_out_of_the_folder(kind, request, tmp_path):
+    path = request.getfixturevalue(kind)
+    root = tmp_path / "root"
+    root.mkdir()
+    link = root / path.name
+    link.symlink_to(path)
+    assert is_untrusted_video(link) and "leads elsewhere" in refused(link, root)
+    link.unlink()
+    path.rename(root / f"own_{path.name}")
+    link.symlink_to(root / f"own_{path.name}")
+    check_untrusted_video(link, root)
+
+
+def test_the_first_bytes_say_how_a_file_is_read(tmp_path, monkeypatch):
+    av = containers.pyav()
+    asked = []
+    opened = av.open
+
+    def noted(*given, **options):
+        asked.append(options["format"])
+        return opened(*given, **options)
+
+    for name, expected in (("a.mp4", "mp4"), ("a.mov", "mp4"), ("a.mkv", "matroska"), ("a.avi", "avi")):
+        monkeypatch.setattr(av, "open", opened)
+        write_video(tmp_path / name)
+        (tmp_path / name).rename(tmp_path / "b.mp4")  # whatever its name
+        asked.clear()
+        monkeypatch.setattr(av, "open", noted)
+        check_untrusted_video(tmp_path / "b.mp4", tmp_path)
+        assert open_video(tmp_path / "b.mp4").shape[0] == COUNT and len(asked) > 1 and set(asked) == {expected}
+
+
+def test_a_deflated_dicom_file_is_not_unpacked(echo, tmp_path, monkeypatch):
+    data = pydicom.dcmread(echo)
+    data.decompress()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    assert is_untrusted_video(echo)
+    data.save_as(echo)
+    unpacked = []
+    monkeypatch.setattr(pydicom.filereader.zlib, "decompress", lambda *given: unpacked.append(given) or b"")
+    assert not is_untrusted_video(echo) and not unpacked
 
 
 def test_a_deflated_dicom_file(echo, tmp_path):

@@ -1,11 +1,11 @@
 // Frames of a video and their labels from the server, kept, and fetched ahead while it plays.
 
 import * as api from "./api.js";
-import { Cache } from "./slices.js";
+import { Cache, MOST_BYTES } from "./slices.js";
 import { state, update } from "./store.js";
 
 const AT_ONCE = 2; // requests for frames, and as many for labels
-const AHEAD = 24; // frames
+const AHEAD = 24; // frames, or as many as are kept beside the one that is shown
 
 /**
  * Answers by key. While all requests are on their way, only the latest key asked for waits: whoever drags the slider
@@ -15,9 +15,10 @@ class Store {
   #cache;
   #coming = new Set();
   #wanted = null;
+  #broken = new Set(); // keys that were fetched ahead in vain: only one that is due tells why
 
-  constructor(fetch, weigh, arrived, failed) {
-    this.#cache = new Cache(weigh);
+  constructor(fetch, weigh, drop, arrived, failed) {
+    this.#cache = new Cache(weigh, drop);
     this.fetch = fetch;
     this.arrived = arrived;
     this.failed = failed;
@@ -32,7 +33,7 @@ class Store {
   get(key) {
     const found = this.kept(key);
     if (found || this.#coming.has(key)) return found;
-    if (this.#coming.size < AT_ONCE) this.#run(key);
+    if (this.#coming.size < AT_ONCE) this.#run(key, true);
     else this.#wanted = key;
     return null;
   }
@@ -41,20 +42,24 @@ class Store {
   ahead(keys) {
     for (const key of keys) {
       if (this.#coming.size >= AT_ONCE || this.#wanted !== null) return;
-      if (!this.#coming.has(key) && !this.kept(key)) this.#run(key);
+      if (!this.#coming.has(key) && !this.#broken.has(key) && !this.kept(key)) this.#run(key, false);
     }
   }
 
-  async #run(key) {
+  async #run(key, due) {
     this.#coming.add(key);
     try {
       const found = await this.fetch(key);
       if (!this.closed) this.#cache.set(key, found);
+      this.#broken.delete(key);
     } catch (error) {
       if (this.closed) return;
-      update({ playing: false }); // which would ask for it again and again
-      this.failed(error);
-      return;
+      this.#broken.add(key);
+      if (due) {
+        update({ playing: false }); // which would ask for it again and again
+        this.failed(error);
+        return;
+      }
     } finally {
       this.#coming.delete(key);
     }
@@ -84,12 +89,14 @@ export class Frames {
     this.pictures = new Store(
       async (index) => createImageBitmap(await api.frame(index)),
       (picture) => 4 * picture.width * picture.height,
+      (picture) => picture.close(),
       arrived,
       failed,
     );
     this.labelMaps = new Store(
       (key) => api.labels(0, Number(key.split(":")[0])),
       (labels) => labels.byteLength,
+      () => {},
       arrived,
       failed,
     );
@@ -117,10 +124,18 @@ export class Frames {
 
   /** Fetch the next frames, those of the beginning after the last one. */
   ahead(index) {
-    const { depth } = this.image.views[0];
-    const next = Array.from({ length: Math.min(AHEAD, depth) }, (_, k) => (index + 1 + k) % depth);
+    const { depth, rows, columns } = this.image.views[0];
+    const kept = Math.floor(MOST_BYTES / (4 * rows * columns));
+    const length = Math.min(AHEAD, depth, Math.max(1, kept - 1));
+    const next = Array.from({ length }, (_, k) => (index + 1 + k) % depth);
     this.pictures.ahead(next);
     if (this.version && state.masks) this.labelMaps.ahead(next.map((one) => this.#key(one)));
+  }
+
+  /** Ask for a frame that is due, and tell why if it cannot be had. */
+  ask(index) {
+    this.pictures.get(index);
+    if (this.version && state.masks && !state.progress.running) this.labelMaps.get(this.#key(index));
   }
 
   close() {

@@ -10,10 +10,13 @@ let waiting = 0;
 
 const any = () => state.objects.some(({ started }) => started);
 
-/** Keep the prompts once they have stopped changing. Where none are left, none are kept: undone ones stay undone. */
+/**
+ * Keep the prompts once they have stopped changing. Where none are left, none are kept: undone ones stay undone. Of a
+ * round's case none are kept, as its masks would be packed with them after each change.
+ */
 export function keepSoon() {
   clearTimeout(waiting);
-  if (any()) waiting = setTimeout(keep, AFTER_MS);
+  if (any() && !state.image?.round) waiting = setTimeout(keep, AFTER_MS);
   else kept = null;
 }
 

@@ -79,6 +79,7 @@ export function setUpKeys(actions) {
     if (!row) return;
     const [, , , action, argument] = row;
     event.preventDefault();
+    if (event.repeat && action === "done") return; // a key that is held would finish cases that nobody has seen
     actions[action](argument ?? event);
   });
 }

@@ -9,7 +9,7 @@ import { moves } from "./moves.js";
 import { canReopen, onDropped, open, reopen, sendFiles, setUpOpener, showOpener } from "./opener.js";
 import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
 import { drawPlayer, setUpPlayer, togglePlaying } from "./player.js";
-import { beginCase, finished, forgetTime, hasRound, setUpRound, showFinished } from "./round.js";
+import { beginCase, finished, hasChanged, hasRound, setUpRound, showFinished, written } from "./round.js";
 import { activeObject, state, subscribe, update } from "./store.js";
 import { Tools, signed } from "./tools.js";
 import { Views } from "./views.js";
@@ -175,6 +175,7 @@ async function watch() {
 
 // ---- actions, of buttons and keys
 
+let finishing = false; // a round's case is being written, and the next one opened
 let coming = null; // the number of the object that is being added, as a promise; prompts drawn now are for it
 
 const actions = {
@@ -233,14 +234,26 @@ const actions = {
   stop: () => ask(api.stop),
 
   /** Write what was made of a round's case, and open the next one. */
-  async done() {
-    if (!state.image?.round) return;
-    tools.cancel();
-    const written = await ask(() => api.finishCase(finished()));
-    if (!written) return;
-    saved();
-    forgetTime();
-    await open({ round: null });
+  async done({ empty = false } = {}) {
+    if (!state.image?.round || finishing) return;
+    if (state.progress.running) {
+      say("The masks are still being propagated: wait for the end, or stop it.", { error: true });
+      return;
+    }
+    finishing = true;
+    try {
+      tools.cancel();
+      // a number or a name that is being typed is taken, and a button does not get the key once more
+      const { activeElement } = document;
+      if (activeElement?.matches("input, button")) activeElement.blur();
+      const answer = await ask(() => api.finishCase({ ...finished(), empty }));
+      if (!answer) return;
+      saved();
+      written();
+      await open({ round: null });
+    } finally {
+      finishing = false;
+    }
   },
   enter: () => tools.finish() || (!state.progress.running && !isOutline() && actions.propagate()),
   escape: () => tools.cancel() || (state.progress.running && actions.stop()),
@@ -297,6 +310,7 @@ function setUp() {
   const then = (described) => {
     opened(described);
     saved();
+    update({ unsaved: hasChanged() });
   };
   setUpOpener(then, showFinished);
   setUpRound(actions);
@@ -370,7 +384,7 @@ async function begin() {
       const described = await api.describe(); // after a reload
       if (described.image) {
         opened(described);
-        update({ unsaved: views.slices.version !== Number(sessionStorage.getItem(SAVED)) });
+        update({ unsaved: hasChanged() || views.slices.version !== Number(sessionStorage.getItem(SAVED)) });
         return;
       }
     } catch (error) {
@@ -378,8 +392,7 @@ async function begin() {
       api.forgetPlace();
     }
   }
-  if (inRound) await open({ round: null });
-  else showOpener(false);
+  if (!inRound || !(await open({ round: null }))) showOpener(false);
 }
 
 begin();

@@ -82,14 +82,26 @@ export async function showOpener(canClose) {
   find("opener-close").hidden = !canClose;
   if (!find("opener").open) find("opener").showModal();
   try {
-    const listed = await api.folder();
+    const [listed, { round }] = await Promise.all([api.folder(), api.round()]);
     images = listed.images;
     find("served-more").hidden = listed.complete;
+    listCases(round?.cases ?? []);
   } catch (error) {
     say(error.message, { error: true });
   }
   find("served").hidden = images.length === 0;
   listServed();
+}
+
+/** List the cases of a round, of which the next one may not be readable. */
+function listCases(cases) {
+  const rows = cases.map(({ case: name, done, taken }) => {
+    const said = done ? "done" : taken ? "open elsewhere" : "";
+    const properties = { onclick: () => open({ round: name }), disabled: taken && "" };
+    return make("li", {}, make("button", properties, icon("file"), make("span", {}, name), make("span", { class: "muted" }, said)));
+  });
+  find("round-cases").hidden = rows.length === 0;
+  find("round-cases-list").replaceChildren(...rows);
 }
 
 function listServed() {
@@ -138,9 +150,12 @@ export async function sendFiles(files, progress = () => {}) {
 const lossless = () =>
   !state.unsaved || confirm("The masks are not saved. Open another image and drop them?");
 
-/** Open {files}, {path} or {round: case, or null for the next one}, unless the user keeps the image before; what fails is told. */
+/**
+ * Open {files}, {path} or {round: case, or null for the next one}, unless the user keeps the image before; what fails is
+ * told. Returns whether something was opened.
+ */
 export async function open(source) {
-  if (lossless()) await openNow(source);
+  return lossless() && (await openNow(source));
 }
 
 /** Returns false if that failed. */
@@ -173,6 +188,7 @@ async function request(source, tell) {
   await place();
   if ("round" in source) {
     const answer = await api.openCase(source.round);
+    for (const note of answer.notes) say(note, { error: true });
     if (answer.finished) finished(answer.finished);
     else {
       latest = { round: answer.image.round.case };

@@ -193,6 +193,7 @@ function drawRange() {
 
 function drawProgress() {
   const { running, done = 0, total = 0 } = state.progress;
+  find("done").disabled = find("nothing").disabled = running; // what is half propagated is no result
   const button = find("propagate");
   const able = running || (scopeAll ? state.objects : [activeObject()]).some((one) => one?.prompts.length);
   button.disabled = !able;

@@ -38,13 +38,17 @@ function step(now) {
   const { image, cursor } = state;
   if (!state.playing || !image?.video) return;
   requestAnimationFrame(step);
+  if (!clock) start(); // it was begun before the image was first drawn
   const { times, rate } = image.video;
   const end = times[times.length - 1] + 1 / rate;
   const time = clock.time + ((now - clock.at) / 1000) * Number(find("speed").value);
   const { slices } = views;
   slices.ahead(cursor[0]);
   if (time >= end) {
-    if (!slices.has(0)) return;
+    if (!slices.has(0)) {
+      slices.ask(0);
+      return;
+    }
     clock = { time: times[0], at: now };
     show(0);
     return;
@@ -54,7 +58,10 @@ function step(now) {
   let there = due;
   while (there > cursor[0] && !slices.has(there)) there -= 1;
   if (there > cursor[0]) show(there);
-  else if (due > cursor[0]) clock = { time: times[cursor[0] + 1], at: now };
+  else if (due > cursor[0]) {
+    slices.ask(cursor[0] + 1);
+    clock = { time: times[cursor[0] + 1], at: now };
+  }
 }
 
 const show = (index) => update({ cursor: [index, state.cursor[1], state.cursor[2]] });

@@ -6,24 +6,28 @@ import { state, subscribe, update } from "./store.js";
 import { find, say } from "./widgets.js";
 
 const PAUSE_MS = 60000; // without the mouse and the keyboard, from which on it does not count as work
-const KEPT = "sam2_3dmed_time "; // and the case; outlives a reload
+const KEPT = "sam2_3dmed_case "; // and the case; outlives a reload
 const ACTIVITY = ["pointermove", "pointerdown", "keydown", "wheel"];
 
 let act = {};
 let extents = new Map(); // object -> {axis, first, last}, or null for any slice
 let edited = null; // object whose extent the panel shows
 let seconds = {}; // by object, of the case that is open
+let changed = false; // the extents, since they were written
 let latest = null; // time of the latest activity in ms
-let working = null; // name of the case whose time is counted
+let working = null; // name of the case whose time is counted and whose extents are kept
 
 /** @param actions see main.js */
 export function setUpRound(actions) {
   act = actions;
   find("done").addEventListener("click", () => act.done());
-  find("case").addEventListener("change", (event) => {
+  find("nothing").addEventListener("click", () => {
+    if (confirm("Write that there is no object in this image? Outlines are dropped.")) act.done({ empty: true });
+  });
+  find("case").addEventListener("change", async (event) => {
     const { value } = event.target;
     event.target.blur();
-    open({ round: value });
+    if (!(await open({ round: value }))) list(); // the case that is open is named again
   });
   find("look-again").addEventListener("click", () => {
     find("finished-dialog").close();
@@ -56,27 +60,50 @@ function work() {
   seconds[state.active] = (seconds[state.active] ?? 0) + since / 1000;
 }
 
-const caseOf = ({ name, case: named, stage }) => `${name}/${named}/${stage}`;
+const caseOf = ({ id, case: named, stage }) => `${id}/${named}/${stage}`;
 
 function keep() {
-  if (working) sessionStorage.setItem(KEPT + working, JSON.stringify(seconds));
+  takeRange();
+  store();
 }
+
+function store() {
+  if (!working) return;
+  sessionStorage.setItem(KEPT + working, JSON.stringify({ seconds, extents: changed ? [...extents] : null }));
+}
+
+/** Take the range in the panel as first and last slice of the object that it is shown for. */
+function takeRange() {
+  if (edited === null || state.image?.round?.stage !== "outline") return;
+  const { range } = state;
+  if (JSON.stringify(range) === JSON.stringify(extents.get(edited) ?? null)) return;
+  extents.set(edited, range);
+  changed = true;
+  update({ unsaved: true });
+}
+
+/** Whether first and last slices are not written yet. */
+export const hasChanged = () => changed;
 
 /** Begin a case that was opened; null for another image. Returns the object, axis and slice to show first. */
 export function beginCase(round) {
   find("round").hidden = !round;
   document.body.dataset.stage = round?.stage ?? "";
   find("add-object").hidden = Boolean(round);
+  store(); // of the case before; the panel's range is this one's already
   extents = new Map();
   edited = null;
-  keep(); // of the case before
+  changed = false;
   working = round ? caseOf(round) : null;
   if (!round) return null;
   latest = performance.now();
-  seconds = JSON.parse(sessionStorage.getItem(KEPT + working) ?? "{}");
+  const kept = JSON.parse(sessionStorage.getItem(KEPT + working) ?? "{}");
+  seconds = kept.seconds ?? {};
+  changed = Boolean(kept.extents);
   for (const [id, [first, last]] of Object.entries(round.extents)) {
     extents.set(Number(id), { axis: round.axis, first, last });
   }
+  if (kept.extents) extents = new Map(kept.extents);
   list();
   const [{ id, slice }] = round.objects;
   const axis = round.axis ?? state.image.learned_axis;
@@ -107,6 +134,7 @@ async function list() {
 /** What is sent with a case that is done. */
 export function finished() {
   work();
+  takeRange();
   const named = [...extents].filter(([, extent]) => extent);
   const ids = new Set(state.objects.map(({ id }) => id));
   return {
@@ -115,23 +143,25 @@ export function finished() {
   };
 }
 
-export function forgetTime() {
+/** The case was written: until another one is open, or none is left, no time is kept. */
+export function written() {
   sessionStorage.removeItem(KEPT + working);
   working = null;
   seconds = {};
+  changed = false;
 }
 
-function drawRound(changed) {
+function drawRound(drawn) {
   const round = state.image?.round;
   if (!round) return;
   if (round.stage === "outline") {
-    if (edited === state.active && changed.has("range")) extents.set(edited, state.range);
+    takeRange();
     if (edited !== state.active) {
       edited = state.active;
       update({ range: extents.get(edited) ?? null });
     }
   }
-  if (!changed.has("image") && !changed.has("active") && !changed.has("objects")) return;
+  if (!drawn.has("image") && !drawn.has("active") && !drawn.has("objects")) return;
   const what =
     round.stage === "outline"
       ? "Revise the outline of each object on its slice, and name its first and last slice below."
@@ -142,14 +172,23 @@ function drawRound(changed) {
   find("ends-of").textContent = `First and last slice of ${name}`;
 }
 
-/** All cases are done: tell what comes next. */
-export function showFinished({ name, command }) {
-  find("finished-text").textContent = `The cases of ${name} are done, or open in another page. Go on with`;
-  find("finished-command").textContent = command;
-  const note = command.includes(" rank ")
-    ? "Add the --model of the first stage if you had given one. Then look again here, for the volumes."
-    : "Add --annotator and your name for the record.";
-  find("finished-note").textContent = note;
+/** No case is left for this page: tell what comes next. */
+export function showFinished({ name, command, elsewhere }) {
+  if (state.image?.round && !working) {
+    [working, seconds] = [caseOf(state.image.round), {}]; // it is still open, and may be corrected
+    list();
+  }
+  const text = elsewhere.length
+    ? `The cases of ${name} are done, but for those open in another page: ${elsewhere.join(", ")}. Look again later.`
+    : `The cases of ${name} are done. ${command ? "Go on with" : "None of them has an object."}`;
+  find("finished-text").textContent = text;
+  find("finished-command").hidden = !command;
+  find("finished-command").textContent = command ?? "";
+  const notes = {
+    rank: "Add --group-by to choose one case of each patient. Then look again here, for the volumes.",
+    take: "Add --annotator and your name for the record. With --partial, labels that had no prompt count as absent.",
+  };
+  find("finished-note").textContent = command ? notes[command.split(" ")[2]] : "";
   find("finished-dialog").showModal();
 }
 

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 
-const MOST_BYTES = 200 * 2 ** 20;
+export const MOST_BYTES = 200 * 2 ** 20;
 const AHEAD = 2;
 
 /** Least recently used slices are dropped first. */
@@ -10,9 +10,13 @@ export class Cache {
   #kept = new Map();
   #bytes = 0;
 
-  /** @param weigh returns the bytes of what is kept */
-  constructor(weigh = (plane) => plane.byteLength) {
+  /**
+   * @param weigh returns the bytes of what is kept
+   * @param drop frees what is kept no more
+   */
+  constructor(weigh = (plane) => plane.byteLength, drop = () => {}) {
     this.weigh = weigh;
+    this.drop = drop;
   }
 
   get(key) {
@@ -31,10 +35,12 @@ export class Cache {
       if (this.#bytes <= MOST_BYTES) break;
       this.#kept.delete(oldest);
       this.#bytes -= this.weigh(dropped);
+      this.drop(dropped);
     }
   }
 
   clear() {
+    for (const dropped of this.#kept.values()) this.drop(dropped);
     this.#kept.clear();
     this.#bytes = 0;
   }

@@ -195,3 +195,15 @@ def test_a_reload_goes_on(viewer, server, video):
     viewer.page.wait_for_selector("#prompts li:has-text('Frame 1')")
     viewer.settle()
     assert shown(viewer) == "1 / 13" and viewer.colour(*at(viewer, *centre(1)))[2] > BALL[2] + 25
+
+
+def test_a_frame_that_cannot_be_had_is_told_when_it_is_due(viewer, server, video):
+    refusal = {"status": 400, "json": {"detail": "frame 6 cannot be decoded."}}
+    viewer.page.route("**/page/frames/6", lambda route: route.fulfill(**refusal))
+    viewer.open(video)
+    viewer.page.locator("#speed").select_option("0.25")
+    viewer.page.locator("canvas[data-plane=frame]").focus()
+    viewer.key("Space")
+    assert viewer.message() == "Frame 6 cannot be decoded."
+    viewer.frame()
+    assert shown(viewer) == "5 / 13" and viewer.page.locator("#play").get_attribute("aria-label") == "Play"

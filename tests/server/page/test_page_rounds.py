@@ -3,6 +3,8 @@
 import csv
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from nnunetv2_sam2_3dmed.annotation.outlines import add_to_table
 from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, OutlinedCase, OutlinedObject, RankedCase, Round
 from nnunetv2_sam2_3dmed.annotation.times import read_times
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import session as session_module
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from tests.server.browser import Viewer
 from tests.server.page_client import Client
 from tests.server.page_phantom import DIRECTION, FIRST, SECOND, axial, labels_of, prompts_of, write_image
@@ -136,8 +140,12 @@ def test_cases_come_one_by_one(serve, queue, made):
     assert not any(row[:2] == ("a.nii.gz@20", "2") for row in rows(made))
     assert client.ok("POST", "round/open", json={})["image"]["name"] == "c"
     assert client.ok("POST", "round/done", json={"seconds": {"1": 4.0}}) == {"left": 1}
+    # while another page has a case, the command would leave it out
     finished = client.ok("POST", "round/open", json={})["finished"]
-    assert finished["name"] == "lesions" and "annotate rank -d Dataset009_Phantom" in finished["command"]
+    assert finished == {"name": "lesions", "command": None, "elsewhere": ["b"]}
+    assert other.ok("POST", "round/done", json={"seconds": {}}) == {"left": 0}
+    finished = client.ok("POST", "round/open", json={})["finished"]
+    assert "annotate rank -d Dataset009_Phantom" in finished["command"] and finished["elsewhere"] == []
     person = {one.place: one.person for one in read_times(made.folder)}
     assert person["a", 1, "outline"] == 2.5 and person["c", 1, "volume"] == 4.0
     assert "is no case of the round" in done_after_another(client, made)
@@ -163,7 +171,115 @@ def test_what_is_loaded_has_labels_of_the_dataset(serve, queue, tmp_path):
 def test_another_image_than_the_models(serve, queue, tmp_path):
     client = Client(serve(round=queue).url)
     (tmp_path / "a_0000.nii.gz").write_bytes(b"other")
-    assert "is not the file of the round" in client.refused("POST", "round/open", json={})
+    assert "is not the file of the round" in client.refused("POST", "round/open", json={"case": "a"})
+    # it does not keep the others from being worked on
+    answer = client.ok("POST", "round/open", json={})
+    assert answer["image"]["name"] == "b" and len(answer["notes"]) == 1
+    assert answer["notes"][0].startswith("a was left out: ") and "is not the file of the round" in answer["notes"][0]
+    client.ok("POST", "round/done", json={"seconds": {}})
+    assert client.ok("POST", "round/open", json={})["image"]["name"] == "c"
+    client.ok("POST", "round/done", json={"seconds": {}})
+    answer = client.ok("POST", "round/open", json={})
+    assert "annotate rank" in answer["finished"]["command"] and answer["notes"][0].startswith("a was left out")
+
+
+def test_none_can_be_opened(serve, queue, tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}_0000.nii.gz").unlink()
+    client = Client(serve(round=queue).url)
+    assert "a_0000.nii.gz is missing" in client.refused("POST", "round/open", json={})
+
+
+def test_it_goes_on_from_the_case_that_is_open(serve, queue):
+    client = Client(serve(round=queue).url)
+    # one that is left comes again after the last one
+    for asked, name in (({"case": "b"}, "b"), ({}, "c"), ({}, "a"), ({}, "b")):
+        answer = client.ok("POST", "round/open", json=asked)
+        assert answer["image"]["name"] == name and answer["notes"] == []
+
+
+def test_nothing_is_written_while_it_is_propagated(serve, queue, made, monkeypatch):
+    client = Client(serve(round=queue).url)
+    client.ok("POST", "round/open", json={"case": "c"})
+    client.prompt("box", [(5, 5), (28, 27)], index=SLICE)
+    client.ok("POST", "propagation", json={})
+    assert "still being propagated" in client.refused("POST", "round/done", json={"seconds": {"1": 2.0}})
+    assert not (made.folder / "corrected").exists()
+    client.ok("POST", "propagation/stop")
+    client.ok("POST", "round/done", json={"seconds": {"1": 2.0}})
+    assert (made.folder / "corrected" / "c.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("failing", ["table", "starts"])
+def test_a_case_that_cannot_be_opened_leaves_the_one_before(serve, queue, made, monkeypatch, failing):
+    server = serve(round=queue)
+    client = Client(server.url)
+    before = client.ok("POST", "round/open", json={"case": "a"})
+    table = made.folder / "outlines.csv"
+    if failing == "table":
+        table.write_text(table.read_text("utf-8").replace("b.nii.gz@20,1", "b.nii.gz@20,organ"), "utf-8")
+        message = "has the object 'organ' in the row of outlines/b.nii.gz@20"
+    else:
+        message = "not these masks"
+
+        def refuse(*_):
+            raise UserError(f"{message}.")
+
+        monkeypatch.setattr(PageSession, "load_starts", refuse)
+    assert message in client.refused("POST", "round/open", json={"case": "b"})
+    assert client.ok("GET", "session") == {key: before[key] for key in ("image", "state")}
+    assert server.state.sessions.open_sessions == 1
+    assert Client(server.url).ok("GET", "round")["round"]["cases"][0]["taken"]
+    client.ok("POST", "round/done", json={"seconds": {"1": 2.0}, "extents": {"1": [10, 30]}})
+    np.testing.assert_array_equal(read(made.folder / "revised" / "a.nii.gz")[SLICE], HALF)
+    # after a reload, the page has the ends that were written
+    assert client.ok("GET", "session")["image"]["round"]["extents"] == {"1": [10, 30]}
+
+
+def test_a_case_that_a_command_has_changed_meanwhile(serve, queue, made):
+    client = Client(serve(round=queue).url)
+    client.ok("POST", "round/open", json={"case": "a"})
+    made.cases["a"] = replace(made.cases["c"], image=made.outlines["a"].image)
+    made.save()
+    sentence = client.refused("POST", "round/done", json={"seconds": {}, "extents": {"1": [10, 30]}})
+    assert "a was segmented again since it was opened" in sentence
+    assert not (made.folder / "revised").exists() and ("a.nii.gz@20", "1", "", "") in rows(made)
+
+
+def test_memory_of_a_cases_masks_is_bounded(serve, queue, made, tmp_path):
+    voxels = FIRST.size
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "c_0000.nii.gz")))
+    labels = FIRST * 1
+    labels[0, 0, :4] = (2, 2, 5, 5)
+    write_labels(made.folder / "corrected" / "c.nii.gz", labels)
+    largest = max(image.nbytes, 3 * voxels)
+    client = Client(serve(round=queue, largest_image_bytes=largest).url)
+    client.ok("POST", "round/open", json={"case": "c"})
+    many = RoundQueue(made.folder, {number: f"part {number}" for number in range(1, 30)})
+    labels[0, 0, :29] = np.arange(1, 30)
+    write_labels(made.folder / "corrected" / "c.nii.gz", labels)
+    assert 29 * voxels > largest
+    client = Client(serve(round=many, largest_image_bytes=largest).url)
+    assert "the masks of c take" in client.refused("POST", "round/open", json={"case": "c"})
+
+
+def test_files_of_another_image_are_deleted(serve, queue, tmp_path):
+    server = serve(round=queue)
+    client = Client(server.url)
+    client.open(tmp_path / "b_0000.nii.gz")
+    place = server.state.leases._leases[client.http.headers["X-Page-Session"]].holding
+    assert list(Path(place._files.name).iterdir())
+    client.ok("POST", "round/open", json={})
+    assert not list(Path(place._files.name).iterdir())
+
+
+def test_an_image_without_an_object_is_left(serve, queue, made):
+    client = Client(serve(round=queue).url)
+    client.ok("POST", "round/open", json={"case": "a"})
+    assert client.ok("POST", "round/done", json={"seconds": {"1": 3.0}, "empty": True}) == {"left": 2}
+    assert not read(made.folder / "nothing" / "a.nii.gz").any()
+    assert not [row for row in rows(made) if row[0].startswith("a")]
+    assert ("a", "outline", True, False) in cases(client)
 
 
 def test_two_pages_at_once_get_different_cases(serve, queue, monkeypatch):
@@ -304,6 +420,125 @@ def test_a_reload_keeps_the_case_and_its_time(viewer, server, made):
     viewer.settle()
     assert viewer.text("#image-name") == "b" and prompts_of(server) == []
     viewer.key("Control+Enter")
-    viewer.page.wait_for_selector("#image-name:text-is('a')")
+    viewer.page.wait_for_selector("#image-name:text-is('c')")  # the one after it
     person = {one.place: one.person for one in read_times(made.folder)}
     assert person["b", 1, "outline"] > 1.4
+
+
+def open_case(viewer, name):
+    viewer.page.locator("#case").select_option(name)
+    viewer.page.wait_for_selector(f"#image-name:text-is('{name}')")
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    viewer.settle()
+
+
+def ends(viewer) -> list[str]:
+    viewer.frame()
+    return [viewer.page.locator(f"#{end}").input_value() for end in ("first", "last")]
+
+
+def test_ends_outlive_a_reload_and_another_case(viewer, made):
+    asked = []
+
+    def accept(dialog):
+        asked.append(dialog.type)
+        dialog.accept()
+
+    viewer.page.on("dialog", accept)
+    viewer.key("PageDown", "PageDown", "[", "Shift+PageUp", "]")
+    assert ends(viewer) == ["18", "28"]
+    viewer.page.reload()
+    viewer.page.wait_for_selector("#round", state="visible")
+    viewer.settle()
+    assert asked == ["beforeunload"] and ends(viewer) == ["18", "28"]
+    open_case(viewer, "b")
+    assert asked == ["beforeunload", "confirm"] and ends(viewer) == ["0", "47"]
+    open_case(viewer, "a")
+    assert asked == ["beforeunload", "confirm"] and ends(viewer) == ["18", "28"]
+    next_case(viewer, "b")
+    assert ("a.nii.gz@20", "1", "18", "28") in rows(made)
+    # those that were written are shown again, and nothing is left to be saved
+    open_case(viewer, "a")
+    viewer.page.reload()
+    viewer.page.wait_for_selector("#round", state="visible")
+    viewer.settle()
+    assert asked == ["beforeunload", "confirm"] and ends(viewer) == ["18", "28"]
+
+
+def test_a_number_that_is_being_typed_counts(viewer, made):
+    for end, value in (("first", "12"), ("last", "31")):
+        viewer.page.locator(f"#{end}").click(click_count=3)
+        viewer.page.keyboard.type(value)
+    next_case(viewer, "b")
+    assert ("a.nii.gz@20", "1", "12", "31") in rows(made)
+
+
+def test_a_key_that_is_held_finishes_one_case(viewer, made):
+    viewer.page.keyboard.down("Control")
+    for _ in range(40):
+        viewer.page.keyboard.down("Enter")  # from the second one on, a repetition
+        viewer.page.wait_for_timeout(50)
+    viewer.page.keyboard.up("Enter")
+    viewer.page.keyboard.up("Control")
+    viewer.page.wait_for_selector("#image-name:text-is('b')")
+    viewer.settle()
+    assert [file.name for file in (made.folder / "revised").iterdir()] == ["a.nii.gz"]
+
+
+def test_a_volume_is_finished_once_it_is_propagated(viewer, made, monkeypatch):
+    monkeypatch.setattr(RegionEngine, "delay", 0.1)
+    open_case(viewer, "c")
+    viewer.key("j", "b")
+    viewer.draw(axial(viewer, 25, 36), axial(viewer, 45, 12))
+    viewer.key("Enter")
+    viewer.page.wait_for_selector("#progress-text:has-text('of 48 slices')")
+    assert viewer.page.locator("#done").is_disabled()
+    viewer.key("Control+Enter")
+    assert "still being propagated" in viewer.message() and not (made.folder / "corrected").exists()
+    viewer.key("Escape")
+    viewer.page.wait_for_selector("#progress.ended")
+    assert viewer.page.locator("#done").is_enabled()
+
+
+def test_a_case_is_kept_open(viewer):
+    viewer.key("b")
+    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
+    viewer.page.once("dialog", lambda dialog: dialog.dismiss())
+    viewer.page.locator("#case").select_option("b")
+    viewer.page.wait_for_function("() => document.getElementById('case').value === 'a'")
+    assert viewer.text("#image-name") == "a"
+
+
+def test_the_masks_of_a_round_are_not_packed_after_each_change(viewer):
+    asked = []
+    viewer.page.on("request", lambda request: asked.append(request.url))
+    viewer.key("b")
+    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
+    viewer.page.wait_for_timeout(2500)
+    assert any(url.endswith("/page/prompts") for url in asked)  # sent
+    assert asked.count(f"{viewer.url}/page/prompts") == 1  # and not fetched
+
+
+def test_an_image_without_an_object(viewer, made):
+    viewer.page.once("dialog", lambda dialog: dialog.dismiss())
+    viewer.page.locator("#nothing").click()
+    assert not (made.folder / "nothing").exists()
+    viewer.page.once("dialog", lambda dialog: dialog.accept())
+    viewer.page.locator("#nothing").click()
+    viewer.page.wait_for_selector("#image-name:text-is('b')")
+    assert not read(made.folder / "nothing" / "a.nii.gz").any()
+
+
+def test_a_case_that_cannot_be_read_is_left_out_and_all_are_listed(browser, server, made, tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}_0000.nii.gz").rename(tmp_path / f"away_{name}")
+    viewer = Viewer(browser, server.url)
+    viewer.page.wait_for_selector("#round-cases", state="visible")
+    assert "a_0000.nii.gz is missing" in viewer.message()
+    (tmp_path / "away_c").rename(tmp_path / "c_0000.nii.gz")
+    listed = viewer.page.locator("#round-cases button")
+    assert [text.split("\n")[0] for text in listed.all_inner_texts()] == ["a", "b", "c"]
+    listed.nth(2).click()
+    viewer.page.wait_for_selector("#image-name:text-is('c')")
+    viewer.page.wait_for_selector("#opener", state="hidden")
+    viewer.context.close()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -282,7 +283,74 @@ def test_a_volume_after_a_video_and_back(client, video, tmp_path):
     assert server.state.sessions.open_sessions == 0 and server.state.sessions.used_bytes < used
 
 
+def still(folder: Path, name: str) -> Path:
+    """A slice of a CT."""
+    data = pydicom.dcmread(str(pydicom.examples.get_path("ct")))
+    data.save_as(folder / name)
+    return folder / name
+
+
+def test_videos_and_a_series_in_one_folder(serve, tmp_path):
+    echo(tmp_path / "study", "IM_1", "apical")
+    still(tmp_path / "study", "IM_2")
+    client = Client(serve(folder=tmp_path).url)
+    listed = client.ok("GET", "folder")["images"]
+    assert [(one["path"], one["kind"]) for one in listed] == [("study/IM_1", "video"), ("study", "dicom")]
+    assert listed[1]["bytes"] == (tmp_path / "study" / "IM_2").stat().st_size
+    several = client.ok("POST", "open", json={"path": "study"})["series"]
+    assert [(one["id"], one["images"], one["rows"]) for one in several] == [("IM_1", 30, 240), ("IM_2", 1, 128)]
+    for one, shape in zip(several, ([30, 240, 320], [1, 128, 128])):
+        image = client.ok("POST", "open", json={"path": "study", "series": one["id"]})["image"]
+        assert image["shape"] == shape and bool(image["video"]) == (one["id"] == "IM_1")
+
+
+def test_a_video_with_a_malformed_header_hides_no_other(serve, tmp_path):
+    path = echo(tmp_path / "echo", "IM_1", "apical")
+    data = path.read_bytes()
+    tag = b"\x28\x00\x08\x00IS\x02\x00"  # Number of Frames (0028,0008)
+    assert data.count(tag + b"30") == 1
+    path.write_bytes(data.replace(tag + b"30", tag + b"xy"))
+    echo(tmp_path / "echo", "IM_2", "parasternal")
+    client = Client(serve(folder=tmp_path).url)
+    listed = client.ok("GET", "folder")["images"]
+    assert ("echo/IM_2", "video") in [(one["path"], one["kind"]) for one in listed]
+
+
 # ---- from strangers
+
+
+def deflated(folder: Path, name: str) -> Path:
+    """A video that is compressed as a whole."""
+    path = echo(folder, name, "apical")
+    data = pydicom.dcmread(path)
+    data.decompress()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    data.save_as(path)
+    return path
+
+
+def test_a_deflated_dicom_file_is_never_unpacked(serve, tmp_path, monkeypatch):
+    path = deflated(tmp_path / "echo", "IM_1")
+    client = Client(serve(folder=tmp_path).url)
+    unpacked = []
+    monkeypatch.setattr(pydicom.filereader.zlib, "decompress", lambda *given: unpacked.append(given) or b"")
+    assert [one["kind"] for one in client.ok("GET", "folder")["images"]] == ["dicom"]
+    for asked in ({"path": "echo/IM_1"}, {"path": "echo"}, client.sent(path)):
+        assert "compressed as a whole" in client.refused("POST", "open", json=asked)
+    assert not unpacked
+
+
+def test_dicom_files_that_links_bring_into_the_folder(serve, tmp_path):
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    (folder / "echo").mkdir(parents=True)
+    echo(outside, "IM_1", "secret")
+    (folder / "echo" / "IM_1").symlink_to(outside / "IM_1")
+    client = Client(serve(folder=folder).url)
+    assert client.ok("GET", "folder")["images"] == []
+    assert "leads elsewhere" in client.refused("POST", "open", json={"path": "echo"})
+    echo(folder / "echo", "IM_2", "apical")
+    image = client.ok("POST", "open", json={"path": "echo"})["image"]
+    assert image["video"] and image["shape"][0] == 30
 
 
 def test_a_broken_video_leaves_what_was_open(client, video, tmp_path):
@@ -303,6 +371,9 @@ def test_files_are_named_without_the_servers_folders(serve, frames):
         sentence = client.refused("GET", path)
         assert sentence.startswith("005.png cannot be read") and str(frames.parent) not in sentence
     assert client.frame(6).shape == (ROWS, COLUMNS, 3)
+    shutil.rmtree(frames)
+    sentence = client.refused("GET", "segmentation?ending=.mp4")
+    assert sentence.startswith("there is no file or folder ball") and str(frames.parent) not in sentence
 
 
 @pytest.mark.parametrize("start", [b"#EXTM3U\n#EXTINF:1,\n", b"ffconcat version 1.0\nfile secret.mp4\n"])
