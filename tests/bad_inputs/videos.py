@@ -88,6 +88,7 @@ ROWS = [
             )
         ),
         said("the mask of frame 0", "has the value 1", "0, 2"),
+        writes=("nnUNet_raw/*/begun.json",),  # labels and channels, so that the command goes on with the same
     ),
     Row(
         "a damaged dataset.json",
