@@ -93,23 +93,36 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
         segmentation = hd.seg.Segmentation(
             source_images=sources.datasets,
             pixel_array=pixels,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=segment_descriptions(hd, numbers),
-            series_instance_uid=hd.UID(),
-            series_number=sources.series_number + 1000,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=PACKAGE,
-            manufacturer_model_name="SAM 2",
-            software_versions=version(PACKAGE),
-            device_serial_number="0",
-            series_description="prompted segmentation",
-            content_label="SEGMENTATION",
-            specific_character_set="ISO_IR 192",  # UTF-8
+            **attributes(hd, numbers, sources.series_number + 1000),
         )
     sources.name_classes(segmentation)
     with written_beside(path, ".dcm") as beside:
         segmentation.save_as(os.fspath(beside))
+
+
+def attributes(hd: ModuleType, numbers: Sequence[int], series_number: int) -> dict[str, Any]:
+    """Return the arguments of ``highdicom.seg.Segmentation`` that are alike for all sources.
+
+    Args:
+        hd: the module ``highdicom``.
+        numbers: of the objects, which become labels.
+        series_number: of the segmentation.
+    """
+    return {
+        "segmentation_type": hd.seg.SegmentationTypeValues.BINARY,
+        "segment_descriptions": segment_descriptions(hd, numbers),
+        "series_instance_uid": hd.UID(),
+        "series_number": series_number,
+        "sop_instance_uid": hd.UID(),
+        "instance_number": 1,
+        "manufacturer": PACKAGE,
+        "manufacturer_model_name": "SAM 2",
+        "software_versions": version(PACKAGE),
+        "device_serial_number": "0",
+        "series_description": "prompted segmentation",
+        "content_label": "SEGMENTATION",
+        "specific_character_set": "ISO_IR 192",  # UTF-8
+    }
 
 
 def segment_descriptions(hd: ModuleType, numbers: Sequence[int]) -> list[Any]:

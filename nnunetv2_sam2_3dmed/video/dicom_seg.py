@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import written_beside
 from nnunetv2_sam2_3dmed.images.dicom_headers import read_dataset, storage_class, text
 from nnunetv2_sam2_3dmed.images.dicom_references import check_referable, described
-from nnunetv2_sam2_3dmed.images.dicom_seg import PACKAGE, check_highdicom, check_replaceable, segment_descriptions
+from nnunetv2_sam2_3dmed.images.dicom_seg import attributes, check_highdicom, check_replaceable, segment_descriptions
 from nnunetv2_sam2_3dmed.video.video import Video
 
 # by what frames differ: Referenced Segment Number and Temporal Position Index, and the sequences that these are in
@@ -77,19 +76,7 @@ def write_dicom_seg(path: Path, video: Video, labels: Iterable[np.ndarray]) -> N
         made = hd.seg.Segmentation(
             source_images=[source],
             pixel_array=pixels,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=segment_descriptions(hd, [numbers[0]]),
-            series_instance_uid=hd.UID(),
-            series_number=1000,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=PACKAGE,
-            manufacturer_model_name="SAM 2",
-            software_versions=version(PACKAGE),
-            device_serial_number="0",
-            series_description="prompted segmentation",
-            content_label="SEGMENTATION",
-            specific_character_set="ISO_IR 192",  # UTF-8
+            **attributes(hd, [numbers[0]], 1000),
         )
     made.SegmentSequence = segment_descriptions(hd, numbers)
     _add_frames(made, masks, numbers, video.shape[1] * video.shape[2], storage_class(read_dataset(video.path)))

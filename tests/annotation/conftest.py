@@ -14,6 +14,7 @@ from tests.interactive.reference import phantom
 
 DATASET = "Dataset301_Tiny"
 SHAPE = (7, 40, 48)  # of the phantom
+MADE_BY = {"dataset": DATASET, "file_ending": ".nii.gz", "model": "/m.pt", "model_sha256": "abc"}
 
 
 def write(path: Path, array: np.ndarray, origin: float = 0.0) -> Path:
@@ -28,6 +29,14 @@ def write(path: Path, array: np.ndarray, origin: float = 0.0) -> Path:
 
 def read(path: Path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def machine(number: int) -> np.ndarray:
+    """The model's mask of a case: an organ, whose width depends on the case, and a lesion."""
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    mask[2:5, 10:20, 10 : 20 + number] = 1
+    mask[3, 12:14, 12:14] = 3
+    return mask
 
 
 def make_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -22,17 +22,9 @@ from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
 from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
-from tests.annotation.conftest import SHAPE, read, write
+from tests.annotation.conftest import MADE_BY, SHAPE, machine, read, write
 
-MADE_BY = {"dataset": "Dataset301_Tiny", "file_ending": ".nii.gz", "model": "/m.pt", "model_sha256": "abc"}
 NAMES = {1: "organ", 3: "lesion"}
-
-
-def machine(number: int) -> np.ndarray:
-    mask = np.zeros(SHAPE, dtype=np.uint8)
-    mask[2:5, 10:20, 10 : 20 + number] = 1
-    mask[3, 12:14, 12:14] = 3
-    return mask
 
 
 @pytest.fixture

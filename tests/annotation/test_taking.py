@@ -15,17 +15,8 @@ from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
 from nnunetv2_sam2_3dmed.annotation.taking import Review, choose, mean_dice, take
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
-from tests.annotation.conftest import SHAPE, read, write
+from tests.annotation.conftest import MADE_BY, SHAPE, machine, read, write
 from tests.faults import file_size_limit
-
-MADE_BY = {"dataset": "Dataset301_Tiny", "file_ending": ".nii.gz", "model": "/m.pt", "model_sha256": "abc"}
-
-
-def machine(number: int) -> np.ndarray:
-    mask = np.zeros(SHAPE, dtype=np.uint8)
-    mask[2:5, 10:20, 10 : 20 + number] = 1
-    mask[3, 12:14, 12:14] = 3
-    return mask
 
 
 @pytest.fixture
