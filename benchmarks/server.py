@@ -149,7 +149,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=512, help="side of clicked slices (default: %(default)s pixels)")
     parser.add_argument(
-        "--long-size", type=int, default=256, help="of those of the long propagation (default: %(default)s)"
+        "--long-size",
+        type=int,
+        default=256,
+        help="of small slices and those of the long propagation (default: %(default)s)",
     )
     parser.add_argument("--pairs", type=int, default=30, help="clicks timed on a single slice (default: %(default)s)")
     parser.add_argument("--slices", type=int, default=100, help="of the long propagation (default: %(default)s)")
@@ -159,6 +162,7 @@ def main() -> None:
     args = parser.parse_args()
     parts = {
         "click_on_a_slice": lambda: clicks(args.size, 1, args.pairs),
+        "click_on_a_small_slice": lambda: clicks(args.long_size, 1, args.pairs),
         "click_and_propagation": lambda: clicks(args.size, 10, max(1, args.pairs // 4)),
         "long_propagation": lambda: waits(args.long_size, args.slices, args.budget),
         "three_clients": lambda: clients(args.interactions),

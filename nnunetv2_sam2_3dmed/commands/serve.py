@@ -161,8 +161,9 @@ def listen(host: str, *ports: int | None) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for port in dict.fromkeys(port for port in ports if port is not None):
         try:
-            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            opened = socket.socket(family, kind)
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            # asyncio sends answers at once (TCP_NODELAY) only where the protocol is named; else each waits 40 ms
+            opened = socket.socket(family, kind, protocol)
             sockets.append(opened)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind(address)

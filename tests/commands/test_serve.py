@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -81,6 +82,28 @@ def test_mistakes_are_one_sentence(words, said, capsys, monkeypatch, tmp_path):
     assert main(["serve", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_answers_are_sent_at_once():
+    """Not held back until the client has acknowledged what was sent before, 40 ms later."""
+    found = []
+
+    async def accept() -> None:
+        sockets = serve.listen("127.0.0.1", 0)
+        accepted = asyncio.Event()
+
+        def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+            accepted.set()
+
+        async with await asyncio.start_server(note, sock=sockets[0]):
+            _, writer = await asyncio.open_connection(*sockets[0].getsockname())
+            await asyncio.wait_for(accepted.wait(), 10)
+            writer.close()
+
+    asyncio.run(accept())
+    assert found[0] != 0
 
 
 def test_a_port_in_use(capsys):
