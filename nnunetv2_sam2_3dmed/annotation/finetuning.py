@@ -24,6 +24,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_chec
 from nnunetv2_sam2_3dmed.nnunet.folders import read_plans
 from nnunetv2_sam2_3dmed.nnunet.folds import FILE as FOLDS
 from nnunetv2_sam2_3dmed.nnunet.folds import folds_without_validating
+from nnunetv2_sam2_3dmed.nnunet.sources import sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import (
     FINETUNED,
     PUBLIC_WEIGHTS,
@@ -84,7 +85,8 @@ class FinetuningRun:
         plans_file, plans = read_plans(self.dataset.name, self.plans)
         preprocessed = plans_file.parent
         with locked(preprocessed):
-            check_configuration(plans, self.configuration, read_json(preprocessed / "dataset.json"))
+            content = read_json(preprocessed / "dataset.json")
+            check_configuration(plans, self.configuration, content)
             check_slices(plans, self.configuration, self.trainer, SAM2_PromptTrainer_finetune.required_slices)
             self._check_trainer()
             record = self._record()
@@ -103,7 +105,8 @@ class FinetuningRun:
                 else model_file(model)
             ).resolve()
             start = starting_point(chosen, epochs, sorted(record))
-            warnings = leakage_warnings(chosen, start.sha256, self.dataset.name, fold["val"], folds)
+            sources = sources_of(content)
+            warnings = leakage_warnings(chosen, start.sha256, self.dataset.name, fold["val"], folds, sources)
             if PUBLIC_WEIGHTS in warnings:
                 progress(PUBLIC_WEIGHTS)
             start = replace(start, seen_validation=reason_for_leakage(chosen, warnings, seen_validation))

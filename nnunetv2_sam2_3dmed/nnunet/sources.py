@@ -59,6 +59,22 @@ class Sources:
         """True if a case is a video; cases that were added later are none in a merged dataset."""
         return self.videos or (case in self._by_case and self._by_case[case].videos)
 
+    def origin(self, dataset: str, case: str) -> tuple[str, str]:
+        """Return the dataset that a case comes from, and its identifier there.
+
+        Args:
+            dataset: the one with these sources.
+            case: identifier in it.
+        """
+        source = self._by_case.get(case)
+        if source is None:
+            return dataset, case
+        # `sam2_3dmed merge` puts the name in front, and the number too where two names are alike
+        for prefix in (f"{source.dataset}_", f"{source.dataset.partition('_')[2]}_"):
+            if case.startswith(prefix):
+                return source.dataset, case.removeprefix(prefix)
+        return source.dataset, case
+
     def repeated(self, cases: Iterable[str]) -> list[str]:
         """Return each case as many times as its rate says; cases that were added later once."""
         return [case for case in cases for _ in range(self._by_case[case].rate if case in self._by_case else 1)]

@@ -88,7 +88,8 @@ class DatasetRun:
         begun = check_same_run(output, described["protocols"], described)
         sha256 = described["model_sha256"]
         names = [case.name for case in self.cases]
-        leaks = leakage_warnings(model_file(self.model), sha256, self.dataset, names, folds_of(self.dataset))
+        folds = folds_of(self.dataset)
+        leaks = leakage_warnings(model_file(self.model), sha256, self.dataset, names, folds, sources)
         warnings = [*warnings, *resolution_warnings(self.model, sha256, session.image_size), *leaks]
         for warning in warnings:
             progress(f"warning: {warning}")

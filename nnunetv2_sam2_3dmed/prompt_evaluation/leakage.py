@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive.model import nnunet_checkpoint
 from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS
 from nnunetv2_sam2_3dmed.nnunet.folds import Folds
-from nnunetv2_sam2_3dmed.nnunet.sources import sources_of
+from nnunetv2_sam2_3dmed.nnunet.sources import Sources, sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import listed
 
-FINETUNED = "finetuned"  # key of the settings of a fine-tuning in a checkpoint's ``init_args``
+# keys in a checkpoint's ``init_args``: settings of a fine-tuning, and cases by the dataset that they come from
+FINETUNED, TRAINED_ON = "finetuned", "trained_on"
 PUBLIC_WEIGHTS = (
     "the model may have been trained on these cases: published weights such as MedSAM2's come from public datasets, "
     "which the MedSAM2 paper lists only in a supplement."
 )
 
 
-def leakage_warnings(model: Path, sha256: str, dataset: str, cases: Sequence[str], folds: Folds | None) -> list[str]:
+def leakage_warnings(
+    model: Path, sha256: str, dataset: str, cases: Sequence[str], folds: Folds | None, sources: Sources
+) -> list[str]:
     """Return the reasons why a model may have been trained on cases of a dataset; empty if there are none.
 
-    A checkpoint of nnU-Net names its dataset and fold, and after a fine-tuning what it started from. SAM 2's own
-    weights come from natural images. Nothing is known of other weights.
+    A checkpoint of this package names the cases that it was trained on, also before a fine-tuning; where it is an
+    older one, nnU-Net's dataset and fold tell. SAM 2's own weights come from natural images. Nothing is known of other
+    weights.
 
     Args:
         model: the checkpoint file.
@@ -31,6 +35,7 @@ def leakage_warnings(model: Path, sha256: str, dataset: str, cases: Sequence[str
         dataset: the dataset's full name.
         cases: identifiers of the cases that the model is measured on.
         folds: nnU-Net's folds of the dataset; None if there are none.
+        sources: of the dataset.
     """
     checkpoint = nnunet_checkpoint(model)
     if checkpoint is None:
@@ -39,11 +44,47 @@ def leakage_warnings(model: Path, sha256: str, dataset: str, cases: Sequence[str
     arguments = checkpoint.get("init_args", {})
     # a merged dataset has the folds of those that it was made of
     merged = {source.dataset for source in sources_of(arguments.get("dataset_json", {})).merged}
-    if dataset not in {arguments.get("plans", {}).get("dataset_name"), *merged}:
-        return []
-    of_start = arguments.get(FINETUNED, {}).get("seen_validation", "")
-    reasons = [_of_fold(arguments.get("fold"), dataset, cases, folds), of_start]
+    of_dataset = dataset in {arguments.get("plans", {}).get("dataset_name"), *merged}
+    reasons = []
+    if TRAINED_ON in arguments:
+        reasons.append(_of_cases(arguments[TRAINED_ON], dataset, cases, sources))
+    elif of_dataset:
+        reasons.append(_of_fold(arguments.get("fold"), dataset, cases, folds))
+    if of_dataset:
+        reasons.append(arguments.get(FINETUNED, {}).get("seen_validation", ""))
     return [reason for reason in reasons if reason]
+
+
+def with_cases(
+    trained_on: Mapping[str, Sequence[str]], dataset: str, cases: Sequence[str], sources: Sources
+) -> dict[str, list[str]]:
+    """Add cases to those that a model was trained on before.
+
+    Args:
+        trained_on: cases by dataset, as under :data:`TRAINED_ON`.
+        dataset: the one that is trained on now.
+        cases: of that dataset; those of a merged one are noted with the dataset that they come from.
+        sources: of that dataset.
+
+    Returns:
+        Sorted cases by dataset.
+    """
+    known = {name: set(seen) for name, seen in trained_on.items()}
+    for case in cases:
+        name, own = sources.origin(dataset, case)
+        known.setdefault(name, set()).add(own)
+    return {name: sorted(seen) for name, seen in sorted(known.items())}
+
+
+def _of_cases(trained_on: Mapping[str, Sequence[str]], dataset: str, cases: Sequence[str], sources: Sources) -> str:
+    known = {(name, case) for name, seen in trained_on.items() for case in seen}
+    seen = [case for case in cases if sources.origin(dataset, case) in known]
+    if not seen:
+        return ""
+    return (
+        f"the model was trained on {len(seen)} of these {len(cases)} cases ({listed(seen)}): their scores are those of "
+        "training cases."
+    )
 
 
 def _of_fold(fold: int | str | None, dataset: str, cases: Sequence[str], folds: Folds | None) -> str:

@@ -28,6 +28,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_chec
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer, PromptableSAM2, build_promptable_sam2, copy_to
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.nnunet.stored_direction import direction_of
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import TRAINED_ON, with_cases
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
 from nnunetv2_sam2_3dmed.prompt_training.clips import Clips
 from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
@@ -203,6 +204,13 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
             properties = load_pickle(join(self.preprocessed_dataset_folder, f"{case}.pkl"))
             self._directions[case] = direction_of(properties)
         return self._directions[case]
+
+    def on_train_start(self) -> None:
+        """Start as nnU-Net does; checkpoints name the training cases, of this training and of those before it."""
+        super().on_train_start()
+        train, _ = self.do_split()
+        before = self.my_init_kwargs.get(TRAINED_ON, {})
+        self.my_init_kwargs[TRAINED_ON] = with_cases(before, self.plans_manager.dataset_name, train, self.sources)
 
     def check_data(self, train: Sequence[str], val: Sequence[str]) -> None:
         super().check_data(train, val)

@@ -33,7 +33,9 @@ FINETUNE = (
 def ranked(planned):
     """Three images with automatic predictions, ranked by a model of random weights."""
     root = planned.root
-    promptable_checkpoint(root / "model.pth")
+    content = promptable_checkpoint(root / "model.pth")
+    content["init_args"]["trained_on"] = {"Dataset010_Colon": ["a"]}
+    torch.save(content, root / "model.pth")
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[1:6, 6:22, 6:20] = 1
     for number, case in enumerate(NEW):
@@ -97,6 +99,8 @@ def test_a_round(ranked):
     trained = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     assert trained["init_args"]["finetuned"]["peak_lr"] == 2e-4
     assert trained["init_args"]["finetuned"]["cases"] == ["new_1", "new_2"] and trained["current_epoch"] == 2
+    trained_on = json.loads((done / "splits_final.json").read_text())[0]["train"] + ["new_1", "new_2"]
+    assert trained["init_args"]["trained_on"] == {"Dataset010_Colon": ["a"], DATASET: sorted(trained_on)}
     network = trained["init_args"][PROMPTED]["network"]
     assert (network["dropout"], network["fitted_windows"], network["image_size"]) == (0.0, True, 64)
     assert sorted(os.listdir(fold / "validation")) == sorted(

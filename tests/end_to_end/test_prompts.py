@@ -28,7 +28,7 @@ def fold(prompted) -> Path:
     return prompted.results(DATASET, TRAINER, "3d_slices8") / "fold_0"
 
 
-def test_validation_is_nnunets_and_says_that_it_was_prompted(fold):
+def test_validation_is_nnunets_and_says_that_it_was_prompted(prompted, fold):
     log = "".join(path.read_text() for path in fold.glob("training_log*.txt"))
     assert "train_loss terms {'pixels':" in log and "Pseudo dice" in log
     assert "Validation with prompts: ground truth box on the middle slice of each object" in log
@@ -36,6 +36,8 @@ def test_validation_is_nnunets_and_says_that_it_was_prompted(fold):
     assert log.count("Slices of the training cases lie along the patient's axis inferior-superior.") >= 2
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     assert checkpoint["init_args"]["prompted"]["shown_as"]["normals"] == (SUPERIOR,)
+    splits = json.loads((prompted.root / "nnUNet_preprocessed" / DATASET / "splits_final.json").read_text())
+    assert checkpoint["init_args"]["trained_on"] == {DATASET: sorted(splits[0]["train"])}
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == 2 and set(summary["mean"]) == {"1", "2"}
     masks = [read_volume(path) for path in sorted((fold / "validation").glob("*.nii.gz"))]

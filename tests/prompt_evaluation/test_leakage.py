@@ -10,9 +10,15 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.checkpoints import CHECKPOINTS
 from nnunetv2_sam2_3dmed.nnunet.sources import KEY, Source, Sources
-from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import PUBLIC_WEIGHTS, leakage_warnings, reason_for_leakage
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import (
+    PUBLIC_WEIGHTS,
+    leakage_warnings,
+    reason_for_leakage,
+    with_cases,
+)
 
 DATASET = "Dataset009_Spleen"
+ALONE = Sources()  # of a dataset that was not merged
 SPLITS = [{"train": ["c", "d"], "val": ["a", "b"]}]
 
 
@@ -24,7 +30,7 @@ def said(tmp_path):
         file = tmp_path / "checkpoint_final.pth"
         plans = {"dataset_name": dataset}
         torch.save({"network_weights": {}, "init_args": {"plans": plans, "fold": fold}}, file)
-        return leakage_warnings(file, "0" * 64, DATASET, names, splits)
+        return leakage_warnings(file, "0" * 64, DATASET, names, splits, ALONE)
 
     return said
 
@@ -47,17 +53,50 @@ def test_a_model_of_a_merged_dataset_knows_those_that_it_was_made_of(tmp_path):
         "dataset_json": {KEY: Sources(merged=merged).noted()},
     }
     torch.save({"network_weights": {}, "init_args": arguments}, file)
-    assert leakage_warnings(file, "0" * 64, DATASET, ["a", "b"], SPLITS) == []
-    assert leakage_warnings(file, "0" * 64, DATASET, ["a", "c"], SPLITS)[0].startswith("1 of these 2 cases (c)")
-    assert leakage_warnings(file, "0" * 64, "Dataset010_Colon", ["c"], SPLITS) == []
+    assert leakage_warnings(file, "0" * 64, DATASET, ["a", "b"], SPLITS, ALONE) == []
+    assert leakage_warnings(file, "0" * 64, DATASET, ["a", "c"], SPLITS, ALONE)[0].startswith("1 of these 2 cases (c)")
+    assert leakage_warnings(file, "0" * 64, "Dataset010_Colon", ["c"], SPLITS, ALONE) == []
+
+
+def test_training_cases_are_known_by_the_dataset_that_they_come_from(tmp_path):
+    """Whatever the folds are now, and from a merged dataset to its parts, back, and to another merged one."""
+    all_in_one = Sources(
+        merged=(
+            Source(DATASET, 1, False, ("Spleen_a", "Spleen_b", "Spleen_c")),
+            Source("Dataset010_Colon", 3, False, ("Colon_a",)),
+        )
+    )
+    other = Sources(merged=(Source(DATASET, 1, False, ("Dataset009_Spleen_a", "Dataset009_Spleen_c")),))
+    file = tmp_path / "checkpoint_final.pth"
+
+    def of(trained_on, dataset, names, sources) -> list[str]:
+        arguments = {"plans": {"dataset_name": "Dataset030_All"}, "fold": 0, "trained_on": trained_on}
+        torch.save({"network_weights": {}, "init_args": arguments}, file)
+        return leakage_warnings(file, "0" * 64, dataset, names, SPLITS, sources)
+
+    merged = with_cases({}, "Dataset030_All", ["Spleen_c", "Colon_a", "new"], all_in_one)
+    assert merged == {"Dataset009_Spleen": ["c"], "Dataset010_Colon": ["a"], "Dataset030_All": ["new"]}
+    assert of(merged, DATASET, ["a", "b"], ALONE) == []
+    (reason,) = of(merged, DATASET, ["a", "b", "c"], ALONE)
+    assert reason.startswith("the model was trained on 1 of these 3 cases (c)")
+    assert of(merged, "Dataset031_Some", ["Dataset009_Spleen_a"], other) == []
+    assert (
+        "1 of these 2 cases (Dataset009_Spleen_c)"
+        in of(merged, "Dataset031_Some", list(other.merged[0].cases), other)[0]
+    )
+
+    part = with_cases({"Dataset010_Colon": ["b"]}, DATASET, ["d", "b"], ALONE)
+    assert part == {"Dataset009_Spleen": ["b", "d"], "Dataset010_Colon": ["b"]}
+    assert "(Spleen_b)" in of(part, "Dataset030_All", ["Spleen_a", "Spleen_b", "Colon_a"], all_in_one)[0]
+    assert of(part, "Dataset030_All", ["Spleen_a", "Colon_a"], all_in_one) == []
 
 
 def test_published_weights_may_have_seen_anything_but_sam2s(tmp_path):
     file = tmp_path / "weights.pt"
     torch.save({"model": {}}, file)
-    assert leakage_warnings(file, "0" * 64, DATASET, ["a"], SPLITS) == [PUBLIC_WEIGHTS]
+    assert leakage_warnings(file, "0" * 64, DATASET, ["a"], SPLITS, ALONE) == [PUBLIC_WEIGHTS]
     official = CHECKPOINTS["sam2.1_hiera_large"].sha256
-    assert official is not None and leakage_warnings(file, official, DATASET, ["a"], SPLITS) == []
+    assert official is not None and leakage_warnings(file, official, DATASET, ["a"], SPLITS, ALONE) == []
 
 
 def test_a_fine_tuned_model_knows_what_its_starting_point_was_trained_on(tmp_path):
@@ -69,7 +108,7 @@ def test_a_fine_tuned_model_knows_what_its_starting_point_was_trained_on(tmp_pat
             "finetuned": {"seen_validation": "the model was trained on all cases"},
         }
         torch.save({"network_weights": {}, "init_args": arguments}, file)
-        assert leakage_warnings(file, "0" * 64, DATASET, ["a", "b"], SPLITS) == reasons
+        assert leakage_warnings(file, "0" * 64, DATASET, ["a", "b"], SPLITS, ALONE) == reasons
 
 
 def test_only_a_reason_that_is_allowed_lets_a_fine_tuning_start():
