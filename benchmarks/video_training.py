@@ -4,15 +4,17 @@
     python benchmarks/video_training.py --minutes 30 --work FOLDER          # two CPU cores
 
 Runs stock commands on 40 videos in FOLDER, prints each, and skips finished ones; an interrupted training continues.
-Then prompts 12 videos of another seed with the box of the first frame, three ways:
+Then prompts 12 videos of another seed with the box of the first frame, and 12 more in which the probe slides, so that
+the heart crosses the picture, three ways:
 
 - propagated: the box on the first frame, masks propagated forward;
 - repeated: the ground truth mask of the first frame on all frames;
 - per frame: the same network on each frame by itself, with the first frame's box, without memory.
 
-Writes benchmarks/results/NAME.json and NAME.md and docs/images/NAME.png, where NAME is video_training_30min_cpu: Dice
-and J&F without the first frame, and differences per video with a 95 % bootstrap interval and Wilcoxon's signed-rank
-test.
+Writes benchmarks/results/NAME.json and NAME.md, and docs/images/NAME.png of a video in which the probe slides, where
+NAME is video_training_30min_cpu: Dice and J&F without the first frame, differences per video with a 95 % bootstrap
+interval and Wilcoxon's signed-rank test, and Dice by the overlap of the first frame's box with the box of the frame in
+question.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -34,7 +37,6 @@ from equal_time import Runner
 from scipy import stats
 
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
-from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
 from nnunetv2_sam2_3dmed.evaluation.tables import without_nan
 from nnunetv2_sam2_3dmed.files import write_png, write_text
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
@@ -50,7 +52,14 @@ from nnunetv2_sam2_3dmed.video.scores import ObjectScores, score_frame
 
 RESULTS, PICTURES = Path(__file__).parent / "results", Path(__file__).parents[1] / "docs" / "images"
 ID, DATASET, CONFIGURATION = "820", "Dataset820_SyntheticUltrasound", "3d_slices8"
-TRAINED, MEASURED = (40, 1), (12, 2)  # number of videos, and seed
+TRAINED = (40, 1)  # number of videos, and seed
+# by the name of their folder: kind, what to call it, number of videos, and seed
+MEASURED = {
+    "test": ("ultrasound", "the probe rests", 12, 2),
+    "swept": ("ultrasound_swept", "the probe slides", 12, 3),
+}
+DRAWN = "swept"
+OVERLAPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # edges, of intersection over union
 PROPAGATED, REPEATED, PER_FRAME = "propagated", "repeated", "per frame"
 WAYS = {
     PROPAGATED: "box on the first frame, propagated",
@@ -76,21 +85,48 @@ def main() -> None:
     args = parser.parse_args()
 
     work = args.work.resolve()
-    for kind, (count, seed) in (("train", TRAINED), ("test", MEASURED)):
-        if not (work / kind / "dataset.json").exists():
-            write_phantoms(work / kind, "ultrasound", count, seed)
+    for folder, (kind, count, seed) in {
+        "train": ("ultrasound", *TRAINED),
+        **{name: (kind, count, seed) for name, (kind, _, count, seed) in MEASURED.items()},
+    }.items():
+        if not (work / folder / "dataset.json").exists():
+            write_phantoms(work / folder, kind, count, seed)
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         (work / name).mkdir(exist_ok=True)
         os.environ[name] = str(work / name)
     run = Runner(dry=False)
     checkpoint = train(run, work, args)
 
-    test = work / "test"
-    cases = video_cases(test)
-    classes, _ = labels_of(test, cases)
-    session = VideoSession(checkpoint, args.device)
     name = f"video_training_{args.minutes}min_{args.device}"
-    masks = work / f"masks_{name}"
+    session = VideoSession(checkpoint, args.device)
+    report = {
+        "minutes": args.minutes,
+        "trained_on": TRAINED[0],
+        "kind": "synthetic ultrasound",
+        "image_size": args.image_size,
+        "batch_size": args.batch_size,
+        "commands": [command.replace(str(work), "WORK") for command in run.commands],
+        "ways": WAYS,
+        "measured": {
+            title: measure(
+                session,
+                work / folder,
+                work / f"masks_{name}_{folder}",
+                args.pictures / f"{name}.png" if folder == DRAWN else None,
+            )
+            for folder, (_, title, _, _) in MEASURED.items()
+        },
+        "software_and_machine": software_and_machine(),
+    }
+    write_text(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n")
+    write_text(args.results / f"{name}.md", as_markdown(report))
+    print((args.results / f"{name}.md").read_text())
+
+
+def measure(session: VideoSession, videos: Path, masks: Path, drawing: Path | None) -> dict:
+    """Prompt the videos of a folder in all ways, write masks and perhaps a picture, and return the scores."""
+    cases = video_cases(videos)
+    classes, _ = labels_of(videos, cases)
     if masks.exists():  # of a measurement before
         shutil.rmtree(masks)
     measured = run_benchmark(session, cases, classes, [FIRST_BOX], masks, progress=print)
@@ -99,13 +135,10 @@ def main() -> None:
     results = [one._replace(protocol=PROPAGATED) for one in measured.results]
     for case in cases:
         results += baselines(session, case, classes, masks)
-    report = {
-        "minutes": args.minutes,
-        "videos": {"trained on": TRAINED[0], "measured": MEASURED[0], "kind": "synthetic ultrasound"},
-        "image_size": args.image_size,
-        "batch_size": args.batch_size,
-        "commands": [command.replace(str(work), "WORK") for command in run.commands],
-        "ways": WAYS,
+    if drawing is not None:
+        picture(drawing, cases, classes, results, masks)
+    return {
+        "videos": len(cases),
         "scores": [
             {
                 "way": way,
@@ -114,14 +147,11 @@ def main() -> None:
                 **{c: without_nan(asdict(scores[c])) for c in COLUMNS},
             }
             for way, class_name, scores, rejected in summary(results, list(classes))
+            if class_name == ALL or way == PROPAGATED
         ],
         "differences": differences(results),
-        "software_and_machine": software_and_machine(),
+        "overlaps": by_overlap(results, cases, classes),
     }
-    write_text(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n")
-    write_text(args.results / f"{name}.md", as_markdown(report, results, list(classes)))
-    picture(args.pictures / f"{name}.png", cases, classes, results, masks)
-    print((args.results / f"{name}.md").read_text())
 
 
 def train(run: Runner, work: Path, args: argparse.Namespace) -> Path:
@@ -222,35 +252,92 @@ def differences(results: Sequence[VideoResult]) -> list[dict]:
     return found
 
 
-def as_markdown(report: dict, results: Sequence[VideoResult], classes: Sequence[str]) -> str:
-    """Tables of the scores and of the differences."""
-    videos = report["videos"]
+def by_overlap(
+    results: Sequence[VideoResult], cases: Sequence[VideoCase], classes: dict[str, tuple[int, ...]]
+) -> list[dict]:
+    """Mean Dice of frames, grouped by the overlap of the object's box there with its box on the first frame."""
+    overlap: dict[tuple[str, str, int], float] = {}
+    for case in cases:
+        truth = GroundTruth(case, classes, case.open().shape[1:], None)
+        for name, first in truth.first.items():
+            prompted = bounding_box(truth.mask(first, name))
+            for frame in truth.frames:
+                mask = truth.mask(frame, name)
+                if frame != first and mask.any():
+                    overlap[case.name, name, frame] = intersection_over_union(prompted, bounding_box(mask))
+        case.close()
+    dice = {
+        (one.protocol, one.video, one.class_name, score.frame): score.dice
+        for one in results
+        for score in one.scores.frames
+    }
+    groups = []
+    for low, high in pairwise(OVERLAPS):
+        frames = [key for key, value in overlap.items() if low <= value < high or value == high == OVERLAPS[-1]]
+        groups.append(
+            {
+                "from": low,
+                "to": high,
+                "frames": len(frames),
+                **{way: float(np.mean([dice[(way, *key)] for key in frames])) if frames else None for way in WAYS},
+            }
+        )
+    return groups
+
+
+def intersection_over_union(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+    """Overlap of two boxes of first row and column and last row and column, both inside."""
+    size = [max(0, min(one[i + 2], other[i + 2]) - max(one[i], other[i]) + 1) for i in (0, 1)]
+    areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (one, other)]
+    common = size[0] * size[1]
+    return common / (sum(areas) - common)
+
+
+def as_markdown(report: dict) -> str:
+    """Tables of the scores, of the differences, and by overlap of the boxes."""
     lines = [
         f"# Synthetic ultrasound videos after {report['minutes']} minutes from random weights",
         "",
-        f"Synthetic: no patient. {videos['trained on']} videos to train and validate on, {videos['measured']} others "
-        f"measured; images of {report['image_size']} pixels, batches of {report['batch_size']}. Median over videos "
-        "(first to third quartile), J&F over objects; without the first frame. Every way is given the first frame's "
-        "box, or its ground truth.",
-        "",
-        "| | class | Dice | J&F |",
-        "|---|---|---|---|",
+        f"Synthetic: no patient. {report['trained_on']} videos to train and validate on, in which the probe rests, and "
+        f"others measured; images of {report['image_size']} pixels, batches of {report['batch_size']}. Median over "
+        "videos (first to third quartile), J&F over objects; without the first frame. Every way is given the first "
+        "frame's box, or its ground truth.",
     ]
-    for way, name, scores, _ in summary(results, classes):
-        if name == ALL or len(classes) == 1 or way == PROPAGATED:
-            lines.append(f"| {WAYS[way]} | {name} | {_shown(scores['Dice'])} | {_shown(scores['J&F'])} |")
-    lines += ["", "| propagated minus | score | mean (95 % interval) | better videos | p |", "|---|---|---|---|---|"]
-    for one in report["differences"]:
-        low, high = one["interval"]
-        lines.append(
-            f"| {one['against']} | {one['score']} | {one['mean']:+.3f} ({low:+.3f} to {high:+.3f}) | "
-            f"{one['videos_better']} of {videos['measured']} | {one['p']:.2g} |"
-        )
+    for title, found in report["measured"].items():
+        lines += [
+            "",
+            f"## {found['videos']} videos in which {title}",
+            "",
+            "| | class | Dice | J&F |",
+            "|---|---|---|---|",
+        ]
+        for row in found["scores"]:
+            lines.append(f"| {WAYS[row['way']]} | {row['class']} | {_shown(row['Dice'])} | {_shown(row['J&F'])} |")
+        lines += [
+            "",
+            "| propagated minus | score | mean (95 % interval) | better videos | p |",
+            "|---|---|---|---|---|",
+        ]
+        for one in found["differences"]:
+            low, high = one["interval"]
+            lines.append(
+                f"| {one['against']} | {one['score']} | {one['mean']:+.3f} ({low:+.3f} to {high:+.3f}) | "
+                f"{one['videos_better']} of {found['videos']} | {one['p']:.2g} |"
+            )
+        lines += ["", f"| overlap of the boxes | frames | {' | '.join(WAYS)} |", "|---" * (2 + len(WAYS)) + "|"]
+        for group in found["overlaps"]:
+            means = " | ".join("" if group[way] is None else f"{group[way]:.3f}" for way in WAYS)
+            lines.append(f"| {group['from']:g} to {group['to']:g} | {group['frames']} | {means} |")
+    lines += [
+        "",
+        "Overlap: intersection over union of the object's box on a frame and its box on the first frame; mean Dice of "
+        "the frames of both classes.",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _shown(scores: Statistic) -> str:
-    return f"{scores.median:.3f} ({scores.q1:.3f} to {scores.q3:.3f})"
+def _shown(scores: dict[str, float]) -> str:
+    return f"{scores['median']:.3f} ({scores['q1']:.3f} to {scores['q3']:.3f})"
 
 
 def picture(

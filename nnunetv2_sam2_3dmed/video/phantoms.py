@@ -1,6 +1,7 @@
 """Synthetic videos with ground truth: an echocardiogram in grey, and an endoscopy in colour. No patient is in them.
 
     python -m nnunetv2_sam2_3dmed.video.phantoms ultrasound FOLDER --videos 20
+    python -m nnunetv2_sam2_3dmed.video.phantoms ultrasound_swept FOLDER --videos 20     # the probe slides
     python -m nnunetv2_sam2_3dmed.video.phantoms endoscopy FOLDER --videos 20
 
 FOLDER gets ``videos/NAME`` and ``masks/NAME``, folders of PNG frames, and ``dataset.json``, as ``sam2_3dmed videos``
@@ -14,6 +15,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +45,9 @@ class VideoPhantom:
     labels: np.ndarray
 
 
-def ultrasound_phantom(rng: np.random.Generator, frames: int = FRAMES, side: int = SIDE) -> VideoPhantom:
+def ultrasound_phantom(
+    rng: np.random.Generator, frames: int = FRAMES, side: int = SIDE, sweep: float = 0.0
+) -> VideoPhantom:
     """Draw an apical view of a ventricle (1) and an atrium (2), which beat against each other.
 
     Speckle is fixed to the tissue, moves and stretches with it, and decorrelates slowly. Both chambers are dark within
@@ -54,6 +58,7 @@ def ultrasound_phantom(rng: np.random.Generator, frames: int = FRAMES, side: int
         rng: determines all.
         frames: number of frames, about two to four beats.
         side: rows and columns.
+        sweep: way of the heart from left to right, as a share of the side, as if the probe slid over the chest.
     """
     rows, columns = np.mgrid[:side, :side] / side
     apex = np.array([0.06, 0.5 + rng.uniform(-0.03, 0.03)])
@@ -79,6 +84,7 @@ def ultrasound_phantom(rng: np.random.Generator, frames: int = FRAMES, side: int
         time = number / frames
         squeezed = _systole(beats * time + phase / (2 * np.pi))  # 0 in diastole, 1 in systole
         moved = middle + np.array([breath, 0.4 * breath]) * np.sin(2 * np.pi * time + phase)
+        moved[1] += sweep * (time - 0.5)
         # coordinates of each pixel along and across the heart; the mitral plane descends in systole
         plane = np.array([0.16 + 0.035 * squeezed, 0.0])
         along, across = _turned(rows - moved[0], columns - moved[1], tilt)
@@ -200,6 +206,10 @@ def endoscopy_phantom(rng: np.random.Generator, frames: int = FRAMES, side: int 
 
 KINDS: dict[str, tuple[Callable[..., VideoPhantom], dict[str, int]]] = {
     "ultrasound": (ultrasound_phantom, {"background": 0, "ventricle": VENTRICLE, "atrium": ATRIUM}),
+    "ultrasound_swept": (
+        partial(ultrasound_phantom, sweep=0.3),
+        {"background": 0, "ventricle": VENTRICLE, "atrium": ATRIUM},
+    ),
     "endoscopy": (endoscopy_phantom, {"background": 0, "polyp": POLYP}),
 }
 

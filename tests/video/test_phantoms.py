@@ -50,6 +50,17 @@ def test_two_chambers_beat_against_each_other(ultrasound):
         assert np.corrcoef(sizes)[0, 1] < -0.5
 
 
+def test_the_heart_crosses_the_picture_as_the_probe_slides(ultrasound):
+    for seed, resting in zip(SEEDS, ultrasound):
+        sliding = ultrasound_phantom(np.random.default_rng(seed), sweep=0.3)
+        (first, last), (before, after) = (
+            [ndimage.center_of_mass(phantom.labels[frame] == ATRIUM)[1] for frame in (0, -1)]
+            for phantom in (sliding, resting)
+        )
+        way = 0.3 * 39 / 40 * 112  # of 40 frames of 112 columns
+        assert last - first == pytest.approx(after - before + way, abs=0.06 * 112)  # edges of the sector cut it
+
+
 def test_ultrasound_is_grey_with_dark_chambers_in_brighter_tissue(ultrasound):
     for phantom in ultrasound:
         assert (np.ptp(phantom.frames, axis=-1) == 0).all()
