@@ -50,8 +50,8 @@ def download(address: str, partial: Path) -> None:
                     bar.update(len(block))
     except requests.RequestException as error:
         raise UserError(
-            f"{address} cannot be downloaded ({error}): run the same command again to go on, or, on a machine without "
-            f"internet, bring the file and run `sam2_3dmed weights FILE`."
+            f"{address} cannot be downloaded: run the same command again to go on, or, on a machine without internet, "
+            f"bring the file and run `sam2_3dmed weights FILE` ({error})."
         ) from error
     size = partial.stat().st_size
     if total is not None and size != total:

@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> None:
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     for found in sockets:
         print(f"listening at http://{shown}:{found.getsockname()[1]}", flush=True)
+    state = app.state.server
+    print(f"model {state.model}, {state.sessions.network}", flush=True)
     print("open this address in a browser, or give it to a viewer; press Ctrl+C to end", flush=True)
     with suppress(KeyboardInterrupt):
         make_server(app).run(sockets)

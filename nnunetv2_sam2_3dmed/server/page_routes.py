@@ -318,11 +318,13 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/page/undo")
     def undo(page: PageSession = Opened) -> dict[str, Any]:
-        return changed(page, page.undo)[0]
+        answer, names = changed(page, page.undo)
+        return answer | {"changed": names}
 
     @routes.post("/page/redo")
     def redo(page: PageSession = Opened) -> dict[str, Any]:
-        return changed(page, lambda: page.undo(again=True))[0]
+        answer, names = changed(page, lambda: page.undo(again=True))
+        return answer | {"changed": names}
 
     # ---- propagation
 

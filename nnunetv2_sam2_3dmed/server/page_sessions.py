@@ -235,14 +235,20 @@ class PageSession:
         region, before = view.plane_back(seen), self.labels.plane(axis, index) == number
         return before | region if label else before & ~region
 
-    def undo(self, again: bool = False) -> None:
-        """Take the latest step back, or do it again.
+    def undo(self, again: bool = False) -> list[str]:
+        """Take the latest step back, or do it again; return the names of the objects that it changed.
 
         Raises:
             PromptError: there is none.
         """
         self.stop()
-        self.labels.refresh(self.session, self.session.redo() if again else self.session.undo())
+        changed = self.session.redo() if again else self.session.undo()
+        self.labels.refresh(self.session, changed)
+        self._step = None  # the latest propagation may be what was taken back
+        locked, there = self.session.protected_ids, self.session.object_ids
+        # with a locked one, the others may get its voxels or lose them; the step was of the locked one
+        own = [number for number in changed if number in locked] or changed
+        return [self.objects.listed(number).name for number in own if number in self.objects or number in there]
 
     def _check_unlocked(self, number: int) -> None:
         one = self.known(number)

@@ -135,6 +135,11 @@ class SessionPool:
         self._idle: OrderedDict[Content, PooledSession] = OrderedDict()
 
     @property
+    def network(self) -> str:
+        """The side of the network's images, and where it runs, in words."""
+        return f"images of {self._network.image_size} pixels, {self._device}"
+
+    @property
     def open_sessions(self) -> int:
         """Number of sessions in use."""
         return len(self._open)

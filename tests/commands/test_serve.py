@@ -39,9 +39,10 @@ def test_a_server_listens_at_both_ports_and_ends_when_interrupted(tmp_path):
         text=True,
     )
     try:
-        lines = [process.stdout.readline().strip() for _ in range(3)]
+        lines = [process.stdout.readline().strip() for _ in range(4)]
         urls = [line.removeprefix("listening at ") for line in lines[:2]]
-        assert urls[1] == f"http://127.0.0.1:{second}" and lines[2].endswith("press Ctrl+C to end")
+        assert urls[1] == f"http://127.0.0.1:{second}" and lines[3].endswith("press Ctrl+C to end")
+        assert lines[2] == f"model {weights.name}, images of 64 pixels, cpu"
         with httpx.Client(headers={"Authorization": "Bearer sesame"}, trust_env=False, timeout=20) as http:
             assert httpx.get(f"{urls[0]}/capabilities", trust_env=False).status_code == 401
             # also without the key, and so without its folder

@@ -51,19 +51,23 @@ export function drawBars(changed, views) {
   const [low, high] = state.window;
   const [level, width] = [(low + high) / 2, high - low];
   const preset = find("preset");
-  const fitting = [...preset.options].find(({ value }) => {
+  // two can be alike: what was chosen stays
+  const fitting = [...preset.selectedOptions, ...preset.options].find(({ value }) => {
     const [a, b] = value.split(",").map(Number);
     return value && Math.abs(a - level) < 1e-6 && Math.abs(b - width) < 1e-6;
   });
-  if (document.activeElement !== preset || !fitting) preset.value = fitting?.value ?? "";
+  if (document.activeElement !== preset || !fitting) (fitting ?? preset.lastChild).selected = true;
   find("status-window").textContent = state.image.video ? "" : `Level ${level.toFixed(0)}, width ${width.toFixed(0)}`;
   find("status-busy").hidden = state.busy === 0;
   find("status-busy").textContent = state.saving ? "Writing the file" : "Segmenting";
   const { quality } = state;
-  const shown = quality && state.cursor[quality.axis] === quality.index;
+  const shown =
+    quality?.object === state.active &&
+    state.cursor[quality.axis] === quality.index &&
+    activeObject()?.prompts.some(({ axis, index }) => axis === quality.axis && index === quality.index);
   find("status-quality").textContent = shown ? `Expected IoU ${quality.value.toFixed(2)}` : "";
   drawPointer(views);
-  if (["objects", "active", "progress", "tool", "cursor", "image", "busy"].some((name) => changed.has(name))) {
+  if (["objects", "active", "progress", "tool", "cursor", "image", "busy", "note"].some((name) => changed.has(name))) {
     drawHint();
   }
 }
@@ -89,6 +93,7 @@ function drawPointer(views) {
 function hint() {
   const object = activeObject();
   if (!object || state.progress.running) return "";
+  if (state.note?.objects === state.objects) return state.note.text;
   if (object.protected) return `${object.name} is locked. Unlock it with {K}, or add an object with {N}.`;
   if (state.image.round) {
     return state.image.round.stage === "outline"

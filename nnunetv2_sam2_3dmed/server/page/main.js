@@ -7,10 +7,10 @@ import { keepSoon, keptOf } from "./kept.js";
 import { fillHelp, setUpKeys } from "./keys.js";
 import { moves } from "./moves.js";
 import { canReopen, onDropped, open, reopen, sendFiles, setUpOpener, showOpener } from "./opener.js";
-import { drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
+import { canPropagate, drawPanel, setEnd, setUpPanel, wantedPropagation } from "./panel.js";
 import { drawPlayer, setUpPlayer, togglePlaying } from "./player.js";
 import { beginCase, finished, hasChanged, hasRound, setUpRound, showFinished, written } from "./round.js";
-import { activeObject, state, subscribe, update } from "./store.js";
+import { activeObject, state, subscribe, tell, unit, update } from "./store.js";
 import { Tools, signed } from "./tools.js";
 import { Views } from "./views.js";
 import { download, find, menu, say, showTips } from "./widgets.js";
@@ -188,8 +188,8 @@ const actions = {
   },
   open: () => showOpener(state.image !== null),
   help: () => find("help-dialog").showModal(),
-  undo: () => state.image && ask(api.undo),
-  redo: () => state.image && ask(api.redo),
+  undo: () => step(api.undo, "Taken back"),
+  redo: () => step(api.redo, "Done again"),
   space: ({ shiftKey }) => (state.image?.video && !shiftKey ? togglePlaying() : actions.press()),
   masks: () => update({ masks: !state.masks }),
   crosshair: () => update({ crosshair: !state.crosshair }),
@@ -226,6 +226,10 @@ const actions = {
 
   async propagate() {
     if (!state.image) return;
+    if (!state.busy && !canPropagate()) {
+      tell(`Nothing to propagate yet: first draw a box on a ${unit()}.`);
+      return;
+    }
     const progress = await ask(() => api.propagate(wantedPropagation()));
     if (!progress) return;
     update({ progress });
@@ -262,14 +266,29 @@ const actions = {
     if (!state.image) return;
     const usual = state.image.video ? ".zip" : ".nii.gz";
     const what = typeof ending === "string" ? ending : usual; // an event, from the keyboard
+    const held = state.objects.filter((one) => (what === "prompts" ? one.prompts.length : one.started));
+    if (!state.busy && !held.length) {
+      say(`No object has a ${what === "prompts" ? "prompt" : "mask"} yet: nothing was saved.`, { error: true });
+      return;
+    }
     update({ saving: true });
     const file = await ask(() => (what === "prompts" ? api.prompts() : api.segmentation(what)));
     update({ saving: false });
     if (!file) return;
     download(file);
     if (what !== "prompts") saved();
+    const labels = what === "prompts" ? "" : `: ${held.map(({ id, name }) => `${id} ${name}`).join(", ")}`;
+    tell(`Saved as ${file.name}${labels}`);
   },
 };
+
+/** Take a step back, or do it again, and say of which objects. */
+async function step(request, what) {
+  const answer = state.image && (await ask(request));
+  if (answer?.changed.length) {
+    tell(`${what}: the latest step of ${answer.changed.join(" and ")}, with what was propagated from it.`);
+  }
+}
 
 /** Whether 2D masks of a round are revised, which are propagated later. */
 const isOutline = () => state.image?.round?.stage === "outline";
@@ -280,7 +299,7 @@ async function prompt({ axis, index }, kind, label, points) {
     const id = await object;
     return id === null ? null : api.addPrompt({ kind, object: id, axis, index, label, points });
   });
-  if (answer) update({ quality: { value: answer.quality, axis, index } });
+  if (answer) update({ quality: { value: answer.quality, object: await object, axis, index } });
 }
 
 const tools = new Tools(prompt);

@@ -36,6 +36,10 @@ export function wantedPropagation() {
   };
 }
 
+/** Whether an object that is to be propagated has a prompt. */
+export const canPropagate = () =>
+  (scopeAll ? state.objects : [activeObject()]).some((one) => one?.prompts.length);
+
 function typed() {
   const axis = promptedAxis();
   const top = state.image.shape[axis] - 1;
@@ -195,12 +199,14 @@ function drawProgress() {
   const { running, done = 0, total = 0 } = state.progress;
   find("done").disabled = find("nothing").disabled = running; // what is half propagated is no result
   const button = find("propagate");
-  const able = running || (scopeAll ? state.objects : [activeObject()]).some((one) => one?.prompts.length);
+  const able = running || canPropagate();
   button.disabled = !able;
   button.classList.toggle("primary", !running);
   button.replaceChildren(icon(running ? "stop" : "play"), running ? "Stop" : "Propagate");
   button.dataset.key = running ? "Esc" : "Enter";
-  button.dataset.tip = running ? "Stop; what is done stays" : `Segment the other ${unit()}s from those with prompts`;
+  button.dataset.tip = running
+    ? "Stop; what is done stays"
+    : `${able ? "Segment" : "After a prompt: segment"} the other ${unit()}s from those with prompts`;
   const ended = !running && total > 0 && activeObject()?.propagated;
   find("progress").hidden = !running && !ended;
   find("progress").classList.toggle("ended", ended);

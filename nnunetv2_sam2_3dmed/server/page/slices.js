@@ -55,6 +55,7 @@ class Lane {
   #wanted = null;
   #coming = null; // on its way
   #busy = false;
+  latest = null; // {key, plane}: the one that arrived last
 
   constructor(fetch, arrived, failed) {
     this.fetch = fetch;
@@ -95,7 +96,11 @@ class Lane {
       try {
         const cache = this.#cache;
         const plane = await this.fetch(key);
-        if (cache === this.#cache && !this.closed) this.#cache.set(key, plane);
+        if (cache === this.#cache && !this.closed) {
+          this.#cache.set(key, plane);
+          this.latest = { key, plane };
+          if (this.#wanted !== null) this.arrived(); // a label map is shown even if there is a newer one by now
+        }
       } catch (error) {
         this.#coming = null;
         this.#busy = false;
@@ -138,9 +143,15 @@ export class Slices {
     return found;
   }
 
-  /** Object numbers of a slice; null where they are not there yet, or nothing is segmented. */
+  /**
+   * Object numbers of a slice, those of before while newer ones are on their way; null where none are there yet, or
+   * nothing is segmented.
+   */
   labels(axis, index) {
-    return this.version ? this.labelMaps[axis].get(`${index}:${this.version}`) : null;
+    if (!this.version) return null;
+    const lane = this.labelMaps[axis];
+    const found = lane.get(`${index}:${this.version}`);
+    return found ?? (lane.latest?.key.startsWith(`${index}:`) ? lane.latest.plane : null);
   }
 
   close() {

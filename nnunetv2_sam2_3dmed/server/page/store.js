@@ -5,8 +5,8 @@
  * hidden: numbers of objects that are not shown. cursor: voxel [z, y, x] at which the three planes cross. main: axis of
  * the large plane, or "surface". tool, label: see tools.js. window: intensities that are black and white.
  * range: {axis, first, last} to propagate to, or null for all slices. progress: of the propagation. busy: number of
- * requests that the user waits for. quality: of the latest mask. playing: whether a video is. saving: whether a file is
- * being written.
+ * requests that the user waits for. quality: of the latest mask. note: see tell(). playing: whether a video is. saving:
+ * whether a file is being written.
  */
 export const state = {
   image: null,
@@ -27,6 +27,7 @@ export const state = {
   progress: { running: false },
   busy: 0,
   quality: null,
+  note: null,
   unsaved: false,
   playing: false,
   saving: false,
@@ -54,6 +55,9 @@ export function update(change) {
   }
   for (const name of Object.keys(change)) pending.add(name);
 }
+
+/** Say something at the foot until the objects change. */
+export const tell = (text) => update({ note: { text, objects: state.objects } });
 
 export const activeObject = () => state.objects.find((one) => one.id === state.active);
 export const objectOf = (id) => state.objects.find((one) => one.id === id);

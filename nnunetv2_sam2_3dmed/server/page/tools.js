@@ -2,7 +2,7 @@
 
 import { clamp } from "./geometry.js";
 import { drawBox, drawLine, drawPoint } from "./plane.js";
-import { activeObject, state, subscribe, update } from "./store.js";
+import { activeObject, state, subscribe, tell, update } from "./store.js";
 
 const MOVED = 4; // pixels from which a press is a drag
 const TURN = 40; // pixels of a touch pad for a slice
@@ -151,7 +151,13 @@ export class Tools {
     const { plane } = where;
     plane.preview = (context) => drawPoint(context, x, y, label, colour());
     const place = plane.at(x, y);
-    return { ...where, end: () => plane.inside(place) && this.prompt(where, "point", label, [plane.bounded(place)]) };
+    return {
+      ...where,
+      end: () => {
+        if (plane.inside(place)) this.prompt(where, "point", label, [plane.bounded(place)]);
+        else tell("That is outside of the image.");
+      },
+    };
   }
 
   #box(where, _, x, y) {
@@ -166,6 +172,7 @@ export class Tools {
       },
       end: (toX, toY) => {
         if (Math.hypot(toX - x, toY - y) >= MOVED) this.prompt(where, "box", 1, [from, to]);
+        else tell("Drag the box from one corner to the other.");
       },
     };
   }

@@ -1,9 +1,12 @@
 """The page in a headless Chromium, on a phantom whose objects the stand-in for the network finds exactly."""
 
+import time
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from tests.server.page_phantom import (
     BRIGHT,
     DARK,
@@ -13,6 +16,7 @@ from tests.server.page_phantom import (
     SHOWN,
     SIDE,
     axial,
+    draw_first,
     labels_of,
     prompts_of,
     session_of,
@@ -251,6 +255,56 @@ def test_no_prompt_is_taken_while_another_slice_is_seen(viewer, server, file):
     viewer.page.mouse.click(*axial(viewer, 15, 20))
     viewer.settle()
     assert prompts_of(server) == [(1, 0, 33)]
+
+
+def test_the_foot_says_why_nothing_happens_and_what_was_done(viewer, server, file):
+    viewer.open(file)
+    viewer.key("Control+s")
+    assert viewer.message() == "No object has a mask yet: nothing was saved."
+    viewer.key("Enter")
+    assert "Nothing to propagate yet" in viewer.text("#hint")
+    viewer.page.mouse.click(*axial(viewer, 15, 20))
+    viewer.frame()
+    assert "Drag the box" in viewer.text("#hint")
+    viewer.key("p")
+    viewer.page.mouse.click(*axial(viewer, -4, 20))
+    viewer.frame()
+    assert "outside of the image" in viewer.text("#hint") and prompts_of(server) == []
+
+    viewer.key("b")
+    draw_first(viewer)
+    assert viewer.text("#status-quality").startswith("Expected IoU")
+    viewer.key("n")
+    viewer.page.wait_for_selector("[data-object='2'].active")
+    viewer.settle()
+    assert viewer.text("#status-quality") == ""  # of the other object
+    name, _ = viewer.download(lambda: viewer.key("Control+s"))
+    viewer.settle()
+    assert viewer.text("#hint") == f"Saved as {name}: 1 Object 1"
+    viewer.key("Control+z")
+    viewer.settle()
+    assert "Taken back: the latest step of Object 1" in viewer.text("#hint") and prompts_of(server) == []
+
+
+def test_other_planes_are_filled_while_it_propagates(viewer, file, monkeypatch):
+    monkeypatch.setattr(RegionEngine, "delay", 0.15)
+    packed = PageSession.packed_labels
+
+    def slowly(self, axis, index):
+        """Slower than the page learns of further slices."""
+        time.sleep(0.4)
+        return packed(self, axis, index)
+
+    viewer.open(file)
+    draw_first(viewer)  # slice 23
+    monkeypatch.setattr(PageSession, "packed_labels", slowly)
+    viewer.key("Enter")
+    seen = False
+    while not seen:
+        red, _, blue = viewer.colour(*viewer.at("coronal", SIDE - 1 - 28, 15, SIDE, SIDE))
+        running = viewer.text("#propagate") == "Stop"
+        seen = running and blue > red + 30  # the object's colour on slice 28
+        assert running
 
 
 def test_the_surface_is_drawn(viewer, file):

@@ -128,7 +128,9 @@ def test_undo_and_redo(client, image):
     client.prompt("point", [(20, 20)], label=0)
     after = [client.plane("labels", view, k) for k in range(SHAPE[0])]
     assert any((a != b).any() for a, b in zip(before, after))
-    state = client.ok("POST", "undo")["state"]
+    undone = client.ok("POST", "undo")
+    state = undone["state"]
+    assert undone["changed"] == ["Object 1"] and "done" not in state["propagation"]
     assert state["objects"][0]["prompts"][0]["points"] == [] and state["can_undo"] and state["can_redo"]
     np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], before)
     assert not client.ok("POST", "redo")["state"]["can_redo"]
