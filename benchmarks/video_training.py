@@ -101,7 +101,7 @@ def main() -> None:
     session = VideoSession(checkpoint, args.device)
     report = {
         "minutes": args.minutes,
-        "trained_on": TRAINED[0],
+        "videos_in_dataset": TRAINED[0],
         "kind": "synthetic ultrasound",
         "image_size": args.image_size,
         "batch_size": args.batch_size,
@@ -298,10 +298,10 @@ def as_markdown(report: dict) -> str:
     lines = [
         f"# Synthetic ultrasound videos after {report['minutes']} minutes from random weights",
         "",
-        f"Synthetic: no patient. {report['trained_on']} videos to train and validate on, in which the probe rests, and "
-        f"others measured; images of {report['image_size']} pixels, batches of {report['batch_size']}. Median over "
-        "videos (first to third quartile), J&F over objects; without the first frame. Every way is given the first "
-        "frame's box, or its ground truth.",
+        f"Synthetic: no patient. {report['videos_in_dataset']} videos to train and validate on, in which the probe "
+        f"rests, and others measured; images of {report['image_size']} pixels, batches of {report['batch_size']}. "
+        "Median over videos (first to third quartile), J&F over objects; without the first frame. Every way is given "
+        "the first frame's box, or its ground truth.",
     ]
     for title, found in report["measured"].items():
         lines += [

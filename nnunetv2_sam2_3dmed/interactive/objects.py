@@ -79,6 +79,14 @@ class Objects:
     def can_redo(self) -> bool:
         return bool(self._future)
 
+    @property
+    def undoable_ids(self) -> list[int]:
+        return self._past[-1].object_ids if self._past else []
+
+    @property
+    def redoable_ids(self) -> list[int]:
+        return self._future[-1].object_ids if self._future else []
+
     def track(self, key: Key) -> Track:
         """Return the track of an object along an axis; an empty one if there is none."""
         return self.tracks.get(key, Track())

@@ -395,6 +395,16 @@ class InteractiveSession:
         """True if there is a step to redo."""
         return self._objects.can_redo
 
+    @property
+    def undoable_ids(self) -> list[int]:
+        """Return the objects of the step that :meth:`undo` takes back; empty if there is none."""
+        return self._objects.undoable_ids
+
+    @property
+    def redoable_ids(self) -> list[int]:
+        """Return the objects of the step that :meth:`redo` does again; empty if there is none."""
+        return self._objects.redoable_ids
+
     def reset(self) -> None:
         """Drop all objects and their protection; the image and the features of its slices stay."""
         self._objects.clear()

@@ -12,12 +12,18 @@ from nnunetv2_sam2_3dmed.nnunet.folds import Folds
 from nnunetv2_sam2_3dmed.nnunet.sources import Sources, sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import listed
 
-# keys in a checkpoint's ``init_args``: settings of a fine-tuning, and cases by the dataset that they come from
-FINETUNED, TRAINED_ON = "finetuned", "trained_on"
+# keys in a checkpoint's ``init_args``: settings of a fine-tuning; training cases by the dataset that they come from;
+# and True if nothing is known of the cases that the start of the training was trained on
+FINETUNED, TRAINED_ON, UNKNOWN_START = "finetuned", "trained_on", "unknown_start"
 PUBLIC_WEIGHTS = (
-    "the model may have been trained on these cases: published weights such as MedSAM2's come from public datasets, "
-    "which the MedSAM2 paper lists only in a supplement."
+    "the model, or what it was fine-tuned from, may have been trained on these cases: published weights such as "
+    "MedSAM2's come from public datasets, which the MedSAM2 paper lists only in a supplement."
 )
+
+
+def is_official(sha256: str) -> bool:
+    """True for SAM 2's own weights, which come from natural images."""
+    return sha256 in {known.sha256 for known in CHECKPOINTS.values() if known.sha256 is not None}
 
 
 def leakage_warnings(
@@ -25,9 +31,9 @@ def leakage_warnings(
 ) -> list[str]:
     """Return the reasons why a model may have been trained on cases of a dataset; empty if there are none.
 
-    A checkpoint of this package names the cases that it was trained on, also before a fine-tuning; where it is an
-    older one, nnU-Net's dataset and fold tell. SAM 2's own weights come from natural images. Nothing is known of other
-    weights.
+    A checkpoint of ``SAM2_PromptTrainer`` names its training cases, and those of what it was fine-tuned from if that
+    did; of older ones, nnU-Net's dataset and fold tell. SAM 2's own weights come from natural images. Nothing is known
+    of other weights.
 
     Args:
         model: the checkpoint file.
@@ -39,18 +45,21 @@ def leakage_warnings(
     """
     checkpoint = nnunet_checkpoint(model)
     if checkpoint is None:
-        official = {known.sha256 for known in CHECKPOINTS.values() if known.sha256 is not None}
-        return [] if sha256 in official else [PUBLIC_WEIGHTS]
+        return [] if is_official(sha256) else [PUBLIC_WEIGHTS]
     arguments = checkpoint.get("init_args", {})
+    trained = sources_of(arguments.get("dataset_json", {}))
+    own = arguments.get("plans", {}).get("dataset_name")
     # a merged dataset has the folds of those that it was made of
-    merged = {source.dataset for source in sources_of(arguments.get("dataset_json", {})).merged}
-    of_dataset = dataset in {arguments.get("plans", {}).get("dataset_name"), *merged}
+    of_dataset = dataset in {own, *(source.dataset for source in trained.merged)}
     reasons = []
     if TRAINED_ON in arguments:
-        reasons.append(_of_cases(arguments[TRAINED_ON], dataset, cases, sources))
+        # as it was when it was trained on: dataset.json may have been written anew
+        reasons.append(_of_cases(arguments[TRAINED_ON], dataset, cases, trained if dataset == own else sources))
+        if arguments.get(UNKNOWN_START):
+            reasons.append(PUBLIC_WEIGHTS)
     elif of_dataset:
         reasons.append(_of_fold(arguments.get("fold"), dataset, cases, folds))
-    if of_dataset:
+    if of_dataset and (TRAINED_ON not in arguments or arguments.get(UNKNOWN_START)):
         reasons.append(arguments.get(FINETUNED, {}).get("seen_validation", ""))
     return [reason for reason in reasons if reason]
 
@@ -72,7 +81,7 @@ def with_cases(
     known = {name: set(seen) for name, seen in trained_on.items()}
     for case in cases:
         name, own = sources.origin(dataset, case)
-        known.setdefault(name, set()).add(own)
+        known.setdefault(name, set()).add(str(own))  # nnU-Net's own folds have numpy's strings
     return {name: sorted(seen) for name, seen in sorted(known.items())}
 
 

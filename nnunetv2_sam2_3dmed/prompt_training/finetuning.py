@@ -16,7 +16,7 @@ from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.interactive.model import fill, nnunet_checkpoint
 from nnunetv2_sam2_3dmed.network.checkpoints import read_checkpoint, sha256_of
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import FINETUNED, TRAINED_ON
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import FINETUNED, TRAINED_ON, UNKNOWN_START, is_official
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
 
 FILE = "finetune.json"  # beside the checkpoints
@@ -137,7 +137,12 @@ class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
         trained = nnunet_checkpoint(checkpoint)
         weights = read_checkpoint(checkpoint) if trained is None else trained["network_weights"]
         fill(self.network, weights, checkpoint)
-        self.my_init_kwargs[TRAINED_ON] = (trained or {}).get("init_args", {}).get(TRAINED_ON, {})
+        before = None if trained is None else trained["init_args"]
+        if before is None:
+            self.my_init_kwargs[UNKNOWN_START] = not is_official(self.wanted.sha256)
+        else:
+            self.my_init_kwargs[UNKNOWN_START] = before.get(UNKNOWN_START, TRAINED_ON not in before)
+            self.my_init_kwargs[TRAINED_ON] = before.get(TRAINED_ON, {})
         rates = f"{self.initial_lr:g}" if self.trunk_lr is None else f"{self.trunk_lr:g} and {self.initial_lr:g}"
         self.print_to_log_file(
             f"all weights from {checkpoint} ({self.wanted.trained_by}), SHA-256 {self.wanted.sha256}; learning rate "

@@ -24,11 +24,11 @@ from nnunetv2_sam2_3dmed.images.orientation import AXES_OF_PATIENT, View, view_a
 from nnunetv2_sam2_3dmed.interactive.intensities import learned_normals, shown_as
 from nnunetv2_sam2_3dmed.interactive.model import fill
 from nnunetv2_sam2_3dmed.interactive.trained_model import NETWORK_ARGUMENTS, PROMPTED
-from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint
+from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_checkpoint, sha256_of
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer, PromptableSAM2, build_promptable_sam2, copy_to
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.nnunet.stored_direction import direction_of
-from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import TRAINED_ON, with_cases
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import TRAINED_ON, UNKNOWN_START, is_official, with_cases
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
 from nnunetv2_sam2_3dmed.prompt_training.clips import Clips
 from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
@@ -145,12 +145,15 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     def _load_pretrained(self, checkpoint: Path) -> None:
         weights = read_checkpoint(checkpoint)
         fill(self.network, weights, checkpoint)
+        self.my_init_kwargs[UNKNOWN_START] = not is_official(sha256_of(checkpoint))
         self.print_to_log_file(f"all weights from {checkpoint.name} ({identify_backbone(weights)})")
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         super().load_checkpoint(filename_or_checkpoint)
         # nnU-Net restores the checkpoint's values; training goes on with those of the plan, which may have changed
         self.my_init_kwargs[PROMPTED] = self._described
+        if TRAINED_ON not in self.my_init_kwargs:  # of an older version, which did not note what it started from
+            self.my_init_kwargs[UNKNOWN_START] = True
 
     # ------------------------------------------------------------------ data
 

@@ -85,8 +85,8 @@ class Leases:
         with self._lock:
             if len(self._leases) >= self.most:
                 raise AtCapacity(
-                    f"all {self.most} sessions of this server are in use: try again when one of them has ended, up to "
-                    "five minutes after its page was closed, or start the server with more --sessions."
+                    f"all {self.most} sessions of this server are in use: try again when one of them has ended (a page "
+                    "counts for some minutes after it was closed), or start the server with more --sessions."
                 )
             now = self._clock()
             lease = Lease(self.idle_s if idle_s is None else idle_s, self.alive_s if heartbeats else None, now)

@@ -236,19 +236,17 @@ class PageSession:
         return before | region if label else before & ~region
 
     def undo(self, again: bool = False) -> list[str]:
-        """Take the latest step back, or do it again; return the names of the objects that it changed.
+        """Take the latest step back, or do it again; return the names of its objects.
 
         Raises:
             PromptError: there is none.
         """
         self.stop()
-        changed = self.session.redo() if again else self.session.undo()
-        self.labels.refresh(self.session, changed)
-        self._step = None  # the latest propagation may be what was taken back
-        locked, there = self.session.protected_ids, self.session.object_ids
-        # with a locked one, the others may get its voxels or lose them; the step was of the locked one
-        own = [number for number in changed if number in locked] or changed
-        return [self.objects.listed(number).name for number in own if number in self.objects or number in there]
+        session = self.session
+        own = session.redoable_ids if again else session.undoable_ids
+        self.labels.refresh(session, session.redo() if again else session.undo())
+        self._propagated &= {prompted.object_id for prompted in session.prompts}
+        return [self.objects.listed(number).name for number in own]
 
     def _check_unlocked(self, number: int) -> None:
         one = self.known(number)

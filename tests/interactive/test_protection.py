@@ -84,9 +84,11 @@ def test_undo_and_redo_name_the_objects_whose_masks_may_differ(overlapping):
     session.add_points([(5, 30, 10)], 0, object_id=1)
     assert session.undo() == [1]
     session.protect(1)
+    assert session.redoable_ids == [1]
     assert session.redo() == [1, 2, 3], "what is left for the others depends on it"
     session.protect(1, False)
     session.protect(2)
     assert session.undo() == [1]
     assert session.undo() == [3]
+    assert session.undoable_ids == [2]
     assert session.undo() == [1, 2], "2 is protected"

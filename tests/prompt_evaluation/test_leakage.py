@@ -69,26 +69,44 @@ def test_training_cases_are_known_by_the_dataset_that_they_come_from(tmp_path):
     other = Sources(merged=(Source(DATASET, 1, False, ("Dataset009_Spleen_a", "Dataset009_Spleen_c")),))
     file = tmp_path / "checkpoint_final.pth"
 
-    def of(trained_on, dataset, names, sources) -> list[str]:
-        arguments = {"plans": {"dataset_name": "Dataset030_All"}, "fold": 0, "trained_on": trained_on}
+    def of(trained_on, own, dataset, names, sources) -> list[str]:
+        arguments = {"plans": {"dataset_name": own}, "fold": 0, "trained_on": trained_on}
+        if own == "Dataset030_All":
+            arguments["dataset_json"] = {KEY: all_in_one.noted()}
         torch.save({"network_weights": {}, "init_args": arguments}, file)
         return leakage_warnings(file, "0" * 64, dataset, names, SPLITS, sources)
 
     merged = with_cases({}, "Dataset030_All", ["Spleen_c", "Colon_a", "new"], all_in_one)
     assert merged == {"Dataset009_Spleen": ["c"], "Dataset010_Colon": ["a"], "Dataset030_All": ["new"]}
-    assert of(merged, DATASET, ["a", "b"], ALONE) == []
-    (reason,) = of(merged, DATASET, ["a", "b", "c"], ALONE)
+    assert of(merged, "Dataset030_All", DATASET, ["a", "b"], ALONE) == []
+    (reason,) = of(merged, "Dataset030_All", DATASET, ["a", "b", "c"], ALONE)
     assert reason.startswith("the model was trained on 1 of these 3 cases (c)")
-    assert of(merged, "Dataset031_Some", ["Dataset009_Spleen_a"], other) == []
+    assert of(merged, "Dataset030_All", "Dataset031_Some", ["Dataset009_Spleen_a"], other) == []
+    (reason,) = of(merged, "Dataset030_All", "Dataset031_Some", list(other.merged[0].cases), other)
+    assert "1 of these 2 cases (Dataset009_Spleen_c)" in reason
+    # its own dataset.json no longer says that it was merged
     assert (
-        "1 of these 2 cases (Dataset009_Spleen_c)"
-        in of(merged, "Dataset031_Some", list(other.merged[0].cases), other)[0]
+        "(Spleen_c, new)" in of(merged, "Dataset030_All", "Dataset030_All", ["Spleen_a", "Spleen_c", "new"], ALONE)[0]
     )
 
     part = with_cases({"Dataset010_Colon": ["b"]}, DATASET, ["d", "b"], ALONE)
     assert part == {"Dataset009_Spleen": ["b", "d"], "Dataset010_Colon": ["b"]}
-    assert "(Spleen_b)" in of(part, "Dataset030_All", ["Spleen_a", "Spleen_b", "Colon_a"], all_in_one)[0]
-    assert of(part, "Dataset030_All", ["Spleen_a", "Colon_a"], all_in_one) == []
+    assert "(Spleen_b)" in of(part, DATASET, "Dataset030_All", ["Spleen_a", "Spleen_b", "Colon_a"], all_in_one)[0]
+    assert of(part, DATASET, "Dataset030_All", ["Spleen_a", "Colon_a"], all_in_one) == []
+
+
+def test_an_unknown_start_stays_unknown_and_an_earlier_reason_ends_where_cases_are_named(tmp_path):
+    file = tmp_path / "checkpoint_final.pth"
+
+    def of(cases, **noted) -> list[str]:
+        arguments = {"plans": {"dataset_name": DATASET}, "fold": 0, "trained_on": {DATASET: ["c"]}, **noted}
+        arguments["finetuned"] = {"seen_validation": "it had seen b."}
+        torch.save({"network_weights": {}, "init_args": arguments}, file)
+        return leakage_warnings(file, "0" * 64, DATASET, cases, SPLITS, ALONE)
+
+    assert of(["a"]) == []
+    assert of(["a"], unknown_start=True) == [PUBLIC_WEIGHTS, "it had seen b."]
+    assert of(["c"], unknown_start=False)[0].startswith("the model was trained on 1 of these 1 cases (c)")
 
 
 def test_published_weights_may_have_seen_anything_but_sam2s(tmp_path):

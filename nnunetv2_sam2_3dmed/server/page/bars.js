@@ -1,7 +1,7 @@
 // The bar at the top, the tools' buttons and the line at the foot: what they show of the state, and what to do next.
 
 import { toSlice } from "./geometry.js";
-import { activeObject, state, unit } from "./store.js";
+import { activeObject, state, told, unit } from "./store.js";
 import { DRAWS, signed } from "./tools.js";
 import { find, make } from "./widgets.js";
 
@@ -93,7 +93,6 @@ function drawPointer(views) {
 function hint() {
   const object = activeObject();
   if (!object || state.progress.running) return "";
-  if (state.note?.objects === state.objects) return state.note.text;
   if (object.protected) return `${object.name} is locked. Unlock it with {K}, or add an object with {N}.`;
   if (state.image.round) {
     return state.image.round.stage === "outline"
@@ -123,7 +122,7 @@ function drawHint() {
     hint()
       .split(/[{}]/)
       .map((part, k) => (k % 2 ? make("kbd", {}, part) : part));
-  find("hint").replaceChildren(...parts());
+  find("hint").replaceChildren(...(told() === null ? parts() : [told()]));
   find("first-hint").replaceChildren(...parts());
   find("first-hint").hidden = state.busy > 0 || state.objects.some((one) => one.started);
 }

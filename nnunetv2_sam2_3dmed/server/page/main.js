@@ -227,12 +227,12 @@ const actions = {
   async propagate() {
     if (!state.image) return;
     if (!state.busy && !canPropagate()) {
-      tell(`Nothing to propagate yet: first draw a box on a ${unit()}.`);
+      tell(`Nothing to propagate yet: first prompt the object on a ${unit()}.`);
       return;
     }
     const progress = await ask(() => api.propagate(wantedPropagation()));
     if (!progress) return;
-    update({ progress });
+    update({ progress, note: null });
     watch();
   },
   stop: () => ask(api.stop),
@@ -266,13 +266,14 @@ const actions = {
     if (!state.image) return;
     const usual = state.image.video ? ".zip" : ".nii.gz";
     const what = typeof ending === "string" ? ending : usual; // an event, from the keyboard
-    const held = state.objects.filter((one) => (what === "prompts" ? one.prompts.length : one.started));
-    if (!state.busy && !held.length) {
-      say(`No object has a ${what === "prompts" ? "prompt" : "mask"} yet: nothing was saved.`, { error: true });
-      return;
-    }
     update({ saving: true });
-    const file = await ask(() => (what === "prompts" ? api.prompts() : api.segmentation(what)));
+    let held = [];
+    const file = await ask(() => {
+      // what was asked for before is answered now
+      held = state.objects.filter((one) => (what === "prompts" ? one.prompts.length : one.started));
+      if (!held.length) throw Error(`No object has a ${what === "prompts" ? "prompt" : "mask"} yet: nothing was saved.`);
+      return what === "prompts" ? api.prompts() : api.segmentation(what);
+    });
     update({ saving: false });
     if (!file) return;
     download(file);
@@ -285,9 +286,9 @@ const actions = {
 /** Take a step back, or do it again, and say of which objects. */
 async function step(request, what) {
   const answer = state.image && (await ask(request));
-  if (answer?.changed.length) {
-    tell(`${what}: the latest step of ${answer.changed.join(" and ")}, with what was propagated from it.`);
-  }
+  if (!answer) return;
+  update({ quality: null }); // of a mask that is gone, or another one
+  tell(`${what}: the latest step of ${answer.changed.join(" and ")}.`);
 }
 
 /** Whether 2D masks of a round are revised, which are propagated later. */
@@ -299,7 +300,7 @@ async function prompt({ axis, index }, kind, label, points) {
     const id = await object;
     return id === null ? null : api.addPrompt({ kind, object: id, axis, index, label, points });
   });
-  if (answer) update({ quality: { value: answer.quality, object: await object, axis, index } });
+  if (answer) update({ quality: { value: answer.quality, object: await object, axis, index }, note: null });
 }
 
 const tools = new Tools(prompt);

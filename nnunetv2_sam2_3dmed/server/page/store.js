@@ -56,8 +56,17 @@ export function update(change) {
   for (const name of Object.keys(change)) pending.add(name);
 }
 
-/** Say something at the foot until the objects change. */
-export const tell = (text) => update({ note: { text, objects: state.objects } });
+const NOTE_MS = 8000;
+
+/** Say something at the foot for some seconds, or until another object or tool is chosen, or null is said. */
+export function tell(text) {
+  const note = text && { text, active: state.active, tool: state.tool };
+  update({ note });
+  if (note) setTimeout(() => state.note === note && update({ note: null }), NOTE_MS);
+}
+
+/** What is said at the foot; null if nothing is. */
+export const told = () => (state.note?.active === state.active && state.note.tool === state.tool ? state.note.text : null);
 
 export const activeObject = () => state.objects.find((one) => one.id === state.active);
 export const objectOf = (id) => state.objects.find((one) => one.id === id);

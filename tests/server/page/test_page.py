@@ -283,7 +283,9 @@ def test_the_foot_says_why_nothing_happens_and_what_was_done(viewer, server, fil
     assert viewer.text("#hint") == f"Saved as {name}: 1 Object 1"
     viewer.key("Control+z")
     viewer.settle()
-    assert "Taken back: the latest step of Object 1" in viewer.text("#hint") and prompts_of(server) == []
+    assert viewer.text("#hint") == "Taken back: the latest step of Object 1." and prompts_of(server) == []
+    viewer.key("p")  # another tool says what it is for
+    assert viewer.text("#hint") == "Click on the structure."
 
 
 def test_other_planes_are_filled_while_it_propagates(viewer, file, monkeypatch):
@@ -299,6 +301,7 @@ def test_other_planes_are_filled_while_it_propagates(viewer, file, monkeypatch):
     draw_first(viewer)  # slice 23
     monkeypatch.setattr(PageSession, "packed_labels", slowly)
     viewer.key("Enter")
+    viewer.page.wait_for_selector("#propagate:has-text('Stop')")
     seen = False
     while not seen:
         red, _, blue = viewer.colour(*viewer.at("coronal", SIDE - 1 - 28, 15, SIDE, SIDE))

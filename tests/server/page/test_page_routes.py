@@ -130,14 +130,15 @@ def test_undo_and_redo(client, image):
     assert any((a != b).any() for a, b in zip(before, after))
     undone = client.ok("POST", "undo")
     state = undone["state"]
-    assert undone["changed"] == ["Object 1"] and "done" not in state["propagation"]
+    assert undone["changed"] == ["Object 1"] and state["objects"][0]["propagated"]
     assert state["objects"][0]["prompts"][0]["points"] == [] and state["can_undo"] and state["can_redo"]
     np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], before)
     assert not client.ok("POST", "redo")["state"]["can_redo"]
     np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], after)
     assert "nothing to redo" in client.refused("POST", "redo")
     client.ok("POST", "undo")
-    assert not client.ok("POST", "undo")["state"]["can_undo"]
+    state = client.ok("POST", "undo")["state"]
+    assert not state["can_undo"] and not state["objects"][0]["propagated"]
     assert not any(client.plane("labels", view, k).any() for k in range(SHAPE[0]))
     assert "nothing to undo" in client.refused("POST", "undo")
 
