@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
@@ -120,6 +122,23 @@ def read_dataset(file: Path, pixels: bool = False) -> Dataset:
     except Exception as error:  # pydicom raises anything on damaged files
         raise UserError(f"{file} cannot be read as a DICOM file ({_first_line(error)}): copy it again.") from error
     return dataset
+
+
+def pixel_data_place(file: Path) -> tuple[int, int] | None:
+    """Return where a file's pixel data begin, and their length, without reading them; None if it has none.
+
+    Raises:
+        UserError: the file cannot be read, or breaks off.
+    """
+    try:
+        with _quiet():
+            dataset = pydicom.dcmread(file, defer_size=1024, force=True)
+    except Exception as error:  # pydicom raises anything on damaged files
+        raise UserError(f"{file} cannot be read as a DICOM file ({_first_line(error)}): copy it again.") from error
+    if "PixelData" not in dataset:
+        return None
+    element: Any = dataset.get_item("PixelData", keep_deferred=True)
+    return element.value_tell if isinstance(element, RawDataElement) else element.file_tell, element.length
 
 
 def series_headers(path: Path) -> list[tuple[Path, Dataset]]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydicom import dcmread
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.multival import MultiValue
@@ -20,6 +17,7 @@ from nnunetv2_sam2_3dmed.images.dicom_headers import (
     items,
     number,
     numbers,
+    pixel_data_place,
     printable,
     read_dataset,
     storage_class,
@@ -133,20 +131,17 @@ class DicomFrames:
         Raises:
             UserError: there are fewer than the header states, or no pixels.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = dcmread(self.file, defer_size=1024, force=True)
-        if "PixelData" not in dataset:
+        place = pixel_data_place(self.file)
+        if place is None:
             raise UserError(
                 f"{self.file} breaks off before its frames ({self.file.stat().st_size} bytes): copy it again."
             )
-        element: Any = dataset.get_item("PixelData", keep_deferred=True)
-        start: int = element.value_tell if isinstance(element, RawDataElement) else element.file_tell
+        start, length = place
         if not self.header.file_meta.TransferSyntaxUID.is_encapsulated:
             one = self.header.Rows * self.header.Columns * self.header.SamplesPerPixel * self.header.BitsAllocated // 8
             if text(self.header, "PhotometricInterpretation") == "YBR_FULL_422":
                 one = one * 2 // 3
-            there = min(element.length, self.file.stat().st_size - start) // one
+            there = min(length, self.file.stat().st_size - start) // one
         else:
             with self.file.open("rb") as stream:
                 stream.seek(start)

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.codestreams import check_codestreams
 from nnunetv2_sam2_3dmed.images.dicom_headers import is_deflated, is_dicom, number, read_dataset
 from nnunetv2_sam2_3dmed.video import containers
 from nnunetv2_sam2_3dmed.video.containers import pyav
@@ -37,7 +38,8 @@ def check_untrusted_video(path: Path, root: Path) -> None:
 
     Raises:
         UserError: its frames are larger or more than :data:`MOST_FRAMES`; it is of another kind than its name says; it
-            or a picture lies outside ``root``; or a DICOM file is deflated.
+            or a picture lies outside ``root``; or a DICOM file is deflated, or has frames of another size than its
+            header states.
     """
     _check_place(path, root)
     if path.is_dir():
@@ -52,6 +54,7 @@ def check_untrusted_video(path: Path, root: Path) -> None:
             int(number(header, keyword, str(path)) or 1) for keyword in ("Rows", "Columns", "NumberOfFrames")
         )
         _check_size(path, rows, columns, frames)
+        check_codestreams(path)
 
 
 def _check_container(path: Path) -> None:
