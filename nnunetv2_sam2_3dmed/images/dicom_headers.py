@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -128,7 +127,7 @@ def pixel_data_place(file: Path) -> tuple[int, int] | None:
     """Return where a file's pixel data begin, and their length, without reading them; None if it has none.
 
     Raises:
-        UserError: the file cannot be read, or breaks off.
+        UserError: the file cannot be read, breaks off, or has no bytes as pixel data.
     """
     try:
         with _quiet():
@@ -137,8 +136,10 @@ def pixel_data_place(file: Path) -> tuple[int, int] | None:
         raise UserError(f"{file} cannot be read as a DICOM file ({_first_line(error)}): copy it again.") from error
     if "PixelData" not in dataset:
         return None
-    element: Any = dataset.get_item("PixelData", keep_deferred=True)
-    return element.value_tell if isinstance(element, RawDataElement) else element.file_tell, element.length
+    element = dataset.get_item("PixelData", keep_deferred=True)
+    if not isinstance(element, RawDataElement):
+        raise UserError(f"{file} has something else than bytes as pixel data: copy it again.")
+    return element.value_tell, element.length
 
 
 def series_headers(path: Path) -> list[tuple[Path, Dataset]]:

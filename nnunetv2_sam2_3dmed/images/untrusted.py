@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.codestreams import check_codestreams
-from nnunetv2_sam2_3dmed.images.dicom_headers import is_deflated, is_dicom
+from nnunetv2_sam2_3dmed.images.dicom_headers import is_deflated, is_dicom, series_headers
 from nnunetv2_sam2_3dmed.images.stored_voxels import first_bytes
 from nnunetv2_sam2_3dmed.images.text_headers import LONGEST, METAIMAGE, NRRD, metaimage_fields, nrrd_fields
 from nnunetv2_sam2_3dmed.images.volume import Volume
@@ -35,10 +35,9 @@ def read_untrusted(path: Path, root: Path, check_bytes: Callable[[int], None]) -
     """
     if is_dicom_series(path):
         for file in sorted((path if path.is_dir() else path.parent).iterdir()):
-            if not file.is_file() or not is_dicom(file):
-                continue
-            if is_deflated(file):
+            if file.is_file() and is_dicom(file) and is_deflated(file):
                 raise UserError(f"{file} is compressed as a whole, which is not read here: save it without.")
+        for file, _ in series_headers(path):
             check_codestreams(file)
     elif path.name.lower().endswith((*METAIMAGE, *NRRD)):
         _check_named_file(path, root)

@@ -443,6 +443,11 @@ class InteractiveSession:
         return self._objects.ids
 
     @property
+    def propagated_ids(self) -> list[int]:
+        """Return the objects that have masks of a propagation, in ascending order."""
+        return sorted({key.object_id for key, track in self._objects.tracks.items() if track.tracked})
+
+    @property
     def prompts(self) -> list[PromptedSlice]:
         """All slices with prompts."""
         return [

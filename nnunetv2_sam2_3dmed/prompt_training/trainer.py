@@ -153,7 +153,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         # nnU-Net restores the checkpoint's values; training goes on with those of the plan, which may have changed
         self.my_init_kwargs[PROMPTED] = self._described
         if TRAINED_ON not in self.my_init_kwargs:  # of an older version, which did not note what it started from
-            self.my_init_kwargs[UNKNOWN_START] = True
+            self.my_init_kwargs[UNKNOWN_START] = self.pretrained
 
     # ------------------------------------------------------------------ data
 

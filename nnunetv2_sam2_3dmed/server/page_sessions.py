@@ -58,7 +58,6 @@ class PageSession:
         self._worker = worker
         self._task: Task | None = None
         self._step: Progress | None = None
-        self._propagated: set[int] = set()
         self._closed = False
         self.case: QueuedCase | None = None
         self._round: dict[str, Any] | None = None
@@ -107,6 +106,7 @@ class PageSession:
         for object_id in self.session.object_ids:
             self.objects.listed(object_id)
         protected, started = self.session.protected_ids, self.session.object_ids
+        propagated = self.session.propagated_ids
         return {
             "version": self.labels.version,
             "objects": [
@@ -114,7 +114,7 @@ class PageSession:
                 | {
                     "protected": one.id in protected,
                     "started": one.id in started,
-                    "propagated": one.id in self._propagated,
+                    "propagated": one.id in propagated,
                     "prompts": prompts.get(one.id, []),
                 }
                 for one in self.objects
@@ -245,7 +245,6 @@ class PageSession:
         session = self.session
         own = session.redoable_ids if again else session.undoable_ids
         self.labels.refresh(session, session.redo() if again else session.undo())
-        self._propagated &= {prompted.object_id for prompted in session.prompts}
         return [self.objects.listed(number).name for number in own]
 
     def _check_unlocked(self, number: int) -> None:
@@ -284,7 +283,6 @@ class PageSession:
         for step in steps:
             self.labels.refresh_slice(self.session, step.axis, step.index)
             self._step = step
-            self._propagated.update(step.object_ids)
             yield
         self._refresh_mixed()
 

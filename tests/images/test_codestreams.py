@@ -96,6 +96,98 @@ def test_other_sizes_are_refused_before_anything_is_decoded(tmp_path, frame, mon
         read_untrusted(tmp_path, tmp_path, lambda size: None)
 
 
+def test_a_jpeg_with_two_frames_has_no_size():
+    """Decoders differ in which one they take."""
+    content = jpeg()
+    at = content.index(b"\xff\xc0")
+    frame = content[at : at + 2 + struct.unpack_from(">H", content, at + 2)[0]]
+    assert stated_size(content[:at] + frame + content[at:]) is None
+    assert stated_size(content[:at] + b"\xff\xf7" + frame[2:] + content[at:]) is None
+    assert stated_size(content[:at] + b"\xff\xf0" + frame[2:] + content[at:]) is None
+
+
+def test_many_tiles_are_refused(j2k):
+    tiles = struct.pack(">2I", 64, 64)
+    assert stated_size(j2k.replace(tiles, struct.pack(">2I", 2, 2))) == (
+        ROWS,
+        COLUMNS,
+        2,
+    )  # (40 + 3) / 2 x (72 + 5) / 2
+    for small in ((1, 1), (0, 64)):
+        assert stated_size(j2k.replace(tiles, struct.pack(">2I", *small))) is None
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    """A file with two frames, and what makes another one of it."""
+    write_series(tmp_path, np.zeros((1, ROWS, COLUMNS), np.int16))
+    (file,) = tmp_path.iterdir()
+
+    def write(frames=(jpeg(), jpeg()), change=lambda data: None, **options):
+        data = pydicom.dcmread(file)
+        data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        data.NumberOfFrames, data.PixelData = 2, encapsulate(list(frames), **options)
+        data["PixelData"].is_undefined_length = True
+        change(data)
+        data.save_as(file)
+        return file
+
+    return write
+
+
+@pytest.mark.parametrize("has_bot", [True, False])
+def test_frames_are_found_with_and_without_offsets(compressed, has_bot):
+    check_codestreams(compressed(has_bot=has_bot))
+    with pytest.raises(UserError, match="frame 1 of"):
+        check_codestreams(compressed((jpeg(), jpeg(9, 9)), has_bot=has_bot))
+    with pytest.raises(UserError, match="a frame is missing|breaks off"):
+        check_codestreams(compressed((jpeg(),), has_bot=has_bot))
+
+
+def test_offsets_into_a_frame_lead_to_no_other_one(compressed):
+    """The second frame is announced within a comment of the first one, where a larger one lies."""
+    larger = jpeg(600, 800)
+    item = b"\xfe\xff\x00\xe0" + struct.pack("<I", len(larger)) + larger
+    first = jpeg(comment=item)
+    there = 8 + first.index(item)  # after tag and length of the first item
+
+    def basic(data):
+        data.PixelData = data.PixelData[:12] + struct.pack("<I", there) + data.PixelData[16:]
+
+    with pytest.raises(UserError, match="frame 0 of"):  # which ends within its comment by these offsets
+        check_codestreams(compressed((first, jpeg()), basic))
+
+    def extended(data):
+        data.ExtendedOffsetTable = struct.pack("<2Q", 0, there)
+        data.ExtendedOffsetTableLengths = struct.pack("<2Q", len(first), len(larger))
+
+    with pytest.raises(UserError, match="frame 1 of"):
+        check_codestreams(compressed((first, jpeg()), extended, has_bot=False))
+
+
+@pytest.mark.parametrize("tag", [b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00"])
+def test_compressed_fractions_are_refused(compressed, tag):
+    file = compressed((jpeg(), jpeg(2000, 3000)))
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"\xe0\x7f\x10\x00", tag))
+    with pytest.raises(UserError, match="in an unusual place"):
+        check_codestreams(file)
+    # in front of others
+    at = content.index(b"\xe0\x7f\x10\x00")
+    file.write_bytes(content[:at] + content[at:].replace(b"\xe0\x7f\x10\x00", tag) + content[at:])
+    with pytest.raises(UserError, match="in an unusual place"):
+        check_codestreams(file)
+
+
+def test_of_two_kinds_of_pixel_data_none_is_taken(compressed):
+    content = compressed((jpeg(2000, 3000), jpeg())).read_bytes()
+    at = content.index(b"\xe0\x7f\x10\x00")
+    file = compressed()
+    file.write_bytes(content + file.read_bytes()[at:])
+    with pytest.raises(UserError, match="in an unusual place"):
+        check_codestreams(file)
+
+
 def test_a_file_without_pixels_or_compression_is_not_looked_at(tmp_path):
     write_series(tmp_path, np.zeros((2, 4, 4), np.int16))
     first, second = sorted(tmp_path.iterdir())

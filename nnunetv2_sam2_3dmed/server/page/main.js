@@ -104,6 +104,7 @@ function opened({ image, state: described }) {
     range: null,
     active: ids[0] ?? 1,
     quality: null,
+    note: null,
     playing: false,
     progress: described.propagation,
   });
@@ -288,7 +289,8 @@ async function step(request, what) {
   const answer = state.image && (await ask(request));
   if (!answer) return;
   update({ quality: null }); // of a mask that is gone, or another one
-  tell(`${what}: the latest step of ${answer.changed.join(" and ")}.`);
+  const names = answer.changed;
+  tell(`${what}: the latest step of ${names.length > 3 ? `${names.length} objects` : names.join(" and ")}.`);
 }
 
 /** Whether 2D masks of a round are revised, which are propagated later. */

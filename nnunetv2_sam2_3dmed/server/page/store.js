@@ -58,11 +58,11 @@ export function update(change) {
 
 const NOTE_MS = 8000;
 
-/** Say something at the foot for some seconds, or until another object or tool is chosen, or null is said. */
+/** Say something at the foot for some seconds, or until another object or tool is chosen. */
 export function tell(text) {
-  const note = text && { text, active: state.active, tool: state.tool };
+  const note = { text, active: state.active, tool: state.tool };
   update({ note });
-  if (note) setTimeout(() => state.note === note && update({ note: null }), NOTE_MS);
+  setTimeout(() => state.note === note && update({ note: null }), NOTE_MS);
 }
 
 /** What is said at the foot; null if nothing is. */

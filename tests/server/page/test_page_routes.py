@@ -133,7 +133,8 @@ def test_undo_and_redo(client, image):
     assert undone["changed"] == ["Object 1"] and state["objects"][0]["propagated"]
     assert state["objects"][0]["prompts"][0]["points"] == [] and state["can_undo"] and state["can_redo"]
     np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], before)
-    assert not client.ok("POST", "redo")["state"]["can_redo"]
+    state = client.ok("POST", "redo")["state"]
+    assert not state["can_redo"] and state["objects"][0]["propagated"]
     np.testing.assert_array_equal([client.plane("labels", view, k) for k in range(SHAPE[0])], after)
     assert "nothing to redo" in client.refused("POST", "redo")
     client.ok("POST", "undo")
