@@ -97,7 +97,7 @@ def test_a_file_longer_than_the_server_s_is_started_again(server, tmp_path):
 
 
 def test_what_is_not_there_is_a_sentence(server, tmp_path):
-    with pytest.raises(UserError, match="404.*bring the file"):
+    with pytest.raises(UserError, match="bring the file.*404"):
         download(server.address.replace("weights.pt", "nothing"), tmp_path / "partial")
     with pytest.raises(UserError, match="bring the file"):
         download("http://127.0.0.1:1/weights.pt", tmp_path / "partial")

@@ -83,7 +83,8 @@ def installed_checkpoint(name: str) -> Path:
         raise UserError(
             f"the SAM 2 weights {path.name} are not in {path.parent}: install them with "
             f"`sam2_3dmed weights {name}` (or `sam2_3dmed weights FILE` for a file you have; {WEIGHTS_VARIABLE} "
-            f"names another folder), or train from random weights, with a trainer that has _noPretrain in its name."
+            f"names another folder), or train from random weights with SAM2_3dMedTrainer_noPretrain_tuned, or, to take "
+            f"prompts, SAM2_PromptTrainer_noPretrain_tuned."
         )
     return path
 

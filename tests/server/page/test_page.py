@@ -267,7 +267,7 @@ def test_the_foot_says_why_nothing_happens_and_what_was_done(viewer, server, fil
     viewer.frame()
     assert "Drag the box" in viewer.text("#hint")
     viewer.key("p")
-    viewer.page.mouse.click(*axial(viewer, -4, 20))
+    viewer.page.mouse.click(*axial(viewer, -1, 20))
     viewer.frame()
     assert "outside of the image" in viewer.text("#hint") and prompts_of(server) == []
 
