@@ -151,7 +151,6 @@ def main() -> None:
         Runner(dry=False)(*shlex.split(run.commands[-1]))
 
     RESULTS.mkdir(exist_ok=True)
-    data = str(args.data)
     comparison = (output / "comparison.json").read_text()
     for variable in ("nnUNet_results", "nnUNet_preprocessed"):  # a reader has other folders
         comparison = comparison.replace(str(nnunet_folder(variable)), f"${variable}")
@@ -160,7 +159,8 @@ def main() -> None:
         "notes": args.note,
         "machine": machine(args.device),
         "commands": [
-            command.replace(str(output), output.name).replace(data, Path(data).name) for command in run.commands
+            command.replace(str(output), output.name).replace(f"-i {args.data}", f"-i {args.data and args.data.name}")
+            for command in run.commands
         ],
         "methods": [training_facts(*method) for method in methods],
         "comparison": json.loads(comparison),

@@ -1,6 +1,6 @@
 """Compressed frames of DICOM files from strangers: decoders allocate what a frame itself states, not the header.
 
-Decoders of JPEG 2000 can still take some hundred times a frame's memory (layers, precincts).
+Not bounded here: JPEG 2000 of many layers or precincts, for which decoders take more memory than for the pixels.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
+from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames, get_frame, parse_basic_offsets
 from pydicom.uid import MPEGTransferSyntaxes, RLETransferSyntaxes
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.dicom_headers import number, pixel_data_place, read_dataset
+from nnunetv2_sam2_3dmed.images.dicom_headers import number, pixel_data_place
 
 # of run lengths there is no more than 64 times the file, and decoders go by its header; of MPEG there is no decoder
 _UNCHECKED = (*RLETransferSyntaxes, *MPEGTransferSyntaxes)
@@ -35,14 +36,17 @@ Size = tuple[int, int, int]
 Offsets = tuple[bytes, bytes] | None
 
 
-def check_codestreams(file: Path) -> None:
+def check_codestreams(file: Path, header: Dataset) -> None:
     """Check that frames of a DICOM file that are compressed as JPEG of any kind have the size that its header states.
+
+    Args:
+        file: to check.
+        header: of the file, as ``read_dataset`` returns it.
 
     Raises:
         UserError: a frame states another size than the header, or none that is known; or the file cannot be read,
             breaks off, or has its frames in an unusual place.
     """
-    header = read_dataset(file)
     syntax = header.file_meta.TransferSyntaxUID
     try:
         if not syntax.is_encapsulated or syntax in _UNCHECKED:
@@ -55,7 +59,10 @@ def check_codestreams(file: Path) -> None:
         start = _start(file, stream)
         if start is None:
             return
-        for index, frame in _frames(file, stream, start, count):
+        offsets = None
+        if "ExtendedOffsetTable" in header and "ExtendedOffsetTableLengths" in header:
+            offsets = header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths
+        for index, frame in _frames(file, stream, start, count, offsets):
             if stated_size(frame) != (rows, columns, samples):
                 raise UserError(
                     f"frame {index} of {file} is not of {rows} x {columns} pixels with {samples} samples, as the "
@@ -136,16 +143,12 @@ def _start(file: Path, stream: BinaryIO) -> int | None:
     return place[0]
 
 
-def _frames(file: Path, stream: BinaryIO, start: int, count: int) -> Iterator[tuple[int, bytes]]:
+def _frames(file: Path, stream: BinaryIO, start: int, count: int, offsets: Offsets) -> Iterator[tuple[int, bytes]]:
     """Yield frames with their indices, as those get them who decode all in turn, and by offsets those who want one.
 
     Raises:
         UserError: one is missing, or the file breaks off.
     """
-    header = read_dataset(file)
-    offsets: Offsets = None
-    if "ExtendedOffsetTable" in header and "ExtendedOffsetTableLengths" in header:
-        offsets = header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths
     try:
         stream.seek(start)
         found = 0

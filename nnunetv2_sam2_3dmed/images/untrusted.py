@@ -37,8 +37,8 @@ def read_untrusted(path: Path, root: Path, check_bytes: Callable[[int], None]) -
         for file in sorted((path if path.is_dir() else path.parent).iterdir()):
             if file.is_file() and is_dicom(file) and is_deflated(file):
                 raise UserError(f"{file} is compressed as a whole, which is not read here: save it without.")
-        for file, _ in series_headers(path):
-            check_codestreams(file)
+        for file, header in series_headers(path):
+            check_codestreams(file, header)
     elif path.name.lower().endswith((*METAIMAGE, *NRRD)):
         _check_named_file(path, root)
     return read_volume(path, check_bytes)

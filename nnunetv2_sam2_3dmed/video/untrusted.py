@@ -54,7 +54,7 @@ def check_untrusted_video(path: Path, root: Path) -> None:
             int(number(header, keyword, str(path)) or 1) for keyword in ("Rows", "Columns", "NumberOfFrames")
         )
         _check_size(path, rows, columns, frames)
-        check_codestreams(path)
+        check_codestreams(path, header)
 
 
 def _check_container(path: Path) -> None:

@@ -101,6 +101,7 @@ def test_a_round(ranked):
     assert trained["init_args"]["finetuned"]["cases"] == ["new_1", "new_2"] and trained["current_epoch"] == 2
     trained_on = json.loads((done / "splits_final.json").read_text())[0]["train"] + ["new_1", "new_2"]
     assert trained["init_args"]["trained_on"] == {"Dataset010_Colon": ["a"], DATASET: sorted(trained_on)}
+    assert trained["init_args"]["unknown_start"] is False
     network = trained["init_args"][PROMPTED]["network"]
     assert (network["dropout"], network["fitted_windows"], network["image_size"]) == (0.0, True, 64)
     assert sorted(os.listdir(fold / "validation")) == sorted(

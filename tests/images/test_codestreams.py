@@ -13,11 +13,17 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.codestreams import check_codestreams, stated_size
+from nnunetv2_sam2_3dmed.images import codestreams
+from nnunetv2_sam2_3dmed.images.codestreams import stated_size
+from nnunetv2_sam2_3dmed.images.dicom_headers import read_dataset
 from nnunetv2_sam2_3dmed.images.untrusted import read_untrusted
 from tests.images.dicom_files import write_series
 
 ROWS, COLUMNS = 40, 72
+
+
+def check_codestreams(file) -> None:
+    codestreams.check_codestreams(file, read_dataset(file))
 
 
 def jpeg(rows=ROWS, columns=COLUMNS, mode="L", **options) -> bytes:

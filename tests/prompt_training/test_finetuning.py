@@ -70,6 +70,7 @@ def test_rates_epochs_and_all_weights(plans, begun):
     assert trainer.my_init_kwargs["prompted"]["network"]["image_size"] == 64
     trainer.network = trainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, 3)
     trainer._load_pretrained(trainer._find_checkpoint())
+    assert trainer.my_init_kwargs["unknown_start"]  # the start does not name its training cases
     for name, value in trainer.network.state_dict().items():
         assert torch.equal(value, content["network_weights"][name])
     optimizer, schedule = trainer.configure_optimizers()
@@ -116,6 +117,7 @@ def test_official_weights(plans, begun, tmp_path):
     assert trainer.my_init_kwargs["prompted"]["network"]["image_size"] == 96
     trainer.network = trainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, 3)
     trainer._load_pretrained(trainer._find_checkpoint())
+    assert trainer.my_init_kwargs["unknown_start"]  # of another checksum than SAM 2's own
     assert all(torch.equal(value, weights[name]) for name, value in trainer.network.state_dict().items())
 
 
