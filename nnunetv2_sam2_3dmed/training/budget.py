@@ -7,6 +7,7 @@ trainer without touching its optimizer, loss, sampling or augmentation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from statistics import median
 from time import time
@@ -73,14 +74,16 @@ class TimeLimit:
     Args:
         trainer: whose budget it is.
         end: in seconds of the budget.
+        not_over: called each time that the clock says so, in all processes after the same iteration.
     """
 
     seconds_between = 5.0
     most_between = 10
 
-    def __init__(self, trainer: WallClockBudget, end: float):
+    def __init__(self, trainer: WallClockBudget, end: float, not_over: Callable[[], None] | None = None):
         self.trainer = trainer
         self.end = end
+        self.not_over = not_over
         self._asked_at = trainer.seconds_used()
         self._since = 0  # iterations since then
         self._wait = 1  # iterations from then to the next time, the same in all processes
@@ -93,6 +96,8 @@ class TimeLimit:
         # one message says both: how many iterations to wait, none because the time is over
         self._wait = int(self.trainer.agreed(0 if now >= self.end else self._iterations_to_wait(now)))
         self._asked_at, self._since = now, 0
+        if self._wait and self.not_over is not None:
+            self.not_over()
         return self._wait == 0
 
     def _iterations_to_wait(self, now: float) -> int:
@@ -110,7 +115,8 @@ class WallClockBudget(_Trainer):
     Start-up, compilation and the final validation are not counted. Epochs are short, so that the last one ends near the
     budget: training stops when another epoch, as long as the last, would end more than half an epoch late. An epoch
     that takes longer than expected ends when the budget does: its iterations stop, at least one having been done, and
-    those of its validation within another tenth of the budget.
+    those of its validation within another tenth of the budget. The learning rate follows the clock within epochs too:
+    in a training of a few minutes an epoch is a large share of it.
     """
 
     minutes: float
@@ -177,7 +183,8 @@ class WallClockBudget(_Trainer):
         self._started = time()
         while not self.budget_is_used_up(epoch_seconds):
             before = self.seconds_used()
-            run_epoch(self, TimeLimit(self, budget), TimeLimit(self, budget * (1 + self.grace)))
+            training = TimeLimit(self, budget, not_over=lambda: self.lr_scheduler.step(self.current_epoch))
+            run_epoch(self, training, TimeLimit(self, budget * (1 + self.grace)))
             epoch_seconds = self.seconds_used() - before
         self.print_to_log_file(
             f"Stopped after {self.seconds_used() / 60:.1f} minutes of training "

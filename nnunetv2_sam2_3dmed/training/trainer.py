@@ -226,7 +226,8 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         groups = self.parameter_groups()
         # one fused pass over the parameters, on CPU as well
         optimizer = torch.optim.AdamW(groups, lr=self.initial_lr, weight_decay=self.weight_decay, fused=True)
-        return optimizer, CosineSchedule(optimizer, self.num_epochs, self.warmup_share * self.num_epochs)
+        # whole epochs, since the rate is set at their start: a part of one would keep its lowest rate for all of it
+        return optimizer, CosineSchedule(optimizer, self.num_epochs, round(self.warmup_share * self.num_epochs))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters; the trunk in a group of its own where it has its own learning rate."""

@@ -162,6 +162,22 @@ def test_the_last_of_several_epochs_ends_with_the_budget(trainer):
     assert trainer.seconds_used() == 8 * 66 + 80 + 5 * 2 + 6
 
 
+def test_the_learning_rate_follows_the_clock_within_an_epoch(trainer):
+    """After each iteration it is the schedule's at the seconds that are used up by then."""
+    found, step = [], trainer.train_step
+
+    def train_step(batch):
+        found.append((trainer.seconds_used(), trainer.optimizer.param_groups[0]["lr"]))
+        return step(batch)
+
+    trainer.train_step = train_step
+    trainer.run_training()
+    reference = CosineSchedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 500)
+    assert len(found) > 25
+    for seconds, rate in found:
+        assert rate == pytest.approx(reference.share(500 * seconds / 600))
+
+
 def test_however_slow_one_step_of_each_is_done(trainer):
     trainer.seconds_of_a_step = 1000
     trainer.run_training()
@@ -213,3 +229,10 @@ def test_all_processes_end_an_epoch_after_the_same_iteration(seconds, waits):
     also_over = TimeLimit(second, 10.0)
     assert [also_over() for _ in range(iterations)] == [False] * (iterations - 1) + [True]
     assert second.said == waits  # they talked at the same iterations
+
+
+def test_what_follows_the_clock_is_called_wherever_it_was_asked_and_is_not_over():
+    asked, called = OneOfTwo([5, 4, 0]), []
+    over = TimeLimit(asked, 10.0, not_over=lambda: called.append(len(asked.said)))
+    assert [over() for _ in range(10)] == [False] * 9 + [True]
+    assert called == [1, 2]

@@ -172,6 +172,16 @@ def test_optimizer_and_schedule(name, make):
         assert rates(0) == pytest.approx(lowest) and rates(warm / 2) == pytest.approx(middle)
 
 
+@pytest.mark.parametrize("epochs, first", [(20, 4e-4), (30, 4e-5)])
+def test_a_warm_up_takes_whole_epochs(epochs, first, make):
+    """Two per cent of 20 epochs are 0.4, which is none; of 30 they are 0.6, which is one."""
+    trainer = make("SAM2_3dMedTrainer_noPretrain_tuned")
+    trainer.num_epochs = epochs
+    optimizer, schedule = trainer.configure_optimizers()
+    schedule.step(0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(first)
+
+
 @pytest.mark.parametrize("name", ["SAM2_3dMedTrainer", "SAM2_3dMedTrainer_noPretrain_tuned"])
 @pytest.mark.parametrize("scaled", [False, True])
 def test_gradients_are_clipped(name, scaled, make):
