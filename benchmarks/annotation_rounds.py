@@ -1,14 +1,15 @@
 """Rounds of annotation on MSD hippocampus from end to end, by simulated annotators, with two fine-tunings.
 
     python benchmarks/annotation_rounds.py --data nnUNet_raw/Dataset004_Hippocampus --work FOLDER -device cpu \
-        --minutes 20 --epochs 2 4 --image-size 96 --patch-size 56 40 --slices 6 --batch-size 4
+        --minutes 20 --epochs 1 2 --image-size 96 --patch-size 56 40 --slices 6 --batch-size 4
     python benchmarks/annotation_rounds.py --data nnUNet_raw/Dataset004_Hippocampus --work FOLDER -device cuda
 
 A first model is trained on few expert cases (or given with --model). In each round, the true box on the middle slice
 of each object prompts the model (annotate outline); the annotator makes the 2D mask the true one, and names the true
 first and last slice; the model propagates (annotate rank); the annotator makes the volume the true one (annotate take);
-and the model is fine-tuned (annotate finetune). All models are then measured on cases that no round and no training
-has seen; cases of a subject, here neighbours by number, are never apart.
+and the model is fine-tuned (annotate finetune). As controls, the first model is fine-tuned for as many epochs without
+new cases. All models are then measured on cases that no round and no training has seen; cases of a subject, here
+neighbours by number, are never apart.
 
 No person was timed: the seconds are those of a stated annotator, who draws a box in 5 s, looks at a slice for 2 s,
 and corrects 20 voxels per second. The machine's seconds are measured.
@@ -24,14 +25,15 @@ import os
 from pathlib import Path
 
 from equal_time import RESULTS, machine
-from prompted_runs import CONFIGURATION, FINAL, RANDOM_WEIGHTS
+from prompted_runs import CONFIGURATION, FINAL, RANDOM_WEIGHTS, plan_options
 from rounds_parts import annotator, report
 from rounds_parts.dataset import Shares, make_datasets
 from rounds_parts.steps import Steps
 
-from nnunetv2_sam2_3dmed.annotation.finetuning import SUMMARY
+from nnunetv2_sam2_3dmed.annotation.finetuning import SUMMARY, starting_point
 from nnunetv2_sam2_3dmed.files import copy_file
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, search_path
+from nnunetv2_sam2_3dmed.prompt_training.finetuning import FILE as SETTINGS
 
 PROTOCOLS = ("box", "1_mask_within")
 DATASET, TEST = 104, 105
@@ -62,36 +64,34 @@ class Rounds:
         for number, epochs in enumerate(self.args.epochs, start=1):
             self._annotate(number)
             self._finetune(number, epochs)
-        for number in range(len(self.args.epochs) + 1):
-            self.run(
-                f"test_{number}",
-                *("sam2_3dmed", "prompt-benchmark", "-d", str(TEST), "-f", "all", "-o", str(self.tested(number))),
-                *("--model", self.model(number), "-device", self.args.device, "--protocols", *PROTOCOLS),
-            )
+        for number, epochs in enumerate(self.args.epochs, start=1):
+            self._control(number, epochs)
+        for control in (False, True):
+            for number in range(control, len(self.args.epochs) + 1):
+                output = self.tested(number, control)
+                self.run(
+                    output.name,
+                    *("sam2_3dmed", "prompt-benchmark", "-d", str(TEST), "-f", "all", "-o", str(output)),
+                    *("--model", self.model(number, control), "-device", self.args.device, "--protocols", *PROTOCOLS),
+                )
 
     def folder(self, number: int) -> Path:
         """Return the folder of a round, counted from 1."""
         return self.work / f"round_{number}"
 
-    def tested(self, number: int) -> Path:
-        """Return the folder with the scores of the model after so many fine-tunings."""
-        return self.work / f"test_{number}"
+    def tested(self, number: int, control: bool = False) -> Path:
+        """Return the folder with the scores of the model after so many fine-tunings, with or without new cases."""
+        return self.work / f"test_{'control_' if control else ''}{number}"
 
-    def model(self, number: int) -> str:
-        """Return the model after so many fine-tunings."""
+    def model(self, number: int, control: bool = False) -> str:
+        """Return the model after so many fine-tunings, with or without new cases."""
         if number == 0 and self.args.model is not None:
             return self.args.model
-        return str(self.work / "models" / f"model_{number}.pth")
+        return str(self.work / "models" / f"{'control' if control and number else 'model'}_{number}.pth")
 
     def _prepare(self) -> None:
-        options = [
-            *(("--image-size", str(self.args.image_size)) if self.args.image_size else ()),
-            *(("--patch-size", *map(str, self.args.patch_size)) if self.args.patch_size else ()),
-            *(("--slices", str(self.args.slices)) if self.args.slices else ()),
-            *(("--batch-size", str(self.args.batch_size)) if self.args.batch_size else ()),
-        ]
         self.run("preprocess", "nnUNetv2_plan_and_preprocess", "-d", str(DATASET), "-c", "3d_fullres")
-        self.run("plan", "sam2_3dmed", "plan", "-d", str(DATASET), *options)
+        self.run("plan", "sam2_3dmed", "plan", "-d", str(DATASET), *plan_options(self.args))
         self.data.write_folds(Path(os.environ["nnUNet_preprocessed"]))
 
     def _first_model(self) -> None:
@@ -139,12 +139,24 @@ class Rounds:
         self.run(f"finetune_{number}", *command, *start, resumed=[*command, "--c"] if begun else [], ended=ended)
         self._keep(fold, number)
 
-    def _fold(self, trainer: str) -> Path:
-        return self.results / self.data.name / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / "fold_0"
+    def _control(self, number: int, epochs: int) -> None:
+        """Fine-tune for as many epochs as a round, in a fold with the first cases alone."""
+        trainer = self.args.finetune_trainer
+        fold = self._fold(trainer, number)
+        if not (fold / SETTINGS).is_file():
+            starting_point(Path(self.model(number - 1, control=True)), epochs).write(fold)
+        begun = any(fold.glob("checkpoint_*.pth"))
+        command = ["nnUNetv2_train", str(DATASET), CONFIGURATION, str(number), "-tr", trainer]
+        command += ["-device", self.args.device]
+        self.run(f"control_{number}", *command, resumed=[*command, "--c"] if begun else [])
+        self._keep(fold, number, control=True)
 
-    def _keep(self, fold: Path, number: int) -> None:
+    def _fold(self, trainer: str, number: int = 0) -> Path:
+        return self.results / self.data.name / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / f"fold_{number}"
+
+    def _keep(self, fold: Path, number: int, control: bool = False) -> None:
         """Keep a model where the next fine-tuning does not rename it."""
-        model = Path(self.model(number))
+        model = Path(self.model(number, control))
         if not model.is_file():
             copy_file(fold / FINAL, model)
 

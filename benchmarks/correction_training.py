@@ -1,29 +1,31 @@
-"""Dice after corrections of a propagation, with a model that was trained on such corrections and with one that was not.
+"""Dice after corrections of a propagation, of models that were trained on such corrections and of others.
 
-    eval "$(sam2_3dmed env)"
-    python benchmarks/correction_training.py --minutes 45 -device cpu --image-size 96 --patch-size 56 40 --slices 6 \
-        --batch-size 4                                                      # two CPU cores, twice 45 minutes
-    python benchmarks/correction_training.py --minutes 60 -device cuda
+    eval "$(sam2_3dmed env)"     # with dataset 4 converted and preprocessed by nnU-Net
+    python benchmarks/correction_training.py -o FOLDER --minutes 30 -device cpu --jobs 2 --image-size 96 \
+        --patch-size 56 40 --slices 6 --batch-size 4                        # six trainings, two at a time
+    python benchmarks/correction_training.py -o FOLDER --minutes 30 -device cuda
 
-Hippocampus, fold 0, must be planned and preprocessed (benchmarks/equal_time.py does it). Both trainings have the same
-number of minutes. Then a simulated user prompts each object of the validation cases with the box on its middle slice,
-and after each propagation clicks on the worst slice, three times (protocol box_corrected of prompt-benchmark).
+All trainings have the same number of minutes, three seeds of each kind, on folds that keep both sides of a subject
+together. Then a simulated user prompts each object of the validation cases with the box on its middle slice, and after
+each propagation clicks on the worst slice, three times (protocol box_corrected of prompt-benchmark).
 
-Runs stock commands only, prints each, skips finished ones (an interrupted training continues with --c), and writes
-benchmarks/results/correction_training_MINUTESmin_DEVICE.json, .md and _per_object.csv.
+Runs stock commands in nnU-Net folders under FOLDER, prints each, skips finished ones (an interrupted training continues
+with --c), and writes benchmarks/results/correction_training_MINUTESmin_DEVICE.json, .md and _per_object.csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from statistics import mean
 
-import numpy as np
 import pandas as pd
-from equal_time import Runner, machine
-from prompted_runs import add_options, facts_of, measure, plan, train, write
+from equal_time import machine
+from prompted_runs import add_options, facts_of, measure, prepare, training_of, write
 
-from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic, mean_interval, wilcoxon_p
+from nnunetv2_sam2_3dmed.evaluation.statistics import mean_interval, wilcoxon_p
 from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, interval, number, p_value, text_rows
 
 PROTOCOL = "box_corrected"
@@ -45,26 +47,34 @@ def dice_by_correction(interactions: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(columns=list(CORRECTIONS)).ffill(axis=1)
 
 
-def gains(by_training: dict[str, pd.DataFrame]) -> Table:
-    """Return the table: mean and median Dice after each correction, and the paired difference of means over cases."""
+def gains(by_training: dict[str, list[pd.DataFrame]]) -> Table:
+    """Return the table: Dice of each seed after each correction, and the paired difference over cases.
+
+    Args:
+        by_training: under both names, what :func:`dice_by_correction` returns for each seed.
+    """
     rows = []
-    cases = {name: table.groupby("case").mean() for name, table in by_training.items()}
+    cases = {name: [table.groupby("case").mean() for table in tables] for name, tables in by_training.items()}
     for corrections in CORRECTIONS:
+        dice = {name: [table[corrections] for table in tables] for name, tables in cases.items()}
         texts = [str(corrections)]
         for name in (PLAIN, CORRECTED):
-            one = Statistic.of(cases[name][corrections])
-            texts += [number(one.mean, 4), f"{number(one.median, 4)} ({number(one.q1, 4)} to {number(one.q3, 4)})"]
-        differences = (cases[CORRECTED][corrections] - cases[PLAIN][corrections]).dropna().to_numpy()
-        texts.append(f"{number(float(np.mean(differences)), 4, sign=True)} {interval(*mean_interval(differences), 4)}")
+            seeds = [float(one.mean()) for one in dice[name]]
+            texts += [", ".join(number(one, 3) for one in seeds), number(mean(seeds), 3)]
+        averages = {name: pd.concat(tables, axis=1).mean(axis=1) for name, tables in dice.items()}
+        differences = (averages[CORRECTED] - averages[PLAIN]).dropna().to_numpy()
+        bounds = interval(*mean_interval(differences), 3, sign=True)
+        texts.append(f"{number(float(differences.mean()), 3, sign=True)} {bounds}")
         texts.append(p_value(wilcoxon_p(differences), len(differences)))
         rows.append(texts)
     columns = ["corrections"]
     for name in (PLAIN, CORRECTED):
-        columns += [f"{name}: mean Dice", f"{name}: median (quartiles)"]
+        columns += [f"{name}: mean Dice of each seed", f"{name}: mean"]
     note = (
         "Dice over all slices after the box on the middle slice and so many clicks after propagations; of a case the "
-        "mean over its objects. Difference: with minus without, mean over cases, 95 % bootstrap interval, and "
-        "Wilcoxon's p, not corrected for several tests"
+        "mean over its objects. Difference: with minus without, of the mean over the seeds, mean over cases, 95 % "
+        "bootstrap interval, and Wilcoxon's p, not corrected for several tests. It says whether these models differ; "
+        "whether the next training would come out the same way, only the seeds tell"
     )
     title = "Trained with and without corrections of propagated slices"
     return Table(title, [*columns, "difference", "p"], text_rows(rows), note)
@@ -73,36 +83,40 @@ def gains(by_training: dict[str, pd.DataFrame]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    run = Runner(dry=False)
-    plan(run, args)
-    trainers = {
-        PLAIN: f"{args.trainer}_{args.minutes}minutes",
-        CORRECTED: f"{args.trainer}_corrected_{args.minutes}minutes",
+    work = prepare(args)
+    trainers = {PLAIN: args.trainer, CORRECTED: f"{args.trainer}_corrected"}
+    # both kinds beside each other, so that noise meets them alike
+    runs = {
+        (name, seed): training_of(trainers[name], args.minutes, seed) for seed, name in product(args.seeds, trainers)
     }
-    tables, benchmarks = {}, {}
-    for name, trainer in trainers.items():
-        fold = train(run, trainer, args.device)
-        benchmarks[name] = measure(run, fold, fold / PROTOCOL, args, PROTOCOL)
-        tables[name] = dice_by_correction(pd.read_csv(fold / PROTOCOL / "interactions.csv"))
+    work.train_all(list(runs.values()), keep=True)
+    outputs = {run: work.fold_folder(training) / PROTOCOL for run, training in runs.items()}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        measured = pool.map(lambda run: measure(work, runs[run], outputs[run], args, PROTOCOL), runs)
+        benchmarks = {f"{name}, seed {seed}": one for (name, seed), one in zip(runs, measured, strict=True)}
+    tables = {run: dice_by_correction(pd.read_csv(output / "interactions.csv")) for run, output in outputs.items()}
 
     report = {
         "budget_minutes": args.minutes,
+        "trainings_at_a_time": args.jobs,
         "notes": args.note,
         "machine": machine(args.device),
-        "commands": run.commands,
-        "trainings": {name: facts_of(trainer) for name, trainer in trainers.items()},
+        "commands": work.commands,
+        "trainings": {f"{name}, seed {seed}": facts_of(work, training) for (name, seed), training in runs.items()},
         "benchmarks": benchmarks,
     }
-    text = as_markdown(gains(tables)) + "\n"
-    text += f"\n{args.minutes} minutes each on {report['machine'].get('gpu', report['machine'].get('cpu'))}. "
+    text = as_markdown(gains({name: [tables[name, seed] for seed in args.seeds] for name in trainers})) + "\n"
+    text += f"\n{args.minutes} minutes each on {report['machine'].get('gpu', report['machine'].get('cpu'))}, "
+    text += f"{args.jobs} trainings at a time. "
     epochs = (f"{name} corrections {facts['epochs']}" for name, facts in report["trainings"].items())
     text += f"Epochs: {', '.join(epochs)}.\n" + "".join(f"\n{note}\n" for note in args.note)
     name = f"correction_training_{args.minutes}min_{args.device}"
-    write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n")
-    write(args.results / f"{name}.md", text)
-    long = pd.concat(tables, names=["trained"]).round(4)
-    write(args.results / f"{name}_per_object.csv", long.to_csv())
+    write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n", work)
+    write(args.results / f"{name}.md", text, work)
+    long = pd.concat(tables, names=["trained", "seed"]).round(4)
+    write(args.results / f"{name}_per_object.csv", long.to_csv(), work)
     print(text)
 
 

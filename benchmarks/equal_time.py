@@ -7,7 +7,7 @@
 
 Runs stock commands only, prints each, skips what is there already (a training goes on with --c), and writes
 benchmarks/results/NAME.json and NAME.md: per class Dice, IoU, HD95 and NSD, epochs, iterations, seconds per
-epoch, parameters, the commands, and the machine.
+epoch, parameters, the commands, and the machine; with seeds, the Dice of groups of cases too (case_groups.py).
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
+from case_groups import group_table
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
+from nnunetv2_sam2_3dmed.nnunet.folds import read_folds
 
 RESULTS = Path(__file__).parent / "results"
 DATASET = "Dataset004_Hippocampus"
@@ -166,8 +170,12 @@ def main() -> None:
         "comparison": json.loads(comparison),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text((output / "comparison.md").read_text())
-    print((RESULTS / f"{name}.md").read_text())
+    text = (output / "comparison.md").read_text()
+    if args.seeds and len(args.ours) == 1:
+        fold = read_folds(nnunet_folder("nnUNet_preprocessed") / DATASET / "splits_final.json")[0]
+        text += f"\n{as_markdown(group_table(pd.read_csv(output / 'per_case.csv'), fold, folders[0], folders[1:]))}\n"
+    (RESULTS / f"{name}.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

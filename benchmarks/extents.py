@@ -1,14 +1,16 @@
 """Dice with and without the first and last slice that a user names, with a model trained here, and voxels outside.
 
-    eval "$(sam2_3dmed env)"
-    python benchmarks/extents.py --minutes 45 -device cpu --image-size 96 --patch-size 56 40 --slices 6 --batch-size 4
+    eval "$(sam2_3dmed env)"     # with dataset 4 converted and preprocessed by nnU-Net
+    python benchmarks/extents.py -o FOLDER --minutes 45 -device cpu --image-size 96 --patch-size 56 40 --slices 6 \
+        --batch-size 4
 
-Hippocampus, fold 0, must be planned and preprocessed (benchmarks/equal_time.py does it). The training is that of
-prompt_training.py and correction_training.py with the same number of minutes, which is not repeated. Each object of
-the validation cases is prompted with the box and with the mask of its middle slice, with its extent and without.
+Folds keep both sides of a subject together. The training is that of prompt_training.py and correction_training.py with
+the same FOLDER and number of minutes, which is not repeated. Each object of the validation cases is prompted with the
+box and with the mask of its middle slice, with its extent and without.
 
-Runs stock commands only, prints each, skips finished ones (an interrupted training continues with --c), and writes
-benchmarks/results/extents_MINUTESmin_DEVICE.json and .md. Exits with an error if a voxel lies outside a named extent.
+Runs stock commands in nnU-Net folders under FOLDER, prints each, skips finished ones (an interrupted training continues
+with --c), and writes benchmarks/results/extents_MINUTESmin_DEVICE.json and .md. Exits with an error if a voxel lies
+outside a named extent in the masks that are written, in which an object can hide voxels of another one.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from equal_time import DATASET, Runner, machine
-from prompted_runs import FINAL, add_options, facts_of, measure, plan, train, write
+from equal_time import DATASET, machine
+from prompted_runs import FINAL, add_options, facts_of, measure, prepare, training_of, write
 
 from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic, mean_interval, wilcoxon_p
 from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, interval, number, p_value, text_rows
@@ -91,30 +93,31 @@ def comparison(scores: pd.DataFrame, counts: dict[str, dict[str, int]]) -> Table
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    run = Runner(dry=False)
-    plan(run, args)
-    trainer = f"{args.trainer}_{args.minutes}minutes"
-    fold = train(run, trainer, args.device)
+    work = prepare(args)
+    training = training_of(args.trainer, args.minutes, args.seed)
+    fold = work.train(training, keep=True)
     output = fold / "extents"
-    benchmark = measure(run, fold, output, args, *(name for pair in PAIRS for name in pair))
+    benchmark = measure(work, training, output, args, *(name for pair in PAIRS for name in pair))
     axis = load_checkpoint(fold / FINAL)["init_args"][PROMPTED]["shown_as"]["axis"]
     counts = {name: voxels_outside(output / name, axis) for pair in PAIRS for name in pair}
     text = as_markdown(comparison(pd.read_csv(output / "per_case.csv"), counts)) + "\n"
     report = {
         "budget_minutes": args.minutes,
+        "trainings_at_a_time": args.jobs,
         "notes": args.note,
         "machine": machine(args.device),
-        "commands": run.commands,
-        "training": facts_of(trainer),
+        "commands": work.commands,
+        "training": facts_of(work, training),
         "benchmark": benchmark,
         "voxels_outside": {name: sum(by_case.values()) for name, by_case in counts.items()},
     }
-    text += f"\n{trainer} on {report['machine'].get('gpu', report['machine'].get('cpu'))}.\n"
+    text += f"\n{training.trainer} on {report['machine'].get('gpu', report['machine'].get('cpu'))}.\n"
     text += "".join(f"\n{note}\n" for note in args.note)
     name = f"extents_{args.minutes}min_{args.device}"
-    write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n")
-    write(args.results / f"{name}.md", text)
+    write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n", work)
+    write(args.results / f"{name}.md", text, work)
     print(text)
     if any(sum(counts[within].values()) for _, within in PAIRS):
         sys.exit("voxels lie outside of slices that were named")

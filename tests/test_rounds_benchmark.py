@@ -137,6 +137,34 @@ def test_dice_stays_where_an_object_was_whole_earlier(benchmark):
     assert table.loc[("a", "y")].tolist() == [0.1, 0.2, 0.3, 0.4]
 
 
+def test_gains_of_corrections_are_paired_over_the_mean_of_the_seeds(benchmark):
+    """Three corrections lift each case's Dice by 0.1 with one seed and 0.3 with the other: 0.2."""
+    cases = [f"case{n}" for n in range(8)]
+    index = pd.MultiIndex.from_product([cases, ["x"]], names=["case", "class"])
+
+    def dice(last: float) -> pd.DataFrame:
+        return pd.DataFrame({0: 0.5, 1: 0.5, 2: 0.5, 3: last}, index=index)
+
+    table = benchmark("correction_training").gains({"without": [dice(0.5), dice(0.6)], "with": [dice(0.6), dice(0.9)]})
+    assert [[cell.text for cell in row] for row in (table.rows[0], table.rows[3])] == [
+        ["0", "0.500, 0.500", "0.500", "0.500, 0.500", "0.500", "+0.000 [+0.000, +0.000]", "1.0000"],
+        # all eight pairs differ in one direction: p = 2 / 2^8
+        ["3", "0.500, 0.600", "0.550", "0.600, 0.900", "0.750", "+0.200 [+0.200, +0.200]", "0.0078"],
+    ]
+
+
+def test_models_of_rounds_stand_beside_their_controls(benchmark):
+    index = pd.MultiIndex.from_product([["box"], [f"case{n}" for n in range(8)]], names=["protocol", "case"])
+    first, rounds, control = (pd.Series(dice, index=index) for dice in (0.5, 0.8, 0.6))
+    table = benchmark("rounds_parts.report").dice_table([first, rounds], [control])
+    assert [[row[i].text for i in (1, 3, 5, 6)] for row in table.rows] == [
+        ["0", "0.5000", "–", "–"],
+        ["1", "0.8000", "+0.3000 [0.3000, 0.3000]", "0.0078"],
+        ["1, without new cases", "0.6000", "+0.1000 [0.1000, 0.1000]", "0.0078"],
+        ["1, with minus without new cases", "", "+0.2000 [0.2000, 0.2000]", "0.0078"],
+    ]
+
+
 def test_voxels_outside_of_each_objects_slices(benchmark):
     gt = np.zeros((5, 2, 2), dtype=np.uint8)
     gt[1:3, 0], gt[2:4, 1] = 1, 2

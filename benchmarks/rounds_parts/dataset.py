@@ -76,9 +76,10 @@ class Data:
         return self.work / f"truth_{number}"
 
     def write_folds(self, preprocessed: Path) -> None:
-        """Write nnU-Net's only fold."""
+        """Write nnU-Net's folds: one for the rounds and one for each control, all of the same cases."""
         fold = {"train": self.cases["train"], "val": self.cases["val"]}
-        write_text(preprocessed / self.name / "splits_final.json", json.dumps([fold], indent=4))
+        folds = [fold] * (1 + sum(name.startswith("round_") for name in self.cases))
+        write_text(preprocessed / self.name / "splits_final.json", json.dumps(folds, indent=4))
 
 
 def make_datasets(source: Path, raw: Path, work: Path, numbers: tuple[int, int], shares: Shares) -> Data:

@@ -32,32 +32,39 @@ def test_scores(folder: Path) -> pd.Series:
     return scores[scores["slices"] == "all"].groupby(["protocol", "case"])["dice"].mean()
 
 
-def dice_table(scores: list[pd.Series]) -> Table:
+def dice_table(scores: list[pd.Series], controls: list[pd.Series]) -> Table:
     """Return the table of the models on the test, a row per prompt and model.
 
     Args:
-        scores: see :func:`test_scores`; of each model in their order.
+        scores: see :func:`test_scores`; of each model in their order, the first one before any round.
+        controls: of the models that were fine-tuned without new cases, in their order.
     """
     rows = []
     for protocol in scores[0].index.unique(level="protocol"):
-        first = scores[0][protocol]
-        for model, of_model in enumerate(scores):
-            one = Statistic.of(of_model[protocol])
-            texts = [protocol.replace("_", " "), str(model), str(one.n), number(one.mean, 4)]
+        models = [(str(model), of[protocol]) for model, of in enumerate(scores)]
+        models += [(f"{model}, without new cases", of[protocol]) for model, of in enumerate(controls, start=1)]
+        for name, dice in models:
+            one = Statistic.of(dice)
+            texts = [protocol.replace("_", " "), name, str(one.n), number(one.mean, 4)]
             texts.append(f"{number(one.median, 4)} ({number(one.q1, 4)} to {number(one.q3, 4)})")
-            if model:
-                gain = (of_model[protocol] - first).dropna().to_numpy()
-                texts.append(f"{number(float(gain.mean()), 4, sign=True)} {interval(*mean_interval(gain), 4)}")
-                texts.append(p_value(wilcoxon_p(gain), len(gain)))
-            else:
-                texts += ["–", "–"]
-            rows.append(texts)
+            rows.append([*texts, *_gain(dice, models[0][1])] if name != "0" else [*texts, "–", "–"])
+        for model, control in enumerate(controls, start=1):
+            texts = [protocol.replace("_", " "), f"{model}, with minus without new cases", "", "", ""]
+            rows.append([*texts, *_gain(scores[model][protocol], control[protocol])])
     columns = ["prompt", "fine-tunings", "cases", "mean Dice", "median (quartiles)", "gain on the first model", "p"]
     note = (
         "cases that no training and no round has seen; Dice over all slices, of a case the mean over its objects. "
-        "Gain: mean over cases, 95 % bootstrap interval, and Wilcoxon's p, not corrected for several tests"
+        "Gain: mean over cases, 95 % bootstrap interval, and Wilcoxon's p, not corrected for several tests. Without "
+        "new cases: the first model fine-tuned for as many epochs on the cases that it was trained on"
     )
     return Table("The model after each round", columns, text_rows(rows), note)
+
+
+def _gain(dice: pd.Series, first: pd.Series) -> list[str]:
+    """Return the mean paired difference with its interval, and the p-value."""
+    gain = (dice - first).dropna().to_numpy()
+    mean = f"{number(float(gain.mean()), 4, sign=True)} {interval(*mean_interval(gain), 4)}"
+    return [mean, p_value(wilcoxon_p(gain), len(gain))]
 
 
 def round_table(record: pd.DataFrame) -> Table:
@@ -90,15 +97,16 @@ def write(rounds: Any, folder: Path, name: str, machine: dict[str, Any]) -> None
     """
     count = len(rounds.args.epochs)
     scores = [test_scores(rounds.tested(number)) for number in range(count + 1)]
+    controls = [test_scores(rounds.tested(number, control=True)) for number in range(1, count + 1)]
     record = pd.DataFrame(read_record(rounds.results.parent / "nnUNet_raw" / rounds.data.name).values())
     record["dice"] = record["dice"].astype(float)
     times = [one for number in range(1, count + 1) for one in times_of(rounds.folder(number))]
     notes = "".join(f"{note}\n\n" for note in rounds.args.note)
-    text = f"{as_markdown(dice_table(scores))}\n\n{as_markdown(round_table(record))}\n\n{notes}"
+    text = f"{as_markdown(dice_table(scores, controls))}\n\n{as_markdown(round_table(record))}\n\n{notes}"
     write_text(folder / f"{name}.md", text.rstrip("\n") + "\n")
     write_text(folder / f"{name}_times.md", f"{SIMULATED}.\n\n{as_markdown(time_table(times))}\n")
     plot_times(folder / f"{name}_times.png", times, "simulated annotator")
-    plot_dice(folder / f"{name}.png", scores)
+    plot_dice(folder / f"{name}.png", scores, controls)
     report = {
         "machine": machine,
         "notes": rounds.args.note,
@@ -107,7 +115,8 @@ def write(rounds: Any, folder: Path, name: str, machine: dict[str, Any]) -> None
         "cases": rounds.data.cases,
         "simulated_annotator": SIMULATED,
         "commands": rounds.run.commands,
-        "dice": [{protocol: of[protocol].round(4).to_dict() for protocol in of.index.levels[0]} for of in scores],
+        "dice": [_by_protocol(of) for of in scores],
+        "dice_without_new_cases": [_by_protocol(of) for of in controls],
         "dice_of_revised_masks": record[["round", "case", "source", "dice"]].to_dict("records"),
     }
     said = json.dumps(report, indent=1)
@@ -117,15 +126,37 @@ def write(rounds: Any, folder: Path, name: str, machine: dict[str, Any]) -> None
     print(text)
 
 
-def plot_dice(file: Path, scores: list[pd.Series]) -> None:
-    """Draw the Dice of all cases over the models as boxes, with their means."""
+def _by_protocol(dice: pd.Series) -> dict[str, dict[str, float]]:
+    return {protocol: dice[protocol].round(4).to_dict() for protocol in dice.index.unique(level="protocol")}
+
+
+def plot_dice(file: Path, scores: list[pd.Series], controls: list[pd.Series]) -> None:
+    """Draw the Dice of all cases over the models as boxes, with their means; controls beside them in grey."""
     with mpl.rc_context({"axes.spines.right": False, "axes.spines.top": False}):
         protocols = list(scores[0].index.unique(level="protocol"))
         figure = Figure(figsize=(3.2 * len(protocols), 3.5), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, protocol in zip(figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0], protocols):
-            axes.boxplot([of[protocol] for of in scores], positions=range(len(scores)), showmeans=True, widths=0.5)
+            rows = (
+                (scores, list(range(len(scores))), "C0", "with the rounds' cases"),
+                (controls, [n + 0.35 for n in range(1, len(controls) + 1)], "0.6", "without"),
+            )
+            for models, positions, colour, name in rows:
+                line = {"color": colour}
+                boxes = axes.boxplot(
+                    [of[protocol] for of in models],
+                    positions=positions,
+                    showmeans=True,
+                    widths=0.25,
+                    boxprops=line,
+                    whiskerprops=line,
+                    capprops=line,
+                    flierprops={"markeredgecolor": colour, "markersize": 3},
+                )
+                boxes["boxes"][0].set_label(name)
+            axes.set_xticks(range(len(scores)), [str(number) for number in range(len(scores))])
             axes.set_title(protocol.replace("_", " "), fontsize=10)
             axes.set_xlabel("fine-tunings")
             axes.set_ylabel("Dice on unseen cases")
+        axes.legend(fontsize=8, loc="lower right")
         write_png(file, figure)

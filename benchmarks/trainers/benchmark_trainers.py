@@ -3,6 +3,8 @@
 Found by nnU-Net when this folder is on ``nnUNet_extTrainer`` beside the package's, which the benchmarks see to.
 """
 
+import os
+
 import torch
 
 from nnunetv2_sam2_3dmed.prompt_training.variants import SAM2_PromptTrainer_noPretrain_tuned
@@ -14,6 +16,10 @@ from nnunetv2_sam2_3dmed.training.ablations import (
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_bidirectional, SAM2_3dMedTrainer_noPretrain_tuned
 
+if threads := os.environ.get("OMP_NUM_THREADS"):
+    # on a CPU nnU-Net asks for as many as there are cores; those of trainings beside each other wait for each other
+    torch.set_num_threads(int(threads))
+
 ABLATIONS = {
     "full": SAM2_3dMedTrainer,
     "noSRPP": SAM2_3dMedTrainer_noSRPP,
@@ -24,11 +30,12 @@ ABLATIONS = {
 
 
 class _Short(SAM2_3dMedTrainer_noPretrain_tuned):
-    """300 iterations from random weights."""
+    """300 iterations from random weights; as the learning rate is set per epoch, these are short."""
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_iterations_per_epoch, self.num_val_iterations_per_epoch, self.num_epochs = 50, 3, 6
+        self.num_iterations_per_epoch, self.num_val_iterations_per_epoch, self.num_epochs = 10, 1, 30
+        self.save_every = 10
 
 
 def ablation_name(ablation: str) -> str:
@@ -50,6 +57,27 @@ class KilledTrainer(SAM2_3dMedTrainer_noPretrain_tuned):
 
 
 class UnfittedPromptTrainer(SAM2_PromptTrainer_noPretrain_tuned):
-    """Attention windows as SAM 2's checkpoints have them, so that the weights fit its own code, for ``transfer.py``."""
+    """Pretraining of ``transfer.py``: weights that fit SAM 2's own code, and know slices upside down too.
+
+    Attention windows are as SAM 2's checkpoints have them. Trainers with prompts turn slices as viewers show them, all
+    others take them as stored; the weights must not depend on it.
+    """
 
     architecture_changes = {"fitted_windows": False}
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        rotation, dummy, size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        return rotation, dummy, size, (1, 2)
+
+
+class RandomWeightsTrainer(SAM2_3dMedTrainer_noPretrain_tuned):
+    """For a few minutes: no warm-up, which would be a whole epoch; windows as SAM 2's weights have them."""
+
+    architecture_changes = {"fitted_windows": False}
+    warmup_share = 0.0
+
+
+class GoodWeightsTrainer(RandomWeightsTrainer):
+    """The same in all but the weights that it starts from."""
+
+    pretrained = True

@@ -1,0 +1,142 @@
+"""nnU-Net's folders of one experiment, beside the user's own, and trainings in them, several at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+from equal_time import DATASET
+
+from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
+from nnunetv2_sam2_3dmed.nnunet.folds import FILE, Folds
+
+TRAINERS = Path(__file__).parent / "trainers"
+SUMMARY = Path("validation") / "summary.json"
+FACTS = "training_facts.json"
+
+
+class Training(NamedTuple):
+    """One training of ``nnUNetv2_train``."""
+
+    trainer: str
+    configuration: str
+    fold: int
+
+
+class Workplace:
+    """Folders with links to the user's preprocessed cases, and with their own folds, plans, weights and results.
+
+    Args:
+        folder: of everything.
+        device: of the trainings.
+        jobs: number of trainings at a time; on a CPU they share its cores.
+    """
+
+    def __init__(self, folder: Path, device: str, jobs: int = 1):
+        self.folder, self.device, self.jobs = folder.resolve(), device, jobs
+        self.commands: list[str] = []
+        self.environment = {
+            **os.environ,
+            "nnUNet_preprocessed": str(self.folder / "preprocessed"),
+            "nnUNet_results": str(self.folder / "results"),
+            "SAM2_3dMed_weights": str(self.folder / "weights"),
+            # the benchmarks' trainers first: their module keeps to the number of threads
+            "nnUNet_extTrainer": os.pathsep.join([str(TRAINERS), os.environ["nnUNet_extTrainer"]]),
+            "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1)),
+        }
+
+    @property
+    def preprocessed(self) -> Path:
+        """The dataset's own folder of plans and folds."""
+        return self.folder / "preprocessed" / DATASET
+
+    def link(self) -> list[str]:
+        """Link what is large and copy what is not; return the names of the cases."""
+        source = nnunet_folder("nnUNet_preprocessed") / DATASET
+        self.preprocessed.mkdir(parents=True, exist_ok=True)
+        for file in source.iterdir():
+            own = self.preprocessed / file.name
+            if own.exists() or file.name == FILE:
+                continue
+            if file.suffix == ".json" and file.is_file():
+                own.write_bytes(file.read_bytes())
+            else:
+                own.symlink_to(file)
+        labels = (self.preprocessed / "nnUNetPlans_3d_fullres").glob("*_seg.b2nd")
+        return sorted(file.name.removesuffix("_seg.b2nd") for file in labels)
+
+    def write_folds(self, folds: Folds) -> None:
+        """Write ``splits_final.json``.
+
+        Raises:
+            SystemExit: there are other folds already, which results may belong to.
+        """
+        file = self.preprocessed / FILE
+        if file.is_file() and json.loads(file.read_text()) != folds:
+            sys.exit(f"{file} has other folds than this experiment: give another folder with -o.")
+        file.write_text(json.dumps(folds, indent=1))
+
+    def __call__(self, *command: str, done: bool = False, go_on: bool = False) -> None:
+        """Run a command, with ``--c`` to go on, unless it is done; it is remembered in any case."""
+        self.commands.append(shlex.join(command).replace(str(self.folder), "FOLDER"))
+        if done:
+            return
+        words = [*command, *(["--c"] if go_on else [])]
+        print("$", shlex.join(words), flush=True)
+        script = str(Path(sys.executable).parent / words[0])
+        subprocess.run([script, *words[1:]], env=self.environment, check=True, stdout=subprocess.DEVNULL)
+
+    def fold_folder(self, training: Training) -> Path:
+        trainer, configuration, fold = training
+        return self.folder / "results" / DATASET / f"{trainer}__nnUNetPlans__{configuration}" / f"fold_{fold}"
+
+    def train(self, training: Training, keep: bool = False) -> Path:
+        """Train and validate to the end, unless that was done; return the fold's folder.
+
+        Args:
+            training: to run or to go on with.
+            keep: the final checkpoint; without it, only what is read from it stays, as disks are small.
+        """
+        folder = self.fold_folder(training)
+        trainer, configuration, fold = training
+        command = ("nnUNetv2_train", "4", configuration, str(fold), "-tr", trainer, "-device", self.device)
+        self(*command, done=(folder / SUMMARY).is_file(), go_on=folder.exists())
+        final = folder / "checkpoint_final.pth"
+        if final.is_file() and not (folder / FACTS).is_file():
+            epochs = load_checkpoint(final)["logging"]["mean_fg_dice"]
+            facts = {"epochs": len(epochs), "pseudo_dice": [round(float(value), 4) for value in epochs]}
+            (folder / FACTS).write_text(json.dumps(facts))
+        (folder / "checkpoint_best.pth").unlink(missing_ok=True)
+        if not keep:
+            final.unlink(missing_ok=True)
+        return folder
+
+    def train_all(self, trainings: Sequence[Training], keep: bool = False) -> None:
+        """Run trainings in their order, :attr:`jobs` of them at a time; see :meth:`train`."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                list(pool.map(lambda training: self.train(training, keep), trainings))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def facts(self, training: Training) -> dict:
+        """Return the number of epochs of a training that has ended, and its pseudo Dice."""
+        return json.loads((self.fold_folder(training) / FACTS).read_text())
+
+    def dice(self, training: Training) -> dict[str, float]:
+        """Return nnU-Net's validation Dice of each case, the mean over its classes."""
+        summary = json.loads((self.fold_folder(training) / SUMMARY).read_text())
+        return {
+            Path(case["reference_file"]).name.removesuffix(".nii.gz"): mean(m["Dice"] for m in case["metrics"].values())
+            for case in summary["metric_per_case"]
+        }

@@ -1,0 +1,129 @@
+"""Folds, groups of cases and the folders that benchmarks of many trainings share."""
+
+import json
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return lambda name: import_module(name)
+
+
+def test_groups_of_validation_cases(benchmark):
+    """Of cases 1 to 12 the even ones are validated; 2, 4 and 6 have their other side in training, 8 to 12 do not."""
+    fold = {"val": [f"c_{n}" for n in (2, 4, 6, 8, 9, 12)], "train": [f"c_{n}" for n in (1, 3, 5)]}
+    module = benchmark("case_groups")
+    module.CASES_OF_LEARNING = 2
+    assert module.groups_of(fold) == {  # sorted as text: 12, 2, 4, 6, 8, 9
+        "all": ["c_12", "c_2", "c_4", "c_6", "c_8", "c_9"],
+        "not used by learning.py": ["c_4", "c_6", "c_8", "c_9"],
+        "no other side of the subject in training": ["c_12", "c_8", "c_9"],
+        "neither": ["c_8", "c_9"],
+    }
+
+
+def test_dice_of_groups_of_cases(benchmark):
+    module = benchmark("case_groups")
+    module.CASES_OF_LEARNING = 0
+    cases = [f"c_{n}" for n in range(1, 9)]
+    rows = [("net", case, 0.5) for case in cases]
+    rows += [(f"ours{seed}", case, 0.6 + 0.2 * seed) for case in cases for seed in (0, 1)]
+    scores = pd.DataFrame(rows, columns=["method", "case", "dice"])
+    table = module.group_table(scores, {"val": cases, "train": []}, "net", ["ours0", "ours1"])
+    assert [cell.text for cell in table.rows[0]] == [
+        *("all", "8", "0.500", "0.600, 0.800"),
+        *("+0.200 [+0.200, +0.200]", "0.0078"),  # 2 / 2^8
+    ]
+
+
+def test_few_training_cases_are_of_other_subjects_than_the_test_and_the_pretraining(benchmark):
+    transfer = benchmark("transfer")
+    folds = transfer.folds_of([f"hippocampus_{n:03d}" for n in range(1, 209)])
+    assert len(folds) == 1 + len(transfer.SIZES) * len(transfer.DRAWS)
+
+    def subjects(cases):
+        return {(int(case[-3:]) + 1) // 2 for case in cases}
+
+    pretraining, *few = folds
+    assert not subjects(pretraining["train"]) & subjects(pretraining["val"])
+    for draw in range(3):
+        of_draw = few[3 * draw : 3 * draw + 3]
+        assert [len(fold["train"]) for fold in of_draw] == [8, 16, 32]
+        assert set(of_draw[0]["train"]) < set(of_draw[1]["train"]) < set(of_draw[2]["train"])
+        for fold in of_draw:
+            assert fold["val"] == few[0]["val"] and len(fold["val"]) == 32
+            assert not subjects(fold["val"]) & subjects(fold["train"])
+            assert not subjects([*fold["val"], *fold["train"]]) & subjects(pretraining["train"])
+    assert len({tuple(fold["train"]) for fold in few}) == 9
+    # each training has its own number
+    numbers = [transfer.training_of("nnU-Net", 4, size, draw).fold for draw in (0, 1, 2) for size in (8, 16, 32)]
+    assert numbers == list(range(1, 10))
+
+
+@pytest.fixture
+def work(benchmark, tmp_path, monkeypatch):
+    """A workplace whose commands write what nnU-Net's training would, and the list of those that ran."""
+    source = tmp_path / "pre" / "Dataset004_Hippocampus"
+    (source / "nnUNetPlans_3d_fullres").mkdir(parents=True)
+    (source / "nnUNetPlans_3d_fullres" / "a_1_seg.b2nd").touch()
+    for name in ("nnUNetPlans.json", "splits_final.json"):
+        (source / name).write_text("{}")
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "pre"))
+    monkeypatch.setenv("nnUNet_extTrainer", "trainers")
+    module = benchmark("workplace")
+    place = module.Workplace(tmp_path / "work", "cpu", jobs=2)
+    ran = []
+
+    def fake(words, env, check, stdout):
+        ran.append(" ".join(words[1:]))
+        fold = place.fold_folder(module.Training("T", "3d", 0))
+        (fold / "validation").mkdir(parents=True, exist_ok=True)
+        for name in ("best", "final"):
+            torch.save({"logging": {"mean_fg_dice": [0.25, 0.5]}}, fold / f"checkpoint_{name}.pth")
+        metrics = {"1": {"Dice": 0.5}, "2": {"Dice": 1.0}}
+        summary = {"metric_per_case": [{"reference_file": "labels/a_1.nii.gz", "metrics": metrics}]}
+        (fold / "validation" / "summary.json").write_text(json.dumps(summary))
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    return module, place, ran
+
+
+def test_folders_of_an_experiment_leave_the_users_folds_alone(work):
+    _, place, _ = work
+    assert place.link() == ["a_1"]
+    place.write_folds([{"train": [], "val": ["a_1"]}])
+    place.write_folds([{"train": [], "val": ["a_1"]}])
+    assert (place.preprocessed / "nnUNetPlans_3d_fullres").is_symlink()
+    assert not (place.preprocessed / "nnUNetPlans.json").is_symlink()
+    with pytest.raises(SystemExit, match="has other folds"):
+        place.write_folds([{"train": ["a_1"], "val": []}])
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_training_that_has_ended_is_not_repeated(work, keep):
+    module, place, ran = work
+    training = module.Training("T", "3d", 0)
+    for _ in range(2):
+        place.train_all([training], keep)
+    assert ran == ["4 3d 0 -tr T -device cpu"]
+    assert place.commands == ["nnUNetv2_train 4 3d 0 -tr T -device cpu"] * 2
+    assert place.dice(training) == {"a_1": 0.75}
+    assert place.facts(training) == {"epochs": 2, "pseudo_dice": [0.25, 0.5]}
+    folder = place.fold_folder(training)
+    assert (folder / "checkpoint_final.pth").exists() == keep and not (folder / "checkpoint_best.pth").exists()
+
+
+def test_an_interrupted_training_goes_on(work):
+    module, place, ran = work
+    place.fold_folder(module.Training("T", "3d", 0)).mkdir(parents=True)
+    place.train(module.Training("T", "3d", 0))
+    assert ran == ["4 3d 0 -tr T -device cpu --c"]
