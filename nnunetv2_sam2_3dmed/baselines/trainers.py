@@ -88,6 +88,7 @@ class WarmupCosineTrainer(MonaiTrainer):
     peak_lr = 1e-4
     decay = 1e-5
     warmup_share: ClassVar[float] = 0.05  # 50 of the 1000 epochs that nnU-Net and both papers train for
+    _iteration = 0  # within the epoch; a step that triggers compilation comes before the first one
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupCosineSchedule]:
         optimizer = torch.optim.AdamW(

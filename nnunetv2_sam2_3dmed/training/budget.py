@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 
 if TYPE_CHECKING:
@@ -139,7 +140,13 @@ class WallClockBudget(_Trainer):
         self._seconds_before = 0.0  # used up before this process took over
         self._started: float | None = None
 
-    def configure_optimizers(self):
+    def configure_optimizers(self, *stage: str):
+        if stage:  # nnUNetTrainer_warmup and Primus
+            name = type(self).__name__
+            raise UserError(
+                f"{name} has a new optimizer after a number of epochs, which a training for minutes does not have: "
+                f"train for epochs, such as {name.removesuffix(f'_{self.minutes:g}minutes')}_20epochs."
+            )
         optimizer, schedule = super().configure_optimizers()
         return optimizer, BudgetSchedule(schedule, self)
 

@@ -95,6 +95,15 @@ def test_the_warm_up_rises_with_each_iteration(make_trainer, monkeypatch):
     assert rates == pytest.approx([1e-4 * (3 + i / 250) / 50 for i in (1, 2)])
 
 
+def test_the_step_that_compiles_comes_before_any_epoch(make_trainer, monkeypatch):
+    trainer = make_trainer(nnUNetTrainer_UNETR)
+    trainer.network = torch.nn.Linear(2, 2)
+    trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
+    monkeypatch.setattr(nnUNetTrainer, "train_step", lambda self, batch: {"loss": 0.0})
+    trainer.train_step({})
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4 / 250 / 50)
+
+
 @pytest.mark.parametrize("patch", [[40, 56, 40], [6, 20, 12], [5, 33, 96]])
 def test_mednext_s_outputs_have_the_sizes_of_nnunet_s_targets(make_trainer, patch):
     trainer = make_trainer(nnUNetTrainer_MedNeXt_S, patch)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.training import budget
 from nnunetv2_sam2_3dmed.training.budget import TimeLimit, WallClockBudget
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
@@ -229,6 +230,11 @@ def test_all_processes_end_an_epoch_after_the_same_iteration(seconds, waits):
     also_over = TimeLimit(second, 10.0)
     assert [also_over() for _ in range(iterations)] == [False] * (iterations - 1) + [True]
     assert second.said == waits  # they talked at the same iterations
+
+
+def test_a_trainer_whose_optimizer_changes_after_epochs_is_refused(trainer):
+    with pytest.raises(UserError, match="TenMinutes has a new optimizer .* such as TenMinutes_20epochs"):
+        trainer.configure_optimizers("warmup_all")
 
 
 def test_what_follows_the_clock_is_called_wherever_it_was_asked_and_is_not_over():
