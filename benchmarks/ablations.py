@@ -16,17 +16,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
 from equal_time import DATASET, RESULTS, machine
-from trainers.benchmark_trainers import ABLATIONS, ablation_name
-from workplace import Training, Workplace
+from workplace import TRAINERS, Training, Workplace
 
 from nnunetv2_sam2_3dmed.evaluation.statistics import PairedTest, correct, paired_test
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-from nnunetv2_sam2_3dmed.nnunet.folds import FILE, PAIRS, group_cases, grouped_folds, read_folds
+from nnunetv2_sam2_3dmed.nnunet.folds import FILE, PAIRS, group_cases, grouped_folds, read_folds, separated
+
+sys.path.insert(0, str(TRAINERS))
+from benchmark_trainers import ABLATIONS, ablation_name
 
 PLAN = ["--patch-size", "56", "40", "--image-size", "64", "--slices", "6", "--batch-size", "8"]
 PAIRS_TOGETHER, AS_DRAWN = 0, 1  # folds
@@ -42,7 +45,9 @@ def prepare(work: Workplace) -> None:
     """Write plans and the two folds."""
     subjects = group_cases(work.link(), PAIRS)
     own = read_folds(nnunet_folder("nnUNet_preprocessed") / DATASET / FILE)
-    work.write_folds([grouped_folds(subjects)[0], own[0]])
+    if not separated(own[:1], subjects):
+        sys.exit(f"fold 0 in {FILE} of {DATASET} is not as nnU-Net draws it: it separates no subject.")
+    work.begin([grouped_folds(subjects)[0], own[0]], plan=PLAN)
     work("sam2_3dmed", "plan", "-d", "4", *PLAN)
 
 

@@ -32,6 +32,7 @@ from rounds_parts.steps import Steps
 
 from nnunetv2_sam2_3dmed.annotation.finetuning import SUMMARY, starting_point
 from nnunetv2_sam2_3dmed.files import copy_file
+from nnunetv2_sam2_3dmed.interactive.model import model_file
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, search_path
 from nnunetv2_sam2_3dmed.prompt_training.finetuning import FILE as SETTINGS
 
@@ -144,7 +145,7 @@ class Rounds:
         trainer = self.args.finetune_trainer
         fold = self._fold(trainer, number)
         if not (fold / SETTINGS).is_file():
-            starting_point(Path(self.model(number - 1, control=True)), epochs).write(fold)
+            starting_point(model_file(self.model(number - 1, control=True)).resolve(), epochs).write(fold)
         begun = any(fold.glob("checkpoint_*.pth"))
         command = ["nnUNetv2_train", str(DATASET), CONFIGURATION, str(number), "-tr", trainer]
         command += ["-device", self.args.device]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from statistics import mean
 
@@ -93,7 +92,7 @@ def main() -> None:
     }
     work.train_all(list(runs.values()), keep=True)
     outputs = {run: work.fold_folder(training) / PROTOCOL for run, training in runs.items()}
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with work.share_cores() as pool:
         measured = pool.map(lambda run: measure(work, runs[run], outputs[run], args, PROTOCOL), runs)
         benchmarks = {f"{name}, seed {seed}": one for (name, seed), one in zip(runs, measured, strict=True)}
     tables = {run: dice_by_correction(pd.read_csv(output / "interactions.csv")) for run, output in outputs.items()}

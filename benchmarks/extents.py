@@ -93,11 +93,11 @@ def comparison(scores: pd.DataFrame, counts: dict[str, dict[str, int]]) -> Table
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     work = prepare(args)
-    training = training_of(args.trainer, args.minutes, args.seed)
-    fold = work.train(training, keep=True)
+    training = training_of(args.trainer, args.minutes, seed=0)
+    work.train_all([training], keep=True)
+    fold = work.fold_folder(training)
     output = fold / "extents"
     benchmark = measure(work, training, output, args, *(name for pair in PAIRS for name in pair))
     axis = load_checkpoint(fold / FINAL)["init_args"][PROMPTED]["shown_as"]["axis"]
@@ -113,7 +113,8 @@ def main() -> None:
         "benchmark": benchmark,
         "voxels_outside": {name: sum(by_case.values()) for name, by_case in counts.items()},
     }
-    text += f"\n{training.trainer} on {report['machine'].get('gpu', report['machine'].get('cpu'))}.\n"
+    text += f"\n{training.trainer} on {report['machine'].get('gpu', report['machine'].get('cpu'))}, "
+    text += f"{args.jobs} trainings at a time.\n"
     text += "".join(f"\n{note}\n" for note in args.note)
     name = f"extents_{args.minutes}min_{args.device}"
     write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n", work)

@@ -24,12 +24,12 @@ PROTOCOLS = ("clicks", "1_mask", "box", "boxes")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     work = prepare(args)
-    training = training_of(args.trainer, args.minutes, args.seed)
-    output = work.train(training, keep=True) / "prompt_benchmark"
+    training = training_of(args.trainer, args.minutes, seed=0)
+    work.train_all([training], keep=True)
+    output = work.fold_folder(training) / "prompt_benchmark"
     benchmark = measure(work, training, output, args, *PROTOCOLS)
 
     name = f"prompts_hippocampus_fold0_{args.minutes}min_{args.device}"

@@ -54,7 +54,7 @@ def plan_options(args: argparse.Namespace) -> list[str]:
 def prepare(args: argparse.Namespace) -> Workplace:
     """Return the folders with folds and plans."""
     work = Workplace(args.output, args.device, args.jobs)
-    work.write_folds(grouped_folds(group_cases(work.link(), PAIRS)))
+    work.begin(grouped_folds(group_cases(work.link(), PAIRS)), plan=plan_options(args))
     work("sam2_3dmed", "plan", "-d", "4", *plan_options(args))
     return work
 
@@ -70,7 +70,7 @@ def measure(
     """Prompt the validation cases with a trained model, or go on; return ``prompt_benchmark.json``.
 
     Raises:
-        SystemExit: the model was trained on some of these cases.
+        SystemExit: the benchmark warns, such as of a model that was trained on some of these cases.
     """
     work(
         *("sam2_3dmed", "prompt-benchmark", "-d", "4", "-f", "0", "-o", str(output), "-device", args.device),
@@ -99,7 +99,6 @@ def facts_of(work: Workplace, training: Training) -> dict[str, Any]:
 def write(file: Path, text: str, work: Workplace) -> None:
     """Write the text with names for this machine's folders."""
     text = text.replace(str(work.folder), "FOLDER")
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        text = text.replace(str(nnunet_folder(variable)), f"${variable}")
+    text = text.replace(str(nnunet_folder("nnUNet_raw")), "$nnUNet_raw")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)

@@ -42,6 +42,7 @@ CONFIGURATIONS = {
     "3d_few": [*OPTIONS, "--slices", "6", "--batch-size", "8"],
 }
 NNUNET = "3d_fullres_batch2"
+BACKBONE = "sam2.1_hiera_tiny"
 METHODS = {
     "good weights": ("SAM2_3dMedTrainer", "3d_few"),
     "good weights, tuned": ("GoodWeightsTrainer", "3d_few"),
@@ -75,36 +76,33 @@ def flat(subjects: list[list[str]]) -> list[str]:
     return [case for subject in subjects for case in subject]
 
 
-def fold_number(size: int, draw: int) -> int:
-    return 1 + DRAWS.index(draw) * len(SIZES) + SIZES.index(size)
-
-
-def prepare(work: Workplace) -> None:
-    """Write folds and plans."""
-    work.write_folds(folds_of(work.link()))
+def prepare(work: Workplace, pretrain_minutes: int) -> None:
+    """Write folds and plans; weights come from the experiment alone."""
+    work.environment["SAM2_3dMed_weights"] = str(work.folder / "weights")
+    plans = {**CONFIGURATIONS, NNUNET: "batches of 2"}
+    work.begin(folds_of(work.link()), pretrain_minutes=pretrain_minutes, plans=plans)
     for name, options in CONFIGURATIONS.items():
         work("sam2_3dmed", "plan", "-d", "4", *options, "--name", name)
     file = work.preprocessed / "nnUNetPlans.json"
-    plans = json.loads(file.read_text())
-    plans["configurations"][NNUNET] = {"inherits_from": "3d_fullres", "batch_size": 2}
-    file.write_text(json.dumps(plans, indent=4))
+    content = json.loads(file.read_text())
+    content["configurations"][NNUNET] = {"inherits_from": "3d_fullres", "batch_size": 2}
+    file.write_text(json.dumps(content, indent=4))
 
 
 def pretrain(work: Workplace, minutes: int) -> float:
     """Train, export and install the good weights; return their Dice on the validation cases, with prompts."""
     training = Training(f"UnfittedPromptTrainer_{minutes}minutes", "3d_prompts", 0)
-    checkpoint = work.train(training, keep=True) / "checkpoint_final.pth"
-    exported = work.folder / f"pretrained_{minutes}minutes.pt"
+    work.train_all([training], keep=True)
+    checkpoint = work.fold_folder(training) / "checkpoint_final.pth"
+    exported, installed = work.folder / "pretrained.pt", work.folder / "weights" / f"{BACKBONE}.pt"
     work("sam2_3dmed", "weights", str(checkpoint), "--export", str(exported), done=exported.exists())
-    installed = work.folder / f"installed_{minutes}minutes"
-    work("sam2_3dmed", "weights", str(exported), "--as", "sam2.1_hiera_tiny", "--force", done=installed.exists())
-    installed.touch()
+    work("sam2_3dmed", "weights", str(exported), "--as", BACKBONE, done=installed.exists())
     return mean(work.dice(training).values())
 
 
 def training_of(method: str, minutes: int, size: int, draw: int) -> Training:
     trainer, configuration = METHODS[method]
-    fold = 1 + DRAWS.index(draw) * len(SIZES) + SIZES.index(size)
+    fold = 1 + DRAWS.index(draw) * len(SIZES) + SIZES.index(size)  # 0 is the pretraining's
     return Training(f"{trainer}_{minutes}minutes", configuration, fold)
 
 
@@ -155,10 +153,11 @@ def main() -> None:
     parser.add_argument("--note", action="append", default=[], help="what a reader must know about this run")
     args = parser.parse_args()
 
-    first = Workplace(args.output, args.device)  # the pretraining has all cores
-    prepare(first)
-    pretrained = pretrain(first, args.pretrain_minutes)
     work = Workplace(args.output, args.device, args.jobs)
+    prepare(work, args.pretrain_minutes)
+    alone = Workplace(args.output, args.device)  # the pretraining has all cores
+    alone.environment["SAM2_3dMed_weights"] = work.environment["SAM2_3dMed_weights"]
+    pretrained = pretrain(alone, args.pretrain_minutes)
     # the methods beside each other, so that noise meets them alike
     cells = list(product(DRAWS[: args.draws], SIZES, METHODS))
     work.train_all([training_of(method, args.minutes, size, draw) for draw, size, method in cells])
@@ -179,7 +178,7 @@ def main() -> None:
         "trainings_at_a_time": args.jobs,
         "notes": args.note,
         "machine": machine(args.device),
-        "commands": [*first.commands, *work.commands],
+        "commands": [*work.commands[: len(CONFIGURATIONS)], *alone.commands, *work.commands[len(CONFIGURATIONS) :]],
         "pretraining_dice_with_prompts": pretrained,
         "dice": results,
         "epochs_of_25_iterations": epochs,
@@ -187,9 +186,18 @@ def main() -> None:
     }
     name = args.name or f"hippocampus_transfer_{args.minutes}min_{args.device}"
     (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(table(results) + "".join(f"\n{note}\n" for note in args.note))
+    text = table(results) + "".join(f"\n{note}\n" for note in (_setting(args), *args.note))
+    (RESULTS / f"{name}.md").write_text(text)
     draw_picture(results, PICTURE)
-    print(table(results))
+    print(text)
+
+
+def _setting(args: argparse.Namespace) -> str:
+    return (
+        f"{args.minutes} minutes each on {args.device}, {args.jobs} trainings at a time. The good weights are of a "
+        f"model that learned from prompts for {args.pretrain_minutes} minutes, on cases of other subjects. ±: standard "
+        "deviation over three draws of training cases, one training each."
+    )
 
 
 if __name__ == "__main__":

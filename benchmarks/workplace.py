@@ -7,15 +7,20 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import mean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from equal_time import DATASET
 
+from nnunetv2_sam2_3dmed.files import write_text
+from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.nnunet.environment import search_path
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 from nnunetv2_sam2_3dmed.nnunet.folds import FILE, Folds
 
@@ -38,7 +43,7 @@ class Workplace:
     Args:
         folder: of everything.
         device: of the trainings.
-        jobs: number of trainings at a time; on a CPU they share its cores.
+        jobs: number of trainings at a time; on a CPU each has its own share of the cores.
     """
 
     def __init__(self, folder: Path, device: str, jobs: int = 1):
@@ -48,11 +53,12 @@ class Workplace:
             **os.environ,
             "nnUNet_preprocessed": str(self.folder / "preprocessed"),
             "nnUNet_results": str(self.folder / "results"),
-            "SAM2_3dMed_weights": str(self.folder / "weights"),
             # the benchmarks' trainers first: their module keeps to the number of threads
-            "nnUNet_extTrainer": os.pathsep.join([str(TRAINERS), os.environ["nnUNet_extTrainer"]]),
-            "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // jobs, 1)),
+            "nnUNet_extTrainer": os.pathsep.join([str(TRAINERS), search_path()]),
         }
+        if device == "cpu":
+            cores = str(max((os.cpu_count() or 1) // jobs, 1))
+            self.environment |= {"OMP_NUM_THREADS": cores, "nnUNet_def_n_proc": cores}
 
     @property
     def preprocessed(self) -> Path:
@@ -74,16 +80,17 @@ class Workplace:
         labels = (self.preprocessed / "nnUNetPlans_3d_fullres").glob("*_seg.b2nd")
         return sorted(file.name.removesuffix("_seg.b2nd") for file in labels)
 
-    def write_folds(self, folds: Folds) -> None:
-        """Write ``splits_final.json``.
+    def begin(self, folds: Folds, **settings: Any) -> None:
+        """Write ``splits_final.json``, and all that results in the folder depend on.
 
         Raises:
-            SystemExit: there are other folds already, which results may belong to.
+            SystemExit: the folder was begun with other folds or settings.
         """
-        file = self.preprocessed / FILE
-        if file.is_file() and json.loads(file.read_text()) != folds:
-            sys.exit(f"{file} has other folds than this experiment: give another folder with -o.")
-        file.write_text(json.dumps(folds, indent=1))
+        settings |= {"device": self.device, "jobs": self.jobs}
+        for file, content in ((self.preprocessed / FILE, folds), (self.folder / "settings.json", settings)):
+            if file.is_file() and json.loads(file.read_text()) != content:
+                sys.exit(f"{file} says something else than this experiment: give another folder with -o.")
+            write_text(file, json.dumps(content, indent=1))
 
     def __call__(self, *command: str, done: bool = False, go_on: bool = False) -> None:
         """Run a command, with ``--c`` to go on, unless it is done; it is remembered in any case."""
@@ -93,7 +100,9 @@ class Workplace:
         words = [*command, *(["--c"] if go_on else [])]
         print("$", shlex.join(words), flush=True)
         script = str(Path(sys.executable).parent / words[0])
-        subprocess.run([script, *words[1:]], env=self.environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [script, *words[1:]], env=self.environment, check=True, stdout=subprocess.DEVNULL, close_fds=False
+        )
 
     def fold_folder(self, training: Training) -> Path:
         trainer, configuration, fold = training
@@ -111,23 +120,54 @@ class Workplace:
         command = ("nnUNetv2_train", "4", configuration, str(fold), "-tr", trainer, "-device", self.device)
         self(*command, done=(folder / SUMMARY).is_file(), go_on=folder.exists())
         final = folder / "checkpoint_final.pth"
-        if final.is_file() and not (folder / FACTS).is_file():
+        if final.is_file():
             epochs = load_checkpoint(final)["logging"]["mean_fg_dice"]
             facts = {"epochs": len(epochs), "pseudo_dice": [round(float(value), 4) for value in epochs]}
-            (folder / FACTS).write_text(json.dumps(facts))
+            write_text(folder / FACTS, json.dumps(facts))
         (folder / "checkpoint_best.pth").unlink(missing_ok=True)
         if not keep:
             final.unlink(missing_ok=True)
         return folder
 
     def train_all(self, trainings: Sequence[Training], keep: bool = False) -> None:
-        """Run trainings in their order, :attr:`jobs` of them at a time; see :meth:`train`."""
-        with ThreadPoolExecutor(self.jobs) as pool:
-            try:
-                list(pool.map(lambda training: self.train(training, keep), trainings))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        """Run trainings in their order, :attr:`jobs` of them at a time; see :meth:`train`.
+
+        Raises:
+            SystemExit: some have failed; the others were run.
+        """
+        with self.share_cores() as pool, self._alone():
+            running = {training: pool.submit(self.train, training, keep) for training in trainings}
+            failed = [f"{training}: {error}" for training, one in running.items() if (error := one.exception())]
+        if failed:
+            sys.exit("\n".join([*failed, "the same command goes on."]))
+
+    @contextmanager
+    def share_cores(self) -> Iterator[ThreadPoolExecutor]:
+        """Yield a pool of :attr:`jobs` threads; on a CPU each, and what it starts, has its own cores."""
+        shares: SimpleQueue[set[int]] = SimpleQueue()
+        cores = sorted(os.sched_getaffinity(0)) if self.device == "cpu" and hasattr(os, "sched_getaffinity") else []
+        for job in range(self.jobs):
+            shares.put(set(cores[job :: self.jobs]))
+
+        def take() -> None:
+            if share := shares.get():
+                os.sched_setaffinity(0, share)  # of this thread, and of the processes that it starts
+
+        with ThreadPoolExecutor(self.jobs, initializer=take) as pool:
+            yield pool
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the folder, which trainings of an earlier call may still be writing to.
+
+        Raises:
+            SystemExit: another process has it.
+        """
+        with held(self.folder / "lock") as lock:
+            if lock is None:
+                sys.exit(f"another process is training in {self.folder}: wait, or end it.")
+            os.set_inheritable(lock, True)
+            yield
 
     def facts(self, training: Training) -> dict:
         """Return the number of epochs of a training that has ended, and its pseudo Dice."""

@@ -1,14 +1,20 @@
 """Folds, groups of cases and the folders that benchmarks of many trainings share."""
 
 import json
+import os
 import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
+from threading import Barrier
 
 import pandas as pd
 import pytest
 import torch
 
+from nnunetv2_sam2_3dmed.locks import held
+
+real_run = subprocess.run
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -18,11 +24,11 @@ def benchmark(monkeypatch):
     return lambda name: import_module(name)
 
 
-def test_groups_of_validation_cases(benchmark):
+def test_groups_of_validation_cases(benchmark, monkeypatch):
     """Of cases 1 to 12 the even ones are validated; 2, 4 and 6 have their other side in training, 8 to 12 do not."""
     fold = {"val": [f"c_{n}" for n in (2, 4, 6, 8, 9, 12)], "train": [f"c_{n}" for n in (1, 3, 5)]}
     module = benchmark("case_groups")
-    module.CASES_OF_LEARNING = 2
+    monkeypatch.setattr(module, "CASES_OF_LEARNING", 2)
     assert module.groups_of(fold) == {  # sorted as text: 12, 2, 4, 6, 8, 9
         "all": ["c_12", "c_2", "c_4", "c_6", "c_8", "c_9"],
         "not used by learning.py": ["c_4", "c_6", "c_8", "c_9"],
@@ -31,9 +37,9 @@ def test_groups_of_validation_cases(benchmark):
     }
 
 
-def test_dice_of_groups_of_cases(benchmark):
+def test_dice_of_groups_of_cases(benchmark, monkeypatch):
     module = benchmark("case_groups")
-    module.CASES_OF_LEARNING = 0
+    monkeypatch.setattr(module, "CASES_OF_LEARNING", 0)
     cases = [f"c_{n}" for n in range(1, 9)]
     rows = [("net", case, 0.5) for case in cases]
     rows += [(f"ours{seed}", case, 0.6 + 0.2 * seed) for case in cases for seed in (0, 1)]
@@ -83,8 +89,10 @@ def work(benchmark, tmp_path, monkeypatch):
     place = module.Workplace(tmp_path / "work", "cpu", jobs=2)
     ran = []
 
-    def fake(words, env, check, stdout):
+    def fake(words, env, check, stdout, close_fds):
         ran.append(" ".join(words[1:]))
+        if "Fails" in words:
+            raise subprocess.CalledProcessError(1, words)
         fold = place.fold_folder(module.Training("T", "3d", 0))
         (fold / "validation").mkdir(parents=True, exist_ok=True)
         for name in ("best", "final"):
@@ -100,12 +108,14 @@ def work(benchmark, tmp_path, monkeypatch):
 def test_folders_of_an_experiment_leave_the_users_folds_alone(work):
     _, place, _ = work
     assert place.link() == ["a_1"]
-    place.write_folds([{"train": [], "val": ["a_1"]}])
-    place.write_folds([{"train": [], "val": ["a_1"]}])
+    for _ in range(2):
+        place.begin([{"train": [], "val": ["a_1"]}], plan=["--slices", "6"])
     assert (place.preprocessed / "nnUNetPlans_3d_fullres").is_symlink()
     assert not (place.preprocessed / "nnUNetPlans.json").is_symlink()
-    with pytest.raises(SystemExit, match="has other folds"):
-        place.write_folds([{"train": ["a_1"], "val": []}])
+    with pytest.raises(SystemExit, match="splits_final.json says something else"):
+        place.begin([{"train": ["a_1"], "val": []}], plan=["--slices", "6"])
+    with pytest.raises(SystemExit, match="settings.json says something else"):
+        place.begin([{"train": [], "val": ["a_1"]}], plan=["--slices", "8"])
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -127,3 +137,53 @@ def test_an_interrupted_training_goes_on(work):
     place.fold_folder(module.Training("T", "3d", 0)).mkdir(parents=True)
     place.train(module.Training("T", "3d", 0))
     assert ran == ["4 3d 0 -tr T -device cpu --c"]
+
+
+def test_a_training_that_fails_does_not_end_the_others(work):
+    module, place, ran = work
+    with pytest.raises(SystemExit, match=r"trainer='Fails'.*\n.*goes on"):
+        place.train_all([module.Training("Fails", "3d", 0), module.Training("T", "3d", 0)])
+    assert place.facts(module.Training("T", "3d", 0))["epochs"] == 2
+
+
+def test_nobody_else_trains_in_the_folder(work, monkeypatch):
+    module, place, ran = work
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.locks.SECONDS_TO_TRY", 0.0)
+    with held(place.folder / "lock"), pytest.raises(SystemExit, match="another process is training"):
+        place.train_all([module.Training("T", "3d", 0)])
+    assert not ran
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="one core")
+def test_each_job_has_its_own_cores(work):
+    _, place, _ = work
+    both = Barrier(2)  # neither thread does the work of both
+
+    def cores() -> set[int]:
+        both.wait(10)
+        return os.sched_getaffinity(0)
+
+    with place.share_cores() as pool:
+        first, second = [one.result() for one in [pool.submit(cores) for _ in range(2)]]
+    assert first | second == os.sched_getaffinity(0) and not first & second
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Ablation_noSRPP_seed0", "UnfittedPromptTrainer_45minutes", "GoodWeightsTrainer_6minutes"),
+        *("SAM2_3dMedTrainer_6minutes", "nnUNetTrainer_6minutes"),
+    ],
+)
+def test_nnunet_finds_the_trainers_and_the_benchmarks_module_is_read_first(work, name):
+    """With the workplace's environment; the module keeps to the number of threads."""
+    _, place, _ = work
+    code = f"""
+import torch
+torch.set_num_threads(4)
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
+print(find({name!r}).__name__, torch.get_num_threads())
+"""
+    environment = {**place.environment, "OMP_NUM_THREADS": "1"}
+    done = real_run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.split()[-2:] == [name, "1"]

@@ -51,11 +51,12 @@ def dice_table(scores: list[pd.Series], controls: list[pd.Series]) -> Table:
         for model, control in enumerate(controls, start=1):
             texts = [protocol.replace("_", " "), f"{model}, with minus without new cases", "", "", ""]
             rows.append([*texts, *_gain(scores[model][protocol], control[protocol])])
-    columns = ["prompt", "fine-tunings", "cases", "mean Dice", "median (quartiles)", "gain on the first model", "p"]
+    columns = ["prompt", "fine-tunings", "cases", "mean Dice", "median (quartiles)", "difference", "p"]
     note = (
         "cases that no training and no round has seen; Dice over all slices, of a case the mean over its objects. "
-        "Gain: mean over cases, 95 % bootstrap interval, and Wilcoxon's p, not corrected for several tests. Without "
-        "new cases: the first model fine-tuned for as many epochs on the cases that it was trained on"
+        "Difference: from the first model, or as the row says, mean over cases, 95 % bootstrap interval, and "
+        "Wilcoxon's p, not corrected for several tests. Without new cases: the first model fine-tuned for as many "
+        "epochs on the cases that it was trained on"
     )
     return Table("The model after each round", columns, text_rows(rows), note)
 

@@ -37,6 +37,10 @@ class _Short(SAM2_3dMedTrainer_noPretrain_tuned):
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch, self.num_epochs = 10, 1, 30
         self.save_every = 10
 
+    def save_checkpoint(self, filename: str) -> None:
+        if not filename.endswith("checkpoint_best.pth"):  # nothing reads it, and it is large
+            super().save_checkpoint(filename)
+
 
 def ablation_name(ablation: str) -> str:
     return f"Ablation_{ablation}"
@@ -71,10 +75,9 @@ class UnfittedPromptTrainer(SAM2_PromptTrainer_noPretrain_tuned):
 
 
 class RandomWeightsTrainer(SAM2_3dMedTrainer_noPretrain_tuned):
-    """For a few minutes: no warm-up, which would be a whole epoch; windows as SAM 2's weights have them."""
+    """With attention windows as SAM 2's weights have them."""
 
     architecture_changes = {"fitted_windows": False}
-    warmup_share = 0.0
 
 
 class GoodWeightsTrainer(RandomWeightsTrainer):
