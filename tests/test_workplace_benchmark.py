@@ -25,7 +25,7 @@ def benchmark(monkeypatch):
 
 
 def test_groups_of_validation_cases(benchmark, monkeypatch):
-    """Even cases of 12 are validated; 2, 4 and 6 have their other side in training, 8 to 12 do not."""
+    """The other sides of 2, 4 and 6 are in training, those of 8, 9 and 12 are not."""
     fold = {"val": [f"c_{n}" for n in (2, 4, 6, 8, 9, 12)], "train": [f"c_{n}" for n in (1, 3, 5)]}
     module = benchmark("case_groups")
     monkeypatch.setattr(module, "CASES_OF_LEARNING", 2)
