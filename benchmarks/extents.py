@@ -5,8 +5,8 @@
         --batch-size 4
 
 Folds keep both sides of a subject together. The training is that of prompt_training.py and correction_training.py with
-the same FOLDER and number of minutes, which is not repeated. Each object of the validation cases is prompted with the
-box and with the mask of its middle slice, with its extent and without.
+the same FOLDER, which must then be given the same options; it is not repeated. Each object of the validation cases is
+prompted with the box and with the mask of its middle slice, with its extent and without.
 
 Runs stock commands in nnU-Net folders under FOLDER, prints each, skips finished ones (an interrupted training continues
 with --c), and writes benchmarks/results/extents_MINUTESmin_DEVICE.json and .md. Exits with an error if a voxel lies
