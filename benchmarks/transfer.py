@@ -157,6 +157,7 @@ def main() -> None:
     prepare(work, args.pretrain_minutes)
     alone = Workplace(args.output, args.device)  # the pretraining has all cores
     alone.environment["SAM2_3dMed_weights"] = work.environment["SAM2_3dMed_weights"]
+    alone.commands = work.commands
     pretrained = pretrain(alone, args.pretrain_minutes)
     # the methods beside each other, so that noise meets them alike
     cells = list(product(DRAWS[: args.draws], SIZES, METHODS))
@@ -178,7 +179,7 @@ def main() -> None:
         "trainings_at_a_time": args.jobs,
         "notes": args.note,
         "machine": machine(args.device),
-        "commands": [*work.commands[: len(CONFIGURATIONS)], *alone.commands, *work.commands[len(CONFIGURATIONS) :]],
+        "commands": work.commands,
         "pretraining_dice_with_prompts": pretrained,
         "dice": results,
         "epochs_of_25_iterations": epochs,

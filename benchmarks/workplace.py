@@ -108,8 +108,8 @@ class Workplace:
         trainer, configuration, fold = training
         return self.folder / "results" / DATASET / f"{trainer}__nnUNetPlans__{configuration}" / f"fold_{fold}"
 
-    def train(self, training: Training, keep: bool = False) -> Path:
-        """Train and validate to the end, unless that was done; return the fold's folder.
+    def train(self, training: Training, keep: bool = False) -> None:
+        """Train and validate to the end, unless that was done.
 
         Args:
             training: to run or to go on with.
@@ -127,7 +127,6 @@ class Workplace:
         (folder / "checkpoint_best.pth").unlink(missing_ok=True)
         if not keep:
             final.unlink(missing_ok=True)
-        return folder
 
     def train_all(self, trainings: Sequence[Training], keep: bool = False) -> None:
         """Run trainings in their order, :attr:`jobs` of them at a time; see :meth:`train`.
@@ -154,7 +153,11 @@ class Workplace:
                 os.sched_setaffinity(0, share)  # of this thread, and of the processes that it starts
 
         with ThreadPoolExecutor(self.jobs, initializer=take) as pool:
-            yield pool
+            try:
+                yield pool
+            except BaseException:  # such as Ctrl-C: what waits is not started
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

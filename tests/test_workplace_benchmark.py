@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event, Timer
 
 import pandas as pd
 import pytest
@@ -152,6 +152,24 @@ def test_nobody_else_trains_in_the_folder(work, monkeypatch):
     with held(place.folder / "lock"), pytest.raises(SystemExit, match="another process is training"):
         place.train_all([module.Training("T", "3d", 0)])
     assert not ran
+
+
+def test_what_waits_is_not_started_after_an_interrupt(work):
+    _, place, _ = work
+    begun, go_on, ran = Barrier(3), Event(), []
+
+    def wait(number: int) -> None:
+        ran.append(number)
+        begun.wait(10)
+        go_on.wait(10)
+
+    with pytest.raises(KeyboardInterrupt), place.share_cores() as pool:
+        for number in range(5):
+            pool.submit(wait, number)
+        begun.wait(10)  # two of five run
+        Timer(0.2, go_on.set).start()
+        raise KeyboardInterrupt
+    assert len(ran) == 2
 
 
 @pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="one core")

@@ -143,9 +143,10 @@ class WallClockBudget(_Trainer):
     def configure_optimizers(self, *stage: str):
         if stage:  # nnUNetTrainer_warmup and Primus
             name = type(self).__name__
+            base = name.partition(f"_{self.minutes:g}minutes")[0]  # a seed may follow
             raise UserError(
                 f"{name} has a new optimizer after a number of epochs, which a training for minutes does not have: "
-                f"train for epochs, such as {name.removesuffix(f'_{self.minutes:g}minutes')}_20epochs."
+                f"train for epochs, such as {base}_20epochs."
             )
         optimizer, schedule = super().configure_optimizers()
         return optimizer, BudgetSchedule(schedule, self)

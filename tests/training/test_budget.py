@@ -232,9 +232,10 @@ def test_all_processes_end_an_epoch_after_the_same_iteration(seconds, waits):
     assert second.said == waits  # they talked at the same iterations
 
 
-def test_a_trainer_whose_optimizer_changes_after_epochs_is_refused(trainer):
-    with pytest.raises(UserError, match="TenMinutes has a new optimizer .* such as TenMinutes_20epochs"):
-        trainer.configure_optimizers("warmup_all")
+def test_a_trainer_whose_optimizer_changes_after_epochs_is_refused():
+    named = type("Primus_10minutes_seed1", (TenMinutes,), {})
+    with pytest.raises(UserError, match="Primus_10minutes_seed1 has a new optimizer .* such as Primus_20epochs"):
+        named({}, "3d", 0, {}, torch.device("cpu")).configure_optimizers("warmup_all")
 
 
 def test_what_follows_the_clock_is_called_wherever_it_was_asked_and_is_not_over():
