@@ -1,7 +1,7 @@
 """Few training cases: weights that know the structure against random weights and nnU-Net, for the same minutes each.
 
     eval "$(sam2_3dmed env)"     # with dataset 4 converted and preprocessed by nnU-Net
-    python benchmarks/transfer.py -o FOLDER --minutes 6 --pretrain-minutes 45 -device cpu --jobs 2
+    python benchmarks/transfer.py -o FOLDER --minutes 14 --pretrain-minutes 40 -device cpu --jobs 2
 
 The paper's claim, that pretrained weights pay where labels are few, in miniature. Subjects of MSD hippocampus (cases
 2k - 1 and 2k) are halved. On one half a promptable model learns from random weights (``SAM2_PromptTrainer``, no labels
@@ -16,7 +16,8 @@ other half, three draws each, train:
 
 All are validated on the same cases of the second half, which are in no draw. Runs stock commands in nnU-Net folders
 under FOLDER, skips what is there already (a training goes on with --c), and writes benchmarks/results/NAME.json,
-NAME.md and docs/images/transfer.png.
+NAME.md and docs/images/transfer.png. The draws of other runs of the same settings, which had a pretraining of their
+own, stay in these files, so that each draw can be made by itself, and elsewhere: ``--draws 1``.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from equal_time import RESULTS, machine
 from workplace import Training, Workplace
 
+from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet.folds import PAIRS, Folds, group_cases
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "transfer.png"
@@ -106,22 +110,64 @@ def training_of(method: str, minutes: int, size: int, draw: int) -> Training:
     return Training(f"{trainer}_{minutes}minutes", configuration, fold)
 
 
-Results = dict[str, dict[str, list[float]]]  # by method and number of cases, one Dice per draw
+Report = dict[str, Any]  # settings, and by draw "dice_by_case": method -> number of cases -> case -> Dice
+Results = dict[str, dict[int, list[float]]]  # by method and number of cases, one Dice for each draw
+
+
+def begin_report(file: Path, settings: dict[str, Any]) -> Report:
+    """Return the report of earlier draws, or an empty one.
+
+    Raises:
+        SystemExit: the earlier draws are of other settings.
+    """
+    if not file.is_file():
+        return {"settings": settings, "draws": {}}
+    report = json.loads(file.read_text())
+    if report["settings"] != settings:
+        sys.exit(f"{file} is of {report['settings']}, not {settings}: give another name with --name.")
+    return report
+
+
+def results_of(report: Report) -> Results:
+    """Mean Dice over the cases, with the draws in their order."""
+    draws = [report["draws"][draw]["dice_by_case"] for draw in sorted(report["draws"])]
+    return {
+        method: {size: [mean(draw[method][str(size)].values()) for draw in draws] for size in SIZES}
+        for method in METHODS
+    }
 
 
 def table(results: Results) -> str:
     """Mean Dice and standard deviation over the draws by number of cases, and the differences in each draw."""
     lines = [f"| training cases | {' | '.join(results)} |", "|---|" + "---|" * len(results)]
     for size in SIZES:
-        cells = [f"{mean(by[str(size)]):.3f} ± {stdev(by[str(size)]):.3f}" for by in results.values()]
-        lines.append(f"| {size} | {' | '.join(cells)} |")
+        lines.append(f"| {size} | {' | '.join(summary(by_size[size]) for by_size in results.values())} |")
     lines += ["", "Differences, draw by draw; a draw has the same cases in all methods:", ""]
     lines += [f"| training cases | {' | '.join(f'{one} minus {other}' for one, other in DIFFERENCES)} |"]
     lines += ["|---|" + "---|" * len(DIFFERENCES)]
     for size in SIZES:
-        pairs = [zip(results[one][str(size)], results[other][str(size)], strict=True) for one, other in DIFFERENCES]
+        pairs = [zip(results[one][size], results[other][size], strict=True) for one, other in DIFFERENCES]
         lines.append(f"| {size} | {' | '.join(', '.join(f'{a - b:+.3f}' for a, b in pair) for pair in pairs)} |")
     return "\n".join(lines) + "\n"
+
+
+def summary(values: list[float]) -> str:
+    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def setting(report: Report) -> str:
+    """Say how the table was made."""
+    settings, draws = report["settings"], report["draws"]
+    with_prompts = ", ".join(f"{draws[draw]['pretraining_dice_with_prompts']:.3f}" for draw in sorted(draws))
+    notes = dict.fromkeys(note for draw in sorted(draws) for note in draws[draw]["notes"])
+    texts = [
+        f"{settings['minutes']} minutes each on {settings['device']}, {settings['trainings_at_a_time']} trainings at a "
+        f"time. The good weights are of a model that learned from prompts for {settings['pretrain_minutes']} minutes, "
+        f"on cases of other subjects; its Dice on such cases, with a box on the middle slice: {with_prompts}. "
+        f"{len(draws)} of {len(DRAWS)} draws of training cases, one training each; ±: standard deviation over them.",
+        *notes,
+    ]
+    return "".join(f"\n{text}\n" for text in texts)
 
 
 def draw_picture(results: Results, file: Path) -> None:
@@ -129,9 +175,9 @@ def draw_picture(results: Results, file: Path) -> None:
 
     figure, axis = plt.subplots(figsize=(6, 4))
     for number, (method, by_size) in enumerate(results.items()):
-        axis.plot(SIZES, [mean(by_size[str(size)]) for size in SIZES], color=f"C{number}", marker="o", label=method)
+        axis.plot(SIZES, [mean(by_size[size]) for size in SIZES], color=f"C{number}", marker="o", label=method)
         for size in SIZES:
-            values = by_size[str(size)]
+            values = by_size[size]
             axis.plot([size] * len(values), values, color=f"C{number}", marker=".", linestyle="", alpha=0.5)
     axis.set_xscale("log", base=2)
     axis.set_xticks(SIZES, [str(size) for size in SIZES])
@@ -148,11 +194,19 @@ def main() -> None:
     parser.add_argument("--pretrain-minutes", type=int, required=True)
     parser.add_argument("-device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings on few cases at a time (default: %(default)s)")
-    parser.add_argument("--draws", type=int, default=len(DRAWS), help="stop after so many, and write nothing")
+    parser.add_argument("--draws", type=int, nargs="+", default=DRAWS, choices=DRAWS, help="to train (default: all)")
     parser.add_argument("--name", help="of the result files")
     parser.add_argument("--note", action="append", default=[], help="what a reader must know about this run")
     args = parser.parse_args()
 
+    name = args.name or f"hippocampus_transfer_{args.minutes}min_{args.device}"
+    settings = {
+        "minutes": args.minutes,
+        "pretrain_minutes": args.pretrain_minutes,
+        "trainings_at_a_time": args.jobs,
+        "device": args.device,
+    }
+    report = begin_report(RESULTS / f"{name}.json", settings)
     work = Workplace(args.output, args.device, args.jobs)
     prepare(work, args.pretrain_minutes)
     alone = Workplace(args.output, args.device)  # the pretraining has all cores
@@ -160,45 +214,30 @@ def main() -> None:
     alone.commands = work.commands
     pretrained = pretrain(alone, args.pretrain_minutes)
     # the methods beside each other, so that noise meets them alike
-    cells = list(product(DRAWS[: args.draws], SIZES, METHODS))
+    cells = list(product(args.draws, SIZES, METHODS))
     work.train_all([training_of(method, args.minutes, size, draw) for draw, size, method in cells])
-    results: Results = {method: {str(size): [] for size in SIZES} for method in METHODS}
-    cases, epochs = {}, {}
-    for draw, size, method in cells:
-        training = training_of(method, args.minutes, size, draw)
-        dice = work.dice(training)
-        results[method][str(size)].append(mean(dice.values()))
-        key = f"{method}, {size} cases, draw {draw}"
-        cases[key], epochs[key] = dice, work.facts(training)["epochs"]
-        print(f"{key}: Dice {mean(dice.values()):.3f}, {epochs[key]} epochs")
-    if args.draws < len(DRAWS):
-        return
-    report = {
-        "minutes": args.minutes,
-        "pretrain_minutes": args.pretrain_minutes,
-        "trainings_at_a_time": args.jobs,
-        "notes": args.note,
-        "machine": machine(args.device),
-        "commands": work.commands,
-        "pretraining_dice_with_prompts": pretrained,
-        "dice": results,
-        "epochs_of_25_iterations": epochs,
-        "dice_by_case": cases,
-    }
-    name = args.name or f"hippocampus_transfer_{args.minutes}min_{args.device}"
-    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    text = table(results) + "".join(f"\n{note}\n" for note in (_setting(args), *args.note))
-    (RESULTS / f"{name}.md").write_text(text)
+    for draw in args.draws:
+        trainings = {m: {str(size): training_of(m, args.minutes, size, draw) for size in SIZES} for m in METHODS}
+        report["draws"][str(draw)] = {
+            "notes": args.note,
+            "machine": machine(args.device),
+            "commands": work.commands,
+            "pretraining_dice_with_prompts": pretrained,
+            "epochs_of_25_iterations": {
+                method: {size: work.facts(training)["epochs"] for size, training in by_size.items()}
+                for method, by_size in trainings.items()
+            },
+            "dice_by_case": {
+                method: {size: work.dice(training) for size, training in by_size.items()}
+                for method, by_size in trainings.items()
+            },
+        }
+    write_text(RESULTS / f"{name}.json", json.dumps(report, indent=1) + "\n")
+    results = results_of(report)
+    text = table(results) + setting(report)
+    write_text(RESULTS / f"{name}.md", text)
     draw_picture(results, PICTURE)
     print(text)
-
-
-def _setting(args: argparse.Namespace) -> str:
-    return (
-        f"{args.minutes} minutes each on {args.device}, {args.jobs} trainings at a time. The good weights are of a "
-        f"model that learned from prompts for {args.pretrain_minutes} minutes, on cases of other subjects. ±: standard "
-        "deviation over three draws of training cases, one training each."
-    )
 
 
 if __name__ == "__main__":

@@ -75,6 +75,30 @@ def test_few_training_cases_are_of_other_subjects_than_the_test_and_the_pretrain
     assert numbers == list(range(1, 10))
 
 
+def test_draws_of_several_runs_are_one_table_of_transfer(benchmark, tmp_path):
+    transfer = benchmark("transfer")
+    settings = {"minutes": 2, "pretrain_minutes": 4, "trainings_at_a_time": 2, "device": "cpu"}
+    file = tmp_path / "transfer.json"
+    report = transfer.begin_report(file, settings)
+    values = {"good weights": 0.3, "good weights, tuned": 0.6, "random weights, tuned": 0.5, "nnU-Net": 0.25}
+    for draw, added in (("1", 0.1), ("0", 0.0)):
+        dice = {
+            method: {str(size): {"a": value + added, "b": value + added + 0.1} for size in (8, 16, 32)}
+            for method, value in values.items()
+        }
+        report["draws"][draw] = {"dice_by_case": dice, "pretraining_dice_with_prompts": 0.7 + added, "notes": ["slow"]}
+    file.write_text(json.dumps(report))
+    report = transfer.begin_report(file, settings)
+    lines = transfer.table(transfer.results_of(report)).splitlines()
+    # 0.35 and 0.45: mean 0.4, standard deviation 0.1 / sqrt(2); and so on
+    assert lines[2] == "| 8 | 0.400 ± 0.071 | 0.700 ± 0.071 | 0.600 ± 0.071 | 0.350 ± 0.071 |"
+    assert lines[-1] == "| 32 | +0.100, +0.100 | +0.300, +0.300 | +0.350, +0.350 |"
+    text = transfer.setting(report)
+    assert "on the middle slice: 0.700, 0.800. 2 of 3 draws" in text and text.count("slow") == 1
+    with pytest.raises(SystemExit, match="'minutes': 2.* not .*'minutes': 3"):
+        transfer.begin_report(file, {**settings, "minutes": 3})
+
+
 @pytest.fixture
 def work(benchmark, tmp_path, monkeypatch):
     """A workplace whose commands write what nnU-Net's training would, and the list of those that ran."""
