@@ -52,10 +52,10 @@ from nnunetv2_sam2_3dmed.commands.options import (
     add_prompted_model,
     add_window,
     check_image_size,
-    window_of,
 )
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder
+from nnunetv2_sam2_3dmed.images.windows import window_of
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, search_path
 
 if TYPE_CHECKING:

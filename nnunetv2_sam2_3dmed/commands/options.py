@@ -7,15 +7,11 @@ others have two.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
-
-# those of images.windows, which imports torch
-WINDOWS = ("auto", "brain", "abdomen", "bone", "lung", "mediastinum", "percentile")
 
 
 def add_dataset(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -108,25 +104,6 @@ def add_window(parser: argparse.ArgumentParser) -> None:
         help="brain, abdomen, bone, lung, mediastinum, percentile, or a level and a width (default: what a model "
         "trained within nnU-Net has learned, otherwise abdomen for a CT, percentile for others)",
     )
-
-
-def window_of(words: list[str]) -> str | tuple[float, float]:
-    """The value of ``--window``: a name, or a level and a width.
-
-    Raises:
-        UserError: it says neither.
-    """
-    if len(words) == 1 and words[0] in WINDOWS:
-        return words[0]
-    try:
-        level, width = (float(word) for word in words)
-    except ValueError as error:
-        raise UserError(
-            f"--window is {' '.join(words)}, but must be one of {', '.join(WINDOWS)}, or a level and a width."
-        ) from error
-    if not (math.isfinite(level) and math.isfinite(width) and width > 0):
-        raise UserError(f"--window is {level:g} {width:g}, but the level must be finite and the width above 0.")
-    return level, width
 
 
 def check_image_size(image_size: int | None) -> None:

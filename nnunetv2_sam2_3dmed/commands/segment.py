@@ -41,9 +41,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nnunetv2_sam2_3dmed.commands.options import add_axis, add_prompted_model, add_window, check_image_size, window_of
+from nnunetv2_sam2_3dmed.commands.options import add_axis, add_prompted_model, add_window, check_image_size
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.files import check_writable_file, check_writable_folder
+from nnunetv2_sam2_3dmed.images.windows import window_of
 
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.images.volumes import Volume

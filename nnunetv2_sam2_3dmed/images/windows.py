@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,25 @@ class Window(NamedTuple):
         """Return the grey levels 0 to 255 (uint8) of any array."""
         scaled = (intensities.astype(np.float32) - self.low) * (255 / (self.high - self.low))
         return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+def window_of(words: list[str]) -> str | tuple[float, float]:
+    """The value of ``--window``: a name, or a level and a width.
+
+    Raises:
+        UserError: it says neither.
+    """
+    if len(words) == 1 and words[0] in WINDOWS:
+        return words[0]
+    try:
+        level, width = (float(word) for word in words)
+    except ValueError as error:
+        raise UserError(
+            f"--window is {' '.join(words)}, but must be one of {', '.join(WINDOWS)}, or a level and a width."
+        ) from error
+    if not (math.isfinite(level) and math.isfinite(width) and width > 0):
+        raise UserError(f"--window is {level:g} {width:g}, but the level must be finite and the width above 0.")
+    return level, width
 
 
 def choose_window(array: np.ndarray, window: str | tuple[float, float], modality: str | None = None) -> Window:

@@ -30,8 +30,8 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field
 
-from nnunetv2_sam2_3dmed.commands.options import window_of
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.windows import window_of
 from nnunetv2_sam2_3dmed.server.page_loading import check_masks
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession

@@ -10,11 +10,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from nnunetv2_sam2_3dmed.commands import options, segment
+from nnunetv2_sam2_3dmed.commands import segment
 from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import Volume, read_volume
-from nnunetv2_sam2_3dmed.images.windows import WINDOWS
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, load_model
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import KINDS
 from tests.faults import file_size_limit
@@ -72,7 +71,6 @@ def read(path):
 
 def test_there_is_an_option_for_every_kind_of_prompt():
     assert segment._KINDS == KINDS
-    assert options.WINDOWS == WINDOWS
 
 
 def test_one_image(run, network, image, tmp_path, capsys):
