@@ -12,6 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_sam2_3dmed.network import refinement
 from nnunetv2_sam2_3dmed.network.fresh_trunk import keep_steady
+from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 
 PLAN = {"patch_size": (56, 40), "slices": 6, "batch_size": 8}
@@ -113,12 +114,15 @@ class SteadyFeatures:
 
     def initialize(self) -> None:
         super().initialize()
-        self.network.encoder.register_forward_hook(lambda _module, _arguments, features: keep_steady_of(features))
+        self.network.encoder.register_forward_hook(lambda _module, _arguments, features: steadied(features))
 
 
-def keep_steady_of(features: Any) -> None:
-    levels = [level for level in features if isinstance(level, torch.Tensor)]
-    keep_steady([level.flatten(0, 1) if level.ndim == 5 else level for level in levels])
+def steadied(features: SliceFeatures) -> SliceFeatures:
+    """The same features, as views of tensors whose gradients are modified."""
+    stacks = features.stride16.shape[:2]
+    levels = [level.flatten(0, 1) for level in features[:3]]
+    keep_steady(levels)
+    return SliceFeatures(*(level.unflatten(0, stacks) for level in levels), features.position)
 
 
 class FasterSecondMoment:
