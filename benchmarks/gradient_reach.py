@@ -114,13 +114,14 @@ def page(results: dict[str, dict]) -> str:
         "on, on which a loss has a gradient, from random weights with one class. Which reading of the paper is the",
         "default, and why, is in [decisions](decisions.md#what-the-auxiliary-tasks-reach).",
         "",
-        "| trainer | L_seg | L_srpp | L_bd |",
-        "|---|---|---|---|",
+        "| trainer | L_seg | L_srpp | L_bd | the same for |",
+        "|---|---|---|---|---|",
     ]
     for name, row in results.items():
         reach = row["reach"]
         cells = [cell(reach.get(loss)) for loss in ("segmentation", "srpp", "boundary")]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+        same = ", ".join(f"`{other.replace('SAM2_3dMedTrainer', '')}`" for other in row["same"])
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {same} |")
     return "\n".join(lines) + "\n"
 
 
