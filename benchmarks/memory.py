@@ -110,8 +110,9 @@ def count_automatic(
     return counter(network, losses, lambda: torch.zeros(batch, 1, slices, size, size))
 
 
-def count_prompted(trainer: type[Any], checkpointing: bool, batch: int = 4, counter: Counter = step_bytes) -> int:
+def count_prompted(trainer: type[Any], checkpointing: bool, counter: Counter = step_bytes) -> int:
     """Bytes of a step of a trainer with prompts: as many objects, with a box, as a stack can have."""
+    batch = stacks_of(trainer)
     configuration = configuration_of("3d_slices8", 3, batch)
     architecture = {**trainer.architecture_of(configuration), "precision": "bfloat16"}
     architecture["activation_checkpointing"] = checkpointing
@@ -126,7 +127,7 @@ def count_prompted(trainer: type[Any], checkpointing: bool, batch: int = 4, coun
         torch.ones(batch, 8, SIZE, SIZE, dtype=torch.bool),
         torch.ones(batch, 8, dtype=torch.bool),
     )
-    objects = objects_to_train(stacks, SIZE, PromptMix(1.0, 0.0, images=0.0), np.random.default_rng(0))
+    objects = objects_to_train(stacks, SIZE, boxes_of(trainer), np.random.default_rng(0))
     assert objects is not None and len(objects.classes) == 3 * batch
 
     def prompts() -> StackPrompts:
@@ -144,15 +145,26 @@ def count_prompted(trainer: type[Any], checkpointing: bool, batch: int = 4, coun
     return counter(network, lambda answers: PromptLoss()(answers, objects._replace(prompts=made[0])).total, remembered)
 
 
+def stacks_of(trainer: type[Any]) -> int:
+    return getattr(trainer, "stacks_per_gpu", 4)
+
+
+def boxes_of(trainer: type[Any]) -> PromptMix:
+    """Boxes alone, on stacks; corrected after a propagation where the trainer has such batches."""
+    return PromptMix(1.0, 0.0, images=0.0, later=float(trainer.mix.later > 0))
+
+
 def rows() -> dict[str, tuple[list[str], Callable[..., int]]]:
     """Rows to count: by name, the trainers that a row holds for and the way to count it."""
     groups: dict[str, list[str]] = {}
+    # small images apart, these two change nothing of what is kept
+    unimportant = ("dropout", "fitted_windows")
     for name in (n for n in trainers.__all__ if n.startswith(("SAM2_3dMed", "SAM2_Finetune"))):
         trainer = getattr(trainers, name)
         architecture = {
             key: value
             for key, value in trainer.architecture_of(configuration_of("3d")).items()
-            if key not in ("dropout", "fitted_windows")  # small images apart, they change nothing of what is kept
+            if key not in unimportant
         }
         dice = trainer.segmentation_loss is not SAM2_3dMedTrainer.segmentation_loss
         key = json.dumps([architecture, dice, trainer.required_slices], sort_keys=True)
@@ -163,10 +175,16 @@ def rows() -> dict[str, tuple[list[str], Callable[..., int]]]:
         found[names[0]] = names, partial(count_automatic, getattr(trainers, names[0]))
     for name, options in OTHERS.items():
         found[f"{PAPERS}, {name}"] = [], partial(count_automatic, SAM2_3dMedTrainer, **options)
-    found["SAM2_PromptTrainer"] = (
-        [name for name in trainers.__all__ if name.startswith("SAM2_PromptTrainer")],
-        partial(count_prompted, trainers.SAM2_PromptTrainer),
-    )
+    groups = {}
+    for name in (n for n in trainers.__all__ if n.startswith("SAM2_PromptTrainer")):
+        trainer = getattr(trainers, name)
+        architecture = trainer.architecture_of(configuration_of("3d_slices8", 3))
+        kept = {key: value for key, value in architecture.items() if key not in unimportant}
+        key = json.dumps([kept, stacks_of(trainer), boxes_of(trainer)], sort_keys=True)
+        groups.setdefault(key, []).append(name)
+    for names in groups.values():
+        names.sort(key=len)
+        found[names[0]] = names, partial(count_prompted, getattr(trainers, names[0]))
     return found
 
 
@@ -201,10 +219,11 @@ def page(known: dict[str, Any]) -> str:
     expected = formula.expected_bytes() / GIB
     text = f"""\
 GiB that the tensors of one step take at their peak, on one GPU: weights, AdamW's moments, activations, losses and
-gradients. Batches of 4 stacks of 12 slices (8 with prompts, three objects in each stack) of 512 x 512 voxels and
-pixels, one class, tiny trunk, bfloat16, not compiled, unless the row says otherwise. Counted on tensors without
-content (torch {known["torch"]}), not measured on a GPU: CUDA's context, workspaces of cuDNN and cuBLAS, and what the
-allocator cannot use between blocks come on top, for which `sam2_3dmed plan` adds 1 GiB.
+gradients. Batches of 4 stacks of 12 slices (8 with prompts, a box for each of three objects in each stack) of 512 x 512
+voxels and pixels, one class, tiny trunk, bfloat16, not compiled, unless the row says otherwise; `_batch8` always has 8
+stacks, and `_corrected` is counted with corrections after the propagation. Counted on tensors without content
+(torch {known["torch"]}), not measured on a GPU: CUDA's context, workspaces of cuDNN and cuBLAS, and what the allocator
+cannot use between blocks come on top, for which `sam2_3dmed plan` adds 1 GiB.
 
 `sam2_3dmed plan --gpu-memory GIB` chooses batch and checkpointing by a formula that was fitted to such counts (for the
 first row it says {expected:.1f}), for `SAM2_3dMedTrainer`; `--checkpointing on` or `off` and `--batch-size` overrule
