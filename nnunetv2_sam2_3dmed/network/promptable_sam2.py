@@ -395,7 +395,7 @@ def build_promptable_sam2(
         num_memories: number of slices that memory attention looks back to; 7 for SAM 2's weights.
         dropout: in memory attention.
         fitted_windows: the trunk's attention windows are never larger than the image (see ``fresh_trunk``).
-        precision: "auto", "bfloat16" or "float32".
+        precision: one of ``precision.PRECISIONS``.
         several_candidates: as in SAM 2, predict three masks for a single click and for slices without prompts; the best
             one is trained, and the one with the largest predicted IoU is used. With fresh weights, each of the three
             specialises in one of the objects, whatever the prompt.

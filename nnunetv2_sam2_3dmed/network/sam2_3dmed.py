@@ -36,7 +36,7 @@ class TrainingOutput(NamedTuple):
     Attributes:
         masks: (B, D, K, S/4, S/4) or (B, D, K, S, S), mask logits of the K foreground classes or regions.
         boundaries: (B, D, K, S/4, S/4), the same of their boundaries; None without BD.
-        offsets: (B, D, D), predicted j - i in slices; None without SRPP.
+        offsets: (B, D, D), predicted j - i, in slices or in the trainer's unit; None without SRPP.
     """
 
     masks: torch.Tensor

@@ -58,19 +58,16 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     epochs. An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset; MedSAM2 does not say
     what an epoch is.
 
-    Differences from MedSAM2:
-
-    - The batch is that of the plan, 4 over all GPUs (MedSAM2: 8 per GPU, 12 GPUs); ``sam2_3dmed plan --batch-size``.
-      :class:`SAM2_PromptTrainer_batch8` has eight per GPU.
-    - The hue is left alone, as in SAM 2's fine-tuning; on grey images, saturation and greyscale conversion change
-      nothing.
+    Different from MedSAM2 is the batch, that of the plan, 4 over all GPUs (MedSAM2: 8 per GPU, 12 GPUs);
+    ``sam2_3dmed plan --batch-size``. :class:`SAM2_PromptTrainer_batch8` has eight per GPU.
 
     Cases that are videos (``sam2_3dmed videos``) are drawn as clips of whole frames at their frame rate, half and a
     quarter of it, as MedSAM2's, see :mod:`~nnunetv2_sam2_3dmed.prompt_training.clips`; they are prompted on the first
     frame with the object, and propagated forward.
 
     Not stated by MedSAM2, and our choice: the direction in which edges of boxes move (either, as in SAM 2), the
-    strength of the colour jitter (SAM 2's), the cosine schedule and early stopping (those of
+    strength of the colour jitter (SAM 2's, which leaves the hue alone; on grey images, saturation and greyscale
+    conversion change nothing), the cosine schedule and early stopping (those of
     :class:`SAM2_3dMedTrainer`), the strength of the affine transformation (the same, and a zoom of 0.9 to 1.4), clicks
     and masks beside boxes, up to three objects per stack, each prompted on one slice and propagated in both directions.
     The losses of the predicted IoU and of the presence, and clicks on errors, are those of SAM 2; clicks after the
