@@ -1,4 +1,4 @@
-"""Rows of the paper's tables, and other readings of it: each trainer differs from SAM2_3dMedTrainer in what its name says.
+"""Rows of the paper's tables, and other readings of it: each differs from SAM2_3dMedTrainer in what its name says.
 
 "w/o Pre-train" (Tables 2 and 3) is ``SAM2_3dMedTrainer_noPretrain`` in ``variants.py``.
 """

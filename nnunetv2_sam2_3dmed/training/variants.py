@@ -92,12 +92,12 @@ class SAM2_3dMedTrainer_noPretrain(SAM2_3dMedTrainer_trainTrunk):
 class SAM2_3dMedTrainer_noPretrain_tuned(SAM2_3dMedTrainer_DiceBCE, SAM2_3dMedTrainer_noPretrain):
     """Random weights with our own recipe, for data or machines without SAM 2's checkpoint; not a row of the paper.
 
-    At the paper's 5e-5 a fresh transformer hardly moves; 4e-4 and 1e-3 did equally well in one short training each. Dropout in
-    memory attention, which SAM 2 has against overfitting a large dataset for long, only slows a fresh network down.
-    Attention windows larger than the image, which SAM 2 pads, are fitted to it. The loss has nnU-Net's soft Dice beside
-    the cross entropy. Stacks are rotated and sheared in three of ten cases instead of always, and never tiled. A U-Net
-    on each slice takes the masks from a quarter of the image's resolution to the whole of it, which learns faster
-    (docs/explanation/random_weights.md) and lets small images suffice.
+    At the paper's 5e-5 a fresh transformer hardly moves; 4e-4 and 1e-3 did equally well in one short training each.
+    Dropout in memory attention, which SAM 2 has against overfitting a large dataset for long, only slows a fresh
+    network down. Attention windows larger than the image, which SAM 2 pads, are fitted to it. The loss has nnU-Net's
+    soft Dice beside the cross entropy. Stacks are rotated and sheared in three of ten cases instead of always, and
+    never tiled. A U-Net on each slice takes the masks from a quarter of the image's resolution to the whole of it,
+    which learns faster (docs/explanation/random_weights.md) and lets small images suffice.
     """
 
     architecture_changes = {"dropout": 0.0, "fitted_windows": True, "refine_masks": 4}
