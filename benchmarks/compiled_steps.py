@@ -8,8 +8,7 @@ losses and backward; a prediction is one window, none of whose slices is known. 
 reached in ``--minutes`` is left out. What an earlier run measured stays in the file until it is measured again.
 
 ``--before`` names another checkout of this repository; its eager steps take turns with those of this one, in a process
-for each. Where there is a GPU (``-device cuda``), CUDA graphs are a third contender. Writes
-benchmarks/results/compiled_steps_DEVICE.json.
+for each. Writes benchmarks/results/compiled_steps_DEVICE.json.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2_sam2_3dmed.evaluation.cases import CaseEvaluator, ComparedCase
 from nnunetv2_sam2_3dmed.evaluation.metrics import compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.segmentations import read_segmentation
+from nnunetv2_sam2_3dmed.processes import peak_bytes
 
 SPACING_MM = (1.0, 0.8, 0.8)
 TOLERANCE_MM = 2.0
@@ -105,7 +105,7 @@ def library_on_liver(folder: Path) -> dict:
 
 
 def peak_gib() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    return round(peak_bytes() / 2**30, 2)
 
 
 def in_new_process(*arguments: str) -> dict:

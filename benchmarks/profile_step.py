@@ -59,7 +59,7 @@ def main() -> None:
     def seg():
         with autocast(device, args.precision):
             o = network.segmentation(features)
-        o.sum().backward()
+        o.masks.sum().backward()
 
     def whole():
         o = network(x)

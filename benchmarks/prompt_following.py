@@ -27,7 +27,7 @@ os.environ["nnUNet_n_proc_DA"] = "0"  # the order of cases is then the seed's
 
 from nnunetv2_sam2_3dmed.network.resizing import at_image_size, logits_at
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix, objects_to_train, single_slices
+from nnunetv2_sam2_3dmed.prompt_training.stacks import PromptMix, Stacks, objects_to_train, single_slices
 from nnunetv2_sam2_3dmed.prompt_training.variants import SAM2_PromptTrainer_noPretrain_tuned
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,7 +65,7 @@ def measured(trainer: Steady, batches: list[dict]) -> dict[str, float]:
     for batch in batches:
         stacks = single_slices(trainer._stacks(batch))
         both = stacks.masks.flatten(3).any(dim=3).all(dim=1)[:, 0]
-        stacks = type(stacks)(*(part[both] for part in stacks))
+        stacks = Stacks(*(part[both] for part in stacks[:4]))  # all but the numbers of videos, of which there are none
         for name, mix in (("box", BOXES), ("click", CLICKS)):
             objects = objects_to_train(stacks, trainer._image_size, mix, np.random.default_rng(0))
             (answer,) = network(objects.prompts)

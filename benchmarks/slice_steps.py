@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from unittest.mock import patch
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -25,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from nnunetv2_sam2_3dmed.evaluation.software import software_and_machine
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
-from nnunetv2_sam2_3dmed.network.slice_encoder import SliceFeatures
+from nnunetv2_sam2_3dmed.network.slice_encoder import ENCODED_PIXELS, SliceFeatures
 from nnunetv2_sam2_3dmed.report.measure import device_name
 
 RESULTS = Path(__file__).parent / "results"
@@ -81,7 +82,8 @@ def measure(image_size: int, device: torch.device) -> dict:
     network = SAM2_3dMed(1, 2, image_size=image_size, num_slices=SLICES, srpp=False, boundary=False).eval().to(device)
     numbers = ENCODED[image_size]
     stacks = [torch.randn(number, 1, 1, image_size, image_size, device=device) for number in numbers]
-    with network._inference_context(device):
+    at_once = dict.fromkeys(ENCODED_PIXELS, max(numbers) * image_size**2)  # else split as a prediction does
+    with network._inference_context(device), patch.dict(ENCODED_PIXELS, at_once):
         calls = [lambda s=slices: network.segmentation.project(network.encoder(s)) for slices in stacks]
         encoding = {n: round(1000 * taken / n, 2) for n, taken in zip(numbers, in_turns(calls, device), strict=True)}
 

@@ -14,7 +14,6 @@ import argparse
 import json
 import logging
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pydicom import examples
 
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.network.precision import autocast
+from nnunetv2_sam2_3dmed.processes import peak_bytes
 from nnunetv2_sam2_3dmed.video import VideoSession, open_video
 from tests.interactive.reference import Reference, build, random_weights
 
@@ -128,12 +128,10 @@ def main() -> None:
         run = run_ours if args.run == OURS else run_predictor
         stamps = run(args.folder, args.frames[0], args.precision)
         seconds = parts_of(stamps)
-        # not ru_maxrss, which a process inherits from the one that started it
-        peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
         print(
             json.dumps(
                 {
-                    "peak MiB": round(peak),
+                    "peak MiB": round(peak_bytes() / 2**20),
                     "seconds per frame, in parts": seconds,
                     "seconds per frame": round((stamps[-1] - stamps[0]) / args.frames[0], 4),
                 }

@@ -1,12 +1,14 @@
-"""Pool of spawned worker processes, with a message for those that end early."""
+"""Processes: a pool of spawned workers, with a message for those that end early, and the memory of this one."""
 
 from __future__ import annotations
 
 import multiprocessing
+import resource
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
 
@@ -44,3 +46,11 @@ def spawned(processes: int, fewer: str) -> Iterator[ProcessPoolExecutor]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # on Linux, getrusage's figure is at least that of the process that started this one
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

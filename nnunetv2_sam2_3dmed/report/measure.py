@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.images.exact_paths import checked_paths
 from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
 from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
+from nnunetv2_sam2_3dmed.processes import peak_bytes
 from nnunetv2_sam2_3dmed.report.costs import TILE_STEP, Measurement, build_model
 from nnunetv2_sam2_3dmed.report.methods import ReportMethod
 
@@ -83,9 +83,7 @@ def predict_once(
     if on_gpu:
         torch.cuda.synchronize(device)
     seconds = perf_counter() - begun
-    # Linux states the peak in kilobytes
-    peak = needed if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    return {"seconds": seconds, "peak_bytes": peak, "device": device_name(device)}
+    return {"seconds": seconds, "peak_bytes": needed if on_gpu else peak_bytes(), "device": device_name(device)}
 
 
 def best_device() -> torch.device:
