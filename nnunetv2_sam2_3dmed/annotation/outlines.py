@@ -84,7 +84,7 @@ class Outlining:
                 continue
             into.outlines[case.name] = outlined
             add_to_table(into, case.name)
-            into.save()
+            into.add(outlines={case.name: outlined})
             progress(f"{number}/{len(left)} {case.name}: {len(outlined.objects)} outlines")
         return failed
 

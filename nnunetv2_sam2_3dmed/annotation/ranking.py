@@ -65,8 +65,7 @@ class Ranking:
                 self.session.clear()  # outside of the handler, whose traceback holds the memory
                 progress(f"{number}/{len(left)} {case.name}: {failed[case.name]}")
                 continue
-            into.cases[case.name] = ranked
-            into.save()
+            into.add(cases={case.name: ranked})
             progress(f"{number}/{len(left)} {case.name}: disagreement {ranked.disagreement:.3f}")
         return failed
 

@@ -16,9 +16,11 @@ from nnunetv2_sam2_3dmed.annotation.record import is_case_name
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
+from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.nnunet.folds import group_cases
 
 FILE = "round.json"
+LOCK = ".round.lock"
 RANKING = "ranking.csv"
 COLUMNS = (
     "case",
@@ -202,10 +204,30 @@ class Round:
         Raises:
             UserError: see ``folds.group_cases``.
         """
-        for patient, names in group_cases(list(self.cases), group_by).items():
-            for name in names:
-                self.cases[name] = replace(self.cases[name], patient=patient)
-        self.save()
+        groups = group_cases(list(self.cases), group_by).items()
+        self.add({name: replace(self.cases[name], patient=patient) for patient, names in groups for name in names})
+
+    def add(
+        self, cases: Mapping[str, RankedCase] | None = None, outlines: Mapping[str, OutlinedCase] | None = None
+    ) -> None:
+        """Add to what ``round.json`` has by now, since another command may have added cases meanwhile, and save.
+
+        Args:
+            cases: ranked cases by name.
+            outlines: cases of the first stage by name.
+
+        Raises:
+            UserError: another command does not let go of the file, or has begun a round with other settings here.
+        """
+        with held(self.folder / LOCK) as lock:
+            if lock is None:
+                raise UserError(f"another command is writing {self.folder / FILE}: repeat this one once it has ended.")
+            if (self.folder / FILE).is_file():
+                known = Round.begin(self.folder, self.made_by)
+                self.id, self.cases, self.outlines = known.id, known.cases, known.outlines
+            self.cases.update(cases or {})
+            self.outlines.update(outlines or {})
+            self.save()
 
     def save(self) -> None:
         """Write ``round.json``, and ``ranking.csv`` once there are ranked cases."""

@@ -23,6 +23,7 @@ from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, cases_of_table
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
+from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from tests.annotation.conftest import read, write
 
@@ -128,6 +129,15 @@ def test_it_goes_on_and_keeps_what_was_filled_in(outlining, cases, made):
     (made.folder / TABLE).write_text("image,prompt\n")
     with pytest.raises(UserError, match="lacks the column where"):
         outlining.run(cases, killed)
+
+
+def test_cases_that_another_command_added_meanwhile_stay(outlining, cases, made):
+    other = Round.begin(made.folder, MADE_BY)  # begun at the same time
+    assert outlining.run(cases[:1], made) == {} and outlining.run(cases[1:], other) == {}
+    found = Round.read(made.folder)
+    assert sorted(found.outlines) == ["new_1", "new_2"] and found.id == made.id == other.id
+    with held(made.folder / ".round.lock"), pytest.raises(UserError, match="another command is writing"):
+        made.add()
 
 
 def test_two_never_write_the_table_at_once(outlining, cases, made):
