@@ -15,7 +15,6 @@ own code.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder, copy_file, written_beside
+from nnunetv2_sam2_3dmed.locks import held
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +78,7 @@ def install_published(name: str, folder: Path, force: bool) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{name}.pt.partial"
     with _alone(folder / f".{name}.lock", name):
+        _refuse_to_replace(target, force)  # another process may just have installed it
         download(CHECKPOINTS[name].address, partial)
         try:
             sha256 = sha256_of(partial)
@@ -96,15 +97,10 @@ def install_published(name: str, folder: Path, force: bool) -> Path:
 @contextmanager
 def _alone(lock: Path, name: str) -> Iterator[None]:
     """Prevent two downloads of one file from writing into each other."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is downloading {name} to {lock.parent}: wait for it.") from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    with held(lock) as own:
+        if own is None:
+            raise UserError(f"another process is downloading {name} to {lock.parent}: wait for it.")
+        yield
 
 
 def install_file(path: Path, folder: Path, name: str | None, force: bool) -> Path:
