@@ -209,7 +209,7 @@ def _cases(args: argparse.Namespace) -> list[Case]:
     if args.batch is not None:
         if args.image is not None or prompts:
             raise UserError("with --batch, images and prompts come from the CSV: leave the others out.")
-        cases = read_cases(args.batch)
+        cases = read_cases(args.batch, args.axis, args.unit)
         check_writable_folder(args.output)
         return [
             Case(case.image, case.prompts, case.output or args.output / f"{name_of(case.image)}{args.format}")

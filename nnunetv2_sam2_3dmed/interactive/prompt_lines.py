@@ -195,8 +195,13 @@ def extents_of(prompts: Sequence[PromptLine]) -> dict[int, Extent]:
     return {line.object_id: line.extent for line in prompts if line.extent is not None}
 
 
-def read_cases(file: Path) -> list[Case]:
+def read_cases(file: Path, axis: int | None = None, unit: str = VOXELS) -> list[Case]:
     """Read a CSV file with a line per prompt; lines of one image make a case. Paths start at the file's folder.
+
+    Args:
+        file: the CSV file.
+        axis: of lines that name none.
+        unit: of lines that name none.
 
     Raises:
         UserError: the file cannot be read, lacks a column or has a misspelt one, a line lacks a value, or the lines of
@@ -209,7 +214,7 @@ def read_cases(file: Path) -> list[Case]:
         if empty:
             raise UserError(f"line {row.number} of {file} has nothing in the column {empty[0]}.")
         image = file.parent / row["image"]
-        line = _prompt_of(row, file)
+        line = _prompt_of(row, file, axis, unit)
         known = prompts.setdefault(image, [])
         if line.extent is not None and extents_of(known).get(line.object_id, line.extent) != line.extent:
             raise UserError(
@@ -229,13 +234,13 @@ def read_cases(file: Path) -> list[Case]:
     return [Case(image, tuple(lines), outputs.get(image)) for image, lines in prompts.items()]
 
 
-def _prompt_of(row: Row, file: Path) -> PromptLine:
+def _prompt_of(row: Row, file: Path, axis: int | None, unit: str) -> PromptLine:
     kind, where = row["prompt"].lower(), row["where"]
     if kind == "mask":
         where = str(file.parent / where)
     try:
         object_id = check_object(_whole(row["object"] or "1"))
-        axis = check_axis(_whole(row["axis"])) if row["axis"] else None
+        axis = check_axis(_whole(row["axis"])) if row["axis"] else axis
         ends = [_whole(row[name]) for name in ("first", "last") if row[name]]
     except ValueError as error:
         said = str(error) if isinstance(error, PromptError) else "object, axis, first and last must be whole numbers."
@@ -246,7 +251,7 @@ def _prompt_of(row: Row, file: Path) -> PromptLine:
             f"{row['last'] or 'empty'}, but both are needed, counted from 0, the smaller one first."
         )
     extent = (ends[0], ends[1]) if ends else None
-    return PromptLine(kind, where, object_id, axis, row["unit"].lower() or VOXELS, extent)
+    return PromptLine(kind, where, object_id, axis, row["unit"].lower() or unit, extent)
 
 
 def _whole(text: str) -> int:

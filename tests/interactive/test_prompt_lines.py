@@ -111,6 +111,9 @@ def test_lines_of_an_image_make_a_case(tmp_path):
     assert first.prompts == (PromptLine("box", "3,10,12:3,30,33"), PromptLine("mask", str(tmp_path / "m.nii.gz"), 3))
     assert second.output == tmp_path / "out" / "b.mha"
     assert second.prompts == (PromptLine("point", "-1.5,2,3", 2, 1, "mm"),)
+    first, second = read_cases(table, axis=2, unit="mm")  # of lines that say nothing of it
+    assert first.prompts[0] == PromptLine("box", "3,10,12:3,30,33", axis=2, unit="mm")
+    assert second.prompts == (PromptLine("point", "-1.5,2,3", 2, 1, "mm"),)
 
 
 @pytest.mark.parametrize(
