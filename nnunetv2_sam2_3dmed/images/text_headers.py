@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def metaimage_voxels(file: Path) -> StoredVoxels | None:
     big = _true(fields, "BinaryDataByteOrderMSB", _true(fields, "ElementByteOrderMSB", False))
     dtype = dtype.newbyteorder(">" if big else "<")
     start = end if local else max(0, header_size)
-    place = file if local else file.parent / named
+    place = file if local else file.parent / file_name(named)
     if not _true(fields, "CompressedData", False):
         return StoredVoxels(file, place, start, 0, length, RAW, dtype)
     if compressed_length <= 0:  # ITK would return uninitialised memory
@@ -157,7 +158,7 @@ def nrrd_voxels(file: Path) -> StoredVoxels | None:
     dtype = dtype.newbyteorder(">" if fields.get("endian") == "big" else "<")
     if named is None:
         return StoredVoxels(file, file, start, 0, length, encoding, dtype)
-    return StoredVoxels(file, file.parent / named, 0, 0, length, encoding, dtype)
+    return StoredVoxels(file, file.parent / file_name(named), 0, 0, length, encoding, dtype)
 
 
 def nrrd_fields(file: Path) -> tuple[dict[str, str], int]:
@@ -179,6 +180,11 @@ def nrrd_fields(file: Path) -> tuple[dict[str, str], int]:
     if not ends and "data file" not in fields and "datafile" not in fields:
         raise UserError(f"{file} breaks off within its header: copy or download it again.")
     return fields, end + blank
+
+
+def file_name(named: str) -> str:
+    """A name from a header, whose bytes were read as Latin-1, as the file system has it."""
+    return os.fsdecode(named.encode("latin-1"))
 
 
 def _true(fields: Mapping[str, str], key: str, default: bool) -> bool:

@@ -10,7 +10,14 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.codestreams import check_codestreams
 from nnunetv2_sam2_3dmed.images.dicom_headers import is_deflated, is_dicom, series_headers
 from nnunetv2_sam2_3dmed.images.stored_voxels import first_bytes
-from nnunetv2_sam2_3dmed.images.text_headers import LONGEST, METAIMAGE, NRRD, metaimage_fields, nrrd_fields
+from nnunetv2_sam2_3dmed.images.text_headers import (
+    LONGEST,
+    METAIMAGE,
+    NRRD,
+    file_name,
+    metaimage_fields,
+    nrrd_fields,
+)
 from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.images.volumes import is_dicom_series, read_volume
 
@@ -71,5 +78,5 @@ def _check_named_file(file: Path, root: Path) -> None:
         return
     if named.upper().startswith("LIST") or not _PLAIN_NAME.fullmatch(named):
         raise UserError(f"{file} has its voxels in {named!r}, but they must lie in one file beside it: {_SAVE}.")
-    if not (file.parent / named).resolve().is_relative_to(root.resolve()):
+    if not (file.parent / file_name(named)).resolve().is_relative_to(root.resolve()):
         raise UserError(f"{file} has its voxels in {named!r}, which leads elsewhere: {_SAVE}.")

@@ -146,8 +146,13 @@ def inside(folder: Path | None, name: str) -> Path:
 
 def safe_name(name: str) -> str:
     """Return a name with letters, digits and ``.+-_`` only, and no dot in front; its end if it is long."""
+    return short_name(re.sub(r"[^\w.+-]", "_", name))
+
+
+def short_name(name: str) -> str:
+    """Return the end of a name, without dots in front."""
     # file systems count bytes; a letter that is cut in two is dropped
-    return re.sub(r"[^\w.+-]", "_", name).encode()[-_LONGEST_NAME:].decode(errors="ignore").lstrip(".")
+    return name.encode(errors="ignore")[-_LONGEST_NAME:].decode(errors="ignore").lstrip(".")
 
 
 def upload_path(folder: Path, name: str) -> Path:
@@ -158,7 +163,9 @@ def upload_path(folder: Path, name: str) -> Path:
     Raises:
         UserError: the name is empty.
     """
-    safe = safe_name(PurePosixPath(name.replace("\\", "/")).name)
+    # headers of MetaImage and NRRD files name the file of their voxels: spaces and the like stay as they are
+    own = PurePosixPath(name.replace("\\", "/")).name
+    safe = short_name("".join(letter if letter.isprintable() else "_" for letter in own)).strip()
     if not safe:
         raise UserError(f"{name!r} is no file name.")
     path = folder / safe

@@ -76,6 +76,16 @@ def test_voxels_in_a_file_that_is_not_there(tmp_path, ending):
             check(tmp_path / f"a{ending}")
 
 
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
+def test_voxels_in_a_file_whose_name_has_other_letters(tmp_path, ending):
+    data = write(tmp_path / f"a{ending}", False)
+    expected = read_volume(tmp_path / f"a{ending}").array
+    data.rename(tmp_path / "Schädel (2).raw")
+    header = (tmp_path / f"a{ending}").read_bytes()
+    (tmp_path / f"a{ending}").write_bytes(header.replace(data.name.encode(), "Schädel (2).raw".encode()))
+    np.testing.assert_array_equal(read_volume(tmp_path / f"a{ending}").array, expected)
+
+
 @pytest.mark.parametrize("ending", READABLE)
 @pytest.mark.parametrize(
     "content", [b"", b"<!DOCTYPE html><html>404</html>", b"version https://git-lfs.github.com\n" * 40]

@@ -29,7 +29,8 @@ def sent(tmp_path):
     (tmp_path / "secret").write_bytes(SECRET)
     for name in ("ct.raw", "LISTx", "ct1.raw", "ct2.raw"):
         (folder / name).write_bytes(bytes(64))
-    (folder / "link.raw").symlink_to(tmp_path / "secret")
+    for name in ("link.raw", "Schädel.raw"):
+        (folder / name).symlink_to(tmp_path / "secret")
     return folder
 
 
@@ -50,6 +51,7 @@ def written(folder, name, header):
         ("ct.mha", META + b"ElementDataFile = SECRET\n"),
         ("ct.MHD", META + b"ElementDataFile = ../secret\n"),
         ("ct.mhd", META + b"ElementDataFile = link.raw\n"),
+        ("ct.mhd", META + "ElementDataFile = Schädel.raw\n".encode()),  # a link, too
         ("ct.mhd", META + b"ElementDataFile = LIST\n" + b"SECRET\n" * 4),
         ("ct.mhd", META + b"ElementDataFile = LISTx\n" + b"SECRET\n" * 4),  # a list too, for ITK
         ("ct.mhd", META + b"ElementDataFile = ct%d.raw 1 2 1\n"),

@@ -82,10 +82,11 @@ def test_there_is_nothing_to_open_without_a_folder():
     ("name", "expected"),
     [
         ("ct.nii.gz", "ct.nii.gz"),
-        ("DISC/SERIES 1/IM 0001", "IM_0001"),
+        ("DISC/SERIES 1/IM 0001", "IM 0001"),
         ("C:\\images\\ct.nrrd", "ct.nrrd"),
         ("../../etc/passwd", "passwd"),
         (".bashrc", "bashrc"),
+        ("CT Schädel (2).raw", "CT Schädel (2).raw"),  # as the header of its .mhd names it
         ("a\0b\n.nii", "a_b_.nii"),
         ("x" * 500 + ".nii.gz", "x" * 113 + ".nii.gz"),
         ("肝" * 200 + ".nii.gz", "肝" * 37 + ".nii.gz"),  # 3 bytes each; of the 113, 2 would be a part of one
