@@ -124,7 +124,9 @@ def check_same_grid(other: Volume, volume: Volume) -> None:
     """
     if other.shape != volume.shape:
         raise UserError(f"{other.name} has {by(other.shape)} voxels, but {volume.name} has {by(volume.shape)}.")
-    ends = np.array([[0, 0, 0], np.array(volume.shape) - 1, [volume.shape[0] - 1, 0, 0]])
+    # four that span the volume: three on the diagonal of the slices would stay where x and y are swapped
+    last = np.array(volume.shape) - 1
+    ends = np.stack([np.zeros(3, dtype=int), last, last * (1, 0, 0), last * (0, 1, 0)])
     apart = np.linalg.norm(other.to_physical(ends) - volume.to_physical(ends), axis=1).max()
     if apart > 0.5 * min(volume.spacing):
         raise UserError(

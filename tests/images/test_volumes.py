@@ -61,6 +61,11 @@ def test_another_grid_is_noticed():
     check_same_grid(volume_from_array(ARRAY, (3, 1, 1), origin=(0, 0.4, 0)), volume)
     with pytest.raises(UserError, match="0.60 mm apart"):
         check_same_grid(volume_from_array(ARRAY, (3, 1, 1), origin=(0, 0.6, 0)), volume)
+    square = np.zeros((2, 4, 4), dtype=np.int16)
+    straight, swapped = (np.eye(3), np.eye(3)[:, [1, 0, 2]])  # x and y are exchanged
+    volumes = [volume_from_array(square, (3, 1, 1), direction=turned) for turned in (straight, swapped)]
+    with pytest.raises(UserError, match="4.24 mm apart"):  # the last column and the last row, 3 mm either way
+        check_same_grid(*volumes)
     with pytest.raises(UserError, match="2 x 3 x 3 voxels, but image has 2 x 3 x 4"):
         check_same_grid(volume_from_array(ARRAY[..., 1:], (3, 1, 1)), volume)
 
