@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -66,13 +66,14 @@ def check_replaceable(path: Path) -> None:
             raise UserError(f"{path} is a DICOM file that the segmentation would replace: give another name.")
 
 
-def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
+def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume, names: Mapping[int, str] | None = None) -> None:
     """Write ``labels`` as a binary DICOM SEG with one segment per object, beside and renamed.
 
     Args:
         path: of the file.
         labels: (z, y, x), object numbers and 0.
         volume: the DICOM series or multi-frame file that ``labels`` belong to.
+        names: of objects by number, for the labels of their segments.
 
     Raises:
         UserError: see :func:`check_dicom_seg`; or no voxel belongs to an object, or ``path`` is another DICOM file.
@@ -93,24 +94,27 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume) -> None:
         segmentation = hd.seg.Segmentation(
             source_images=sources.datasets,
             pixel_array=pixels,
-            **attributes(hd, numbers, sources.series_number + 1000),
+            **attributes(hd, numbers, sources.series_number + 1000, names),
         )
     sources.name_classes(segmentation)
     with written_beside(path, ".dcm") as beside:
         segmentation.save_as(os.fspath(beside))
 
 
-def attributes(hd: ModuleType, numbers: Sequence[int], series_number: int) -> dict[str, Any]:
+def attributes(
+    hd: ModuleType, numbers: Sequence[int], series_number: int, names: Mapping[int, str] | None = None
+) -> dict[str, Any]:
     """Return the arguments of ``highdicom.seg.Segmentation`` that are alike for all sources.
 
     Args:
         hd: the module ``highdicom``.
         numbers: of the objects, which become labels.
         series_number: of the segmentation.
+        names: see :func:`write_dicom_seg`.
     """
     return {
         "segmentation_type": hd.seg.SegmentationTypeValues.BINARY,
-        "segment_descriptions": segment_descriptions(hd, numbers),
+        "segment_descriptions": segment_descriptions(hd, numbers, names),
         "series_instance_uid": hd.UID(),
         "series_number": series_number,
         "sop_instance_uid": hd.UID(),
@@ -125,12 +129,13 @@ def attributes(hd: ModuleType, numbers: Sequence[int], series_number: int) -> di
     }
 
 
-def segment_descriptions(hd: ModuleType, numbers: Sequence[int]) -> list[Any]:
+def segment_descriptions(hd: ModuleType, numbers: Sequence[int], names: Mapping[int, str] | None = None) -> list[Any]:
     """Describe objects as segments, which DICOM counts from 1 without gaps.
 
     Args:
         hd: the module ``highdicom``.
         numbers: of the objects, which become labels.
+        names: see :func:`write_dicom_seg`.
     """
     from pydicom.sr.codedict import codes
 
@@ -142,7 +147,7 @@ def segment_descriptions(hd: ModuleType, numbers: Sequence[int]) -> list[Any]:
     return [
         hd.seg.SegmentDescription(
             segment_number=k,
-            segment_label=f"object {number}",
+            segment_label=_segment_label((names or {}).get(number, "")) or f"object {number}",
             segmented_property_category=structure,
             segmented_property_type=structure,
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
@@ -150,6 +155,11 @@ def segment_descriptions(hd: ModuleType, numbers: Sequence[int]) -> list[Any]:
         )
         for k, number in enumerate(numbers, start=1)
     ]
+
+
+def _segment_label(name: str) -> str:
+    """A name as DICOM's long strings allow it: no backslash and no control character, at most 64 characters."""
+    return "".join(letter for letter in name if letter.isprintable() and letter != "\\").strip()[:64].strip()
 
 
 def write_dicom_seg_or_nifti(path: Path, labels: np.ndarray, volume: Volume) -> None:

@@ -355,7 +355,8 @@ def router(state: State) -> APIRouter:
         folder = tempfile.TemporaryDirectory(prefix="sam2_3dmed_")
         name = f"{safe_name(name_of(Path(page.volume.name)))}_segmentation"
         try:
-            path = page.shown.write(Path(folder.name), name, ending, page.run)
+            names = {one.id: one.name for one in page.objects}
+            path = page.shown.write(Path(folder.name), name, ending, names, page.run)
         except BaseException:
             folder.cleanup()
             raise

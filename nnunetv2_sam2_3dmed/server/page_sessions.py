@@ -313,11 +313,15 @@ class PageSession:
             A sentence for each slice on which SAM 2 sees nothing; its prompts were taken back.
 
         Raises:
-            PromptError: see ``InteractiveSession.add_prompts_from_json``.
+            PromptError: see ``InteractiveSession.add_prompts_from_json``; or an object of the file is locked.
             Exception: the network has failed; the objects are then as before.
         """
+        numbers = [entry.get("object") for entry in saved.content["objects"] if isinstance(entry, dict)]
+        self.objects.check_labels(numbers)
+        for number in numbers:
+            if isinstance(number, int) and number in self.objects:
+                self._check_unlocked(number)
         self.stop()
-        self.objects.check_labels(entry.get("object") for entry in saved.content["objects"] if isinstance(entry, dict))
         session, protected = self.session, self.session.protected_ids
         loaded = session.add_prompts_from_json(saved)
         if not loaded:

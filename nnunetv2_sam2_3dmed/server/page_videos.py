@@ -6,7 +6,7 @@ import io
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,11 @@ from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.server.page_uploads import client_names
-from nnunetv2_sam2_3dmed.server.page_volumes import Run, packed
+from nnunetv2_sam2_3dmed.server.page_volumes import Run, packed, write_seg
 from nnunetv2_sam2_3dmed.video import Video, VideoSession, open_video
+from nnunetv2_sam2_3dmed.video.dicom_seg import write_dicom_seg
 from nnunetv2_sam2_3dmed.video.frames import AS_STORED
+from nnunetv2_sam2_3dmed.video.png_masks import write_png_masks
 from nnunetv2_sam2_3dmed.video.writing import COCO, DICOM, write_masks
 
 JPEG_QUALITY = 90  # for the eye; the network sees the frame itself
@@ -186,17 +188,19 @@ class ShownVideo:
         kept = self.labels.kept(index)
         return run(lambda: self.labels.find(index)) if kept is None else kept
 
-    def write(self, folder: Path, stem: str, ending: str, run: Run) -> Path:
+    def write(self, folder: Path, stem: str, ending: str, names: Mapping[int, str], run: Run) -> Path:
         """Write the masks into a file; called where the session may not be used.
 
         Args:
             folder: of the file.
             stem: its name without the ending.
             ending: one of :data:`ENDINGS`; .zip for indexed PNG masks, one per frame.
+            names: of the objects by number, which only DICOM SEG keeps.
             run: see ``page_volumes.Run``; a frame is found at a time, between which predictions go on.
 
         Raises:
-            UserError: the ending is another, the label map of all frames is too large, or see ``write_masks``.
+            UserError: the ending is another, the label map of all frames is too large, or see ``write_masks`` and
+                ``write_dicom_seg``.
         """
         if ending not in ENDINGS:
             raise UserError(f"the format is {ending!r}, but of a video must be one of {', '.join(ENDINGS)}.")
@@ -211,12 +215,16 @@ class ShownVideo:
                 f"{self._largest / 2**30:.1f} GiB: save PNG masks, or start it with a larger --largest-image."
             )
         labels = (run(partial(session.frame_labels, index)) for index in range(len(video)))
-        name = stem if ending == PNG_MASKS else f"{stem}{ending}"
+        path, masks = folder / f"{stem}{ending}", folder / "masks"
         with self._named(), client_names(folder):
-            masks = write_masks(folder / name, video, labels, object_ids)
+            if ending == PNG_MASKS:
+                write_png_masks(masks, labels)
+            elif ending == DICOM:
+                write_seg(lambda: write_dicom_seg(path, video, labels, names))
+            else:
+                write_masks(path, video, labels, object_ids)
         if ending != PNG_MASKS:
-            return masks
-        path = folder / f"{stem}{ending}"
+            return path
         with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
             for file in sorted(masks.iterdir()):
                 archive.write(file, f"{stem}/{file.name}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_line
+from nnunetv2_sam2_3dmed.images.dicom_seg import write_dicom_seg
 from nnunetv2_sam2_3dmed.images.orientation import LEFT, POSTERIOR, SUPERIOR, View, normal_along
 from nnunetv2_sam2_3dmed.images.volume import Volume
 from nnunetv2_sam2_3dmed.images.volumes import WRITABLE
@@ -110,22 +111,42 @@ class ShownVolume:
         view = self.volume.view(axis)
         return packed(view.of(self.labels.array)[view.slice_index(index, self.volume.shape)])
 
-    def write(self, folder: Path, stem: str, ending: str, run: Run) -> Path:
+    def write(self, folder: Path, stem: str, ending: str, names: Mapping[int, str], run: Run) -> Path:
         """Write the segmentation into a file; called where the session may not be used.
 
         Args:
             folder: of the file.
             stem: its name without the ending.
             ending: one of ``WRITABLE``, or .dcm.
+            names: of the objects by number, which only DICOM SEG keeps.
             run: see :data:`Run`.
 
         Raises:
-            UserError: the ending is another; or see ``InteractiveSession.save``.
+            UserError: the ending is another; or see ``InteractiveSession.save`` and ``write_dicom_seg``.
         """
         if ending not in (*WRITABLE, ".dcm"):
             raise UserError(f"the format is {ending!r}, but must be one of {', '.join((*WRITABLE, '.dcm'))}.")
         # written here: compression takes longer than many predictions, which need not wait for it
-        return self._session.save(folder / f"{stem}{ending}", run(self._session.labels))
+        path, labels = folder / f"{stem}{ending}", run(self._session.labels)
+        if ending != ".dcm":
+            return self._session.save(path, labels)
+        write_seg(lambda: write_dicom_seg(path, labels, self.volume, names))
+        return path
+
+
+def write_seg(write: Callable[[], None]) -> None:
+    """Write a DICOM SEG for the page, which can choose another format if that fails.
+
+    Raises:
+        UserError: it could not be written.
+    """
+    try:
+        write()
+    except UserError:
+        raise
+    except Exception as error:  # highdicom and pydicom raise anything
+        said = in_one_line(error).rstrip(".") or type(error).__name__
+        raise UserError(f"no DICOM SEG could be written ({said}): save in another format.") from error
 
 
 def _levels(array: np.ndarray) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,9 @@ def check_dicom_seg(path: Path) -> list[str]:
     return [line for line in described(header)[1] if "frame of reference" not in line]  # which a video has none of
 
 
-def write_dicom_seg(path: Path, video: Video, labels: Iterable[np.ndarray]) -> None:
+def write_dicom_seg(
+    path: Path, video: Video, labels: Iterable[np.ndarray], names: Mapping[int, str] | None = None
+) -> None:
     """Write masks as a binary DICOM SEG with one segment per object, beside and renamed.
 
     Frames of a video have no place in the patient, so that the object has no frame of reference, and each of its frames
@@ -52,6 +54,7 @@ def write_dicom_seg(path: Path, video: Video, labels: Iterable[np.ndarray]) -> N
         path: of the file.
         video: a DICOM file.
         labels: (rows, columns) for each frame in order, object numbers and 0.
+        names: of objects by number, for the labels of their segments.
 
     Raises:
         UserError: see :func:`check_dicom_seg`; or no pixel belongs to an object, or ``path`` is another DICOM file.
@@ -78,7 +81,7 @@ def write_dicom_seg(path: Path, video: Video, labels: Iterable[np.ndarray]) -> N
             pixel_array=pixels,
             **attributes(hd, [numbers[0]], 1000),
         )
-    made.SegmentSequence = segment_descriptions(hd, numbers)
+    made.SegmentSequence = segment_descriptions(hd, numbers, names)
     _add_frames(made, masks, numbers, video.shape[1] * video.shape[2], storage_class(read_dataset(video.path)))
     with written_beside(path, ".dcm") as beside:
         made.save_as(os.fspath(beside))

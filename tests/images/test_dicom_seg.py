@@ -242,6 +242,15 @@ def test_a_slice_is_not_replaced_but_an_older_segmentation_is(tmp_path):
     np.testing.assert_array_equal(read_volume(tmp_path / "ct").array, HU)  # the segmentation is no slice
 
 
+def test_segments_have_the_objects_names_as_dicom_allows_them(tmp_path):
+    write_series(tmp_path / "ct", HU)
+    volume = read_volume(tmp_path / "ct")
+    names = {1: "Leber, Segment Ⅳ", 2: "a\\b\n" + "c" * 80, 3: " \n"}
+    write_dicom_seg(tmp_path / "seg.dcm", np.arange(HU.size).reshape(HU.shape) % 5, volume, names)
+    found = [one.SegmentLabel for one in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence]
+    assert found == ["Leber, Segment Ⅳ", "ab" + "c" * 62, "object 3", "object 4"]
+
+
 def test_the_mask_is_kept_whatever_fails(tmp_path, monkeypatch):
     write_series(tmp_path / "ct", HU)
     volume = read_volume(tmp_path / "ct")

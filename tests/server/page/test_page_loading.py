@@ -96,6 +96,17 @@ def test_prompts_that_the_network_fails_on_are_not_loaded(client, image, tmp_pat
     assert one["protected"] and one["name"] == "Liver"
 
 
+def test_prompts_of_a_locked_object_are_not_loaded(client, image, tmp_path):
+    client.open(image)
+    client.prompt("box", [(3, 3), (25, 30)])
+    file = tmp_path / "prompts.json"
+    file.write_bytes(client.ask("GET", "prompts").content)
+    client.ok("PATCH", "objects/1", json={"protected": True, "name": "Liver"})
+    before = client.ok("GET", "session")
+    assert "Liver is locked" in client.refused("POST", "prompts/file", json=client.send(file))
+    assert client.ok("GET", "session") == before
+
+
 def test_prompts_that_would_fill_the_memory_are_refused(serve, image, tmp_path):
     voxels = int(np.prod(SHAPE))
     client = Client(serve(largest_image_bytes=5 * voxels).url)  # room for the image, float32, and five starts

@@ -1,9 +1,12 @@
 """The page's HTTP interface, beside a session in this process with the same prompts."""
 
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunetv2_sam2_3dmed.images import dicom_seg
 from nnunetv2_sam2_3dmed.images.volumes import read_volume
 from tests.images.dicom_files import write_series
 from tests.interactive.reference import phantom
@@ -254,6 +257,18 @@ def test_a_dicom_series_and_its_segmentation(client, tmp_path):
     frames = highdicom.seg.segread(str(tmp_path / "seg.dcm")).pixel_array
     view = info["views"][0]
     assert frames.sum() == sum((client.plane("labels", view, k) > 0).sum() for k in range(SHAPE[0])) > 0
+
+
+def test_without_a_dicom_seg_the_page_is_told_so_and_no_file_is_named(client, tmp_path, monkeypatch):
+    write_series(tmp_path / "series", (phantom(SHAPE) - 200).astype(np.int16))
+    client.open(*sorted((tmp_path / "series").iterdir()))
+    client.prompt("box", [(3, 3), (25, 30)], index=4)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "highdicom", None)
+        assert "DICOM SEG needs highdicom" in client.refused("GET", "segmentation", params={"ending": ".dcm"})
+    monkeypatch.setattr(dicom_seg, "source_images", lambda volume: volume.nothing)
+    sentence = client.refused("GET", "segmentation", params={"ending": ".dcm"})
+    assert "no DICOM SEG could be written" in sentence and "nothing" in sentence and ".nii.gz" not in sentence
 
 
 # ---- bad input

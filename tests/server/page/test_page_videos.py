@@ -164,6 +164,15 @@ def test_save_png_masks(client, segmented):
     np.testing.assert_array_equal(np.array([np.asarray(picture) for picture in pictures]), segmented)
 
 
+def test_save_png_masks_of_a_video_with_dots_in_its_name(client, video):
+    dotted = video.with_name(f"polyp.2024-05-01{video.suffix}")
+    dotted.write_bytes(video.read_bytes())
+    client.open(dotted)
+    name, content = save(client, ".zip")
+    assert name == "polyp.2024-05-01_segmentation.zip"
+    assert len(zipfile.ZipFile(io.BytesIO(content)).namelist()) == COUNT
+
+
 def test_save_a_label_map(client, segmented, tmp_path):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(client.saved(tmp_path, ".nii.gz")), segmented)
 
@@ -191,10 +200,12 @@ def test_save_dicom_seg(client, tmp_path):
     highdicom = pytest.importorskip("highdicom")
     client.open(echo(tmp_path / "echo", "IM_1", "apical"))
     client.prompt("lasso", [(60, 80), (60, 180), (160, 180), (160, 80)], index=7)
+    client.ok("PATCH", "objects/1", json={"name": "Left ventricle"})
     (tmp_path / "masks.dcm").write_bytes(save(client, ".dcm")[1])
     segmentation = highdicom.seg.segread(str(tmp_path / "masks.dcm"))
     # 101 pixels a side, on the eighth frame of the video
     assert segmentation.pixel_array.sum() == 101 * 101
+    assert segmentation.SegmentSequence[0].SegmentLabel == "Left ventricle"
     source = segmentation.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
     assert source.ReferencedFrameNumber == 8
 
