@@ -12,6 +12,7 @@ from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.tracks import Key, Place, Track
 
 HISTORY = 32  # steps that can be undone
+HISTORY_BYTES = 2**30  # of start masks that these may hold; the latest step stays in any case
 
 
 class Step(NamedTuple):
@@ -31,13 +32,17 @@ class Step(NamedTuple):
     def object_ids(self) -> list[int]:
         return sorted({*self.starts, *(key.object_id for key in self.tracks)})
 
+    @property
+    def start_bytes(self) -> int:
+        return sum(mask.nbytes for mask in self.starts.values() if mask is not None)
+
 
 class Objects:
     """Tracks by object and axis, start masks by object, and earlier ones for undo.
 
-    A step replaces tracks and never changes them. :data:`HISTORY` steps are kept; outputs that did not change are the
-    same tensors in all of them. A step holds only what it replaced: undoing the prompt of one object leaves what was
-    propagated of another meanwhile.
+    A step replaces tracks and never changes them. :data:`HISTORY` steps are kept, fewer of large start masks; outputs
+    that did not change are the same tensors in all of them. A step holds only what it replaced: undoing the prompt of
+    one object leaves what was propagated of another meanwhile.
 
     Attributes:
         tracks: the present ones.
@@ -133,6 +138,8 @@ class Objects:
         self._future.clear()
         self._past.append(self._swap(Step(dict(tracks), dict(starts), latest)))
         del self._past[:-HISTORY]
+        while len(self._past) > 1 and sum(step.start_bytes for step in self._past) > HISTORY_BYTES:
+            del self._past[0]
 
     def undo(self, forget: bool = False) -> list[int]:
         """Take back the latest step, and return the objects that it had changed.

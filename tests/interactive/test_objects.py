@@ -26,6 +26,19 @@ def test_as_many_prompts_can_be_undone_as_are_kept():
         objects.undo()
 
 
+def test_large_starts_shorten_the_history(monkeypatch):
+    monkeypatch.setattr("nnunetv2_sam2_3dmed.interactive.objects.HISTORY_BYTES", 2500)
+    objects = Objects()
+    for _ in range(6):  # from the second one on, each replaces 1000 bytes
+        objects.set_starts({1: np.ones((10, 10, 10), dtype=bool)})
+    assert [objects.undo() for _ in range(2)] == [[1]] * 2
+    with pytest.raises(PromptError, match="nothing to undo"):
+        objects.undo()
+    for _ in range(2):
+        objects.set_starts({1: np.ones((20, 20, 20), dtype=bool)})
+    assert objects.can_undo  # the latest step, whatever it holds
+
+
 def test_a_removed_object_is_not_the_latest_until_that_is_undone():
     objects = Objects()
     objects.add_prompt(Place(KEY, 3), BOX)
