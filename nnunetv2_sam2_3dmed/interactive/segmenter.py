@@ -242,8 +242,8 @@ class Segmenter:
         """Logits of an object, float16 (z, y, x).
 
         Prompts that were not answered yet are answered. Where slices along several axes have masks, their logits are
-        averaged; a drawn mask stands as it is. Where no slice with a mask runs through, they are those of the start as
-        a drawn mask, or minus infinity.
+        averaged, each bounded as :meth:`Track.masks` says; a drawn mask stands as it is. Where no slice with a mask
+        runs through, they are those of the start as a drawn mask, or minus infinity.
 
         Args:
             object_id: of the object.
@@ -264,7 +264,8 @@ class Segmenter:
         for key in keys:
             slices = self.axes[key.axis]
             seen, counted = slices.view.of(total), None if count is None else slices.view.of(count)
-            for index, logits in self.objects.tracks[key].masks(slices.shape).items():
+            masks = self.objects.tracks[key].masks(slices.shape, bounded=count is not None)
+            for index, logits in masks.items():
                 if counted is None:
                     seen[index] = logits
                 else:

@@ -129,7 +129,9 @@ class Track:
         prompt = self.prompts.get(index)
         return None if prompt is None or index in self.unanswered else prompt.mask
 
-    def masks(self, shape: tuple[int, int], indices: list[int] | None = None) -> dict[int, np.ndarray]:
+    def masks(
+        self, shape: tuple[int, int], indices: list[int] | None = None, bounded: bool = False
+    ) -> dict[int, np.ndarray]:
         """Logits (rows, columns) by slice.
 
         A drawn mask is returned as it was drawn, not at SAM 2's resolution.
@@ -137,6 +139,8 @@ class Track:
         Args:
             shape: rows and columns.
             indices: of slices, those without an output are left out; default: all that have one.
+            bounded: for averages: logits no larger than those of drawn masks, and where the object is not on the slice
+                that of its presence, instead of SAM 2's -1024, which would outvote all others.
         """
         found = {}
         for index in sorted({*self.answered, *self.conditioning, *self.tracked}) if indices is None else indices:
@@ -145,6 +149,10 @@ class Track:
                 found[index] = np.where(drawn, np.float32(DRAWN), np.float32(-DRAWN))
             elif output is not None:
                 found[index] = logits_at(output.logits, shape)[0, 0].numpy()
+                if bounded:
+                    presence = float(output.presence.flatten()[0])
+                    lowest = -DRAWN if presence > 0 else max(presence, -DRAWN)
+                    found[index] = found[index].clip(lowest, DRAWN)
         return found
 
 

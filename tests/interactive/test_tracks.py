@@ -19,6 +19,18 @@ def test_a_point_is_on_the_slice_whose_middle_is_nearest(z, index):
     assert check_points([(z, 1, 1)], (7, 4, 5), 0)[1] == index
 
 
+@pytest.mark.parametrize(
+    ("presence", "expected"), [(4.0, [-10, 3, 10]), (-2.5, [-2.5, -2.5, -2.5]), (-30.0, [-10] * 3)]
+)
+def test_logits_to_be_averaged_are_bounded(presence, expected):
+    """Where the object is not on the slice, SAM 2's logits are all -1024."""
+    logits = torch.tensor([-25.0, 3.0, 14.0]).view(1, 1, 1, 3) if presence > 0 else torch.full((1, 1, 1, 3), -1024.0)
+    rest = [torch.full((1, 1), presence)] * 4
+    track = Track().with_visit(2, False, SliceOutput(logits, *rest))
+    assert track.masks((1, 3), bounded=True)[2].tolist() == [expected]
+    assert track.masks((1, 3))[2].tolist() == logits[0, 0].tolist()
+
+
 def test_corrections_take_the_place_of_tracked_slices_in_ascending_order():
     """SAM2VideoPredictor removes a frame with prompts from those that were tracked."""
     track = Track()
