@@ -47,6 +47,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "256 pixels": {"size": 256},
     "6 slices": {"slices": 6},
     "float32": {"precision": "float32"},
+    "4 channels": {"channels": 4},
 }
 
 
@@ -89,6 +90,7 @@ def count_automatic(
     size: int = SIZE,
     slices: int = 12,
     precision: str = "bfloat16",
+    channels: int = 1,
     counter: Counter = step_bytes,
 ) -> int:
     """Bytes of a step of a trainer that takes no prompts."""
@@ -98,7 +100,7 @@ def count_automatic(
     arguments.update(trainer.architecture_of(configuration), precision=precision)
     arguments["activation_checkpointing"] |= checkpointing
     # the trainer's own changes must not be applied again over these
-    network = SAM2_3dMedTrainer.build_network_architecture(None, configuration, 1, classes + 1).train()
+    network = SAM2_3dMedTrainer.build_network_architecture(None, configuration, channels, classes + 1).train()
     makes_dice = trainer.segmentation_loss is not SAM2_3dMedTrainer.segmentation_loss
     maker = TargetMaker(range(1, classes + 1), None)
     loss = SAM2_3dMedLoss(maker, DiceBCELoss(batch_dice=True) if makes_dice else bce_loss)
@@ -107,7 +109,7 @@ def count_automatic(
         maker._labels = torch.zeros(maker._labels.shape, dtype=torch.int64)
         return loss.terms(output, torch.zeros(batch, 1, slices, size, size, dtype=torch.int16)).total
 
-    return counter(network, losses, lambda: torch.zeros(batch, 1, slices, size, size))
+    return counter(network, losses, lambda: torch.zeros(batch, channels, slices, size, size))
 
 
 def count_prompted(trainer: type[Any], checkpointing: bool, counter: Counter = step_bytes) -> int:

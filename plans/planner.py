@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from nnunetv2_sam2_3dmed.training.memory import GIB, TrainingStep
 
 CONFIGURATION = "3d"
 PARENT = "3d_fullres"
+_NOT_NORMALISED = "NoNormalization"
 LARGEST_SLICE = 512  # the paper's image size
 ABLATED_SLICES = (3, 6)  # the paper's Table 7
 PROMPTED_SLICES = 8  # MedSAM2's
@@ -119,11 +120,17 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
         "image_size": image_size_for(in_plane) if options.image_size is None else options.image_size,
         "num_slices": options.slices,
         "num_memories": options.num_memories,
-        "intensity_range": intensity_range(parent.normalization_schemes),
+        "intensity_range": intensity_range(
+            parent.normalization_schemes, plans.get("foreground_intensity_properties_per_channel", {})
+        ),
     }
     check_architecture(patch_size, architecture)
     step = fitting_step(
-        options, (options.slices, *in_plane), architecture["image_size"], number_of_masks(plans, dataset_json)
+        options,
+        (options.slices, *in_plane),
+        architecture["image_size"],
+        number_of_masks(plans, dataset_json),
+        number_of_channels(dataset_json),
     )
     architecture["activation_checkpointing"] = step.checkpointing
     configuration = {
@@ -164,7 +171,7 @@ def add_configurations(plans: dict, dataset_json: dict, options: PlanOptions) ->
 
 
 def fitting_step(
-    options: PlanOptions, patch_size: tuple[int, int, int], image_size: int, num_masks: int
+    options: PlanOptions, patch_size: tuple[int, int, int], image_size: int, num_masks: int, channels: int = 1
 ) -> TrainingStep:
     """Choose the first of these that fits into the GPU's memory: 4 stacks; with checkpointing; fewer, down to 1.
 
@@ -173,6 +180,7 @@ def fitting_step(
         patch_size: (D, H, W).
         image_size: of the network.
         num_masks: classes or regions.
+        channels: of the images.
 
     Returns:
         The step of ``SAM2_3dMedTrainer`` to plan; where none fits, the one that needs least.
@@ -181,7 +189,7 @@ def fitting_step(
     ways = [options.checkpointing] if options.checkpointing is not None else [False, True]
     # the largest batch in either way first: a smaller batch is another training, checkpointing is not
     steps = [
-        TrainingStep(batch, patch_size, image_size, num_masks, options.backbone, way)
+        TrainingStep(batch, patch_size, image_size, num_masks, options.backbone, way, channels=channels)
         for batch in batches
         for way in ways
         if way or batch == batches[0] or len(ways) == 1
@@ -194,7 +202,7 @@ def fits(step: TrainingStep, gpu_memory: float) -> bool:
     return step.expected_bytes() / GIB + OVERHEAD_GIB <= gpu_memory
 
 
-def planned_step(configuration: dict, num_masks: int) -> TrainingStep:
+def planned_step(configuration: dict, num_masks: int, channels: int = 1) -> TrainingStep:
     """The step of ``SAM2_3dMedTrainer`` that a configuration of :func:`add_configuration` describes."""
     architecture = configuration["architecture"]["arch_kwargs"]
     depth, height, width = configuration["patch_size"]
@@ -205,6 +213,7 @@ def planned_step(configuration: dict, num_masks: int) -> TrainingStep:
         num_masks,
         architecture["backbone"],
         architecture["activation_checkpointing"],
+        channels=channels,
     )
 
 
@@ -212,6 +221,11 @@ def number_of_masks(plans: dict, dataset_json: dict) -> int:
     """Foreground classes or regions of a dataset."""
     labels = PlansManager(plans).get_label_manager(dataset_json)
     return len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
+
+
+def number_of_channels(dataset_json: dict) -> int:
+    """Channels of the images of a dataset."""
+    return len(dataset_json.get("channel_names", dataset_json.get("modality", ["one"])))
 
 
 def network_defaults() -> dict[str, Any]:
@@ -224,15 +238,37 @@ def _is_ours(configuration: dict) -> bool:
     return configuration.get("architecture", {}).get("network_class_name") == NETWORK_CLASS
 
 
-def intensity_range(normalization_schemes: Sequence[str]) -> list[float]:
+def intensity_range(normalization_schemes: Sequence[str], foreground: Mapping[str, Mapping[str, float]]) -> list[float]:
     """The normalised intensities that become black and white, given nnU-Net's normalisation.
 
     Z-scores (of the image, or of the foreground as for CT) keep three standard deviations on either side;
-    schemes that scale to [0, 1] keep that.
+    schemes that scale to [0, 1] keep that. Without normalisation the standard deviations are those of the foreground,
+    and of several channels the range holds those of each. Beside normalised channels, one that is not, such as a mask,
+    must fit into their range.
+
+    Args:
+        normalization_schemes: of the channels.
+        foreground: ``foreground_intensity_properties_per_channel`` of the plans.
+
+    Raises:
+        UserError: a channel that is not normalised does not fit into the range of others that are.
     """
     if all(scheme in ("RGBTo01Normalization", "RescaleTo01Normalization") for scheme in normalization_schemes):
         return [0.0, 1.0]
-    return [-3.0, 3.0]
+    plain = [channel for channel, scheme in enumerate(normalization_schemes) if scheme == _NOT_NORMALISED]
+    if len(plain) < len(normalization_schemes):
+        for channel in plain:
+            low, high = (float(foreground[str(channel)][key]) for key in ("percentile_00_5", "percentile_99_5"))
+            if low < -3 or high > 3:
+                raise UserError(
+                    f"channel {channel} is not normalised and has intensities of {low:g} to {high:g}, but the other "
+                    "channels' range, -3 to 3, serves all: normalise it too (channel_names in dataset.json), and plan "
+                    "again."
+                )
+        return [-3.0, 3.0]
+    spreads = {channel: 3 * max(float(foreground[str(channel)]["std"]), 1e-8) for channel in plain}
+    means = {channel: float(foreground[str(channel)]["mean"]) for channel in plain}
+    return [min(means[c] - spreads[c] for c in plain), max(means[c] + spreads[c] for c in plain)]
 
 
 def check_name(name: str) -> None:

@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> None:
         PlanOptions,
         add_configurations,
         check_name,
+        number_of_channels,
         number_of_masks,
         planned_step,
     )
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     write_json(plans_file, plans)
     for name, configuration in configurations.items():
         architecture = configuration["architecture"]["arch_kwargs"]
-        step = planned_step(configuration, number_of_masks(plans, dataset_json))
+        step = planned_step(configuration, number_of_masks(plans, dataset_json), number_of_channels(dataset_json))
         print(
             f"Added the configuration {name!r} to {plans_file}: patch {configuration['patch_size']}, batch size "
             f"{configuration['batch_size']}{' with activation checkpointing' if step.checkpointing else ''}, "

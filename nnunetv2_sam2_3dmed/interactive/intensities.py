@@ -170,12 +170,10 @@ def shown_as(
         raise UserError(f"images are normalised by {scheme}, but prompts work with {CT}, {Z_SCORE}, {TO_01} or {NONE}.")
     low, high = (float(value) for value in intensity_range)
     axis = int(plans.transpose_forward[0])
-    if scheme not in (CT, NONE):
+    if scheme != CT:
         masked = bool(configuration.use_mask_for_norm[0])
         return ShownAs(scheme, low, high, masked=masked, axis=axis, colour=colour, pictures=pictures)
     statistics = plans.foreground_intensity_properties_per_channel["0"]
     mean, std = float(statistics["mean"]), max(float(statistics["std"]), 1e-8)
-    if scheme == NONE:  # the range is of standard deviations, which nobody has divided by
-        return ShownAs(scheme, mean + low * std, mean + high * std, axis=axis)
     ends = [(float(statistics[key]) - mean) / std for key in ("percentile_00_5", "percentile_99_5")]
     return ShownAs(scheme, max(low, ends[0]), min(high, ends[1]), mean, std, axis=axis)

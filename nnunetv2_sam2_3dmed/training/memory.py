@@ -31,6 +31,7 @@ _TRUNKS = {
     "base_plus": (68_675_712, 0.155),
     "large": (212_149_296, 0.259),
 }
+_FROZEN_SHARE = 0.66  # of what a trunk that trains keeps, where gradients pass through a frozen one
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class TrainingStep:
         backbone: a key of ``sam2_modules.BACKBONES``.
         checkpointing: with activation checkpointing.
         trunk_trains: the trunk trains too.
+        channels: of the images. Other than 1 and 3, they are mixed by weights in front of the trunk, so that gradients
+            pass through it.
     """
 
     batch_size: int
@@ -54,6 +57,7 @@ class TrainingStep:
     backbone: str = "sam2.1_hiera_tiny"
     checkpointing: bool = False
     trunk_trains: bool = False
+    channels: int = 1
 
     def expected_bytes(self) -> int:
         """Peak of the tensors of a step of ``SAM2_3dMedTrainer``, to about a tenth.
@@ -69,14 +73,17 @@ class TrainingStep:
         weights = 0.33 + 0.0043 * self.num_masks + parameters * (16 if self.trunk_trains else 4) / GIB
         voxels = self.batch_size * prod(self.patch_size)
         losses = 36 * min(voxels * self.num_masks, max(LOGITS_AT_ONCE, voxels)) / GIB
+        through_trunk = self.trunk_trains or self.channels not in (1, 3)
+        if not self.trunk_trains:
+            kept_by_trunk *= _FROZEN_SHARE
         if not self.checkpointing:
             kept = slices * (0.057 + 0.0047 * memories + 0.0004 * self.num_masks)
-            trunk = slices * kept_by_trunk if self.trunk_trains else 0.0
+            trunk = slices * kept_by_trunk if through_trunk else 0.0
             return int((weights + kept + trunk + losses) * GIB)
         kept = slices * (0.0082 + 0.00003 * self.num_masks)
         one_slice = self.batch_size * pixels * (0.036 + 0.0008 * self.num_masks)
         peak = kept + max(one_slice, losses)
-        if self.trunk_trains:
+        if through_trunk:
             # by then, backward has freed part of what was kept
             again = min(slices, RECOMPUTED_PIXELS / 256**2)
             peak = max(peak, 0.0055 * slices + again * kept_by_trunk)

@@ -8,6 +8,7 @@ from nnunetv2_sam2_3dmed.plans.planner import (
     add_configuration,
     image_size_for,
     in_plane_patch_size,
+    intensity_range,
     number_of_masks,
     planned_step,
 )
@@ -85,6 +86,25 @@ def test_what_was_planned_can_be_trained_and_planned_again():
         check_configuration(plans, "3d", dataset)
         add_configuration(plans, dataset, PlanOptions(slices=3))
         assert plans["configurations"]["3d"]["patch_size"][0] == 3
+
+
+def test_intensity_range_without_normalization():
+    """Three standard deviations of the foreground; of several channels the range that holds each."""
+    foreground = {
+        "0": {"mean": 50.0, "std": 10.0, "percentile_00_5": 20.0, "percentile_99_5": 80.0},
+        "1": {"mean": 0.5, "std": 0.5, "percentile_00_5": 0.0, "percentile_99_5": 1.0},
+    }
+    none, z_score = "NoNormalization", "ZScoreNormalization"
+    assert intensity_range([none], foreground) == [20, 80]
+    assert intensity_range([none, none], foreground) == [-1, 80]
+    assert intensity_range([z_score, none], foreground) == [-3, 3]  # a mask
+    with pytest.raises(UserError, match="channel 0 is not normalised and has intensities of 20 to 80"):
+        intensity_range([none, z_score], foreground)
+    plans = make_plans(normalization=none) | {"foreground_intensity_properties_per_channel": foreground}
+    assert add_configuration(plans, DATASET, PlanOptions())["architecture"]["arch_kwargs"]["intensity_range"] == [
+        20,
+        80,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def plans(reader: str, transpose_forward: list[int]) -> PlansManager:
             "image_reader_writer": reader,
             "label_manager": "LabelManager",
             "transpose_forward": transpose_forward,
-            "foreground_intensity_properties_per_channel": {"0": {"mean": 50.0, "std": 50 / 3}},  # 0 black, 100 white
+            "foreground_intensity_properties_per_channel": {"0": {"mean": 50.0, "std": 50 / 3}},
             "configurations": {
                 "3d": {
                     "normalization_schemes": ["NoNormalization"],
@@ -79,7 +79,7 @@ def as_trained(case: RawCase, reader: str, transpose_forward: list[int]):
     data, seg, properties = DefaultPreprocessor(verbose=False).run_case(
         [str(case.image)], str(case.label), manager, configuration, DATASET
     )
-    shown = shown_as(manager, configuration, (-3.0, 3.0), 1)
+    shown = shown_as(manager, configuration, (0.0, 100.0), 1)
     direction = direction_of(properties)
     shown = ShownAs(**{**shown.for_checkpoint(), "normals": learned_normals([direction], shown.axis)})
     stacks = StackMaker(TargetMaker([1], None), shown, transpose_forward)(

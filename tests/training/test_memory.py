@@ -56,7 +56,7 @@ def test_a_fake_network_has_the_devices_and_the_frozen_parameters_it_should():
 def counted(step: TrainingStep) -> int:
     depth, height, width = step.patch_size
     network = SAM2_3dMed(
-        1,
+        step.channels,
         step.num_masks + 1,
         image_size=step.image_size,
         num_slices=depth,
@@ -72,7 +72,8 @@ def counted(step: TrainingStep) -> int:
         maker._labels = torch.empty(maker._labels.shape, dtype=torch.int64)
         return loss.terms(output, torch.empty(step.batch_size, 1, depth, height, width, dtype=torch.int16)).total
 
-    return step_bytes(network.train(), losses, lambda: torch.empty(step.batch_size, 1, depth, height, width))
+    shape = (step.batch_size, step.channels, depth, height, width)
+    return step_bytes(network.train(), losses, lambda: torch.empty(shape))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,7 @@ def counted(step: TrainingStep) -> int:
         TrainingStep(2, (5, 256, 256), 256, 3),
         TrainingStep(1, (7, 128, 96), 384, 1, checkpointing=True),
         TrainingStep(1, (4, 256, 256), 256, 1, trunk_trains=True),
+        TrainingStep(1, (4, 256, 256), 256, 1, channels=4),
     ],
     ids=str,
 )
