@@ -7,7 +7,7 @@ because with SAM 2's weights the network must compute what SAM 2 does.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -69,7 +69,7 @@ def fit_windows(trunk: Hiera, image_size: int) -> None:
             grid //= 2
 
 
-def keep_steady(features: Iterable[torch.Tensor]) -> None:
+def keep_steady(features: Iterable[torch.Tensor], scale: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
     """Modify the gradients of the encoder's features so that features neither become constant nor grow.
 
     The first steps mostly fit constants, such as the object's frequency. Every layer of a fresh trunk takes part in
@@ -83,13 +83,18 @@ def keep_steady(features: Iterable[torch.Tensor]) -> None:
 
     Args:
         features: each (N, C, h, w); those without gradients are left alone.
+        scale: scales a gradient as the losses are scaled, for float16 (``GradScaler.scale``); None: they are not.
     """
     for level in features:
         if level.requires_grad:
-            level.register_hook(partial(_steadied, level.detach()))
+            level.register_hook(partial(_steadied, level.detach(), scale))
 
 
-def _steadied(features: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+def _steadied(
+    features: torch.Tensor, scale: Callable[[torch.Tensor], torch.Tensor] | None, gradient: torch.Tensor
+) -> torch.Tensor:
     features = features.float()
     excess = (features.square().mean() > _LARGEST_SIZE**2) * (2 * _SIZE_WEIGHT / features.numel()) * features
+    if scale is not None:
+        excess = scale(excess)
     return gradient - gradient.mean(dim=(0, 2, 3), keepdim=True) + excess.to(gradient.dtype)

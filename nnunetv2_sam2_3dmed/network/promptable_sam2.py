@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -124,12 +124,14 @@ class PromptableSAM2(SAM2Base):
     Attributes:
         precision: see ``precision.autocast``.
         steady_features: see :func:`build_promptable_sam2`.
+        scale_gradient: scales a gradient as the losses are scaled, for float16; see ``fresh_trunk.keep_steady``.
         activation_checkpointing: see :func:`build_promptable_sam2`.
         shown_as: how a trained model expects images, where that is known (see ``intensities``).
     """
 
     precision: str = "auto"
     steady_features: bool = False
+    scale_gradient: Callable[[torch.Tensor], torch.Tensor] | None = None
     activation_checkpointing: bool = False
     shown_as: Any = None
     pred_obj_scores: bool
@@ -321,7 +323,7 @@ class PromptableSAM2(SAM2Base):
             parts = [self.forward_image(images)]
         levels = [torch.cat(same) for same in zip(*(part["backbone_fpn"] for part in parts), strict=True)]
         if self.steady_features:
-            keep_steady(levels)
+            keep_steady(levels, self.scale_gradient)
         return LevelFeatures._make(levels)
 
     @property

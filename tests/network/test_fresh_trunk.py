@@ -74,6 +74,20 @@ def test_steady_features(size):
     torch.testing.assert_close(trained.grad, weights - shared[None, :, None, None] + penalty)
 
 
+def test_features_are_steadied_in_float16_as_without_scaling():
+    """Losses are scaled against underflow: what is added to their gradients must be as well."""
+    scale = 2.0**16
+    features = (3 * torch.rand(8, 32, 8, 8)).half().requires_grad_()
+    # the gradient of 0.1 * (mean square - 1)
+    penalty = 0.2 * features.detach().float() / features.numel()
+    for given, kept in ((lambda gradient: scale * gradient, True), (None, False)):
+        features.grad = None
+        steadied = features * 1.0
+        keep_steady([steadied], given)
+        (0 * steadied).sum().backward()
+        assert torch.allclose(features.grad.float() / scale, penalty, rtol=1e-2, atol=1e-9) == kept
+
+
 def test_fresh_positions_are_about_as_large_as_patch_embeddings():
     """A sine of amplitude 0.3 has a root mean square of 0.21; those of noise lie within a factor of three."""
     trunk = build_sam2_base("sam2.1_hiera_tiny", 64).image_encoder.trunk
