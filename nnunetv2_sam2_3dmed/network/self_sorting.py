@@ -102,6 +102,12 @@ def memories_to_attend(remembered: Sequence[SliceSummary], embedding: torch.Tens
         (min(count, N), B), indices into N, ascending; a memory that is much like the slice at hand may come
         several times.
     """
+    # in full precision: in bfloat16 the differences between slices that are alike are rounded away
+    with torch.autocast(embedding.device.type, enabled=False):
+        return _to_attend(remembered, embedding, count)
+
+
+def _to_attend(remembered: Sequence[SliceSummary], embedding: torch.Tensor, count: int) -> torch.Tensor:
     descriptors = torch.stack([summary.descriptor for summary in remembered])  # (N, B, C)
     confidences = torch.stack([summary.confidence for summary in remembered])  # (N, B)
     likeness = (1 + (descriptors * _descriptor(embedding)).sum(dim=-1)) / 2

@@ -78,6 +78,18 @@ def test_of_confident_slices_those_that_differ_most():
     assert chosen <= {3, 0} and 3 in chosen
 
 
+def test_the_choice_is_the_same_where_the_network_computes_in_bfloat16():
+    """Nine slices half a degree apart: their differences are far below what bfloat16 tells apart next to 18."""
+    remembered = summaries([0.5 * n for n in range(9)], [0.9] * 9)
+    expected = memories_to_attend(remembered, slice_at(2), 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(memories_to_attend(remembered, slice_at(2), 4), expected)
+    # the outermost differ most from the others
+    assert set(
+        _bank(torch.stack([s.descriptor for s in remembered]), torch.full((9, 1), 0.9), 2).flatten().tolist()
+    ) == {0, 8}
+
+
 def test_a_memory_like_the_slice_comes_more_often():
     remembered = summaries([0, 180, 90, 270], [1.0] * 4)
     # likeness to 0 degrees: 1, 0, 1/2, 1/2: of four draws two, none, one, one
