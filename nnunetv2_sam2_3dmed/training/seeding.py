@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as _Trainer
@@ -31,7 +32,8 @@ class Seeded(_Trainer):
     on a GPU differ from run to run in any case, since nnU-Net lets cuDNN choose its algorithms. So repetitions with
     different seeds are independent, but a second run with the same seed does not give the same model.
 
-    A continued training (``--c``) is seeded from the seed and the epoch, so that it does not repeat its first draws.
+    A continued training (``--c``) is seeded from the seed and the epoch, so that it does not repeat its first draws; on
+    several GPUs, each process from its rank too. The initial weights are those of the first process.
     """
 
     seed: int
@@ -44,10 +46,14 @@ class Seeded(_Trainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
     ):
-        seed_everything(self.seed)
+        self._seed(epoch=0)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.print_to_log_file(f"seed {self.seed}")
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         super().load_checkpoint(filename_or_checkpoint)
-        seed_everything(self.seed, self.current_epoch)
+        self._seed(self.current_epoch)
+
+    def _seed(self, epoch: int) -> None:
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        seed_everything(self.seed, epoch, rank)

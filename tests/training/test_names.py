@@ -187,6 +187,17 @@ def test_a_training_that_goes_on_does_not_repeat_its_draws():
     assert trainer.draw() == draws[2]
 
 
+def test_each_gpu_draws_its_own(monkeypatch):
+    alone = seeded(3).drawn
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    draws = []
+    for rank in range(3):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        draws.append(seeded(3).drawn)
+    assert draws[0] == alone
+    assert len({value for draw in draws for value in draw}) == sum(map(len, draws))
+
+
 def test_the_number_of_epochs():
     assert type("Trainer", (EpochBudget, Draws), {"epochs": 12})({}, "", 0, {}).num_epochs == 12
 
