@@ -103,7 +103,7 @@ class StackMaker:
         """
         low, high = self.shown_as.low, self.shown_as.high
         grey = ((data.float() - low) / (high - low)).clamp(0, 1)
-        # nnU-Net fills what lies outside the image or body with the mean intensity or 0; in use it is black
+        # nnU-Net pads images with 0, which is the mean intensity or so; in use it is black
         grey = grey.masked_fill(self.targets.padding(target), 0)
         targets = self.targets(target)
         slices = [torch.flip(s, [0]) if view.flips[0] else s for s, view in zip(targets.slices, views)]

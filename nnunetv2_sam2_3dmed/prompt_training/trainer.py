@@ -30,10 +30,10 @@ from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.nnunet.stored_direction import direction_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import TRAINED_ON, UNKNOWN_START, is_official, with_cases
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
-from nnunetv2_sam2_3dmed.prompt_training.clips import Clips
 from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
 from nnunetv2_sam2_3dmed.prompt_training.jitter import ColourJitter
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss
+from nnunetv2_sam2_3dmed.prompt_training.shown_cases import ShownCases
 from nnunetv2_sam2_3dmed.prompt_training.stacks import (
     PromptMix,
     StackMaker,
@@ -62,8 +62,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     ``sam2_3dmed plan --batch-size``. :class:`SAM2_PromptTrainer_batch8` has eight per GPU.
 
     Cases that are videos (``sam2_3dmed videos``) are drawn as clips of whole frames at their frame rate, half and a
-    quarter of it, as MedSAM2's, see :mod:`~nnunetv2_sam2_3dmed.prompt_training.clips`; they are prompted on the first
-    frame with the object, and propagated forward.
+    quarter of it, as MedSAM2's, see :mod:`~nnunetv2_sam2_3dmed.prompt_training.shown_cases`; they are prompted on the
+    first frame with the object, and propagated forward.
 
     Not stated by MedSAM2, and our choice: the direction in which edges of boxes move (either, as in SAM 2), the
     strength of the colour jitter (SAM 2's, which leaves the hue alone; on grey images, saturation and greyscale
@@ -112,7 +112,6 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
             determine_num_input_channels(self.plans_manager, self.configuration_manager, dataset_json),
             self.sources.videos or self.sources.pictures,
         )
-        self.rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
         # stored beside the weights, for sessions
         self._described = {"network": _network_arguments(architecture), "shown_as": self.shown_as.for_checkpoint()}
         self.my_init_kwargs[PROMPTED] = self._described
@@ -132,6 +131,11 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     ) -> PromptableSAM2:
         """Build the whole of SAM 2. The model is class-agnostic: it segments whatever the prompt marks."""
         return build_promptable_sam2(**_network_arguments(cls.architecture_of(configuration_manager)))
+
+    def initialize(self) -> None:
+        super().initialize()
+        if self.grad_scaler is not None:  # what the network adds to gradients is scaled as they are
+            getattr(self.network, "module", self.network).scale_gradient = self.grad_scaler.scale
 
     def loss_terms(self) -> list[str]:
         return ["pixels", "dice", "iou", "presence"]
@@ -153,6 +157,11 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
             self.my_init_kwargs[UNKNOWN_START] = self.pretrained
 
     # ------------------------------------------------------------------ data
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """Generator of prompts and jitter, made at its first use: a continued training was seeded anew by then."""
+        return np.random.default_rng(int(torch.randint(2**31, (1,))))
 
     @cached_property
     def stack_maker(self) -> StackMaker:
@@ -182,10 +191,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     def as_drawn(self, train: Any, val: Any) -> tuple[Any, Any]:
         train, val = super().as_drawn(train, val)
-        is_video, patch = self.sources.is_video, self.configuration_manager.patch_size
-        if not any(is_video(case) for case in (*train.identifiers, *val.identifiers)):
-            return train, val
-        return Clips(train, is_video, patch), Clips(val, is_video, patch, rates=(1,))
+        settings = (self.sources.is_video, self.configuration_manager.patch_size, self.shown_as.low)
+        return ShownCases(train, *settings), ShownCases(val, *settings, rates=(1,))
 
     def _stacks(self, batch: dict) -> Stacks:
         data = batch["data"].to(self.device, non_blocking=True)

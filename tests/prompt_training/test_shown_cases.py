@@ -1,4 +1,4 @@
-"""Clips of preprocessed videos: which frames, whole and at their rates, as nnU-Net's loader takes them."""
+"""Preprocessed cases as nnU-Net's loader takes them: whole slices, and clips of videos at their rates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunetv2_sam2_3dmed.prompt_training.clips import Clip, Clips, Rate
+from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
+from nnunetv2_sam2_3dmed.prompt_training.shown_cases import Rate, ShownCases
+from nnunetv2_sam2_3dmed.prompt_training.whole_slices import WholeSlices
 
 WHOLE = (20, 12, 10)  # frames, rows, columns
 CORNER = (2, 3, 1)  # what nnU-Net cuts off: two black frames, three rows, one column
 KEPT = (16, 8, 7)
+BLACK = -3.0
 
 
 def cropped() -> tuple[np.ndarray, np.ndarray]:
@@ -40,26 +43,27 @@ def test_every_second_or_fourth_frame_of_the_whole_video(rate):
     data, seg = cropped()
     whole = np.zeros((1, *WHOLE), dtype=np.float32)
     whole[:, 2:18, 3:11, 1:8] = data
-    clip = Clip(data, CORNER, WHOLE, WHOLE[1:], rate)
+    clip = WholeSlices(data, CORNER, WHOLE, WHOLE[1:], rate.frames(WHOLE[0]), np.zeros_like(seg))
     expected = whole[:, rate.first :: rate.step]
     assert clip.shape == expected.shape
     everything = (slice(None), slice(0, 99), slice(0, 99), slice(0, 99))
     np.testing.assert_array_equal(clip[everything], expected)
     part = (slice(None), slice(1, 3), slice(2, 9), slice(4, 10))
     np.testing.assert_array_equal(clip[part], expected[part])
-    labels = Clip(seg, CORNER, WHOLE, WHOLE[1:], rate, labels=True)[everything]
+    labels = WholeSlices(seg, CORNER, WHOLE, WHOLE[1:], rate.frames(WHOLE[0]))[everything]
     assert labels.min() == 0  # the black edges are background, only what lies outside of the frame is padding
 
 
 def test_larger_frames_are_made_smaller_as_a_whole():
     data = np.zeros((3, 4, 40, 20), dtype=np.float32)
     data[..., :20, :] = 1.0
-    clip = Clip(data, (0, 0, 0), (4, 40, 20), (20, 10), Rate(1, 0))
+    place = ((0, 0, 0), (4, 40, 20), (20, 10), range(4))
+    clip = WholeSlices(data, *place, np.zeros((1, 4, 40, 20), dtype=np.int8))
     found = clip[(slice(None), slice(1, 2), slice(0, 20), slice(0, 10))]
     assert found.shape == (3, 1, 20, 10)
     np.testing.assert_allclose(found[0, 0, :9], 1, atol=1e-6)
     np.testing.assert_allclose(found[0, 0, 11:], 0, atol=1e-6)
-    labels = Clip(data[:1].astype(np.int8), (0, 0, 0), (4, 40, 20), (20, 10), Rate(1, 0), labels=True)
+    labels = WholeSlices(data[:1].astype(np.int8), *place)
     assert (labels[(slice(None), slice(0, 4), slice(0, 20), slice(0, 10))][0, :, :10] == 1).all()
 
 
@@ -70,7 +74,7 @@ def dataset(frames: int = WHOLE[0]) -> SimpleNamespace:
 
 
 def test_places_of_a_class_are_those_of_the_frames_that_are_taken(monkeypatch):
-    clips = Clips(dataset(), lambda case: case == "video", (4, 6, 10))
+    clips = ShownCases(dataset(), lambda case: case == "video", (4, 6, 10), BLACK)
     for rate, expected in ((Rate(1, 0), 6), (Rate(2, 0), 3), (Rate(4, 2), 1)):
         monkeypatch.setattr(clips, "_draw", lambda count, rate=rate: rate)
         *_, known = clips.load_case("video")
@@ -83,13 +87,61 @@ def test_places_of_a_class_are_those_of_the_frames_that_are_taken(monkeypatch):
     for rate in (Rate(2, 1), Rate(4, 0)):  # frame 6 is not taken
         monkeypatch.setattr(clips, "_draw", lambda count, rate=rate: rate)
         assert len(clips.load_case("video")[3]["class_locations"][1]) == 0
-    assert clips.load_case("ct")[0].shape == (1, *KEPT)  # as it is
+
+
+@pytest.mark.parametrize("scale", [1, 2, 0.5])
+def test_a_volume_is_shown_whole_with_black_around_the_body(scale):
+    """nnU-Net cropped it before it resampled it; slices beyond the body stay away."""
+    data, seg = (array.repeat(2, 2).repeat(2, 3) if scale == 2 else array for array in cropped())
+    known = properties()
+    if scale == 0.5:  # the image had twice as many voxels
+        known["shape_before_cropping"] = (40, 24, 20)
+        known["bbox_used_for_cropping"] = [[2 * first, 2 * end] for first, end in known["bbox_used_for_cropping"]]
+    known["class_locations"] = {1: np.argwhere(seg == 1), 2: []}
+    source = SimpleNamespace(identifiers=["ct"], load_case=lambda name: (data, seg, None, known))
+    rows, columns = (int(side * max(scale, 1)) for side in WHOLE[1:])
+    image, labels, _, shown = ShownCases(source, lambda case: False, (4, rows, columns), BLACK).load_case("ct")
+    assert image.shape == labels.shape == (1, KEPT[0], rows, columns)
+    everything = (slice(None), slice(0, 16), slice(0, rows), slice(0, columns))
+    expected = np.full((1, KEPT[0], rows, columns), BLACK, dtype=np.float32)
+    top, left = (int(edge * max(scale, 1)) for edge in CORNER[1:])
+    inside = np.where(seg == -1, BLACK, data)
+    expected[:, :, top : top + inside.shape[2], left : left + inside.shape[3]] = inside
+    np.testing.assert_array_equal(image[everything], expected)
+    found = labels[everything]
+    assert found.min() == 0  # background, so that only the loader's padding is -1
+    np.testing.assert_array_equal(np.argwhere(found == 1), np.argwhere(seg == 1) + (0, 0, top, left))
+    assert (shown["class_locations"][1][:, 1] == 4).all() and not shown["class_locations"][1][:, 2:].any()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_frame_of_a_volume_in_training_is_that_in_use(tmp_path):
+    """Where a masked body lies in the slice that the network sees: as in the whole slice, not stretched to its box."""
+    whole, body = (6, 40, 30), (slice(1, 5), slice(20, 32), slice(3, 12))
+    data, seg = np.ones((1, 4, 12, 9), dtype=np.float32), np.zeros((1, 4, 12, 9), dtype=np.int8)
+    seg[:, :, 4:8, 3:6] = 1
+    known = {
+        "shape_before_cropping": whole,
+        "bbox_used_for_cropping": [[part.start, part.stop] for part in body],
+        "class_locations": {1: np.argwhere(seg == 1)},
+    }
+    nnUNetDatasetBlosc2.save_case(data, seg, known, str(tmp_path / "mr"))
+    # as planned from the box of the body: whole slices are made smaller
+    shown = ShownCases(nnUNetDatasetBlosc2(str(tmp_path), ["mr"]), lambda case: False, (4, 16, 16), BLACK)
+    labels = LabelManager({"background": 0, "organ": 1}, None)
+    loader = nnUNetDataLoader(shown, 1, (4, 24, 24), (4, 16, 16), labels, oversample_foreground_percent=1.0)
+    batch = loader.generate_train_batch()
+    flat = {"image": batch["data"][0].flatten(0, 1), "segmentation": batch["target"][0].flatten(0, 1)}
+    framed = FramedAffineTransform((40, 30), probability=0)(**flat)
+    places = (framed["image"] > 0.5).any(dim=0).nonzero()
+    for axis, part in enumerate(body[1:]):  # within the size of a voxel that was made smaller
+        assert abs(places[:, axis].min() - part.start) <= 3 and abs(places[:, axis].max() + 1 - part.stop) <= 3
 
 
 @pytest.mark.parametrize("count, steps", [(40, {1, 2, 4}), (29, {1, 2, 4}), (28, {1, 2}), (14, {1}), (5, {1})])
 def test_rates_that_leave_eight_frames(count, steps):
     np.random.seed(0)
-    clips = Clips(dataset(), lambda case: True, (8, 12, 10))
+    clips = ShownCases(dataset(), lambda case: True, (8, 12, 10), BLACK)
     drawn = [clips._draw(count) for _ in range(200)]
     assert {rate.step for rate in drawn} == steps
     assert all(len(rate.frames(count)) >= min(8, count) for rate in drawn)
@@ -103,7 +155,7 @@ def test_nnunets_loader_takes_them(tmp_path):
     data, seg = cropped()
     nnUNetDatasetBlosc2.save_case(data, seg, properties(), str(tmp_path / "video"))
     np.random.seed(0)
-    clips = Clips(nnUNetDatasetBlosc2(str(tmp_path), ["video"]), lambda case: True, (4, 12, 10))
+    clips = ShownCases(nnUNetDatasetBlosc2(str(tmp_path), ["video"]), lambda case: True, (4, 12, 10), BLACK)
     labels = LabelManager({"background": 0, "organ": 1}, None)
     loader = nnUNetDataLoader(clips, 2, (4, 16, 14), (4, 12, 10), labels, oversample_foreground_percent=1.0)
     steps = set()

@@ -61,6 +61,17 @@ def test_seventy_epochs_as_in_medsam2_and_more_from_random_weights(name, epochs,
     assert trainer.oversample_foreground_percent == 1  # a stack without an object cannot be prompted
 
 
+def test_prompts_are_drawn_from_what_was_seeded_last(complete_plans):
+    """A training that goes on is seeded anew after the trainer was made."""
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(0)
+        trainer = SAM2_PromptTrainer(complete_plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
+        torch.manual_seed(seed)
+        drawn.append(trainer.rng.random())
+    assert drawn[0] != drawn[1]
+
+
 @pytest.mark.parametrize("gpus", [1, 12])
 def test_eight_stacks_per_gpu_as_in_medsam2(gpus, complete_plans, monkeypatch):
     if gpus > 1:  # of MedSAM2's twelve processes this is the last one

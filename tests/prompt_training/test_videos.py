@@ -18,8 +18,8 @@ from nnunetv2_sam2_3dmed.network.promptable_sam2 import build_promptable_sam2
 from nnunetv2_sam2_3dmed.network.resizing import as_images, colours_as_images
 from nnunetv2_sam2_3dmed.nnunet.sources import KEY, Source, Sources
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase
-from nnunetv2_sam2_3dmed.prompt_training.clips import Clips
 from nnunetv2_sam2_3dmed.prompt_training.losses import PromptLoss
+from nnunetv2_sam2_3dmed.prompt_training.shown_cases import ShownCases
 from nnunetv2_sam2_3dmed.prompt_training.stacks import (
     PromptMix,
     StackMaker,
@@ -149,7 +149,7 @@ def test_the_trainer_draws_by_rate_and_makes_clips_of_videos(tmp_path, monkeypat
     train, val = (CasesOnly("", cases) for cases in (["ct_1", "echo_1"], ["ct_2", "echo_2"]))
     trained, validated = trainer.as_drawn(train, val)
     assert trained.identifiers == ["ct_1", *["echo_1"] * 40] and validated.identifiers == ["ct_2", "echo_2"]
-    assert isinstance(trained, Clips) and isinstance(validated, Clips)
+    assert isinstance(trained, ShownCases) and isinstance(validated, ShownCases)
     assert (trained._rates, validated._rates) == ((1, 2, 4), (1,))
     # volumes alone are left to nnU-Net
     volumes = CasesOnly("", ["ct_1"])
