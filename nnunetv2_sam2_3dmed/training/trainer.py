@@ -97,9 +97,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         self.num_epochs = 500
         self.enable_deep_supervision = False
         # nnU-Net forces a share of each batch, rounded down, to show foreground: none of a batch of one
-        self.probabilistic_oversampling = self.probabilistic_oversampling or (
-            not self.is_ddp and self.configuration_manager.batch_size == 1
-        )
+        self.probabilistic_oversampling = not self.is_ddp and self.configuration_manager.batch_size == 1
         # the network chooses its own precision; of those, float16 alone needs its losses scaled
         precision = self.architecture_of(self.configuration_manager).get("precision", "auto")
         scaled = dtype_for(self.device, precision) == torch.float16
