@@ -1,7 +1,7 @@
 """Few training cases: weights that know the structure against random weights and nnU-Net, for the same minutes each.
 
     eval "$(sam2_3dmed env)"     # with dataset 4 converted and preprocessed by nnU-Net
-    python benchmarks/transfer.py -o FOLDER --minutes 14 --pretrain-minutes 40 -device cpu --jobs 2
+    python benchmarks/transfer.py -o FOLDER --minutes 9 --pretrain-minutes 50 -device cpu --jobs 2 --draws 0
 
 The paper's claim, that pretrained weights pay where labels are few, in miniature. Subjects of MSD hippocampus (cases
 2k - 1 and 2k) are halved. On one half a promptable model learns from random weights (``SAM2_PromptTrainer``, no labels
@@ -10,9 +10,12 @@ about a hundred cases of the same structures, which no pretraining on natural im
 other half, three draws each, train:
 
 - good weights: ``SAM2_3dMedTrainer`` from the exported file, trunk frozen, 5e-5, as the paper trains it from SAM 2's;
+- good weights, frozen, tuned: with the trunk frozen, too, and all else as in ``SAM2_3dMedTrainer_noPretrain_tuned``;
 - good weights, tuned: the recipe of ``SAM2_3dMedTrainer_noPretrain_tuned`` from the same file;
 - random weights, tuned: the same but for the weights;
-- nnU-Net with batches of 2, since in a few minutes on a CPU its own of 7 allow too few steps to find both classes.
+- nnU-Net.
+
+All with batches of 2: in a few minutes on a CPU larger ones, such as nnU-Net's own of 7, allow too few steps.
 
 All are validated on the same cases of the second half, which are in no draw. Runs stock commands in nnU-Net folders
 under FOLDER, skips what is there already (a training goes on with --c), and writes benchmarks/results/NAME.json,
@@ -40,23 +43,25 @@ from nnunetv2_sam2_3dmed.nnunet.folds import PAIRS, Folds, group_cases
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "transfer.png"
 SIZES, DRAWS = (8, 16, 32), (0, 1, 2)
 TEST_SUBJECTS, PROBES = 16, 6  # whose cases all methods are scored on; and for the pretraining's pseudo Dice
-OPTIONS = ["--patch-size", "56", "40", "--image-size", "96"]
+OPTIONS = ["--patch-size", "56", "40", "--image-size", "64"]
 CONFIGURATIONS = {
     "3d_prompts": [*OPTIONS, "--slices", "8", "--batch-size", "4"],
-    "3d_few": [*OPTIONS, "--slices", "6", "--batch-size", "8"],
+    "3d_few": [*OPTIONS, "--slices", "6", "--batch-size", "2"],
 }
 NNUNET = "3d_fullres_batch2"
 BACKBONE = "sam2.1_hiera_tiny"
 METHODS = {
     "good weights": ("SAM2_3dMedTrainer", "3d_few"),
+    "good weights, frozen, tuned": ("FrozenGoodWeightsTrainer", "3d_few"),
     "good weights, tuned": ("GoodWeightsTrainer", "3d_few"),
     "random weights, tuned": ("RandomWeightsTrainer", "3d_few"),
     "nnU-Net": ("nnUNetTrainer", NNUNET),
 }
 DIFFERENCES = (
     ("good weights, tuned", "random weights, tuned"),  # the weights
-    ("good weights, tuned", "good weights"),  # the recipe
-    ("good weights, tuned", "nnU-Net"),
+    ("good weights, frozen, tuned", "random weights, tuned"),
+    ("good weights, frozen, tuned", "good weights"),  # the recipe
+    ("good weights, frozen, tuned", "nnU-Net"),
 )
 
 

@@ -80,7 +80,13 @@ def test_draws_of_several_runs_are_one_table_of_transfer(benchmark, tmp_path):
     settings = {"minutes": 2, "pretrain_minutes": 4, "trainings_at_a_time": 2, "device": "cpu"}
     file = tmp_path / "transfer.json"
     report = transfer.begin_report(file, settings)
-    values = {"good weights": 0.3, "good weights, tuned": 0.6, "random weights, tuned": 0.5, "nnU-Net": 0.25}
+    values = {
+        "good weights": 0.3,
+        "good weights, frozen, tuned": 0.7,
+        "good weights, tuned": 0.6,
+        "random weights, tuned": 0.5,
+        "nnU-Net": 0.25,
+    }
     for draw, added in (("1", 0.1), ("0", 0.0)):
         dice = {
             method: {str(size): {"a": value + added, "b": value + added + 0.1} for size in (8, 16, 32)}
@@ -91,8 +97,8 @@ def test_draws_of_several_runs_are_one_table_of_transfer(benchmark, tmp_path):
     report = transfer.begin_report(file, settings)
     lines = transfer.table(transfer.results_of(report)).splitlines()
     # 0.35 and 0.45: mean 0.4, standard deviation 0.1 / sqrt(2); and so on
-    assert lines[2] == "| 8 | 0.400 ± 0.071 | 0.700 ± 0.071 | 0.600 ± 0.071 | 0.350 ± 0.071 |"
-    assert lines[-1] == "| 32 | +0.100, +0.100 | +0.300, +0.300 | +0.350, +0.350 |"
+    assert lines[2] == "| 8 | 0.400 ± 0.071 | 0.800 ± 0.071 | 0.700 ± 0.071 | 0.600 ± 0.071 | 0.350 ± 0.071 |"
+    assert lines[-1] == "| 32 | +0.100, +0.100 | +0.200, +0.200 | +0.400, +0.400 | +0.450, +0.450 |"
     text = transfer.setting(report)
     assert "on the middle slice: 0.700, 0.800. 2 of 3 draws" in text and text.count("slow") == 1
     with pytest.raises(SystemExit, match="'minutes': 2.* not .*'minutes': 3"):
@@ -213,7 +219,7 @@ def test_each_job_has_its_own_cores(work):
 @pytest.mark.parametrize(
     "name",
     [
-        *("Ablation_noSRPP_seed0", "UnfittedPromptTrainer_45minutes", "GoodWeightsTrainer_6minutes"),
+        *("Ablation_noSRPP_seed0", "UnfittedPromptTrainer_45minutes", "FrozenGoodWeightsTrainer_6minutes"),
         *("SAM2_3dMedTrainer_6minutes", "nnUNetTrainer_6minutes"),
     ],
 )

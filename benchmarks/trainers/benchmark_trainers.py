@@ -84,3 +84,9 @@ class GoodWeightsTrainer(RandomWeightsTrainer):
     """The same in all but the weights that it starts from."""
 
     pretrained = True
+
+
+class FrozenGoodWeightsTrainer(GoodWeightsTrainer):
+    """The same, with the trunk as it was loaded."""
+
+    architecture_changes = {"freeze_trunk": True}

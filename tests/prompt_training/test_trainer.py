@@ -1,5 +1,7 @@
 """The recipe, and what of the plan the network is built from."""
 
+from copy import deepcopy
+
 import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
 import numpy as np
 import pytest
@@ -66,7 +68,7 @@ def test_prompts_are_drawn_from_what_was_seeded_last(complete_plans):
     drawn = []
     for seed in (1, 2):
         torch.manual_seed(0)
-        trainer = SAM2_PromptTrainer(complete_plans, "3d_slices8", 0, DATASET, torch.device("cpu"))
+        trainer = SAM2_PromptTrainer(deepcopy(complete_plans), "3d_slices8", 0, DATASET, torch.device("cpu"))
         torch.manual_seed(seed)
         drawn.append(trainer.rng.random())
     assert drawn[0] != drawn[1]
