@@ -165,7 +165,7 @@ def upload_path(folder: Path, name: str) -> Path:
     """
     # headers of MetaImage and NRRD files name the file of their voxels: spaces and the like stay as they are
     own = PurePosixPath(name.replace("\\", "/")).name
-    safe = short_name("".join(letter if letter.isprintable() else "_" for letter in own)).strip()
+    safe = short_name("".join(letter if letter.isprintable() else "_" for letter in own).strip())
     if not safe:
         raise UserError(f"{name!r} is no file name.")
     path = folder / safe

@@ -48,7 +48,7 @@ def labels_of(client: Client) -> np.ndarray:
 
 def test_frames_are_those_of_the_file(client, video):
     image = client.open(video)["image"]
-    assert image["name"] == "ball_1.mp4" and image["shape"] == [COUNT, ROWS, COLUMNS]
+    assert image["name"] == "ball 1.mp4" and image["shape"] == [COUNT, ROWS, COLUMNS]
     assert image["video"]["rate"] == 25 and image["video"]["timed"]
     assert image["video"]["times"] == pytest.approx([index / 25 for index in range(COUNT)])
     for index in (0, 9, 4, COUNT - 1):
