@@ -102,12 +102,6 @@ def memories_to_attend(remembered: Sequence[SliceSummary], embedding: torch.Tens
         (min(count, N), B), indices into N, ascending; a memory that is much like the slice at hand may come
         several times.
     """
-    # in full precision: in bfloat16 the differences between slices that are alike are rounded away
-    with torch.autocast(embedding.device.type, enabled=False):
-        return _to_attend(remembered, embedding, count)
-
-
-def _to_attend(remembered: Sequence[SliceSummary], embedding: torch.Tensor, count: int) -> torch.Tensor:
     descriptors = torch.stack([summary.descriptor for summary in remembered])  # (N, B, C)
     confidences = torch.stack([summary.confidence for summary in remembered])  # (N, B)
     likeness = (1 + (descriptors * _descriptor(embedding)).sum(dim=-1)) / 2
@@ -122,8 +116,9 @@ def _bank(descriptors: torch.Tensor, confidences: torch.Tensor, size: int) -> to
     Where there are too few of them, the most confident of the rest follow.
     """
     confident = (confidences >= CONFIDENT).float()
-    unlike = 1 - torch.einsum("nbc,mbc->nmb", descriptors, descriptors)
-    differences = torch.einsum("nmb,mb->nb", unlike, confident)
+    # no matrix products: in bfloat16 the differences between slices that are alike would be rounded away
+    unlike = 1 - (descriptors[:, None] * descriptors).sum(dim=-1)  # (N, N, B)
+    differences = (unlike * confident).sum(dim=1)
     largest = 2 * len(descriptors)  # no sum of differences is larger, so that confident ones come first
     return torch.where(confident > 0, largest + differences, confidences).topk(size, dim=0).indices
 

@@ -39,7 +39,7 @@ def test_uploads_are_bounded_and_deleted(serve, image):
     sent = client.send(image)
     options = {"params": {"batch": sent["batch"], "name": "big.nii"}, "content": bytes(90_000)}
     assert "--largest-image" in client.refused("PUT", "files", **options)
-    assert sent["name"] == "patient_1.nrrd"
+    assert sent["name"] == "patient 1.nrrd"
     client.ok("POST", "open", json={"batch": sent["batch"]})
     folder = folder_of(server)
     assert folder.is_dir()
@@ -59,7 +59,7 @@ def test_each_open_has_files_of_its_own(serve, image, tmp_path):
         assert "broken.nii" in client.refused("POST", "open", json=client.sent(tmp_path / "broken.nii"))
     assert client.open(image)["image"]["shape"] == list(SHAPE)
     (kept,) = folder_of(server).iterdir()
-    assert [file.name for file in kept.iterdir()] == ["patient_1.nrrd"]
+    assert [file.name for file in kept.iterdir()] == ["patient 1.nrrd"]
     batch = client.sent(image)
     client.ok("DELETE", "files", params=batch)
     assert list(folder_of(server).iterdir()) == [kept]
