@@ -210,6 +210,7 @@ def main() -> None:
         "pretrain_minutes": args.pretrain_minutes,
         "trainings_at_a_time": args.jobs,
         "device": args.device,
+        "plans": CONFIGURATIONS,
     }
     report = begin_report(RESULTS / f"{name}.json", settings)
     work = Workplace(args.output, args.device, args.jobs)
