@@ -26,7 +26,7 @@ from workplace import TRAINERS, Training, Workplace
 
 from nnunetv2_sam2_3dmed.evaluation.statistics import PairedTest, correct, paired_test
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-from nnunetv2_sam2_3dmed.nnunet.folds import FILE, PAIRS, group_cases, grouped_folds, read_folds, separated
+from nnunetv2_sam2_3dmed.nnunet.folds import FILE, PAIRS, folds_without_validating, group_cases, grouped_folds, separated
 
 sys.path.insert(0, str(TRAINERS))
 from benchmark_trainers import ABLATIONS, ablation_name
@@ -43,8 +43,10 @@ def training_of(ablation: str, seed: int) -> Training:
 
 def prepare(work: Workplace) -> None:
     """Write plans and the two folds."""
-    subjects = group_cases(work.link(), PAIRS)
-    own = read_folds(nnunet_folder("nnUNet_preprocessed") / DATASET / FILE)
+    cases = work.link()
+    subjects = group_cases(cases, PAIRS)
+    # as nnU-Net's first training would write them, where there was none yet
+    own = folds_without_validating(nnunet_folder("nnUNet_preprocessed") / DATASET / FILE, cases, only_trained_on=())
     if not separated(own[:1], subjects):
         sys.exit(f"fold 0 in {FILE} of {DATASET} is not as nnU-Net draws it: it separates no subject.")
     work.begin([grouped_folds(subjects)[0], own[0]], plan=PLAN)
