@@ -5,16 +5,16 @@
 
 Folds keep both sides of a subject together (`sam2_3dmed splits --group-by pairs`); the full model is trained on
 nnU-Net's own fold 0, too. Runs stock commands in nnU-Net folders under FOLDER, skips what is there already (a training
-goes on with --c), and writes benchmarks/results/NAME.json and NAME.md: the Dice of each seed on the validation cases,
-mean and spread; whether the variant is on one side of the full model with every seed; and a paired test over the
-validation cases of the Dice averaged over the seeds. The test says whether these trained models differ on such cases;
-whether the next training would come out the same way, only the seeds tell. Iterations are equal, not minutes.
+goes on with --c), and writes benchmarks/results/NAME.json and NAME.md after each seed, to which other runs can add
+theirs (``--seeds 2``): the Dice of each seed on the validation cases, mean and spread; whether the variant is on one
+side of the full model with every seed; and a paired test over the validation cases of the Dice averaged over the seeds.
+The test says whether these trained models differ on such cases; whether the next training would come out the same way,
+only the seeds tell. Iterations are equal, not minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 from pathlib import Path
@@ -22,11 +22,20 @@ from statistics import mean, stdev
 
 import numpy as np
 from equal_time import DATASET, RESULTS, machine
+from reports import begin_report, in_order
 from workplace import TRAINERS, Training, Workplace
 
 from nnunetv2_sam2_3dmed.evaluation.statistics import PairedTest, correct, paired_test
+from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-from nnunetv2_sam2_3dmed.nnunet.folds import FILE, PAIRS, folds_without_validating, group_cases, grouped_folds, separated
+from nnunetv2_sam2_3dmed.nnunet.folds import (
+    FILE,
+    PAIRS,
+    folds_without_validating,
+    group_cases,
+    grouped_folds,
+    separated,
+)
 
 sys.path.insert(0, str(TRAINERS))
 from benchmark_trainers import ABLATIONS, ablation_name
@@ -64,10 +73,10 @@ def verdict(values: list[float], reference: list[float]) -> str:
     return "within the spread"
 
 
-def tested(variant: dict[str, dict[str, float]], full: dict[str, dict[str, float]]) -> PairedTest:
+def tested(variant: list[dict[str, float]], full: list[dict[str, float]]) -> PairedTest:
     """Paired test over cases, of the mean over the seeds."""
-    cases = sorted(next(iter(full.values())))
-    differences = [mean(r[case] for r in variant.values()) - mean(r[case] for r in full.values()) for case in cases]
+    cases = sorted(full[0])
+    differences = [mean(seed[case] for seed in variant) - mean(seed[case] for seed in full) for case in cases]
     return paired_test("Dice", "variant", "full", np.array(differences))
 
 
@@ -81,27 +90,29 @@ def main() -> None:
     args = parser.parse_args()
     work = Workplace(args.output, args.device, args.jobs)
     prepare(work)
-    # a seed of all before the next one, so that an interruption leaves whole ones
-    runs = list(itertools.product(args.seeds, (*ABLATIONS, OWN_FOLD)))
-    work.train_all([training_of(ablation, seed) for seed, ablation in runs])
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    for seed, ablation in runs:
-        results.setdefault(ablation, {})[str(seed)] = work.dice(training_of(ablation, seed))
     plans = json.loads((work.preprocessed / "nnUNetPlans.json").read_text())
-    RESULTS.mkdir(exist_ok=True)
-    report = {
-        "machine": machine(args.device),
-        "configuration": plans["configurations"]["3d"],
-        "commands": work.commands,
-        "dice_by_seed_and_case": results,
-    }
-    (RESULTS / f"{args.name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (RESULTS / f"{args.name}.md").write_text(table(results))
-    print(table(results))
+    report = begin_report(RESULTS / f"{args.name}.json", {"configuration": plans["configurations"]["3d"]})
+    planned = work.commands.copy()
+    for seed in args.seeds:
+        work.commands[:] = planned
+        trainings = {ablation: training_of(ablation, seed) for ablation in (*ABLATIONS, OWN_FOLD)}
+        work.train_all(list(trainings.values()))
+        report["runs"][str(seed)] = {
+            "machine": machine(args.device),
+            "commands": work.commands.copy(),
+            "dice_by_case": {ablation: work.dice(training) for ablation, training in trainings.items()},
+        }
+        text = table([run["dice_by_case"] for run in in_order(report)])
+        RESULTS.mkdir(exist_ok=True)
+        write_text(RESULTS / f"{args.name}.json", json.dumps(report, indent=1) + "\n")
+        write_text(RESULTS / f"{args.name}.md", text)
+        print(text)
 
 
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    means = {a: [mean(cases.values()) for _, cases in sorted(runs.items())] for a, runs in results.items()}
+def table(runs: list[dict[str, dict[str, float]]]) -> str:
+    """Make the table of the Dice by ablation and case, for each seed."""
+    results = {ablation: [run[ablation] for run in runs] for ablation in (*ABLATIONS, OWN_FOLD)}
+    means = {ablation: [mean(cases.values()) for cases in seeds] for ablation, seeds in results.items()}
     others = [ablation for ablation in results if ablation not in ("full", OWN_FOLD)]
     corrected = correct([tested(results[ablation], results["full"]) for ablation in others])
     tests = dict(zip(others, corrected, strict=True))

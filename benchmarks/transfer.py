@@ -28,13 +28,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from equal_time import RESULTS, machine
+from reports import Report, begin_report, in_order
 from workplace import Training, Workplace
 
 from nnunetv2_sam2_3dmed.files import write_text
@@ -115,27 +114,12 @@ def training_of(method: str, minutes: int, size: int, draw: int) -> Training:
     return Training(f"{trainer}_{minutes}minutes", configuration, fold)
 
 
-Report = dict[str, Any]  # settings, and by draw "dice_by_case": method -> number of cases -> case -> Dice
 Results = dict[str, dict[int, list[float]]]  # by method and number of cases, one Dice for each draw
-
-
-def begin_report(file: Path, settings: dict[str, Any]) -> Report:
-    """Return the report of earlier draws, or an empty one.
-
-    Raises:
-        SystemExit: the earlier draws are of other settings.
-    """
-    if not file.is_file():
-        return {"settings": settings, "draws": {}}
-    report = json.loads(file.read_text())
-    if report["settings"] != settings:
-        sys.exit(f"{file} is of {report['settings']}, not {settings}: give another name with --name.")
-    return report
 
 
 def results_of(report: Report) -> Results:
     """Mean Dice over the cases, with the draws in their order."""
-    draws = [report["draws"][draw]["dice_by_case"] for draw in sorted(report["draws"])]
+    draws = [draw["dice_by_case"] for draw in in_order(report)]
     return {
         method: {size: [mean(draw[method][str(size)].values()) for draw in draws] for size in SIZES}
         for method in METHODS
@@ -162,9 +146,9 @@ def summary(values: list[float]) -> str:
 
 def setting(report: Report) -> str:
     """Say how the table was made."""
-    settings, draws = report["settings"], report["draws"]
-    with_prompts = ", ".join(f"{draws[draw]['pretraining_dice_with_prompts']:.3f}" for draw in sorted(draws))
-    notes = dict.fromkeys(note for draw in sorted(draws) for note in draws[draw]["notes"])
+    settings, draws = report["settings"], in_order(report)
+    with_prompts = ", ".join(f"{draw['pretraining_dice_with_prompts']:.3f}" for draw in draws)
+    notes = dict.fromkeys(note for draw in draws for note in draw["notes"])
     texts = [
         f"{settings['minutes']} minutes each on {settings['device']}, {settings['trainings_at_a_time']} trainings at a "
         f"time. The good weights are of a model that learned from prompts for {settings['pretrain_minutes']} minutes, "
@@ -224,7 +208,7 @@ def main() -> None:
     work.train_all([training_of(method, args.minutes, size, draw) for draw, size, method in cells])
     for draw in args.draws:
         trainings = {m: {str(size): training_of(m, args.minutes, size, draw) for size in SIZES} for m in METHODS}
-        report["draws"][str(draw)] = {
+        report["runs"][str(draw)] = {
             "notes": args.note,
             "machine": machine(args.device),
             "commands": work.commands,

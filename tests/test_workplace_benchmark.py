@@ -76,10 +76,10 @@ def test_few_training_cases_are_of_other_subjects_than_the_test_and_the_pretrain
 
 
 def test_draws_of_several_runs_are_one_table_of_transfer(benchmark, tmp_path):
-    transfer = benchmark("transfer")
+    transfer, reports = benchmark("transfer"), benchmark("reports")
     settings = {"minutes": 2, "pretrain_minutes": 4, "trainings_at_a_time": 2, "device": "cpu"}
     file = tmp_path / "transfer.json"
-    report = transfer.begin_report(file, settings)
+    report = reports.begin_report(file, settings)
     values = {
         "good weights": 0.3,
         "good weights, frozen, tuned": 0.7,
@@ -92,9 +92,9 @@ def test_draws_of_several_runs_are_one_table_of_transfer(benchmark, tmp_path):
             method: {str(size): {"a": value + added, "b": value + added + 0.1} for size in (8, 16, 32)}
             for method, value in values.items()
         }
-        report["draws"][draw] = {"dice_by_case": dice, "pretraining_dice_with_prompts": 0.7 + added, "notes": ["slow"]}
+        report["runs"][draw] = {"dice_by_case": dice, "pretraining_dice_with_prompts": 0.7 + added, "notes": ["slow"]}
     file.write_text(json.dumps(report))
-    report = transfer.begin_report(file, settings)
+    report = reports.begin_report(file, settings)
     lines = transfer.table(transfer.results_of(report)).splitlines()
     # 0.35 and 0.45: mean 0.4, standard deviation 0.1 / sqrt(2); and so on
     assert lines[2] == "| 8 | 0.400 ± 0.071 | 0.800 ± 0.071 | 0.700 ± 0.071 | 0.600 ± 0.071 | 0.350 ± 0.071 |"
@@ -102,7 +102,24 @@ def test_draws_of_several_runs_are_one_table_of_transfer(benchmark, tmp_path):
     text = transfer.setting(report)
     assert "on the middle slice: 0.700, 0.800. 2 of 3 draws" in text and text.count("slow") == 1
     with pytest.raises(SystemExit, match="'minutes': 2.* not .*'minutes': 3"):
-        transfer.begin_report(file, {**settings, "minutes": 3})
+        reports.begin_report(file, {**settings, "minutes": 3})
+
+
+def test_seeds_of_several_runs_are_one_table_of_ablations(benchmark):
+    """Eight cases alike: noBD has 0.1 less with each seed, noSRPP lies on both sides of the full model."""
+    ablations, reports = benchmark("ablations"), benchmark("reports")
+    runs = {}
+    for seed, full, no_srpp in (("2", 0.7, 0.72), ("0", 0.74, 0.72), ("1", 0.72, 0.7)):
+        values = dict.fromkeys((*ablations.ABLATIONS, ablations.OWN_FOLD), full)
+        values |= {"noSRPP": no_srpp, "noBD": full - 0.1}
+        runs[seed] = {"dice_by_case": {name: dict.fromkeys("abcdefgh", value) for name, value in values.items()}}
+    lines = ablations.table([run["dice_by_case"] for run in reports.in_order({"runs": runs})]).splitlines()
+    rows = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:-1] for line in lines[2:]}
+    assert rows["full"][:3] == ["0.740, 0.720, 0.700", "0.720", "0.020"]
+    assert rows["noBD"][3:] == ["worse with every seed", "-0.100 (-0.100 to -0.100)"]
+    assert rows["noSRPP"][3:] == ["within the spread", "-0.007 (-0.007 to -0.007)"]
+    (two, *_) = [line for line in ablations.table([runs["0"]["dice_by_case"]]).splitlines() if "noBD" in line]
+    assert "too few seeds to say" in two
 
 
 @pytest.fixture
