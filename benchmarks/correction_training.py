@@ -10,19 +10,22 @@ together. Then a simulated user prompts each object of the validation cases with
 each propagation clicks on the worst slice, three times (protocol box_corrected of prompt-benchmark).
 
 Runs stock commands in nnU-Net folders under FOLDER, prints each, skips finished ones (an interrupted training continues
-with --c), and writes benchmarks/results/correction_training_MINUTESmin_DEVICE.json, .md and _per_object.csv.
+with --c), and writes benchmarks/results/correction_training_MINUTESmin_DEVICE.json, with the Dice of each object, and
+.md after each seed, to which other runs can add theirs (``--seeds 2``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from itertools import product
 from statistics import mean
+from typing import Any
 
 import pandas as pd
 from equal_time import machine
-from prompted_runs import add_options, facts_of, measure, prepare, training_of, write
+from prompted_runs import add_options, facts_of, measure, plan_options, prepare, training_of, write
+from reports import Report, begin_report, in_order
+from workplace import Workplace
 
 from nnunetv2_sam2_3dmed.evaluation.statistics import mean_interval, wilcoxon_p
 from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, interval, number, p_value, text_rows
@@ -79,44 +82,87 @@ def gains(by_training: dict[str, list[pd.DataFrame]]) -> Table:
     return Table(title, [*columns, "difference", "p"], text_rows(rows), note)
 
 
+def summary(report: Report) -> str:
+    """Make the table, and say how it was made."""
+    runs = in_order(report)
+    text = as_markdown(gains({name: [by_object(run["dice"][name]) for run in runs] for name in (PLAIN, CORRECTED)}))
+    settings, machines = report["settings"], dict.fromkeys(name_of(run["machine"]) for run in runs)
+    text += f"\n\n{settings['budget_minutes']} minutes each on {', '.join(machines)}, "
+    text += f"{settings['trainings_at_a_time']} trainings at a time. Epochs: "
+    epochs = [
+        f"{run['trainings'][name]['epochs']} {name} corrections (seed {seed})"
+        for seed, run in zip(sorted(report["runs"], key=int), runs, strict=True)
+        for name in (PLAIN, CORRECTED)
+    ]
+    notes = dict.fromkeys(note for run in runs for note in run["notes"])
+    return text + f"{', '.join(epochs)}.\n" + "".join(f"\n{note}\n" for note in notes)
+
+
+def name_of(machine: dict[str, str]) -> str:
+    return machine.get("gpu") or machine["cpu"]
+
+
+def by_case(table: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """Return what :func:`dice_by_correction` does as case -> class -> Dice after each correction."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for (case, label), row in table.round(4).iterrows():
+        found.setdefault(case, {})[label] = row.tolist()
+    return found
+
+
+def by_object(dice: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
+    """Return a table like that of :func:`dice_by_correction`."""
+    rows = {(case, label): values for case, labels in dice.items() for label, values in labels.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(CORRECTIONS))
+    table.index = pd.MultiIndex.from_tuples(rows, names=["case", "class"])
+    return table
+
+
+def run(work: Workplace, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure both kinds with a seed."""
+    # both kinds beside each other, so that noise meets them alike
+    trainings = {
+        name: training_of(trainer, args.minutes, seed)
+        for name, trainer in ((PLAIN, args.trainer), (CORRECTED, f"{args.trainer}_corrected"))
+    }
+    work.train_all(list(trainings.values()), keep=True)
+    outputs = {name: work.fold_folder(training) / PROTOCOL for name, training in trainings.items()}
+    with work.share_cores() as pool:
+        measured = pool.map(lambda name: measure(work, trainings[name], outputs[name], args, PROTOCOL), trainings)
+        benchmarks = dict(zip(trainings, measured, strict=True))
+    dice = {name: dice_by_correction(pd.read_csv(output / "interactions.csv")) for name, output in outputs.items()}
+    return {
+        "notes": args.note,
+        "machine": machine(args.device),
+        "trainings": {name: facts_of(work, training) for name, training in trainings.items()},
+        "benchmarks": benchmarks,
+        "dice": {name: by_case(table) for name, table in dice.items()},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    work = prepare(args)
-    trainers = {PLAIN: args.trainer, CORRECTED: f"{args.trainer}_corrected"}
-    # both kinds beside each other, so that noise meets them alike
-    runs = {
-        (name, seed): training_of(trainers[name], args.minutes, seed) for seed, name in product(args.seeds, trainers)
-    }
-    work.train_all(list(runs.values()), keep=True)
-    outputs = {run: work.fold_folder(training) / PROTOCOL for run, training in runs.items()}
-    with work.share_cores() as pool:
-        measured = pool.map(lambda run: measure(work, runs[run], outputs[run], args, PROTOCOL), runs)
-        benchmarks = {f"{name}, seed {seed}": one for (name, seed), one in zip(runs, measured, strict=True)}
-    tables = {run: dice_by_correction(pd.read_csv(output / "interactions.csv")) for run, output in outputs.items()}
-
-    report = {
+    file = args.results / f"correction_training_{args.minutes}min_{args.device}.json"
+    settings = {
         "budget_minutes": args.minutes,
         "trainings_at_a_time": args.jobs,
-        "notes": args.note,
-        "machine": machine(args.device),
-        "commands": work.commands,
-        "trainings": {f"{name}, seed {seed}": facts_of(work, training) for (name, seed), training in runs.items()},
-        "benchmarks": benchmarks,
+        "trainer": args.trainer,
+        "plan": plan_options(args),
+        "cases": args.cases or "all validation cases",
     }
-    text = as_markdown(gains({name: [tables[name, seed] for seed in args.seeds] for name in trainers})) + "\n"
-    text += f"\n{args.minutes} minutes each on {report['machine'].get('gpu', report['machine'].get('cpu'))}, "
-    text += f"{args.jobs} trainings at a time. "
-    epochs = (f"{name} corrections {facts['epochs']}" for name, facts in report["trainings"].items())
-    text += f"Epochs: {', '.join(epochs)}.\n" + "".join(f"\n{note}\n" for note in args.note)
-    name = f"correction_training_{args.minutes}min_{args.device}"
-    write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n", work)
-    write(args.results / f"{name}.md", text, work)
-    long = pd.concat(tables, names=["trained", "seed"]).round(4)
-    write(args.results / f"{name}_per_object.csv", long.to_csv(), work)
-    print(text)
+    report = begin_report(file, settings)
+    work = prepare(args)
+    planned = work.commands.copy()
+    for seed in args.seeds:
+        work.commands[:] = planned
+        report["runs"][str(seed)] = {**run(work, seed, args), "commands": work.commands.copy()}
+        text = summary(report)
+        write(file, json.dumps(report, indent=1) + "\n", work)
+        write(file.with_suffix(".md"), text, work)
+        print(text)
 
 
 if __name__ == "__main__":

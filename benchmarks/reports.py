@@ -19,8 +19,8 @@ def begin_report(file: Path, settings: dict[str, Any]) -> Report:
     if not file.is_file():
         return {"settings": settings, "runs": {}}
     report: Report = json.loads(file.read_text())
-    if report["settings"] != settings:
-        sys.exit(f"{file} is of {report['settings']}, not {settings}: give another name with --name.")
+    if report.get("settings") != settings:
+        sys.exit(f"{file} is of {report.get('settings')}, not {settings}: give another name with --name.")
     return report
 
 

@@ -1,6 +1,7 @@
 """Parts of the benchmarks of rounds, corrections and extents, on cases worked out by hand."""
 
 import csv
+import json
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -151,6 +152,27 @@ def test_gains_of_corrections_are_paired_over_the_mean_of_the_seeds(benchmark):
         # all eight pairs differ in one direction: p = 2 / 2^8
         ["3", "0.500, 0.600", "0.550", "0.600, 0.900", "0.750", "+0.200 [+0.200, +0.200]", "0.0078"],
     ]
+
+
+def test_seeds_of_several_runs_are_one_table_of_corrections(benchmark):
+    module = benchmark("correction_training")
+    rows = [("box_corrected", f"case{n}", "x", turn, turn / 10) for n in range(8) for turn in (1, 2, 3, 4)]
+    found = module.dice_by_correction(pd.DataFrame(rows, columns=["protocol", "case", "class", "round", "dice"]))
+    pd.testing.assert_frame_equal(module.by_object(module.by_case(found)), found)
+    runs = {}
+    for seed in ("1", "0"):
+        runs[seed] = {
+            "notes": ["noise"],
+            "machine": {"cpu": "one of two"},
+            "trainings": {"without": {"epochs": 3 + int(seed)}, "with": {"epochs": 5}},
+            "dice": {"without": module.by_case(found), "with": module.by_case(found + int(seed) / 10)},
+        }
+    settings = {"budget_minutes": 2, "trainings_at_a_time": 2}
+    text = module.summary(json.loads(json.dumps({"settings": settings, "runs": runs})))
+    (row,) = [line for line in text.splitlines() if line.startswith("| 3 ")]
+    assert [cell.strip() for cell in row.split(" | ")[1:5]] == ["0.400, 0.400", "0.400", "0.400, 0.500", "0.450"]
+    assert "2 minutes each on one of two, 2 trainings at a time. Epochs: 3 without corrections (seed 0), 5 with" in text
+    assert text.count("noise") == 1
 
 
 def test_models_of_rounds_stand_beside_their_controls(benchmark):
