@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("nnunetv2_sam2_3dmed", "plans", "trainers", "benchmarks", "tests", "docs", ".ci")
-QUESTION = re.compile(r"(What|Whether|That|How|Of|Why|Which|Who|Whose)\b")
+QUESTION = re.compile(r"(What|Whether|That|How|Of|Why|Which|Who|Whose|There|Over|For|Where|When)\b")
 # in the third person whatever follows, since none is the plural of a noun of the field
 VERBS = (
     "Adds Allows Applies Asks Asserts Begins Belongs Brings Builds Calls Checks Chooses Closes Collects Compares "

@@ -176,7 +176,7 @@ class ScheduleFree:
 
 
 class PairsFirst:
-    """For the first half of the training, stacks of six slices are three stacks of two."""
+    """Split stacks of six slices into three of two in the first half of the training."""
 
     def train_step(self, batch: dict) -> dict:
         if self.lr_scheduler.seen < self.num_epochs / 2:

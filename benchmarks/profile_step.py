@@ -1,4 +1,4 @@
-"""Where the time of one training step goes: each part's seconds, forward and backward.
+"""Seconds of each part of a training step, forward and backward.
 
 python benchmarks/profile_step.py [--image-size 128] [--patch 12 56 40] [--batch 2] [-device cpu]
 """

@@ -13,7 +13,7 @@ from speed_parts.timing import Contender, Measured, measure
 
 
 def measure_prediction(run: Run) -> Iterator[dict[str, Any]]:
-    """For each image size, each contender's costs, and how many times longer the others take than ours."""
+    """Measure each contender's costs at each image size, and how many times longer the others take than ours."""
     setting, result = run.setting, {}
     for number, image_size in enumerate(setting.image_sizes):
         if number > 0 and not run.deadline.allows():

@@ -85,7 +85,7 @@ class Measured:
     failed: str | None = None
 
     def record(self) -> dict:
-        """For the results file."""
+        """Make the entry of the results file."""
         if self.failed is not None:
             return {"failed": self.failed}
         return {

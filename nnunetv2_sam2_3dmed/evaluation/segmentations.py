@@ -80,7 +80,10 @@ def as_integers(values: np.ndarray, file: Path) -> np.ndarray:
 
 
 def position_of(properties: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Origin and direction from the properties of any of nnU-Net's readers."""
+    """Return origin in mm (3) and direction (9, row by row) from the properties of any of nnU-Net's readers, or None.
+
+    Of images in 2D, SimpleITK has 2 and 4 numbers.
+    """
     if "sitk_stuff" in properties:
         image = properties["sitk_stuff"]
         return np.asarray(image["origin"], float), np.asarray(image["direction"], float)

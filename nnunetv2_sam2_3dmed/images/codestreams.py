@@ -144,7 +144,7 @@ def _start(file: Path, stream: BinaryIO) -> int | None:
 
 
 def _frames(file: Path, stream: BinaryIO, start: int, count: int, offsets: Offsets) -> Iterator[tuple[int, bytes]]:
-    """Yield frames with their indices, as those get them who decode all in turn, and by offsets those who want one.
+    """Yield each frame with its index, as it is read in turn and as it is found by its offset.
 
     Raises:
         UserError: one is missing, or the file breaks off.

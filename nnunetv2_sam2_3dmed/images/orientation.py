@@ -57,7 +57,7 @@ class View(NamedTuple):
         return turned[:, np.argsort(self.order)]
 
     def slice_index(self, index: int, shape: Sequence[int]) -> int:
-        """Where slice ``index`` of the array lies in the view, and the other way round."""
+        """Turn an index of the array's slices into the index in the view, or the other way round."""
         return shape[self.order[0]] - 1 - index if self.flips[0] else index
 
     def plane(self, plane: np.ndarray) -> np.ndarray:

@@ -288,7 +288,7 @@ class PromptableSAM2(SAM2Base):
 
     @staticmethod
     def _ways(prompts: StackPrompts) -> list[tuple[int, list[int]]]:
-        """For each object, forward and, but for videos, backward from its prompt, the slices on the way.
+        """List the slices of each object forward from its prompt and, but for videos, backward.
 
         The longest come first.
         """

@@ -94,7 +94,7 @@ class PromptLoss:
         return PromptLossTerms(self.pixel_weight * pixels + dice + iou + presence, pixels, dice, iou, presence)
 
     def _of(self, answer: Answer, objects: TrainingPrompts, size: int) -> tuple[torch.Tensor, ...]:
-        """For n objects on one slice each: present or not, presence known or not, and four losses; each (n,)."""
+        """Compare n objects on one slice each: present or not, presence known or not, and four losses; each (n,)."""
         gt = at_image_size(objects.prompts.gt[answer.objects, answer.slices], size)
         counted = at_image_size(objects.prompts.counted[answer.objects, answer.slices], size)
         there = (gt.flatten(1).sum(dim=1) > 0).float()

@@ -97,7 +97,7 @@ class StackMaker:
 
         Args:
             data: (B, 1 or 3, D, H, W), normalised.
-            target: nnU-Net's target, with padding marked.
+            target: nnU-Net's target, (B, 1 or number of regions, D, H, W), with padding marked.
             views: orientation of the slices of each case.
             videos: those of the B that are clips of a video.
         """

@@ -85,7 +85,12 @@ def surface(
 
 
 def smooth(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Taubin's smoothing (1995): takes the steps of the voxels away and keeps the size."""
+    """Take the steps of the voxels away and keep the size (Taubin 1995).
+
+    Args:
+        vertices: (V, 3), in mm.
+        faces: (F, 3), indices of vertices.
+    """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     row, column = np.concatenate([edges, edges[:, ::-1]]).T
     neighbours = sparse.coo_array((np.ones(len(row)), (row, column)), shape=(len(vertices),) * 2).tocsr()

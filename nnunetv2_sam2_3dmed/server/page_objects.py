@@ -41,7 +41,7 @@ class PageObjects:
         return number in self._listed
 
     def add(self, name: str | None = None) -> PageObject:
-        """List a new object, which has no prompt yet; numbers of removed ones are theirs, should they come back.
+        """List a new object without prompts; numbers of removed ones are kept, since undo may bring them back.
 
         Raises:
             PromptError: the objects are the labels of a dataset.

@@ -145,7 +145,7 @@ class PromptedObject:
         """Add points along the middle of a stroke.
 
         Args:
-            drawn: not zero on the stroke.
+            drawn: not zero on the stroke; of the box's size (z, y, x).
             box: its place in the image.
             positive: the stroke is inside the object.
             run: predict now.
@@ -164,7 +164,7 @@ class PromptedObject:
         """Set the mask of a slice: the present one joined with a region, or without it.
 
         Args:
-            drawn: not zero in the region.
+            drawn: not zero in the region; of the box's size (z, y, x).
             box: its place in the image.
             positive: the region is a part of the object.
             run: predict now.
@@ -184,7 +184,7 @@ class PromptedObject:
         """Take a mask of the whole image instead of all prompts; it stays as it is until a prompt changes it.
 
         Args:
-            mask: not zero inside the object.
+            mask: not zero inside the object; of the image's size (z, y, x).
             run: the answer says that a prediction ran.
         """
         buffer = self._buffer()

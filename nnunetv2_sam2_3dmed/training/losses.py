@@ -124,7 +124,12 @@ class SAM2_3dMedLoss:
         self.slice_distance = slice_distance
 
     def terms(self, output: TrainingOutput, target: torch.Tensor) -> LossTerms:
-        """Compute all terms of the loss of the network's output in training mode."""
+        """Compute all terms of the loss of the network's output in training mode.
+
+        Args:
+            output: of a batch of B stacks.
+            target: nnU-Net's target, (B, 1 or number of regions, D, H, W).
+        """
         segmentation = self._mean_over_classes(
             output.masks, 2, lambda masks: at_patch_size(masks, _slice_size(target)), target
         )
@@ -138,7 +143,12 @@ class SAM2_3dMedLoss:
         return LossTerms(total, segmentation, srpp, boundary)
 
     def __call__(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Compute L_seg alone, of the network's output in eval mode (nnU-Net's ``validation_step``)."""
+        """Compute L_seg alone, of the network's output in eval mode (nnU-Net's ``validation_step``).
+
+        Args:
+            logits: (B, number of heads, D, H, W).
+            target: nnU-Net's target, (B, 1 or number of regions, D, H, W).
+        """
         # without the constant background head, where there is one
         foreground = logits[:, logits.shape[1] - self.make_targets.num_masks :]
         return self._mean_over_classes(foreground, 1, lambda logits: logits, target)

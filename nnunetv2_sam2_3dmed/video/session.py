@@ -233,7 +233,7 @@ class VideoSession(InteractiveSession):
             path: ``.mp4``, ``.mkv``, ``.mov`` or ``.avi`` for the video with coloured masks; ``.json`` for COCO's run
                 lengths; ``.nii.gz``, ``.nii``, ``.nrrd`` or ``.mha`` for a label map; ``.dcm`` for DICOM SEG; without
                 an ending, a new folder of indexed PNG masks as in DAVIS. It appears whole or not at all.
-            labels: the result of :meth:`labels`, where that is known.
+            labels: the result of :meth:`labels`, (frames, rows, columns), where that is known.
 
         Raises:
             UserError: the ending is none of these, a package is missing, or the files cannot be written.

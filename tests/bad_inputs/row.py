@@ -22,7 +22,7 @@ OURS = "SAM2_3dMedTrainer__nnUNetPlans__3d"
 
 @dataclass(frozen=True)
 class Place:
-    """Where an input is made; the command runs there.
+    """The folder in which an input is made and the command runs.
 
     Attributes:
         folder: empty at first, the working directory.

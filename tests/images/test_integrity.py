@@ -282,7 +282,7 @@ def test_a_header_that_names_no_file(tmp_path, ending, content, message):
 
 @pytest.mark.parametrize("offset", [0.0, 100.0])
 def test_voxels_within_the_header_are_refused(tmp_path, offset):
-    """Where vox_offset is 0, ITK reads the header as voxels."""
+    """ITK reads the header as voxels where vox_offset is 0."""
     write(tmp_path / "a.nii", False)
     content = bytearray((tmp_path / "a.nii").read_bytes())
     content[108:112] = np.float32(offset).tobytes()

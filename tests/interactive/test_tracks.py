@@ -23,7 +23,7 @@ def test_a_point_is_on_the_slice_whose_middle_is_nearest(z, index):
     ("presence", "expected"), [(4.0, [-10, 3, 10]), (-2.5, [-2.5, -2.5, -2.5]), (-30.0, [-10] * 3)]
 )
 def test_logits_to_be_averaged_are_bounded(presence, expected):
-    """Where the object is not on the slice, SAM 2's logits are all -1024."""
+    """SAM 2's logits are all -1024 where the object is not on the slice."""
     logits = torch.tensor([-25.0, 3.0, 14.0]).view(1, 1, 1, 3) if presence > 0 else torch.full((1, 1, 1, 3), -1024.0)
     rest = [torch.full((1, 1), presence)] * 4
     track = Track().with_visit(2, False, SliceOutput(logits, *rest))

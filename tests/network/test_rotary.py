@@ -47,7 +47,7 @@ def test_the_network_attends_with_it_and_drops_no_attention_weights():
 
 
 def test_building_a_network_touches_no_gpu(monkeypatch):
-    """Where there is a GPU, SAM 2's own constructor moves its tables to the first one."""
+    """SAM 2's own constructor moves its tables to the first GPU if there is one."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     sam2 = build_sam2_base("sam2.1_hiera_tiny", 64)
     assert {t.device.type for t in [*sam2.parameters(), *sam2.buffers()]} == {"cpu"}

@@ -116,7 +116,7 @@ def test_a_volume_is_shown_whole_with_black_around_the_body(scale):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_frame_of_a_volume_in_training_is_that_in_use(tmp_path):
-    """Where a masked body lies in the slice that the network sees: as in the whole slice, not stretched to its box."""
+    """A masked body lies in the slice that the network sees as in the whole slice, not stretched to its box."""
     whole, body = (6, 40, 30), (slice(1, 5), slice(20, 32), slice(3, 12))
     data, seg = np.ones((1, 4, 12, 9), dtype=np.float32), np.zeros((1, 4, 12, 9), dtype=np.int8)
     seg[:, :, 4:8, 3:6] = 1

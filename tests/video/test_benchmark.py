@@ -155,7 +155,7 @@ def test_label_maps_of_measured_videos_are_not_kept(session, dataset, tmp_path):
 
 
 def test_ignored_pixels_are_neither_prompted_nor_scored(session, dataset, tmp_path):
-    """Where only the left half was drawn, and frame 5 not at all."""
+    """Only the left half was drawn, and frame 5 not at all."""
     labels = truth()
     labels[:, :, 24:] = 3
     labels[5] = 3

@@ -28,7 +28,7 @@ def test_images_of_the_folder(serve, image, tmp_path):
 
 
 def folder_of(server) -> Path:
-    """Where the only place has its files."""
+    """Folder of the only place's files."""
     (lease,) = server.state.leases._leases.values()
     return Path(lease.holding._files.name)
 
