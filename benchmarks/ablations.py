@@ -7,9 +7,9 @@ Folds keep both sides of a subject together (`sam2_3dmed splits --group-by pairs
 nnU-Net's own fold 0, too. Runs stock commands in nnU-Net folders under FOLDER, skips what is there already (a training
 goes on with --c), and writes benchmarks/results/NAME.json and NAME.md after each seed, to which other runs can add
 theirs (``--seeds 2``): the Dice of each seed on the validation cases, mean and spread; whether the variant is on one
-side of the full model with every seed; and a paired test over the validation cases of the Dice averaged over the seeds.
-The test says whether these trained models differ on such cases; whether the next training would come out the same way,
-only the seeds tell. Iterations are equal, not minutes.
+side of the full model with every seed; and a paired test over the subjects, two cases of which are one, of the Dice
+averaged over the seeds. The test says whether these trained models differ on such subjects; whether the next training
+would come out the same way, only the seeds tell. Iterations are equal, not minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
+import pandas as pd
+from case_groups import by_subject
 from equal_time import DATASET, RESULTS, machine
 from reports import begin_report, in_order
 from workplace import TRAINERS, Training, Workplace
@@ -74,10 +75,10 @@ def verdict(values: list[float], reference: list[float]) -> str:
 
 
 def tested(variant: list[dict[str, float]], full: list[dict[str, float]]) -> PairedTest:
-    """Paired test over cases, of the mean over the seeds."""
+    """Test over subjects, of the mean over the seeds and over the cases of each."""
     cases = sorted(full[0])
     differences = [mean(seed[case] for seed in variant) - mean(seed[case] for seed in full) for case in cases]
-    return paired_test("Dice", "variant", "full", np.array(differences))
+    return paired_test("Dice", "variant", "full", by_subject(pd.Series(differences, cases)).to_numpy())
 
 
 def main() -> None:
@@ -118,7 +119,7 @@ def table(runs: list[dict[str, dict[str, float]]]) -> str:
     tests = dict(zip(others, corrected, strict=True))
     lines = [
         "| variant | foreground Dice of each seed | mean | standard deviation | against full | mean difference (95 % "
-        "interval over cases) | p (Holm) |",
+        "interval over subjects) | p (Holm) |",
         "|---|---|---|---|---|---|---|",
     ]
     for ablation, values in means.items():

@@ -14,8 +14,9 @@ neighbours by number, are never apart.
 No person was timed: the seconds are those of a stated annotator, who draws a box in 5 s, looks at a slice for 2 s,
 and corrects 20 voxels per second. The machine's seconds are measured.
 
-Everything is in FOLDER, with nnU-Net folders of its own. The same command continues after an interruption at any stage.
-Writes benchmarks/results/NAME.json, .md, .png, and NAME_times.md and .png.
+Everything is in FOLDER, with nnU-Net folders of its own. The same command continues after an interruption at any stage;
+one with other settings is refused. Writes benchmarks/results/NAME.json, .md, .png, and NAME_times.md and .png, after
+each round.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from equal_time import RESULTS, machine
 from prompted_runs import CONFIGURATION, FINAL, RANDOM_WEIGHTS, plan_options
 from rounds_parts import annotator, report
-from rounds_parts.dataset import Shares, make_datasets
+from rounds_parts.dataset import SEED, Shares, make_datasets
 from rounds_parts.steps import Steps
+from workplace import keep_to
 
 from nnunetv2_sam2_3dmed.annotation.finetuning import SUMMARY, starting_point
 from nnunetv2_sam2_3dmed.files import copy_file
@@ -38,6 +41,21 @@ from nnunetv2_sam2_3dmed.prompt_training.finetuning import FILE as SETTINGS
 
 PROTOCOLS = ("box", "1_mask_within")
 DATASET, TEST = 104, 105
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return all that the models and scores depend on, but for the data."""
+    return {
+        "shares": vars(args.shares),
+        "seed_of_shares": SEED,
+        "device": args.device,
+        "minutes": args.minutes,
+        "model": args.model,
+        "trainer": args.trainer,
+        "finetune_trainer": args.finetune_trainer,
+        "epochs": args.epochs,
+        "plan": plan_options(args),
+    }
 
 
 class Rounds:
@@ -50,6 +68,8 @@ class Rounds:
     def __init__(self, args: argparse.Namespace):
         self.args = args
         self.work: Path = args.work.resolve()
+        # first, since the cases of a test with other shares may have been trained on
+        keep_to(self.work / "settings.json", settings_of(args), option="--work")
         folders = {name: self.work / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
         for name, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,16 +85,13 @@ class Rounds:
         for number, epochs in enumerate(self.args.epochs, start=1):
             self._annotate(number)
             self._finetune(number, epochs)
-        for number, epochs in enumerate(self.args.epochs, start=1):
             self._control(number, epochs)
-        for control in (False, True):
-            for number in range(control, len(self.args.epochs) + 1):
-                output = self.tested(number, control)
-                self.run(
-                    output.name,
-                    *("sam2_3dmed", "prompt-benchmark", "-d", str(TEST), "-f", "all", "-o", str(output)),
-                    *("--model", self.model(number, control), "-device", self.args.device, "--protocols", *PROTOCOLS),
-                )
+            if number == 1:
+                self._test(0)
+            self._test(number)
+            self._test(number, control=True)
+            name = f"annotation_rounds_hippocampus_{self.args.device}"
+            report.write(self, self.args.results, name, machine(self.args.device), number)
 
     def folder(self, number: int) -> Path:
         """Return the folder of a round, counted from 1."""
@@ -152,6 +169,14 @@ class Rounds:
         self.run(f"control_{number}", *command, resumed=[*command, "--c"] if begun else [])
         self._keep(fold, number, control=True)
 
+    def _test(self, number: int, control: bool = False) -> None:
+        output = self.tested(number, control)
+        self.run(
+            output.name,
+            *("sam2_3dmed", "prompt-benchmark", "-d", str(TEST), "-f", "all", "-o", str(output)),
+            *("--model", self.model(number, control), "-device", self.args.device, "--protocols", *PROTOCOLS),
+        )
+
     def _fold(self, trainer: str, number: int = 0) -> Path:
         return self.results / self.data.name / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / f"fold_{number}"
 
@@ -195,9 +220,7 @@ def main() -> None:
     if args.finetune_trainer is None:
         args.finetune_trainer = f"SAM2_PromptTrainer_finetune{'_tuned' if args.model is None else ''}"
     args.shares = Shares(*args.shares, rounds=len(args.epochs))
-    rounds = Rounds(args)
-    rounds()
-    report.write(rounds, args.results, f"annotation_rounds_hippocampus_{args.device}", machine(args.device))
+    Rounds(args)()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Dice of groups of a fold's validation cases: without those that flatter a method, and without those that chose it.
+"""Groups of a fold's validation cases: those that flatter or chose a method, and the two sides of a subject.
 
 Two things make MSD hippocampus's own folds easier than new patients. Cases 2k - 1 and 2k look like the two sides of one
 subject, and nnU-Net draws folds over cases, so that a subject can be trained on with one side and scored on the other.
-And ``learning.py`` chose the recipe for random weights by the first validation cases of fold 0.
+And ``learning.py`` chose the recipe for random weights by the first validation cases of fold 0. Both sides of a subject
+are not independent of each other, whatever the fold: :func:`gain_texts` tests over subjects.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from nnunetv2_sam2_3dmed.evaluation.statistics import paired_test
+from nnunetv2_sam2_3dmed.evaluation.statistics import mean_interval, paired_test, wilcoxon_p
 from nnunetv2_sam2_3dmed.evaluation.tables import Table, interval, number, p_value, text_rows
 from nnunetv2_sam2_3dmed.nnunet.folds import PAIRS, group_cases
 
@@ -64,3 +65,40 @@ def group_table(scores: pd.DataFrame, fold: dict[str, list[str]], reference: str
     columns = ["validation cases", "n", reference, "each seed of ours", "difference (95 % interval over cases)", "p"]
     note = "Dice, the mean over the classes; difference: of the mean over the seeds; Wilcoxon's p, not corrected"
     return Table("Groups of cases", columns, text_rows(rows), note)
+
+
+def by_subject(scores: pd.Series) -> pd.Series:
+    """Return the mean over the cases of each subject.
+
+    Args:
+        scores: by case.
+    """
+    subjects = {case: name for name, cases in group_cases(list(scores.index), PAIRS).items() for case in cases}
+    return scores.groupby(subjects).mean()
+
+
+def gain_texts(differences: pd.Series, digits: int) -> list[str]:
+    """Return the mean over cases with its interval over subjects, and Wilcoxon's p over subjects.
+
+    Args:
+        differences: paired, by case; where one of a pair is missing, NaN.
+        digits: of the mean and the interval.
+    """
+    present = differences.dropna()
+    subjects = by_subject(present).to_numpy()
+    bounds = interval(*mean_interval(subjects), digits, sign=True)
+    mean = number(float(present.mean()), digits, sign=True)
+    return [f"{mean} {bounds}".rstrip(), p_value(wilcoxon_p(subjects), len(subjects))]
+
+
+def gain_note(cases: pd.Index) -> str:
+    """Explain :func:`gain_texts`.
+
+    Args:
+        cases: all that are compared.
+    """
+    count = len(group_cases(list(cases), PAIRS))
+    return (
+        f"mean over cases; 95 % bootstrap interval and Wilcoxon's p over n = {count} subjects, of each the mean over "
+        "its cases; p not corrected for several tests"
+    )

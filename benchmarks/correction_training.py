@@ -22,13 +22,13 @@ from statistics import mean
 from typing import Any
 
 import pandas as pd
+from case_groups import gain_note, gain_texts
 from equal_time import machine
 from prompted_runs import add_options, facts_of, measure, plan_options, prepare, training_of, write
-from reports import Report, begin_report, in_order
+from reports import Report, begin_report, in_order, numbers, processor
 from workplace import Workplace
 
-from nnunetv2_sam2_3dmed.evaluation.statistics import mean_interval, wilcoxon_p
-from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, interval, number, p_value, text_rows
+from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, number, text_rows
 
 PROTOCOL = "box_corrected"
 PLAIN, CORRECTED = "without", "with"
@@ -50,7 +50,7 @@ def dice_by_correction(interactions: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(by_training: dict[str, list[pd.DataFrame]]) -> Table:
-    """Return the table: Dice of each seed after each correction, and the paired difference over cases.
+    """Return the table: Dice of each seed after each correction, and the paired difference.
 
     Args:
         by_training: under both names, what :func:`dice_by_correction` returns for each seed.
@@ -64,19 +64,15 @@ def gains(by_training: dict[str, list[pd.DataFrame]]) -> Table:
             seeds = [float(one.mean()) for one in dice[name]]
             texts += [", ".join(number(one, 3) for one in seeds), number(mean(seeds), 3)]
         averages = {name: pd.concat(tables, axis=1).mean(axis=1) for name, tables in dice.items()}
-        differences = (averages[CORRECTED] - averages[PLAIN]).dropna().to_numpy()
-        bounds = interval(*mean_interval(differences), 3, sign=True)
-        texts.append(f"{number(float(differences.mean()), 3, sign=True)} {bounds}")
-        texts.append(p_value(wilcoxon_p(differences), len(differences)))
-        rows.append(texts)
+        rows.append([*texts, *gain_texts(averages[CORRECTED] - averages[PLAIN], 3)])
     columns = ["corrections"]
     for name in (PLAIN, CORRECTED):
         columns += [f"{name}: mean Dice of each seed", f"{name}: mean"]
     note = (
         "Dice over all slices after the box on the middle slice and so many clicks after propagations; of a case the "
-        "mean over its objects. Difference: with minus without, of the mean over the seeds, mean over cases, 95 % "
-        "bootstrap interval, and Wilcoxon's p, not corrected for several tests. It says whether these models differ; "
-        "whether the next training would come out the same way, only the seeds tell"
+        "mean over its objects. Difference: with minus without, of the mean over the seeds, "
+        f"{gain_note(cases[PLAIN][0].index)}. It says whether these models differ; whether the next training would "
+        "come out the same way, only the seeds tell"
     )
     title = "Trained with and without corrections of propagated slices"
     return Table(title, [*columns, "difference", "p"], text_rows(rows), note)
@@ -86,20 +82,16 @@ def summary(report: Report) -> str:
     """Make the table, and say how it was made."""
     runs = in_order(report)
     text = as_markdown(gains({name: [by_object(run["dice"][name]) for run in runs] for name in (PLAIN, CORRECTED)}))
-    settings, machines = report["settings"], dict.fromkeys(name_of(run["machine"]) for run in runs)
+    settings, machines = report["settings"], dict.fromkeys(processor(run["machine"]) for run in runs)
     text += f"\n\n{settings['budget_minutes']} minutes each on {', '.join(machines)}, "
     text += f"{settings['trainings_at_a_time']} trainings at a time. Epochs: "
     epochs = [
         f"{run['trainings'][name]['epochs']} {name} corrections (seed {seed})"
-        for seed, run in zip(sorted(report["runs"], key=int), runs, strict=True)
+        for seed, run in zip(numbers(report), runs, strict=True)
         for name in (PLAIN, CORRECTED)
     ]
     notes = dict.fromkeys(note for run in runs for note in run["notes"])
     return text + f"{', '.join(epochs)}.\n" + "".join(f"\n{note}\n" for note in notes)
-
-
-def name_of(machine: dict[str, str]) -> str:
-    return machine.get("gpu") or machine["cpu"]
 
 
 def by_case(table: pd.DataFrame) -> dict[str, dict[str, list[float]]]:

@@ -22,11 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from case_groups import gain_note, gain_texts
 from equal_time import DATASET, machine
-from prompted_runs import FINAL, add_options, facts_of, measure, prepare, training_of, write
+from prompted_runs import FINAL, add_options, facts_of, measure, origin, prepare, training_of, write
 
-from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic, mean_interval, wilcoxon_p
-from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, interval, number, p_value, text_rows
+from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
+from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, number, text_rows
 from nnunetv2_sam2_3dmed.images.volumes import read_volume
 from nnunetv2_sam2_3dmed.interactive.trained_model import PROMPTED
 from nnunetv2_sam2_3dmed.nnunet.checkpoints import load_checkpoint
@@ -75,17 +76,15 @@ def comparison(scores: pd.DataFrame, counts: dict[str, dict[str, int]]) -> Table
             one = Statistic.of(dice[name])
             median = f"{number(one.median, 4)} ({number(one.q1, 4)} to {number(one.q3, 4)})"
             texts += [number(one.mean, 4), median, str(sum(counts[name].values()))]
-        differences = (dice[within] - dice[free]).dropna().to_numpy()
-        texts.append(f"{number(float(np.mean(differences)), 4, sign=True)} {interval(*mean_interval(differences), 4)}")
-        texts.append(p_value(wilcoxon_p(differences), len(differences)))
-        rows.append(texts)
+        rows.append([*texts, *gain_texts(dice[within] - dice[free], 4)])
     columns = ["prompt on the middle slice"]
     for name in ("without", "with"):
         columns += [f"{name}: mean Dice", f"{name}: median (quartiles)", f"{name}: voxels outside"]
     note = (
-        "with and without naming the first and the last slice of the object; Dice over all slices, of a case the mean "
-        "over its objects; voxels of all cases that lie outside of these slices. Difference: with minus without, mean "
-        "over cases, 95 % bootstrap interval, and Wilcoxon's p"
+        "with and without naming the first and the last slice of the object; Dice over all slices, of each object by "
+        "itself, of a case the mean over its objects; voxels of all cases that lie outside of these slices, counted in "
+        "the label maps that are written, in which an object can hide voxels of another one. Difference: with minus "
+        f"without, {gain_note(pd.Index(scores['case'].unique()))}"
     )
     return Table("First and last slice", [*columns, "difference", "p"], text_rows(rows), note)
 
@@ -99,7 +98,7 @@ def main() -> None:
     work.train_all([training], keep=True)
     fold = work.fold_folder(training)
     output = fold / "extents"
-    benchmark = measure(work, training, output, args, *(name for pair in PAIRS for name in pair))
+    benchmark = measure(work.with_all_cores(), training, output, args, *(name for pair in PAIRS for name in pair))
     axis = load_checkpoint(fold / FINAL)["init_args"][PROMPTED]["shown_as"]["axis"]
     counts = {name: voxels_outside(output / name, axis) for pair in PAIRS for name in pair}
     text = as_markdown(comparison(pd.read_csv(output / "per_case.csv"), counts)) + "\n"
@@ -113,9 +112,7 @@ def main() -> None:
         "benchmark": benchmark,
         "voxels_outside": {name: sum(by_case.values()) for name, by_case in counts.items()},
     }
-    text += f"\n{training.trainer} on {report['machine'].get('gpu', report['machine'].get('cpu'))}, "
-    text += f"{args.jobs} trainings at a time.\n"
-    text += "".join(f"\n{note}\n" for note in args.note)
+    text += origin(training, report["machine"], args)
     name = f"extents_{args.minutes}min_{args.device}"
     write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n", work)
     write(args.results / f"{name}.md", text, work)

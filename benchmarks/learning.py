@@ -1,12 +1,13 @@
 """Short trainings from random weights of changes to the recipe, on the same batches, beside each other.
 
-    python benchmarks/learning.py plain refined_2 refined_2_64px --seeds 0 1 2 --iterations 150
+    python benchmarks/learning.py plain refined_2 refined_2_64px --seeds 0 1 2 --iterations 200
 
 Needs MSD hippocampus as nnU-Net's dataset 4, preprocessed for 3d_fullres (``nnUNetv2_convert_MSD_dataset``,
 ``nnUNetv2_plan_and_preprocess -d 4 -c 3d_fullres``). Of each variant and seed, a training of fold 0 with a fixed number
 of iterations and a learning rate that falls over them. The seed sets the weights and which cases, crops and
 augmentations each batch has, the same in all variants of one image size. What is in the result file already is not
-trained again. From all of it the table learning.md and docs/images/learning.png are made.
+trained again. From all of it the table learning.md and docs/images/learning.png are made. Only rows of as many
+iterations and cases compare: the learning rate falls over the iterations, and the Dice is of these cases.
 
 Recorded every ``--every`` iterations: mean Dice over whole validation cases, of the weights and of their moving
 average; the loss; seconds of training so far (the machine did other work beside some of the runs, so that they are
@@ -249,7 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variants", nargs="*", metavar="VARIANT", help=", ".join(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--iterations", type=int, default=200, help="(default: %(default)s)")
     parser.add_argument("--every", type=int, default=50)
     parser.add_argument("--cases", type=int, default=8, help="validation cases of fold 0")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "learning.json")

@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "noBD": {"architecture": {"boundary": False}, "plan": _64},
     "noSRPP": {"architecture": {"srpp": False}, "plan": _64},
     "steady": {"plan": _64, "mixin": "SteadyFeatures"},
+    "steady_batch_dice": {"plan": {**_64, "batch_dice": True}, "mixin": "SteadyFeatures"},
     "beta2_0.95": {"plan": _64, "mixin": "FasterSecondMoment"},
     "muon": {"plan": _64, "mixin": "WithMuon"},
     "schedule_free": {"plan": _64, "mixin": "ScheduleFree"},

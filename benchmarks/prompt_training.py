@@ -16,7 +16,7 @@ import argparse
 import json
 
 from equal_time import DATASET, machine
-from prompted_runs import add_options, facts_of, measure, prepare, training_of, write
+from prompted_runs import add_options, facts_of, measure, origin, prepare, training_of, write
 
 PROTOCOLS = ("clicks", "1_mask", "box", "boxes")
 
@@ -30,7 +30,7 @@ def main() -> None:
     training = training_of(args.trainer, args.minutes, seed=0)
     work.train_all([training], keep=True)
     output = work.fold_folder(training) / "prompt_benchmark"
-    benchmark = measure(work, training, output, args, *PROTOCOLS)
+    benchmark = measure(work.with_all_cores(), training, output, args, *PROTOCOLS)
 
     name = f"prompts_hippocampus_fold0_{args.minutes}min_{args.device}"
     report = {
@@ -43,11 +43,11 @@ def main() -> None:
         "dataset": DATASET,
         "benchmark": benchmark,
     }
-    notes = "".join(f"\n{note}\n" for note in args.note)
+    text = (output / "prompt_benchmark.md").read_text() + origin(training, report["machine"], args)
     write(args.results / f"{name}.json", json.dumps(report, indent=1) + "\n", work)
-    write(args.results / f"{name}.md", (output / "prompt_benchmark.md").read_text() + notes, work)
+    write(args.results / f"{name}.md", text, work)
     write(args.results / f"{name}_per_case.csv", (output / "per_case.csv").read_text(), work)
-    print((args.results / f"{name}.md").read_text())
+    print(text)
 
 
 if __name__ == "__main__":

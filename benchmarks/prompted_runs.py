@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from equal_time import RESULTS
+from reports import processor
 from workplace import Training, Workplace
 
 from nnunetv2_sam2_3dmed.interactive.trained_model import PROMPTED
@@ -94,6 +95,15 @@ def facts_of(work: Workplace, training: Training) -> dict[str, Any]:
         "batch_size": plans["configurations"][CONFIGURATION]["batch_size"],
         **work.facts(training),
     }
+
+
+def origin(training: Training, machine: dict[str, Any], args: argparse.Namespace) -> str:
+    """Say how the measured model was made, and the notes of the run."""
+    made = (
+        f"{training.trainer}: {args.minutes} minutes of training on {processor(machine)}, {args.jobs} trainings at a "
+        "time. Folds keep both sides of a subject together."
+    )
+    return "".join(f"\n{text}\n" for text in (made, *args.note))
 
 
 def write(file: Path, text: str, work: Workplace) -> None:

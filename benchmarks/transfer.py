@@ -15,12 +15,13 @@ other half, three draws each, train:
 - random weights, tuned: the same but for the weights;
 - nnU-Net.
 
-All with batches of 2: in a few minutes on a CPU larger ones, such as nnU-Net's own of 7, allow too few steps.
+All with batches of 2: in a few minutes on a CPU larger ones, such as nnU-Net's own of 7, allow too few steps. None
+writes ``checkpoint_best.pth`` (benchmarks/trainers).
 
 All are validated on the same cases of the second half, which are in no draw. Runs stock commands in nnU-Net folders
 under FOLDER, skips what is there already (a training goes on with --c), and writes benchmarks/results/NAME.json,
-NAME.md and docs/images/transfer.png. The draws of other runs of the same settings, which had a pretraining of their
-own, stay in these files, so that each draw can be made by itself, and elsewhere: ``--draws 1``.
+NAME.md and docs/images/transfer.png after each draw. The draws of other runs of the same settings, which had a
+pretraining of their own, stay in these files, so that each draw can be made by itself, and elsewhere: ``--draws 1``.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from equal_time import RESULTS, machine
-from reports import Report, begin_report, in_order
+from reports import Report, begin_report, in_order, numbers, processor
 from workplace import Training, Workplace
 
 from nnunetv2_sam2_3dmed.files import write_text
@@ -42,26 +45,30 @@ from nnunetv2_sam2_3dmed.nnunet.folds import PAIRS, Folds, group_cases
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "transfer.png"
 SIZES, DRAWS = (8, 16, 32), (0, 1, 2)
 TEST_SUBJECTS, PROBES = 16, 6  # whose cases all methods are scored on; and for the pretraining's pseudo Dice
-OPTIONS = ["--patch-size", "56", "40", "--image-size", "64"]
+IMAGE_SIZE = 64
+OPTIONS = ["--patch-size", "56", "40", "--image-size", str(IMAGE_SIZE)]
 CONFIGURATIONS = {
     "3d_prompts": [*OPTIONS, "--slices", "8", "--batch-size", "4"],
     "3d_few": [*OPTIONS, "--slices", "6", "--batch-size", "2"],
 }
 NNUNET = "3d_fullres_batch2"
+NNUNET_CONFIGURATION = {"inherits_from": "3d_fullres", "batch_size": 2}
+PLANS = {**CONFIGURATIONS, NNUNET: NNUNET_CONFIGURATION}
 BACKBONE = "sam2.1_hiera_tiny"
 METHODS = {
-    "good weights": ("SAM2_3dMedTrainer", "3d_few"),
+    "good weights": ("PaperRecipeTrainer", "3d_few"),
     "good weights, frozen, tuned": ("FrozenGoodWeightsTrainer", "3d_few"),
     "good weights, tuned": ("GoodWeightsTrainer", "3d_few"),
     "random weights, tuned": ("RandomWeightsTrainer", "3d_few"),
-    "nnU-Net": ("nnUNetTrainer", NNUNET),
+    "nnU-Net, batches of 2": ("PlainNNUNetTrainer", NNUNET),
 }
 DIFFERENCES = (
     ("good weights, tuned", "random weights, tuned"),  # the weights
     ("good weights, frozen, tuned", "random weights, tuned"),
     ("good weights, frozen, tuned", "good weights"),  # the recipe
-    ("good weights, frozen, tuned", "nnU-Net"),
+    ("good weights, frozen, tuned", "nnU-Net, batches of 2"),
 )
+TOLERATED = 1.2  # times the epochs of the slowest draw: with more, machines of different speed are pointed out
 
 
 def folds_of(cases: list[str]) -> Folds:
@@ -84,16 +91,15 @@ def flat(subjects: list[list[str]]) -> list[str]:
     return [case for subject in subjects for case in subject]
 
 
-def prepare(work: Workplace, pretrain_minutes: int) -> None:
+def prepare(work: Workplace, folds: Folds, pretrain_minutes: int) -> None:
     """Write folds and plans; weights come from the experiment alone."""
     work.environment["SAM2_3dMed_weights"] = str(work.folder / "weights")
-    plans = {**CONFIGURATIONS, NNUNET: "batches of 2"}
-    work.begin(folds_of(work.link()), pretrain_minutes=pretrain_minutes, plans=plans)
+    work.begin(folds, pretrain_minutes=pretrain_minutes, plans=PLANS)
     for name, options in CONFIGURATIONS.items():
         work("sam2_3dmed", "plan", "-d", "4", *options, "--name", name)
     file = work.preprocessed / "nnUNetPlans.json"
     content = json.loads(file.read_text())
-    content["configurations"][NNUNET] = {"inherits_from": "3d_fullres", "batch_size": 2}
+    content["configurations"][NNUNET] = NNUNET_CONFIGURATION
     file.write_text(json.dumps(content, indent=4))
 
 
@@ -108,10 +114,47 @@ def pretrain(work: Workplace, minutes: int) -> float:
     return mean(work.dice(training).values())
 
 
+def expect_good_weights(dice: float, least: float) -> None:
+    """Print the pretraining's Dice.
+
+    Raises:
+        SystemExit: it is too low for weights that are called good.
+    """
+    print(f"the pretraining's Dice with prompts: {dice:.3f}", flush=True)
+    if dice < least:
+        sys.exit(
+            f"the pretraining's Dice with prompts is {dice:.3f}, expected at least {least:g}: trained longer it may be "
+            "higher (more --pretrain-minutes, in another folder), or lower --least-pretraining-dice."
+        )
+
+
 def training_of(method: str, minutes: int, size: int, draw: int) -> Training:
     trainer, configuration = METHODS[method]
     fold = 1 + DRAWS.index(draw) * len(SIZES) + SIZES.index(size)  # 0 is the pretraining's
     return Training(f"{trainer}_{minutes}minutes", configuration, fold)
+
+
+def run_draw(work: Workplace, draw: int, minutes: int) -> dict[str, Any]:
+    """Train all methods on the cases of a draw; return the epochs and the Dice of each case."""
+    trainings = {method: {str(size): training_of(method, minutes, size, draw) for size in SIZES} for method in METHODS}
+    # the methods beside each other, so that noise meets them alike
+    cells = [trainings[method][str(size)] for size, method in product(SIZES, METHODS)]
+    # minutes on a machine without other trainings are worth more: none is left alone at the end, but has beside it a
+    # repetition of the first one that differs in its seed, which is not reported
+    beside = [
+        cells[0]._replace(trainer=f"{cells[0].trainer}_seed{number}") for number in range(-len(cells) % work.jobs)
+    ]
+    work.train_all([*cells, *beside])
+    return {
+        "epochs_of_25_iterations": {
+            method: {size: work.facts(training)["epochs"] for size, training in by_size.items()}
+            for method, by_size in trainings.items()
+        },
+        "dice_by_case": {
+            method: {size: work.dice(training) for size, training in by_size.items()}
+            for method, by_size in trainings.items()
+        },
+    }
 
 
 Results = dict[str, dict[int, list[float]]]  # by method and number of cases, one Dice for each draw
@@ -144,15 +187,45 @@ def summary(values: list[float]) -> str:
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
+def epochs_of(report: Report) -> dict[str, dict[int, list[int]]]:
+    """Return the epochs by method and number of cases, with the draws in their order."""
+    draws = [draw["epochs_of_25_iterations"] for draw in in_order(report)]
+    return {method: {size: [draw[method][str(size)] for draw in draws] for size in SIZES} for method in METHODS}
+
+
+def epochs_table(report: Report) -> str:
+    """Mean epochs over the draws, by number of cases, and where they differ much between draws."""
+    epochs = epochs_of(report)
+    lines = ["", "Epochs of 25 iterations, mean over the draws:", "", f"| training cases | {' | '.join(epochs)} |"]
+    lines.append("|---|" + "---|" * len(epochs))
+    for size in SIZES:
+        lines.append(f"| {size} | {' | '.join(f'{mean(by_size[size]):.0f}' for by_size in epochs.values())} |")
+    differing = [
+        f"{method} with {size} cases ({', '.join(map(str, counts))})"
+        for method, by_size in epochs.items()
+        for size, counts in by_size.items()
+        if max(counts) > TOLERATED * min(counts)
+    ]
+    if differing:
+        much = f"more than {100 * (TOLERATED - 1):.0f} % between draws, as on machines of different speed"
+        lines += ["", f"Epochs differ by {much}: {'; '.join(differing)}."]
+    return "\n".join(lines) + "\n"
+
+
 def setting(report: Report) -> str:
     """Say how the table was made."""
     settings, draws = report["settings"], in_order(report)
     with_prompts = ", ".join(f"{draw['pretraining_dice_with_prompts']:.3f}" for draw in draws)
     notes = dict.fromkeys(note for draw in draws for note in draw["notes"])
+    machines = [f"draw {n} on {processor(report['runs'][n]['machine'])}" for n in numbers(report)]
+    jobs = settings["trainings_at_a_time"]
     texts = [
-        f"{settings['minutes']} minutes each on {settings['device']}, {settings['trainings_at_a_time']} trainings at a "
-        f"time. The good weights are of a model that learned from prompts for {settings['pretrain_minutes']} minutes, "
-        f"on cases of other subjects; its Dice on such cases, with a box on the middle slice: {with_prompts}. "
+        f"{settings['minutes']} minutes each on {settings['device']} ({', '.join(machines)}), {jobs} trainings at a "
+        f"time{', one share of the cores each' if settings['device'] == 'cpu' and jobs > 1 else ''}. The good weights "
+        f"are of a model that learned from prompts for {settings['pretrain_minutes']} minutes, with "
+        f"{'all cores' if settings['device'] == 'cpu' else 'the GPU to itself'}, on "
+        f"{settings['pretraining_cases']} cases of other subjects; its Dice on cases of other subjects that it was not "
+        f"trained on, with a box on the middle slice: {with_prompts}. All but nnU-Net take images of {IMAGE_SIZE} px. "
         f"{len(draws)} of {len(DRAWS)} draws of training cases, one training each; ±: standard deviation over them.",
         *notes,
     ]
@@ -184,50 +257,48 @@ def main() -> None:
     parser.add_argument("-device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--jobs", type=int, default=1, help="trainings on few cases at a time (default: %(default)s)")
     parser.add_argument("--draws", type=int, nargs="+", default=DRAWS, choices=DRAWS, help="to train (default: all)")
+    parser.add_argument(
+        "--least-pretraining-dice",
+        type=float,
+        default=0.7,
+        metavar="DICE",
+        help="with prompts, below which nothing is trained on few cases (default: %(default)s)",
+    )
     parser.add_argument("--name", help="of the result files")
     parser.add_argument("--note", action="append", default=[], help="what a reader must know about this run")
     args = parser.parse_args()
 
-    name = args.name or f"hippocampus_transfer_{args.minutes}min_{args.device}"
+    work = Workplace(args.output, args.device, args.jobs)
+    folds = folds_of(work.link())
     settings = {
         "minutes": args.minutes,
         "pretrain_minutes": args.pretrain_minutes,
+        "pretraining_cases": len(folds[0]["train"]),
         "trainings_at_a_time": args.jobs,
         "device": args.device,
-        "plans": CONFIGURATIONS,
+        "plans": PLANS,
     }
+    name = args.name or f"hippocampus_transfer_{args.minutes}min_{args.device}"
     report = begin_report(RESULTS / f"{name}.json", settings)
-    work = Workplace(args.output, args.device, args.jobs)
-    prepare(work, args.pretrain_minutes)
-    alone = Workplace(args.output, args.device)  # the pretraining has all cores
-    alone.environment["SAM2_3dMed_weights"] = work.environment["SAM2_3dMed_weights"]
-    alone.commands = work.commands
-    pretrained = pretrain(alone, args.pretrain_minutes)
-    # the methods beside each other, so that noise meets them alike
-    cells = list(product(args.draws, SIZES, METHODS))
-    work.train_all([training_of(method, args.minutes, size, draw) for draw, size, method in cells])
+    prepare(work, folds, args.pretrain_minutes)
+    pretrained = pretrain(work.with_all_cores(), args.pretrain_minutes)
+    expect_good_weights(pretrained, args.least_pretraining_dice)
+    planned = work.commands.copy()
     for draw in args.draws:
-        trainings = {m: {str(size): training_of(m, args.minutes, size, draw) for size in SIZES} for m in METHODS}
+        work.commands[:] = planned
         report["runs"][str(draw)] = {
             "notes": args.note,
             "machine": machine(args.device),
-            "commands": work.commands,
             "pretraining_dice_with_prompts": pretrained,
-            "epochs_of_25_iterations": {
-                method: {size: work.facts(training)["epochs"] for size, training in by_size.items()}
-                for method, by_size in trainings.items()
-            },
-            "dice_by_case": {
-                method: {size: work.dice(training) for size, training in by_size.items()}
-                for method, by_size in trainings.items()
-            },
+            **run_draw(work, draw, args.minutes),
+            "commands": work.commands.copy(),
         }
-    write_text(RESULTS / f"{name}.json", json.dumps(report, indent=1) + "\n")
-    results = results_of(report)
-    text = table(results) + setting(report)
-    write_text(RESULTS / f"{name}.md", text)
-    draw_picture(results, PICTURE)
-    print(text)
+        results = results_of(report)
+        text = table(results) + epochs_table(report) + setting(report)
+        write_text(RESULTS / f"{name}.json", json.dumps(report, indent=1) + "\n")
+        write_text(RESULTS / f"{name}.md", text)
+        draw_picture(results, PICTURE)
+        print(text)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from queue import SimpleQueue
 from statistics import mean
@@ -37,6 +38,31 @@ class Training(NamedTuple):
     fold: int
 
 
+def threads(device: str, jobs: int) -> dict[str, str]:
+    """Return the environment variables with which each of some jobs on a CPU takes its share of the cores."""
+    if device != "cpu":
+        return {}
+    cores = str(max((os.cpu_count() or 1) // jobs, 1))
+    return {"OMP_NUM_THREADS": cores, "nnUNet_def_n_proc": cores}
+
+
+def keep_to(file: Path, content: Any, option: str = "-o") -> None:
+    """Write what all in an experiment's folder depends on.
+
+    Args:
+        file: in the folder.
+        content: for JSON.
+        option: with which a script is given another folder.
+
+    Raises:
+        SystemExit: the folder was begun with something else.
+    """
+    text = json.dumps(content, indent=1)
+    if file.is_file() and json.loads(file.read_text()) != json.loads(text):
+        sys.exit(f"{file} says something else than this experiment: give another folder with {option}.")
+    write_text(file, text)
+
+
 class Workplace:
     """Folders with links to the user's preprocessed cases, and with their own folds, plans, weights and results.
 
@@ -55,10 +81,8 @@ class Workplace:
             "nnUNet_results": str(self.folder / "results"),
             # the benchmarks' trainers first: their module keeps to the number of threads
             "nnUNet_extTrainer": os.pathsep.join([str(TRAINERS), search_path()]),
+            **threads(device, jobs),
         }
-        if device == "cpu":
-            cores = str(max((os.cpu_count() or 1) // jobs, 1))
-            self.environment |= {"OMP_NUM_THREADS": cores, "nnUNet_def_n_proc": cores}
 
     @property
     def preprocessed(self) -> Path:
@@ -86,11 +110,15 @@ class Workplace:
         Raises:
             SystemExit: the folder was begun with other folds or settings.
         """
-        settings |= {"device": self.device, "jobs": self.jobs}
-        for file, content in ((self.preprocessed / FILE, folds), (self.folder / "settings.json", settings)):
-            if file.is_file() and json.loads(file.read_text()) != content:
-                sys.exit(f"{file} says something else than this experiment: give another folder with -o.")
-            write_text(file, json.dumps(content, indent=1))
+        keep_to(self.preprocessed / FILE, folds)
+        keep_to(self.folder / "settings.json", {**settings, "device": self.device, "jobs": self.jobs})
+
+    def with_all_cores(self) -> Workplace:
+        """Return the same folders for one command at a time, with all cores; both remember the commands of both."""
+        one = copy(self)
+        one.jobs = 1
+        one.environment = self.environment | threads(self.device, 1)
+        return one
 
     def __call__(self, *command: str, done: bool = False, go_on: bool = False) -> None:
         """Run a command, with ``--c`` to go on, unless it is done; it is remembered in any case."""

@@ -5,13 +5,16 @@ import json
 import subprocess
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from nnunetv2_sam2_3dmed.annotation.record import Annotation, write_record
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, OutlinedCase, OutlinedObject, RankedCase, Round
 from nnunetv2_sam2_3dmed.annotation.times import read_times
+from nnunetv2_sam2_3dmed.evaluation.tables import Table
 from tests.annotation.conftest import read, write
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -62,6 +65,8 @@ def test_commands_that_ended_are_not_run_again(benchmark, tmp_path, monkeypatch)
     steps("one", "script", "a")
     steps("two", "script", "b", resumed=["script", "--c"])
     steps("two", "script", "b")
+    with pytest.raises(SystemExit, match="step two was run before as\n  script b\nnot as\n  script d\n"):
+        make(tmp_path)("two", "script", "d")
     steps("three", "script", "c", ended=True)
     make(tmp_path)("three", "script", "c")
     assert ran == [["a"], ["fail", "b"], ["--c"]]
@@ -139,8 +144,8 @@ def test_dice_stays_where_an_object_was_whole_earlier(benchmark):
 
 
 def test_gains_of_corrections_are_paired_over_the_mean_of_the_seeds(benchmark):
-    """Three corrections lift each case's Dice by 0.1 with one seed and 0.3 with the other: 0.2."""
-    cases = [f"case{n}" for n in range(8)]
+    """Three corrections lift each case's Dice by 0.1 with one seed and 0.3 with the other: 0.2. Eight subjects."""
+    cases = [f"hippocampus_{n:03d}" for n in range(1, 17)]
     index = pd.MultiIndex.from_product([cases, ["x"]], names=["case", "class"])
 
     def dice(last: float) -> pd.DataFrame:
@@ -149,9 +154,10 @@ def test_gains_of_corrections_are_paired_over_the_mean_of_the_seeds(benchmark):
     table = benchmark("correction_training").gains({"without": [dice(0.5), dice(0.6)], "with": [dice(0.6), dice(0.9)]})
     assert [[cell.text for cell in row] for row in (table.rows[0], table.rows[3])] == [
         ["0", "0.500, 0.500", "0.500", "0.500, 0.500", "0.500", "+0.000 [+0.000, +0.000]", "1.0000"],
-        # all eight pairs differ in one direction: p = 2 / 2^8
+        # all eight subjects differ in one direction: p = 2 / 2^8
         ["3", "0.500, 0.600", "0.550", "0.600, 0.900", "0.750", "+0.200 [+0.200, +0.200]", "0.0078"],
     ]
+    assert "over n = 8 subjects" in table.note
 
 
 def test_seeds_of_several_runs_are_one_table_of_corrections(benchmark):
@@ -176,15 +182,89 @@ def test_seeds_of_several_runs_are_one_table_of_corrections(benchmark):
 
 
 def test_models_of_rounds_stand_beside_their_controls(benchmark):
-    index = pd.MultiIndex.from_product([["box"], [f"case{n}" for n in range(8)]], names=["protocol", "case"])
+    cases = [f"hippocampus_{n:03d}" for n in range(1, 17)]  # both sides of eight subjects
+    index = pd.MultiIndex.from_product([["box"], cases], names=["protocol", "case"])
     first, rounds, control = (pd.Series(dice, index=index) for dice in (0.5, 0.8, 0.6))
     table = benchmark("rounds_parts.report").dice_table([first, rounds], [control])
     assert [[row[i].text for i in (1, 3, 5, 6)] for row in table.rows] == [
         ["0", "0.5000", "–", "–"],
-        ["1", "0.8000", "+0.3000 [0.3000, 0.3000]", "0.0078"],
-        ["1, without new cases", "0.6000", "+0.1000 [0.1000, 0.1000]", "0.0078"],
-        ["1, with minus without new cases", "", "+0.2000 [0.2000, 0.2000]", "0.0078"],
+        ["1", "0.8000", "+0.3000 [+0.3000, +0.3000]", "0.0078"],
+        ["1, without new cases", "0.6000", "+0.1000 [+0.1000, +0.1000]", "0.0078"],
+        ["1, with minus without new cases", "", "+0.2000 [+0.2000, +0.2000]", "0.0078"],
     ]
+    assert "over n = 8 subjects" in table.note
+
+
+def test_first_round_is_reported_while_the_second_one_runs(benchmark, tmp_path, monkeypatch):
+    report, timed = benchmark("rounds_parts.report"), []
+    monkeypatch.setattr(report, "times_of", lambda folder: [folder.name])
+    monkeypatch.setattr(report, "time_table", lambda times: Table("Times", ["x"], []))
+    monkeypatch.setattr(report, "plot_times", lambda file, times, title: timed.extend(times))
+    cases = [f"hippocampus_{n:03d}" for n in range(1, 4)]
+    for name, dice in (("0", 0.5), ("1", 0.75), ("control_1", 0.625)):
+        (tmp_path / name).mkdir()
+        scores = pd.DataFrame({"protocol": "box", "case": cases, "slices": "all", "dice": dice})
+        scores.to_csv(tmp_path / name / "per_case.csv")
+    rest = ("id", "m", "s", "", "2026-01-01", "0.1", "0.5", "l")
+    record = {f"c{n}": Annotation(f"c{n}", "corrected", f"round_{n}", *rest) for n in (1, 2)}
+    (tmp_path / "nnUNet_raw" / "D").mkdir(parents=True)
+    write_record(tmp_path / "nnUNet_raw" / "D", record)
+    rounds = SimpleNamespace(
+        args=SimpleNamespace(epochs=[6, 15], note=[], shares=SimpleNamespace(train=1), data=tmp_path),
+        results=tmp_path / "nnUNet_results",
+        data=SimpleNamespace(name="D", cases={}),
+        work=tmp_path,
+        run=SimpleNamespace(commands=[]),
+        folder=lambda number: Path(f"round_{number}"),
+        tested=lambda number, control=False: tmp_path / f"{'control_' if control else ''}{number}",
+    )
+    report.write(rounds, tmp_path / "results", "name", {}, count=1)
+    text = (tmp_path / "results" / "name.md").read_text()
+    assert "1 of 2 rounds, with their controls, have ended." in text and "round_2" not in text
+    content = json.loads((tmp_path / "results" / "name.json").read_text())
+    assert content["dice"] == [{"box": dict.fromkeys(cases, dice)} for dice in (0.5, 0.75)]
+    assert content["dice_without_new_cases"] == [{"box": dict.fromkeys(cases, 0.625)}]
+    assert [row["case"] for row in content["dice_of_revised_masks"]] == ["c1"] and timed == ["round_1"]
+
+
+def test_rounds_with_other_settings_are_refused_before_files_are_made(benchmark, tmp_path, monkeypatch):
+    module, made = benchmark("annotation_rounds"), []
+    monkeypatch.setattr(module, "make_datasets", lambda *arguments: made.append(arguments))
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer"):
+        monkeypatch.setenv(name, "before")
+    shares = benchmark("rounds_parts.dataset").Shares
+    given = {"work": tmp_path, "data": tmp_path, "device": "cpu", "minutes": 2, "model": None, "trainer": None}
+    given |= {"finetune_trainer": "T", "epochs": [1], "image_size": 64, "patch_size": None, "slices": None}
+    given |= {"batch_size": None, "shares": shares(8, 4, 6, 8, rounds=1)}
+    for _ in range(2):
+        module.Rounds(SimpleNamespace(**given))
+    assert len(made) == 2
+    for other in ({"shares": shares(8, 4, 6, 10, rounds=1)}, {"epochs": [2]}, {"image_size": 96}):
+        with pytest.raises(SystemExit, match="settings.json says something else.*--work"):
+            module.Rounds(SimpleNamespace(**{**given, **other}))
+    assert len(made) == 2
+
+
+def test_extents_are_tested_over_subjects(benchmark):
+    """Each of 16 cases gains 0.25 by a named extent, and has a voxel outside without one: eight subjects."""
+    cases = [f"hippocampus_{n:03d}" for n in range(1, 17)]
+    protocols = {"box": 0.5, "box_within": 0.75, "1_mask": 0.5, "1_mask_within": 0.75}
+    rows = [(protocol, case, "all", dice) for protocol, dice in protocols.items() for case in cases]
+    scores = pd.DataFrame(rows, columns=["protocol", "case", "slices", "dice"])
+    counts = {name: dict.fromkeys(cases, int("within" not in name)) for name in protocols}
+    table = benchmark("extents").comparison(scores, counts)
+    median = ("0.5000 (0.5000 to 0.5000)", "0.7500 (0.7500 to 0.7500)")
+    gain = ("+0.2500 [+0.2500, +0.2500]", "0.0078")  # 2 / 2^8
+    assert [cell.text for cell in table.rows[0]] == ["box", "0.5000", median[0], "16", "0.7500", median[1], "0", *gain]
+    assert "over n = 8 subjects" in table.note
+
+
+def test_a_measured_model_says_how_it_was_made(benchmark):
+    module = benchmark("prompted_runs")
+    args = SimpleNamespace(minutes=45, jobs=2, note=["a note"])
+    text = module.origin(module.training_of("T", 45, 0), {"cpu": "a CPU", "gpu": "a GPU"}, args)
+    assert text.startswith("\nT_45minutes_seed0: 45 minutes of training on a GPU, 2 trainings at a time. Folds keep")
+    assert text.endswith("\n\na note\n")
 
 
 def test_voxels_outside_of_each_objects_slices(benchmark):

@@ -12,6 +12,7 @@ from nnunetv2_sam2_3dmed.files import copy_file, write_text
 from nnunetv2_sam2_3dmed.nnunet.folds import PAIRS, group_cases
 
 ENDING = ".nii.gz"
+SEED = 0  # of the draw of subjects
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Shares:
     test: int
     rounds: int
 
-    def assign(self, cases: list[str], seed: int = 0) -> dict[str, list[str]]:
+    def assign(self, cases: list[str], seed: int = SEED) -> dict[str, list[str]]:
         """Return the cases of ``train``, ``val``, ``round_1``, ..., and ``test``, subjects drawn at random.
 
         Raises:

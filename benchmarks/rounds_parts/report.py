@@ -9,13 +9,14 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+from case_groups import gain_note, gain_texts
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nnunetv2_sam2_3dmed.annotation.record import read_record
 from nnunetv2_sam2_3dmed.annotation.times_report import plot_times, time_table, times_of
-from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic, mean_interval, wilcoxon_p
-from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, interval, number, p_value, text_rows
+from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
+from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, number, text_rows
 from nnunetv2_sam2_3dmed.files import write_png, write_text
 from rounds_parts.annotator import SECONDS_PER_BOX, SECONDS_PER_SLICE, VOXELS_PER_SECOND
 
@@ -40,6 +41,7 @@ def dice_table(scores: list[pd.Series], controls: list[pd.Series]) -> Table:
         controls: of the models that were fine-tuned without new cases, in their order.
     """
     rows = []
+    cases = scores[0].index.unique(level="case")
     for protocol in scores[0].index.unique(level="protocol"):
         models = [(str(model), of[protocol]) for model, of in enumerate(scores)]
         models += [(f"{model}, without new cases", of[protocol]) for model, of in enumerate(controls, start=1)]
@@ -47,25 +49,19 @@ def dice_table(scores: list[pd.Series], controls: list[pd.Series]) -> Table:
             one = Statistic.of(dice)
             texts = [protocol.replace("_", " "), name, str(one.n), number(one.mean, 4)]
             texts.append(f"{number(one.median, 4)} ({number(one.q1, 4)} to {number(one.q3, 4)})")
-            rows.append([*texts, *_gain(dice, models[0][1])] if name != "0" else [*texts, "–", "–"])
+            rows.append([*texts, *gain_texts(dice - models[0][1], 4)] if name != "0" else [*texts, "–", "–"])
         for model, control in enumerate(controls, start=1):
             texts = [protocol.replace("_", " "), f"{model}, with minus without new cases", "", "", ""]
-            rows.append([*texts, *_gain(scores[model][protocol], control[protocol])])
+            rows.append([*texts, *gain_texts(scores[model][protocol] - control[protocol], 4)])
     columns = ["prompt", "fine-tunings", "cases", "mean Dice", "median (quartiles)", "difference", "p"]
     note = (
         "cases that no training and no round has seen; Dice over all slices, of a case the mean over its objects. "
-        "Difference: from the first model, or as the row says, mean over cases, 95 % bootstrap interval, and "
-        "Wilcoxon's p, not corrected for several tests. Without new cases: the first model fine-tuned for as many "
-        "epochs on the cases that it was trained on"
+        f"Difference: from the first model, or as the row says, {gain_note(cases)}. Each model was trained once: p "
+        "says whether these models differ, not whether the next training would come out the same way. Without new "
+        "cases: the first model fine-tuned for as many epochs on the cases that it was trained on. Only the rows 'with "
+        "minus without new cases' concern the new cases; in all others fine-tuning for longer counts as well"
     )
     return Table("The model after each round", columns, text_rows(rows), note)
-
-
-def _gain(dice: pd.Series, first: pd.Series) -> list[str]:
-    """Return the mean paired difference with its interval, and the p-value."""
-    gain = (dice - first).dropna().to_numpy()
-    mean = f"{number(float(gain.mean()), 4, sign=True)} {interval(*mean_interval(gain), 4)}"
-    return [mean, p_value(wilcoxon_p(gain), len(gain))]
 
 
 def round_table(record: pd.DataFrame) -> Table:
@@ -87,22 +83,25 @@ def round_table(record: pd.DataFrame) -> Table:
     return Table("Masks that were revised", columns, text_rows(rows), note)
 
 
-def write(rounds: Any, folder: Path, name: str, machine: dict[str, Any]) -> None:
+def write(rounds: Any, folder: Path, name: str, machine: dict[str, Any], count: int) -> None:
     """Write all result files.
 
     Args:
-        rounds: the rounds that have ended.
+        rounds: the rounds of which the first ones have ended.
         folder: of the result files.
         name: of the result files, without ending.
         machine: facts about the machine.
+        count: number of rounds that have ended, with their controls.
     """
-    count = len(rounds.args.epochs)
     scores = [test_scores(rounds.tested(number)) for number in range(count + 1)]
     controls = [test_scores(rounds.tested(number, control=True)) for number in range(1, count + 1)]
     record = pd.DataFrame(read_record(rounds.results.parent / "nnUNet_raw" / rounds.data.name).values())
-    record["dice"] = record["dice"].astype(float)
+    record = record[record["round"].isin([rounds.folder(number).name for number in range(1, count + 1)])]
+    record = record.assign(dice=record["dice"].astype(float))
     times = [one for number in range(1, count + 1) for one in times_of(rounds.folder(number))]
-    notes = "".join(f"{note}\n\n" for note in rounds.args.note)
+    planned = len(rounds.args.epochs)
+    so_far = [f"{count} of {planned} rounds, with their controls, have ended."] if count < planned else []
+    notes = "".join(f"{note}\n\n" for note in (*so_far, *rounds.args.note))
     text = f"{as_markdown(dice_table(scores, controls))}\n\n{as_markdown(round_table(record))}\n\n{notes}"
     write_text(folder / f"{name}.md", text.rstrip("\n") + "\n")
     write_text(folder / f"{name}_times.md", f"{SIMULATED}.\n\n{as_markdown(time_table(times))}\n")
@@ -113,6 +112,7 @@ def write(rounds: Any, folder: Path, name: str, machine: dict[str, Any]) -> None
         "notes": rounds.args.note,
         "shares": vars(rounds.args.shares),
         "epochs": rounds.args.epochs,
+        "rounds_that_have_ended": count,
         "cases": rounds.data.cases,
         "simulated_annotator": SIMULATED,
         "commands": rounds.run.commands,

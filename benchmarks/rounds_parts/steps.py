@@ -26,20 +26,27 @@ class Steps:
         self.commands: list[str] = []
 
     def __call__(self, name: str, *command: str, resumed: Sequence[str] = (), ended: bool = False) -> None:
-        """Run a command unless it has ended before.
+        """Run a command unless it has ended before; exit where another one has ended under its name.
 
         Args:
             name: of the step.
             command: words of the command; the first one is a script of this Python's environment.
             resumed: the command that continues an interrupted run instead.
             ended: the command has ended, but was interrupted before that was noted.
+
+        Raises:
+            SystemExit: the step was run with another command before.
         """
         said = shlex.join(command)
         self.commands.append(said)
-        if (self.done / name).is_file():
+        marker = self.done / name
+        if marker.is_file():
+            before = marker.read_text().strip()
+            if before != said:
+                sys.exit(f"the step {name} was run before as\n  {before}\nnot as\n  {said}\ngive another folder.")
             return
         if not ended:
             words = [*(resumed or command)]
             print(f"$ {shlex.join(words)}", flush=True)
             subprocess.run([str(Path(sys.executable).parent / words[0]), *words[1:]], check=True)
-        write_text(self.done / name, f"{said}\n")
+        write_text(marker, f"{said}\n")

@@ -6,6 +6,7 @@ Found by nnU-Net when this folder is on ``nnUNet_extTrainer`` beside the package
 import os
 
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_sam2_3dmed.prompt_training.variants import SAM2_PromptTrainer_noPretrain_tuned
 from nnunetv2_sam2_3dmed.training.ablations import (
@@ -13,8 +14,10 @@ from nnunetv2_sam2_3dmed.training.ablations import (
     SAM2_3dMedTrainer_noSRPP,
     SAM2_FinetuneTrainer,
 )
+from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from nnunetv2_sam2_3dmed.training.variants import SAM2_3dMedTrainer_bidirectional, SAM2_3dMedTrainer_noPretrain_tuned
+from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
 if threads := os.environ.get("OMP_NUM_THREADS"):
     # on a CPU nnU-Net asks for as many as there are cores; those of trainings beside each other wait for each other
@@ -29,17 +32,25 @@ ABLATIONS = {
 }
 
 
-class _Short(SAM2_3dMedTrainer_noPretrain_tuned):
+class _WithoutBest(nnUNetTrainer):
+    """Mixin in front of a trainer: writes no ``checkpoint_best.pth``.
+
+    Nothing reads it. It is written at each new best within the minutes of a training, which costs the larger network
+    more of them.
+    """
+
+    def save_checkpoint(self, filename: str) -> None:
+        if not filename.endswith("checkpoint_best.pth"):
+            super().save_checkpoint(filename)
+
+
+class _Short(_WithoutBest, SAM2_3dMedTrainer_noPretrain_tuned):
     """300 iterations from random weights; as the learning rate is set per epoch, these are short."""
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch, self.num_epochs = 10, 1, 30
         self.save_every = 10
-
-    def save_checkpoint(self, filename: str) -> None:
-        if not filename.endswith("checkpoint_best.pth"):  # nothing reads it, and it is large
-            super().save_checkpoint(filename)
 
 
 def ablation_name(ablation: str) -> str:
@@ -74,7 +85,15 @@ class UnfittedPromptTrainer(SAM2_PromptTrainer_noPretrain_tuned):
         return rotation, dummy, size, (1, 2)
 
 
-class RandomWeightsTrainer(SAM2_3dMedTrainer_noPretrain_tuned):
+class PlainNNUNetTrainer(_WithoutBest, CheckedTraining, WholeFilesTrainer, nnUNetTrainer):
+    """nnU-Net in ``transfer.py``, with what its trainers have when they are given a number of minutes."""
+
+
+class PaperRecipeTrainer(_WithoutBest, SAM2_3dMedTrainer):
+    """``SAM2_3dMedTrainer`` in ``transfer.py``."""
+
+
+class RandomWeightsTrainer(_WithoutBest, SAM2_3dMedTrainer_noPretrain_tuned):
     """With attention windows as SAM 2's weights have them."""
 
     architecture_changes = {"fitted_windows": False}
