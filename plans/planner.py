@@ -67,11 +67,14 @@ def in_plane_patch_size(median_slice: Sequence[float]) -> tuple[int, int]:
 
 
 def image_size_for(patch_size: Sequence[int]) -> int:
-    """512 where a side of the patch is 256 or larger, else four times it: a mask pixel then is at most a voxel."""
-    longest = max(patch_size)
-    if longest >= LARGEST_SLICE // 2:
-        return LARGEST_SLICE
-    return max(min(math.ceil(4 * longest / 64) * 64, LARGEST_SLICE), 128)
+    """Four times the longer side of the patch, rounded up to a multiple of 64, between 128 and 512.
+
+    Up to a side of 128 voxels, a mask pixel is at most a voxel.
+
+    Args:
+        patch_size: in-plane (H, W), in voxels.
+    """
+    return max(min(math.ceil(4 * max(patch_size) / 64) * 64, LARGEST_SLICE), 128)
 
 
 def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> dict:
@@ -124,7 +127,7 @@ def add_configuration(plans: dict, dataset_json: dict, options: PlanOptions) -> 
             parent.normalization_schemes, plans.get("foreground_intensity_properties_per_channel", {})
         ),
     }
-    check_architecture(patch_size, architecture)
+    check_architecture(patch_size, architecture, plans["dataset_name"])
     step = fitting_step(
         options,
         (options.slices, *in_plane),

@@ -4,8 +4,9 @@
     sam2_3dmed compare -d 9 -m nnUNetTrainer__nnUNetPlans__3d_fullres SAM2_3dMedTrainer__nnUNetPlans__3d
     sam2_3dmed compare -d 9 -m ours=predictions/ours theirs=predictions/theirs --gt labelsTs
 
-Only cases that every method has are compared. The paired tests are against the first method, or --reference. With
-several folds, or NAME=FOLDER several times with the same NAME, cases are pooled and the spread over folds is stated.
+Only cases that every method has are compared. The paired tests are against --reference, by default the first method of
+-m, or without -m nnU-Net's 3d_fullres if it was validated. With several folds, or NAME=FOLDER several times with the
+same NAME, cases are pooled and the spread over folds is stated.
 
 Predictions of nnU-Net's own validation, and others on the grid of their image in nnUNet_raw, are compared voxel by
 voxel, with a warning where the header puts the ground truth elsewhere. Other predictions must lie within a voxel of
@@ -61,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="output folder (default: comparison_fold_FOLD in the dataset's folder in nnUNet_results)",
     )
-    parser.add_argument("--reference", metavar="METHOD", help="reference of the paired tests (default: the first)")
+    parser.add_argument(
+        "--reference",
+        metavar="METHOD",
+        help="reference of the paired tests (default: the first of -m; without -m, nnU-Net's 3d_fullres if it was "
+        "validated)",
+    )
     parser.add_argument(
         "--published",
         nargs="?",

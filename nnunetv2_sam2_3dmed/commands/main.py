@@ -29,7 +29,7 @@ COMMANDS = {
     "prompt-benchmark": "measure prompted segmentation with simulated clicks, masks and boxes",
     "prompt-experiment": "measure prompted segmentation on several datasets, as the tables of a publication",
     "annotate": "annotate in rounds: outline and rank unlabelled cases, take masks into the dataset, fine-tune",
-    "experiment": "train, validate and compare a list of tasks, trainers and folds",
+    "experiment": "train, validate and compare a list of methods on datasets and folds",
 }
 
 

@@ -83,6 +83,20 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def prepare_device(device: str) -> None:
+    """Check ``-device`` of nnU-Net's commands, and set torch's number of threads as these do.
+
+    Raises:
+        UserError: it is cuda, but there is no GPU.
+    """
+    import torch  # which `sam2_3dmed env` need not wait for
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("-device is cuda, but torch finds no CUDA GPU here: add `-device cpu`.")
+    # on a GPU, threads on the CPU bring nothing
+    torch.set_num_threads(1 if device == "cuda" else torch.multiprocessing.cpu_count())
+
+
 def add_axis(parser: argparse.ArgumentParser) -> None:
     """Add ``--axis``, along which an image is cut into slices."""
     parser.add_argument(

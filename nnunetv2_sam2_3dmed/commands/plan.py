@@ -1,10 +1,12 @@
 """Add the configuration `3d` of SAM2-3dMed to a dataset's nnU-Net plans.
 
 It shares the preprocessed data and the folds of `3d_fullres`. Run nnU-Net's own `nnUNetv2_plan_and_preprocess -d ID -c
-3d_fullres` first. Running it again replaces the configurations that it adds and leaves everything else alone. For the
-paper's Table 7, the same with 3 and with 6 slices is added too, as `3d_slices3` and `3d_slices6`, and for training with
-prompts that with 8, `3d_slices8`. Raw images and labels, where nnUNet_raw has them, are looked at: nnU-Net fills what a
-file lacks with zeros.
+3d_fullres` first. For the paper's Table 7, the same with 3 and with 6 slices is added too, as `3d_slices3` and
+`3d_slices6`, and for training with prompts that with 8, `3d_slices8`. Raw images and labels, where nnUNet_raw has them,
+are looked at: nnU-Net fills what a file lacks with zeros.
+
+Running it again replaces these configurations and leaves everything else alone. Give all options of the earlier plan
+again: options that are not given return to their defaults, and edits of `arch_kwargs` are lost.
 
 What the preprocessed segmentations hold is compared with the labels of dataset.json before anything is written. The
 labels that were found are noted beside the preprocessed cases, so that trainings read only those that are new.
@@ -44,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=int,
         metavar="PIXELS",
-        help="side to which slices are resized, a multiple of 32 (default: 512 for slices of 256 and more, "
-        "otherwise four times the patch)",
+        help="side to which slices are resized, a multiple of 32 (default: four times the longer side of the patch, "
+        "rounded up to a multiple of 64, between 128 and 512)",
     )
     parser.add_argument("--slices", type=int, default=12, help="slices in a patch (default: %(default)s)")
     parser.add_argument(

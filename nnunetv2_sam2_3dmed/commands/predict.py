@@ -3,11 +3,10 @@
     sam2_3dmed predict -d 9 -c 3d -tr SAM2_3dMedTrainer -f 0 -i IN -o OUT
     sam2_3dmed predict -m FOLDER -i IN -o OUT            a results folder TRAINER__PLANS__CONFIG, wherever it lies
 
-Takes the options of nnUNetv2_predict, and predicts with nnU-Net's own models as well. Images that are cut off are named
-first. A case that fails does not stop the others: images that are cut off, damaged, or have NaN or infinite voxels are
-left out; where nnU-Net's own loop ends, the cases that are left are predicted one by one; and those that fail are named
-again when the others are done. --continue_prediction makes
-segmentations again that are not whole. A checkpoint that holds code instead of weights is refused; plans.json names the
+Takes the options of nnUNetv2_predict, and predicts with nnU-Net's own models as well. Images that are incomplete,
+damaged, or hold NaN or infinite voxels are left out. If nnU-Net's prediction breaks off on a case, the remaining cases
+are predicted one by one. All failed cases are listed at the end. --continue_prediction predicts incomplete output files
+again. A checkpoint that holds code instead of weights is refused; plans.json names the
 classes that are run, so that a model should still be one you trust.
 """
 
@@ -19,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_sam2_3dmed.commands.options import add_plans
+from nnunetv2_sam2_3dmed.commands.options import add_plans, prepare_device
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.files import check_writable_folder
 from nnunetv2_sam2_3dmed.nnunet.environment import EXT_TRAINER, search_path
@@ -66,10 +65,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
     from nnunetv2_sam2_3dmed.inference.whole_files import check_images
 
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("-device is cuda, but torch finds no CUDA GPU here: add `-device cpu`.")
-    # as nnU-Net's own command: on a GPU, threads on the CPU bring nothing
-    torch.set_num_threads(1 if args.device == "cuda" else torch.multiprocessing.cpu_count())
+    prepare_device(args.device)
     predictor = SAM2_3dMedPredictor(
         tile_step_size=args.step_size,
         use_mirroring=not args.disable_tta,

@@ -88,8 +88,8 @@ def install_published(name: str, folder: Path, force: bool) -> Path:
                     f"{CHECKPOINTS[name].sha256} was published; it was thrown away: try again."
                 )
             _check(partial, CHECKPOINTS[name].backbone)
-        except BaseException:
-            partial.unlink()  # going on with it would never help
+        except UserError:  # a wrong file, with which going on would never help
+            partial.unlink()
             raise
         return _move(partial, target, sha256)
 

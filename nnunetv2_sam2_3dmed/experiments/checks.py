@@ -92,7 +92,7 @@ def check_network(dataset: str, method: Method, trainer: type, trained: bool) ->
     if not issubclass(trainer, SAM2_3dMedTrainer):
         return
     plans = read_json(nnunet_folder("nnUNet_preprocessed") / dataset / f"{method.plans}.json")
-    check_configuration(plans, method.configuration, load_dataset_json(dataset))
+    check_configuration(plans, method.configuration, load_dataset_json(dataset), trainer.required_slices)
     check_slices(plans, method.configuration, method.trainer, trainer.required_slices)
     if trainer.pretrained and not trained:
         architecture = trainer.architecture_of(PlansManager(plans).get_configuration(method.configuration))

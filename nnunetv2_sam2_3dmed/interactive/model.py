@@ -134,7 +134,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     if chosen.type != "cuda":  # others lack kernels or autocast
         raise UserError(f"device is {str(device)!r}, but must be auto, cpu, cuda or cuda:N.")
     if not torch.cuda.is_available():
-        raise UserError(f"device is {str(device)!r}, but torch finds no CUDA device here: take cpu.")
+        raise UserError(f"device is {str(device)!r}, but torch finds no CUDA GPU here: use `cpu` (`-device cpu`).")
     index = torch.cuda.current_device() if chosen.index is None else chosen.index
     if index >= torch.cuda.device_count():
         raise UserError(f"device is {str(device)!r}, but the last CUDA device here is {torch.cuda.device_count() - 1}.")

@@ -87,7 +87,10 @@ def _check(component: str, module: nn.Module, values: dict[str, torch.Tensor], s
         UserError: a tensor has another shape in the file, or is missing there.
     """
     own = module.state_dict()
-    hint = "install the checkpoint that the plan names or plan again with `sam2_3dmed plan --backbone`."
+    hint = (
+        "install the checkpoint that the plan names, or repeat your `sam2_3dmed plan -d DATASET ...` with --backbone "
+        "NAME."
+    )
     wrong = [
         f"{name} {tuple(values[name].shape)} instead of {tuple(value.shape)}"
         for name, value in own.items()
@@ -134,7 +137,8 @@ def load_sam2_weights(network: SAM2_3dMed, path: Path) -> list[ComponentReport]:
     if backbone != network.backbone:
         raise UserError(
             f"{path} holds {backbone}, but does not fit the backbone in the plan, {network.backbone}: install that one "
-            f"with `sam2_3dmed weights {network.backbone}`, or plan again with `sam2_3dmed plan --backbone {backbone}`."
+            f"with `sam2_3dmed weights {network.backbone}`, or repeat your `sam2_3dmed plan -d DATASET ...` with "
+            f"--backbone {backbone}."
         )
     encoder = {
         name.removeprefix("image_encoder."): value

@@ -49,7 +49,7 @@ def asked_once(question: Callable[[], T], is_ddp: bool) -> T:
     return said[0]
 
 
-def check_shares(batch_size: int, processes: int, trainer: str, over_the_batch: bool) -> None:
+def check_shares(batch_size: int, processes: int, trainer: str, over_the_batch: bool, dataset: str) -> None:
     """Refuse a batch that cannot be shared by the processes of a group.
 
     Args:
@@ -57,6 +57,7 @@ def check_shares(batch_size: int, processes: int, trainer: str, over_the_batch: 
         processes: in the group.
         trainer: its name, for messages.
         over_the_batch: its loss is over the whole batch, to which all must contribute alike.
+        dataset: its name, for messages.
 
     Raises:
         UserError: a process would have no stack, or another number than the others where that matters.
@@ -64,11 +65,11 @@ def check_shares(batch_size: int, processes: int, trainer: str, over_the_batch: 
     if batch_size < processes:
         raise UserError(
             f"the batch size in the plan is {batch_size}, but {processes} processes need at least one stack each: "
-            f"plan again with `sam2_3dmed plan --batch-size {processes}` or more, or use fewer GPUs."
+            f"repeat your `sam2_3dmed plan -d {dataset} ...` with --batch-size {processes} or more, or use fewer GPUs."
         )
     if batch_size % processes and over_the_batch:
         raise UserError(
             f"the batch of {batch_size} in the plan cannot be shared evenly by {processes} processes, but "
-            f"{trainer}'s Dice loss is over the whole batch: plan again with `sam2_3dmed plan "
-            f"--batch-size {processes * max(1, batch_size // processes)}`."
+            f"{trainer}'s Dice loss is over the whole batch: repeat your `sam2_3dmed plan -d {dataset} ...` with "
+            f"--batch-size {processes * max(1, batch_size // processes)}."
         )

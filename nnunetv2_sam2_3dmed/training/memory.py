@@ -193,11 +193,11 @@ def out_of_memory_explained(trainer: nnUNetTrainer, architecture: Callable[[], d
     except torch.OutOfMemoryError as error:
         plan, dataset = trainer.configuration_manager, trainer.plans_manager.dataset_name
         arguments = architecture()
-        remedies = [f"a smaller `--gpu-memory`, `--batch-size` or `--image-size` for `sam2_3dmed plan -d {dataset}`"]
-        if not arguments.get("activation_checkpointing", False):
-            remedies.insert(0, "`sam2_3dmed plan --checkpointing on`, which needs least and takes more time")
+        checkpointing = arguments.get("activation_checkpointing", False)
         raise UserError(
             f"the memory of {trainer.device} is not enough for a step of {type(trainer).__name__} with "
             f"{plan.batch_size} stacks of {plan.patch_size[0]} slices of {arguments['image_size']} pixels: "
-            f"plan again and use {' or '.join(remedies)}."
+            f"repeat your `sam2_3dmed plan -d {dataset} ...` "
+            f"{'' if checkpointing else 'with --checkpointing on (slower), or '}"
+            "with a smaller --gpu-memory, --batch-size or --image-size."
         ) from error

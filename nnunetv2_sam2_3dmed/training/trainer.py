@@ -61,7 +61,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
 
     pretrained: ClassVar[bool] = True
     checkpoint: ClassVar[str | None] = None  # a key of CHECKPOINTS; None: the one of the plan's backbone
-    # over what the plan says; what the classes in between say is merged
+    # network options that override the plan's; those of all parent classes are merged
     architecture_changes: ClassVar[dict[str, Any]] = {}
     required_slices: ClassVar[int | None] = None  # of the configuration
     patience: ClassVar[int] = 50  # epochs without a new best moving average of the pseudo Dice
@@ -86,7 +86,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
     ):
-        check_configuration(plans, configuration, dataset_json)
+        check_configuration(plans, configuration, dataset_json, self.required_slices)
         check_slices(plans, configuration, type(self).__name__, self.required_slices)
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.is_ddp:
@@ -172,7 +172,8 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         if CHECKPOINTS[name].backbone != backbone:
             raise UserError(
                 f"{type(self).__name__} starts from {name}, a {CHECKPOINTS[name].backbone}, but the plan's backbone is "
-                f"{backbone}: plan again with `sam2_3dmed plan --backbone {CHECKPOINTS[name].backbone}`."
+                f"{backbone}: repeat your `sam2_3dmed plan -d {self.plans_manager.dataset_name} ...` with --backbone "
+                f"{CHECKPOINTS[name].backbone}."
             )
         checkpoint, problem = weights_folder() / f"{name}.pt", None
         try:
@@ -204,7 +205,8 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
     def _distribute(self) -> None:
         """Set this process's share of the batch, build the loss over all processes, and wrap the network."""
         whole = isinstance(self.segmentation_loss(), DiceBCELoss)
-        check_shares(self.configuration_manager.batch_size, dist.get_world_size(), type(self).__name__, whole)
+        batch_size, dataset = self.configuration_manager.batch_size, self.plans_manager.dataset_name
+        check_shares(batch_size, dist.get_world_size(), type(self).__name__, whole, dataset)
         self._set_batch_size_and_oversample()
         self.loss = self._build_loss()
         device_ids = [self.device.index] if self.device.type == "cuda" else None
@@ -220,7 +222,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         super().load_checkpoint(filename_or_checkpoint)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """There is no deep supervision."""
+        """Do nothing: the network has no deep supervision."""
 
     # ---------------------------------------------------------- optimization
 
@@ -270,7 +272,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         """One step.
 
         Raises:
-            UserError: the GPU's memory is not enough, or the loss is no number.
+            UserError: the GPU's memory is not enough, or the loss is NaN or infinite.
         """
         with out_of_memory_explained(self, lambda: self.architecture_of(self.configuration_manager)):
             try:

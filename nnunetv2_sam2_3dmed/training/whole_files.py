@@ -54,7 +54,7 @@ def check_complete(checkpoint: Path) -> None:
         UserError: it is not there.
     """
     if not zipfile.is_zipfile(checkpoint):
-        raise UserError(f"{checkpoint} has no end.")
+        raise UserError(f"{checkpoint} is incomplete; check the free space of the disk.")
 
 
 def check_validation(folder: Path, file_ending: str) -> None:

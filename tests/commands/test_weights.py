@@ -109,6 +109,19 @@ def test_a_download_that_is_not_the_published_file_is_thrown_away(folder, publis
     assert [file.name for file in folder.iterdir()] == [".sam2.1_hiera_tiny.lock"]
 
 
+def test_a_download_is_kept_if_the_command_is_interrupted_while_it_is_checked(folder, published, brought, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "sha256_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main(["weights", "sam2_hiera_tiny"])
+    assert (folder / "sam2_hiera_tiny.pt.partial").read_bytes() == brought.read_bytes()
+    assert main(["weights", "sam2_hiera_tiny"]) == 0
+    assert not (folder / "sam2_hiera_tiny.pt.partial").exists()
+
+
 def test_a_download_without_a_published_sha256_must_still_fit(folder, published, capsys):
     assert main(["weights", MEDSAM2]) == 2
     assert "holds sam2_hiera_tiny, but sam2.1_hiera_tiny was expected" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_devices():
     with pytest.raises(UserError, match="device is 'gpu'"):
         choose_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="no CUDA device"):
+        with pytest.raises(UserError, match="no CUDA GPU here: use `cpu`"):
             choose_device("cuda")
 
 

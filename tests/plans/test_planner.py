@@ -53,6 +53,7 @@ def make_plans(median=(90, 512, 512), normalization="CTNormalization") -> dict:
         ((512, 512), (512, 512), 512),
         ((630, 600), (512, 512), 512),
         ((320, 250), (320, 256), 512),
+        ((240, 240), (240, 240), 512),
         ((50, 35), (64, 48), 256),
     ],
 )
@@ -158,6 +159,13 @@ def test_without_3d_fullres_there_is_nothing_to_inherit_from():
 def test_configurations_that_cannot_be_trained(configuration, message):
     with pytest.raises(UserError, match=message):
         check_configuration(make_plans(), configuration, DATASET)
+
+
+@pytest.mark.parametrize("configuration", ["3d_slices8", "2d", "3d_cascade_fullres", "3d_fullres"])
+def test_the_remedy_is_the_configuration_of_the_trainer(configuration):
+    """Another one would be refused for its slices."""
+    with pytest.raises(UserError, match="(add|use the configuration) `3d_slices8`"):
+        check_configuration(make_plans(), configuration, DATASET, 8)
 
 
 def test_a_plan_edited_by_hand_is_checked():

@@ -81,11 +81,12 @@ class Sharing(SAM2_3dMedTrainer_DiceBCE):
 
     def __init__(self, batch_size: int):
         self.configuration_manager = SimpleNamespace(batch_size=batch_size, batch_dice=True)
+        self.plans_manager = SimpleNamespace(dataset_name="Dataset301_Tiny")
 
 
 @pytest.mark.parametrize("batch_size, wanted", [(2, "--batch-size 3"), (4, "--batch-size 3"), (7, "--batch-size 6")])
 def test_a_batch_that_processes_cannot_share_is_refused(batch_size, wanted, monkeypatch):
     """Dice over the whole batch is gathered from all processes, as parts of the same shape."""
     monkeypatch.setattr(dist, "get_world_size", lambda: 3)
-    with pytest.raises(UserError, match=wanted):
+    with pytest.raises(UserError, match=f"sam2_3dmed plan -d Dataset301_Tiny ...` with {wanted}"):
         Sharing(batch_size)._distribute()
