@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nnunetv2_sam2_3dmed.images.masks import dice
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive.extents import Extent
 from nnunetv2_sam2_3dmed.interactive.results import PromptedSlice
-from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import bounding_box, error_click
 
 NOTHING_IN_COMMON = 1.0

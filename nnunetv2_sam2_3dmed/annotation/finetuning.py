@@ -86,8 +86,9 @@ class FinetuningRun:
         preprocessed = plans_file.parent
         with locked(preprocessed):
             content = read_json(preprocessed / "dataset.json")
-            check_configuration(plans, self.configuration, content)
-            check_slices(plans, self.configuration, self.trainer, SAM2_PromptTrainer_finetune.required_slices)
+            slices = SAM2_PromptTrainer_finetune.required_slices
+            check_configuration(plans, self.configuration, content, slices)
+            check_slices(plans, self.configuration, self.trainer, slices)
             self._check_trainer()
             record = self._record()
             splits = preprocessed / FOLDS
@@ -232,7 +233,8 @@ def last_checkpoint(trainer: str, plans: dict[str, Any], configuration: str, fol
     """Return the last fine-tuning of a fold, or else that of ``SAM2_PromptTrainer``, or else MedSAM2's weights.
 
     Raises:
-        UserError: there is none of these.
+        UserError: there is none of these; or there are only the weights, but other trainers have trained promptable
+            models on the fold, so that it is not known from which one to start.
     """
     folder = fold_folder(trainer, plans, configuration, fold)
     earlier = [path for _, path in sorted(_earlier_rounds(folder).items(), reverse=True)]
@@ -240,7 +242,27 @@ def last_checkpoint(trainer: str, plans: dict[str, Any], configuration: str, fol
     for place in (folder, *earlier, trained):
         if (place / FINAL).is_file():
             return place / FINAL
+    others = _promptable(trained)
+    if others:
+        raise UserError(
+            f"fold {fold} has no model of {trainer} or {SAM2_PromptTrainer.__name__} to start from, but "
+            f"{', '.join(map(str, others))}: give the one to start from with --model, or `--model {DEFAULT_MODEL}`."
+        )
     return model_file(DEFAULT_MODEL)
+
+
+def _promptable(folder: Path) -> list[Path]:
+    """Return the checkpoints of all trainers of promptable models, with plans, configuration and fold of a folder."""
+    _, _, ending = folder.parent.name.partition("__")
+    found = []
+    for file in sorted(folder.parents[1].glob(f"*__{ending}/{folder.name}/{FINAL}")):
+        name = file.parents[1].name.removesuffix(f"__{ending}")
+        try:
+            if issubclass(find_trainer(name), SAM2_PromptTrainer):
+                found.append(file)
+        except UserError:  # a trainer that is no longer there
+            continue
+    return found
 
 
 def _trainer_of(checkpoint: Path, name: str) -> type[SAM2_PromptTrainer]:

@@ -26,13 +26,13 @@ from nnunetv2_sam2_3dmed.csv_files import read_csv
 from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
+from nnunetv2_sam2_3dmed.images.masks import dice
 from nnunetv2_sam2_3dmed.images.volumes import check_same_grid, read_volume, write_segmentation
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, PromptError
 from nnunetv2_sam2_3dmed.interactive.preview import write_preview
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import OPTIONAL, REQUIRED, PromptLine
 from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
-from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
 
 TABLE = "outlines.csv"
 LOCK = ".outlines.lock"

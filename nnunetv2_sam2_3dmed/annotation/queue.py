@@ -42,6 +42,7 @@ class QueuedCase:
         axis: axis of the slices with 2D masks; None in the second stage.
         nothing: instead of ``result`` where the person finds no object, in the first stage: `annotate rank` takes no
             mask without a row in the table.
+        chosen: False where another case of the same patient was chosen.
     """
 
     name: str
@@ -54,6 +55,12 @@ class QueuedCase:
     objects: tuple[int, ...]
     axis: int | None = None
     nothing: Path | None = None
+    chosen: bool = True
+
+    @property
+    def waits(self) -> bool:
+        """True while a person has to work on it."""
+        return self.chosen and not self.done
 
     @property
     def done(self) -> bool:
@@ -123,6 +130,7 @@ class RoundQueue:
                 case.mask_sha256,
                 self._result(VOLUME, into.mask(name)),
                 tuple(one.label for one in case.objects),
+                chosen=name in chosen or not case.patient,
             )
             for name, case in ranked
         ]
@@ -161,8 +169,8 @@ class RoundQueue:
         for file, checksum in ((case.image, case.image_sha256), (case.mask, case.mask_sha256)):
             if not file.is_file() or sha256_of(file) != checksum:
                 raise UserError(
-                    f"{file} is {'not the file of the round' if file.is_file() else 'missing'}: put that back, or make "
-                    "the round again."
+                    f"{file} was changed or removed since the model segmented it: restore the file, or make the round "
+                    "again."
                 )
         image = read_volume(case.image, check_bytes)
         file = case.drawn or case.mask
@@ -180,14 +188,23 @@ class RoundQueue:
             check_masks(len(present) * labels.size)
         return image, {value: labels == value for value in present}
 
-    def extents(self, case: QueuedCase) -> dict[int, tuple[int, int]]:
-        """Return first and last slice of each object of a case of the first stage, where the table has both.
+    def extents(self, case: QueuedCase) -> dict[int, tuple[int, int, int]]:
+        """Return axis, first and last slice of each object of a case of which they were named.
+
+        In the first stage that is in the table; in the second, with the prompts of which the model made the volume.
 
         Raises:
             UserError: the table cannot be read, or a row of the case holds no whole numbers.
         """
+        if case.axis is None:
+            ranked = Round.read(self.folder).cases[case.name].objects
+            return {
+                one.label: (one.axis, one.first, one.last)
+                for one in ranked
+                if one.axis is not None and one.first is not None and one.last is not None
+            }
         rows = [self._of_case(case, row) for row in table_rows(Round.read(self.folder))]
-        return {row.label: row.ends for row in rows if row is not None and row.ends is not None}
+        return {row.label: (case.axis, *row.ends) for row in rows if row is not None and row.ends is not None}
 
     def _where(self, case: QueuedCase) -> str:
         return case.mask.relative_to(self.folder).as_posix()
@@ -258,8 +275,9 @@ class RoundQueue:
         if other is not None:
             other.unlink(missing_ok=True)
         worked_on = sorted({*case.objects, *(int(value) for value in np.unique(labels) if value), *seconds})
+        drawn = {label: int((labels == label).sum()) for label in worked_on}
         # all at once and last: what failed is sent again, and seconds are added up
-        add_sitting(self.folder, case.name, case.stage, {label: seconds.get(label, 0.0) for label in worked_on})
+        add_sitting(self.folder, case.name, case.stage, {label: seconds.get(label, 0.0) for label in worked_on}, drawn)
         return file
 
     def _write_table(
@@ -272,9 +290,13 @@ class RoundQueue:
         if not any(slices.values()) and not empty:
             raise UserError(f"nothing is outlined in {case.name}: outline an object, or say that there is none.")
         for label, (first, last) in extents.items():
-            said = f"{self.objects.get(label, label)} goes from slice {first} to {last}, but"
+            name = self.objects.get(label, label)
             if not 0 <= first <= last < labels.shape[case.axis]:
-                raise UserError(f"{said} slices are 0 to {labels.shape[case.axis] - 1}, the first one before the last.")
+                raise UserError(
+                    f"the first slice of {name} is {first} and the last {last}, but they must be from 0 to "
+                    f"{labels.shape[case.axis] - 1}, the first not after the last."
+                )
+            said = f"{name} goes from slice {first} to {last}, but"
             drawn = slices.get(label, [])
             outside = [index for index in drawn if not first <= index <= last]
             if outside:
@@ -327,6 +349,9 @@ class RoundQueue:
                 words += ["--image-size", str(self.made_by["image_size"])]
             if self.made_by.get("window"):
                 words += ["--window", *self.made_by["window"]]
+            group_by = Round.read(self.folder).group_by
+            if group_by:
+                words += ["--group-by", group_by]
         else:
             words = ["take", *own, "--corrected", str(self.folder / FOLDERS[VOLUME])]
             same = [case for case in cases if self._is_unchanged(case)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 from nnunetv2_sam2_3dmed.annotation.disagreement import (
     NOTHING_IN_COMMON,
@@ -92,7 +93,7 @@ class Ranking:
         if self.previews:
             write_preview(into.preview(case.name), self.session, labels, along)
         outlines = outline_dice(into, case.name, prompts)
-        scores = {}
+        scores, ends = {}, _ends_of(prompts, self.session)
         for segmented in segmented_objects(self.session, extents_of(prompts)):
             label = segmented.object_id
             every = segmented.on_every_slice
@@ -104,9 +105,11 @@ class Ranking:
                 int((labels == label).sum()),
                 outlines.get(label),
                 every,
+                **ends.get(label, {}),
             )
         for label in {line.object_id for line in prompts} - set(scores):
-            scores[label] = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0, outlines.get(label))
+            unseen = ObjectScore(label, self.objects[label], NOTHING_IN_COMMON, None, 0, outlines.get(label))
+            scores[label] = replace(unseen, **ends.get(label, {}))
         return RankedCase(
             str(case.image),
             image_sha256,
@@ -128,6 +131,15 @@ class Ranking:
                 continue
         if self.session.object_ids:
             propagate_within(self.session, extents_of(prompts))
+
+
+def _ends_of(prompts: Sequence[PromptLine], session: InteractiveSession) -> dict[int, dict[str, Any]]:
+    """Return axis, first and last slice of each object of which a prompt names them, as fields of its score."""
+    return {
+        line.object_id: {"axis": line.axis_in(session), "first": line.extent[0], "last": line.extent[1]}
+        for line in prompts
+        if line.extent is not None
+    }
 
 
 def is_done(case: Unlabelled, into: Round, axis: int | None) -> bool:

@@ -36,6 +36,14 @@ COLUMNS = (
     "patient",
     "chosen",
 )
+# settings of a round, as a user knows them
+_SETTINGS = {
+    "dataset": "dataset",
+    "file_ending": "file format",
+    "model_sha256": "model (SHA-256)",
+    "image_size": "--image-size",
+    "window": "--window",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class ObjectScore:
         voxels: size of the mask; 0 if the model saw nothing at the prompt.
         outline_dice: Dice of the model's 2D mask and the revised one that was propagated; None without a first stage.
         on_every_slice: the object had prompts on every slice.
+        axis: along which ``first`` and ``last`` lie; None where they were not named.
+        first: slice at which the object begins, as named with its prompts.
+        last: slice at which it ends.
     """
 
     label: int
@@ -60,6 +71,9 @@ class ObjectScore:
     voxels: int
     outline_dice: float | None = None
     on_every_slice: bool = False
+    axis: int | None = None
+    first: int | None = None
+    last: int | None = None
 
     @property
     def disagreement(self) -> float:
@@ -169,6 +183,7 @@ class Round:
         cases: ranked cases by name.
         id: unique identifier, since folders can have the same name.
         outlines: cases of the first stage by name; empty if there was none.
+        group_by: rule for the patient of a case, see ``folds.group_cases``; empty if cases are not grouped.
     """
 
     folder: Path
@@ -176,6 +191,7 @@ class Round:
     cases: dict[str, RankedCase] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     outlines: dict[str, OutlinedCase] = field(default_factory=dict)
+    group_by: str = ""
 
     @property
     def name(self) -> str:
@@ -205,6 +221,7 @@ class Round:
             UserError: see ``folds.group_cases``.
         """
         groups = group_cases(list(self.cases), group_by).items()
+        self.group_by = group_by
         self.add({name: replace(self.cases[name], patient=patient) for patient, names in groups for name in names})
 
     def add(
@@ -225,6 +242,7 @@ class Round:
             if (self.folder / FILE).is_file():
                 known = Round.begin(self.folder, self.made_by)
                 self.id, self.cases, self.outlines = known.id, known.cases, known.outlines
+                self.group_by = self.group_by or known.group_by
             self.cases.update(cases or {})
             self.outlines.update(outlines or {})
             self.save()
@@ -234,6 +252,7 @@ class Round:
         content = {
             "id": self.id,
             **self.made_by,
+            **({"group_by": self.group_by} if self.group_by else {}),
             "outlines": {name: asdict(case) for name, case in self.outlines.items()},
             "cases": {name: asdict(case) for name, case in self.cases.items()},
         }
@@ -254,9 +273,13 @@ class Round:
         different = [key for key, value in made_by.items() if key != "model" and known.made_by.get(key) != value]
         if different:
             key = different[0]
+            before, now = (
+                " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+                for value in (known.made_by.get(key), made_by[key])
+            )
             raise UserError(
-                f"{folder} holds a round with {key} {known.made_by.get(key)}, but now it is {made_by[key]}: give "
-                "another folder."
+                f"{folder} holds a round with {_SETTINGS.get(key, key)} {before}, but now it is {now}: repeat the "
+                "command with the settings of that round, or give another folder."
             )
         return known
 
@@ -269,21 +292,24 @@ class Round:
         """
         file = folder / FILE
         if not file.is_file():
-            raise UserError(f"there is no {file}: give the folder of a round made by `sam2_3dmed annotate rank`.")
-        content = read_json(file, "rank again, into another folder")
+            raise UserError(
+                f"there is no {file}: give the folder of a round made by `sam2_3dmed annotate outline` or `rank`."
+            )
+        content = read_json(file, "make the round again in another folder")
         try:
             cases = {name: RankedCase.from_json(case) for name, case in content.pop("cases").items()}
             outlines = {name: OutlinedCase.from_json(case) for name, case in content.pop("outlines", {}).items()}
-            own = content.pop("id")
+            own, group_by = content.pop("id"), str(content.pop("group_by", ""))
             missing = [key for key in ("dataset", "file_ending", "model", "model_sha256") if key not in content]
             strange = [name for name in (*cases, *outlines) if not is_case_name(name)]
             if missing or strange or content["file_ending"] not in WRITABLE:
                 raise ValueError(f"{[*missing, *strange] or content['file_ending']}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
-                f"{file} is not what `sam2_3dmed annotate rank` writes ({error!r}): rank again, into another folder."
+                f"{file} is not what `sam2_3dmed annotate outline` or `rank` writes ({error!r}): make the round again "
+                "in another folder."
             ) from error
-        return cls(folder, content, cases, own, outlines)
+        return cls(folder, content, cases, own, outlines, group_by)
 
 
 def chosen_cases(cases: Mapping[str, RankedCase]) -> set[str]:

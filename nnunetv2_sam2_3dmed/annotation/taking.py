@@ -32,9 +32,9 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import copy_file, read_json, write_text
 from nnunetv2_sam2_3dmed.images.exact_paths import check_no_twin
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
+from nnunetv2_sam2_3dmed.images.masks import dice
 from nnunetv2_sam2_3dmed.images.volumes import READABLE, check_same_grid, read_volume, write_segmentation
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
-from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
 
 STAGED = ".taking"  # folder beside the files; nnU-Net ignores it
 

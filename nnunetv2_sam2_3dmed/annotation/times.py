@@ -26,6 +26,7 @@ FILE = "times.csv"
 LOCK = ".times.lock"
 PROMPT, OUTLINE, VOLUME, MANUAL = STAGES = ("prompt", "outline", "volume", "manual")
 COLUMNS = ("case", "object", "stage", "slices", "machine_seconds", "person_seconds")
+OPTIONAL = ("person_voxels",)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class StageTime:
         slices: number of slices on which the model's mask has voxels; None where there is no mask.
         machine: seconds of the machine; None if not measured.
         person: seconds of the person; None if not measured, 0 if there was nothing to do.
+        person_voxels: size of the person's mask, 0 if the object was erased or is not there; None where no client has
+            written it.
         others: columns of the user's own.
     """
 
@@ -48,6 +51,7 @@ class StageTime:
     slices: int | None = None
     machine: float | None = None
     person: float | None = None
+    person_voxels: int | None = None
     others: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -66,7 +70,7 @@ def read_times(round_folder: Path) -> list[StageTime]:
     if not file.is_file():
         return []
     found: dict[tuple[str, int, str], StageTime] = {}
-    for row in read_csv(file, COLUMNS):
+    for row in read_csv(file, COLUMNS, OPTIONAL):
         one = _of_row(file, row)
         if one.place in found:
             raise UserError(
@@ -93,7 +97,9 @@ def add_person_seconds(round_folder: Path, case: str, label: int, stage: str, se
     add_sitting(round_folder, case, stage, {label: seconds})
 
 
-def add_sitting(round_folder: Path, case: str, stage: str, seconds: Mapping[int, float]) -> None:
+def add_sitting(
+    round_folder: Path, case: str, stage: str, seconds: Mapping[int, float], voxels: Mapping[int, int] | None = None
+) -> None:
     """Add a person's work on the objects of a case to the times of a round, all of it or none.
 
     Args:
@@ -101,6 +107,7 @@ def add_sitting(round_folder: Path, case: str, stage: str, seconds: Mapping[int,
         case: case identifier.
         stage: one of :data:`STAGES`.
         seconds: of this sitting, by label; added to those of earlier ones.
+        voxels: size of the person's mask after it, by label, where that is known.
 
     Raises:
         UserError: as of :func:`add_person_seconds`.
@@ -111,7 +118,8 @@ def add_sitting(round_folder: Path, case: str, stage: str, seconds: Mapping[int,
         for label, one in seconds.items():
             place = (case, int(label), stage)
             before = times.get(place, StageTime(*place))
-            times[place] = replace(before, person=(before.person or 0.0) + float(one))
+            drawn = before.person_voxels if voxels is None else voxels.get(label)
+            times[place] = replace(before, person=(before.person or 0.0) + float(one), person_voxels=drawn)
 
 
 def set_machine_seconds(round_folder: Path, case: str, stage: str, seconds: float, slices: Mapping[int, int]) -> None:
@@ -154,20 +162,22 @@ def _changing(round_folder: Path) -> Iterator[dict[tuple[str, int, str], StageTi
 
 def _as_csv(times: list[StageTime]) -> str:
     own = list(dict.fromkeys(column for one in times for column in one.others))
+    known = OPTIONAL if any(one.person_voxels is not None for one in times) else ()
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*COLUMNS, *own])
+    writer.writerow([*COLUMNS, *known, *own])
     for one in times:
         seconds = ["" if value is None else f"{value:.2f}" for value in (one.machine, one.person)]
-        slices = "" if one.slices is None else one.slices
-        writer.writerow([*one.place, slices, *seconds, *(one.others.get(column, "") for column in own)])
+        slices, drawn = ("" if value is None else value for value in (one.slices, one.person_voxels))
+        others = (one.others.get(column, "") for column in own)
+        writer.writerow([*one.place, slices, *seconds, *([drawn] if known else []), *others])
     return stream.getvalue()
 
 
 def _of_row(file: Path, row: Row) -> StageTime:
     where = f"line {row.number} of {file}"
     numbers: dict[str, float | None] = {}
-    for column in ("object", "slices", "machine_seconds", "person_seconds"):
+    for column in ("object", "slices", "machine_seconds", "person_seconds", "person_voxels"):
         try:
             numbers[column] = float(row[column]) if row[column] else None
         except ValueError as error:
@@ -177,14 +187,15 @@ def _of_row(file: Path, row: Row) -> StageTime:
         raise UserError(f"{where} has the object {row['object']!r}, expected a label value: correct it.")
     for column in ("machine_seconds", "person_seconds"):
         _check(where, row["case"], row["stage"], numbers[column] or 0.0)
-    slices = numbers["slices"]
+    slices, drawn = (None if value is None else int(value) for value in (numbers["slices"], numbers["person_voxels"]))
     return StageTime(
         row["case"],
         int(label),
         row["stage"],
-        None if slices is None else int(slices),
+        slices,
         numbers["machine_seconds"],
         numbers["person_seconds"],
+        drawn,
         row.others,
     )
 

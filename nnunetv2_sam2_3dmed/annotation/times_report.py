@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from nnunetv2_sam2_3dmed.annotation.times import MANUAL, OUTLINE, PROMPT, VOLUME, StageTime, read_times
+from nnunetv2_sam2_3dmed.annotation.times import MANUAL, OUTLINE, PROMPT, STAGES, VOLUME, StageTime, read_times
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.published import read_published
 from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
@@ -26,14 +26,22 @@ NAME = "annotation_times"
 PUBLISHED = "medsam2_annotation_times.csv"
 WITH_MODEL = (PROMPT, OUTLINE, VOLUME)
 _NOTE = (
-    "seconds of a person's work; an object counts if all of its stages were timed. A lesion is an object of a case, "
-    "with the mean and the median over objects; the seconds per slice are those of all objects by all slices of the "
-    "model's volumes. The machine's seconds are those of all measured stages of an object. Rows marked as published "
-    "are means of MedSAM2's user studies (arXiv 2504.03600, Results and Fig. 3), of other images, people and "
-    "programs; a frame is one of a video, and a dash is a figure that was not published"
+    "seconds of a person's work; an object counts once a person has revised its volume, if it was not erased and all "
+    "of its stages were timed. A lesion is an object of a case, with the mean and the median over objects; the seconds "
+    "per slice are those of all objects by all slices of the model's volumes. The machine's seconds are those of all "
+    "measured stages of an object of which it made a volume. Rows marked as published are means of MedSAM2's user "
+    "studies (arXiv 2504.03600, Results and Fig. 3), of other images, people and programs; a frame is one of a video, "
+    "and a dash is a figure that was not published"
 )
+# fields of RoundTimes, and what the note says of their objects
+_REASONS = {
+    "unrevised": "whose volume was not revised yet, or not timed, {are} left out",
+    "erased": "that a person erased, or did not find, {are} left out",
+    "untimed": "with another stage that was not timed {are} left out",
+}
+_UNREVISED, _ERASED, _UNTIMED = _REASONS
 _COLUMNS = (
-    *("annotation", "round", "objects", "without times", "s per lesion, mean", "s per lesion, median (quartiles)"),
+    *("annotation", "round", "objects", "left out", "s per lesion, mean", "s per lesion, median (quartiles)"),
     *("s per slice or frame", "prompt", "outline", "volume", "machine, s per lesion, mean"),
 )
 
@@ -47,8 +55,10 @@ class RoundTimes:
         manual: segmented without the model.
         objects: seconds of a person per object, over all stages, with its slices where they are known.
         stages: mean seconds of a person per object by stage, over the same objects; NaN for stages that none has.
-        machine: seconds of the machine per object that has any.
-        untimed: number of objects with a stage that was not timed.
+        machine: seconds of the machine per object that it made a volume of.
+        unrevised: number of objects whose volume no person has revised yet.
+        erased: number of objects that a person erased, or did not find in the image.
+        untimed: number of other objects with a stage that was not timed.
     """
 
     name: str
@@ -56,7 +66,14 @@ class RoundTimes:
     objects: list[tuple[float, int | None]]
     stages: dict[str, float]
     machine: Statistic
+    unrevised: int
+    erased: int
     untimed: int
+
+    @property
+    def left_out(self) -> int:
+        """Number of objects that do not count."""
+        return self.unrevised + self.erased + self.untimed
 
     @property
     def per_lesion(self) -> Statistic:
@@ -85,24 +102,23 @@ def times_of(round_folder: Path) -> list[RoundTimes]:
     slices = {(one.case, one.label): one.slices for one in times if one.stage == VOLUME}
     found = []
     for manual in (True, False):
-        own: dict[tuple[str, int], list[StageTime]] = defaultdict(list)
+        own: dict[tuple[str, int], dict[str, StageTime]] = defaultdict(dict)
         for one in times:
             if (one.stage == MANUAL) == manual:
-                own[one.case, one.label].append(one)
-        timed = {place: stages for place, stages in own.items() if all(one.person is not None for one in stages)}
+                own[one.case, one.label][one.stage] = one
+        why = {place: _reason_against(stages, MANUAL if manual else VOLUME) for place, stages in own.items()}
+        timed = [(place, list(stages.values())) for place, stages in own.items() if why[place] is None]
         if manual and not timed:
             continue
-        persons = {place: sum(one.person or 0.0 for one in stages) for place, stages in timed.items()}
+        persons = {place: sum(one.person or 0.0 for one in stages) for place, stages in timed}
         by_stage = {
-            stage: Statistic.of(
-                [one.person or 0.0 for stages in timed.values() for one in stages if one.stage == stage]
-            ).mean
+            stage: Statistic.of([one.person or 0.0 for _, stages in timed for one in stages if one.stage == stage]).mean
             for stage in WITH_MODEL
         }
         machines = [
-            sum(one.machine or 0.0 for one in stages)
+            sum(one.machine or 0.0 for one in stages.values())
             for stages in own.values()
-            if any(one.machine is not None for one in stages)
+            if VOLUME in stages and stages[VOLUME].machine is not None
         ]
         found.append(
             RoundTimes(
@@ -111,10 +127,25 @@ def times_of(round_folder: Path) -> list[RoundTimes]:
                 [(seconds, slices.get(place)) for place, seconds in persons.items()],
                 by_stage,
                 Statistic.of(machines),
-                len(own) - len(timed),
+                *(sum(reason == against for reason in why.values()) for against in _REASONS),
             )
         )
     return found
+
+
+def _reason_against(stages: Mapping[str, StageTime], last: str) -> str | None:
+    """Return why an object does not count, one of ``_REASONS``; None if it does.
+
+    Args:
+        stages: its times by stage.
+        last: the stage with which it is complete.
+    """
+    revised = [stages[stage] for stage in STAGES if stage in stages and stages[stage].person is not None]
+    if revised and revised[-1].person_voxels == 0:
+        return _ERASED
+    if last not in stages or stages[last].person is None:
+        return _UNTIMED if last == MANUAL else _UNREVISED
+    return _UNTIMED if len(revised) < len(stages) else None
 
 
 def time_table(rounds: Sequence[RoundTimes]) -> Table:
@@ -127,7 +158,7 @@ def time_table(rounds: Sequence[RoundTimes]) -> Table:
         stages = [number(one.stages[stage], 1) for stage in WITH_MODEL]
         rows.append(
             [
-                *("by hand" if one.manual else "with the model", one.name, str(lesion.n), str(one.untimed)),
+                *("by hand" if one.manual else "with the model", one.name, str(lesion.n), str(one.left_out)),
                 *(number(lesion.mean, 1), median + quartiles, number(one.per_slice, 2)),
                 *(stages if not one.manual else ["–"] * len(stages)),
                 number(one.machine.mean, 2),
@@ -136,7 +167,17 @@ def time_table(rounds: Sequence[RoundTimes]) -> Table:
     for row in read_published(PUBLISHED):
         seconds = [row["seconds"], "–", "–"] if row["unit"] == "lesion" else ["–", "–", row["seconds"]]
         rows.append([f"published: {row['study']}", row["round"], row["annotated"], "–", *seconds, *["–"] * 4])
-    return Table("Annotation times", _COLUMNS, text_rows(rows), _NOTE)
+    return Table("Annotation times", _COLUMNS, text_rows(rows), _NOTE + _said_of_left_out(rounds))
+
+
+def _said_of_left_out(rounds: Sequence[RoundTimes]) -> str:
+    """Return what the note says of objects that do not count; empty if all do."""
+    numbers = {reason: sum(getattr(one, reason) for one in rounds) for reason in _REASONS}
+    return "".join(
+        f". {many} {'object' if many == 1 else 'objects'} {_REASONS[reason].format(are='is' if many == 1 else 'are')}"
+        for reason, many in numbers.items()
+        if many
+    )
 
 
 def write_times(rounds: Sequence[RoundTimes], folder: Path) -> str:

@@ -202,8 +202,29 @@ def check_new(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collecti
         files[file] = names[case.name] = case.image
         if case.name not in ranked and dataset.has(case.name):
             raise UserError(
-                f"{dataset.name} has a training case {case.name} already: rename {case.image}, or leave it out."
+                f"{dataset.name} has a training case {case.name} already: rename {case.image}, or add --skip-taken to "
+                "leave out all such cases."
             )
+
+
+def without_taken(cases: Sequence[Unlabelled], dataset: RawDataset, ranked: Collection[str] = ()) -> list[Unlabelled]:
+    """Return the cases without those whose names training cases of the dataset have.
+
+    Args:
+        cases: unlabelled cases.
+        dataset: dataset to which they will be added.
+        ranked: cases of an existing round, which are kept, though they may have been taken since.
+
+    Raises:
+        UserError: no case is left.
+    """
+    left = [case for case in cases if case.name in ranked or not dataset.has(case.name)]
+    if cases and not left:
+        raise UserError(
+            f"{dataset.name} has training cases of the names of all {len(cases)} images: add other images, or rename "
+            "those that are no training cases."
+        )
+    return left
 
 
 def boxes_of(prediction: Path, image: Volume, objects: Sequence[int], axis: int) -> tuple[PromptLine, ...]:

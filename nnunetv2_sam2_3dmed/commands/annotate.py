@@ -10,7 +10,8 @@
 
 outline, which can be left out, segments the slices with prompts alone. Revise its masks (ROUND/outlines) in a folder
 of your own, and fill in the columns first and last of ROUND/outlines.csv: rank then propagates the revised masks
-exactly to these slices. Both stages of a round have one model.
+exactly to these slices. Give both stages the same --model, --image-size and --window. Images that have the name of
+a training case are refused, or left out with --skip-taken.
 
 rank segments each case from its prompts and measures the disagreement of the model with itself about each object: the
 larger of two values of 1 - Dice. One compares the mask with that from another kind of prompt on the same slice, derived
@@ -52,6 +53,7 @@ from nnunetv2_sam2_3dmed.commands.options import (
     add_prompted_model,
     add_window,
     check_image_size,
+    prepare_device,
 )
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.files import check_writable_folder
@@ -108,6 +110,9 @@ def _add_outline(parser: argparse.ArgumentParser) -> None:
     add_window(parser)
     add_axis(parser)
     parser.add_argument("--no-preview", action="store_true", help="write no pictures of the masks")
+    parser.add_argument(
+        "--skip-taken", action="store_true", help="leave out images with the name of a training case of the dataset"
+    )
 
 
 def _add_rank(parser: argparse.ArgumentParser) -> None:
@@ -152,8 +157,8 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
-        help="checkpoint to start from (default: the last fine-tuning of this fold, else its SAM2_PromptTrainer, else "
-        "MedSAM2)",
+        help="checkpoint to start from (default: the last fine-tuning of this fold, else its SAM2_PromptTrainer, else, "
+        "if no other trainer of promptable models has trained the fold, MedSAM2)",
     )
     parser.add_argument(
         "--seen-validation",
@@ -234,7 +239,12 @@ def _begin(
 
     from nnunetv2_sam2_3dmed.annotation.raw_dataset import open_dataset
     from nnunetv2_sam2_3dmed.annotation.rounds import FILE, Round
-    from nnunetv2_sam2_3dmed.annotation.unlabelled import cases_of_predictions, cases_of_table, check_new
+    from nnunetv2_sam2_3dmed.annotation.unlabelled import (
+        cases_of_predictions,
+        cases_of_table,
+        check_new,
+        without_taken,
+    )
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
     from nnunetv2_sam2_3dmed.interactive.model import model_file
     from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
@@ -245,7 +255,16 @@ def _begin(
     else:
         cases = cases_of_predictions(args.predictions, args.images, dataset)
     known = Round.read(args.round_folder) if (args.round_folder / FILE).is_file() else None
-    check_new(cases, dataset, () if known is None else {*known.cases, *known.outlines})
+    own = set() if known is None else {*known.cases, *known.outlines}
+    if args.skip_taken:
+        given, cases = cases, without_taken(cases, dataset, own)
+        if len(cases) < len(given):
+            print(
+                f"{len(given) - len(cases)} of {len(given)} images are left out: {dataset.name} has training cases of "
+                "their names",
+                file=sys.stderr,
+            )
+    check_new(cases, dataset, own)
     session = InteractiveSession(args.model, args.device, args.precision, args.image_size)
     model = model_file(args.model).resolve()
     made_by = {
@@ -300,13 +319,10 @@ def _finetune(args: argparse.Namespace) -> None:
     # before anything of nnU-Net's is imported
     os.environ[EXT_TRAINER] = search_path()
 
-    import torch
-
     from nnunetv2_sam2_3dmed.annotation.finetuning import FinetuningRun
     from nnunetv2_sam2_3dmed.annotation.raw_dataset import open_dataset
 
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("-device is cuda, but torch finds no CUDA GPU here: add `-device cpu`.")
+    prepare_device(args.device)
     run = FinetuningRun(open_dataset(args.dataset), args.configuration, args.fold, args.trainer, args.plans)
     if args.go_on:
         start = run.begun()
@@ -322,8 +338,6 @@ def _finetune(args: argparse.Namespace) -> None:
         f"fine-tuning {start.checkpoint} ({start.trained_by}) for {start.epochs} epochs at {start.peak_lr:g}"
         + ("" if start.trunk_lr is None else f", image encoder {start.trunk_lr:g}")
     )
-    # as in nnU-Net's own command
-    torch.set_num_threads(1 if args.device == "cuda" else torch.multiprocessing.cpu_count())
     run.train(args.device, args.go_on)
 
 

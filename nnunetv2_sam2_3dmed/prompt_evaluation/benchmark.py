@@ -16,6 +16,7 @@ from nnunetv2_sam2_3dmed.errors import UserError, in_one_sentence
 from nnunetv2_sam2_3dmed.evaluation.metrics import MaskMetrics, compute_metrics
 from nnunetv2_sam2_3dmed.evaluation.prompted import note_prompts
 from nnunetv2_sam2_3dmed.evaluation.published_prompts import ALL, SALIENT
+from nnunetv2_sam2_3dmed.images.masks import dice
 from nnunetv2_sam2_3dmed.images.volumes import write_segmentation
 from nnunetv2_sam2_3dmed.images.windows import AUTO
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
@@ -160,9 +161,3 @@ class PromptBenchmark:
             only = large[:, None, None]
             scores[SALIENT] = compute_metrics(gt & only, found & only, spacing, self.tolerance_mm)
         return scores
-
-
-def dice(gt: np.ndarray, found: np.ndarray) -> float:
-    """Dice coefficient of two masks; 1 if both are empty."""
-    total = int(gt.sum()) + int(found.sum())
-    return 1.0 if not total else 2 * int((gt & found).sum()) / total

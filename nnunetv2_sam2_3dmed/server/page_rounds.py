@@ -2,13 +2,15 @@
 
 =====================  ================================================================================================
 ``GET round``          ``{"round": null}``, or of the round named at the start ``{"round": {"name", "cases": [{"case",
-                       "stage": "outline" or "volume", "done", "taken": another page has it}]}}``
-``POST round/open``    ``{"case"}``, by default the one after that which is open, of those that are not done and can be
-                       read: answers as ``GET session``, whose image has ``"round": {"id", "name", "case", "stage",
-                       "axis", "objects": [{"id", "slice": with most of it}], "extents": {ID: [first, last]}}``, and
-                       with ``"notes"``: a sentence for each case that cannot be read. If none is left, ``{"finished":
-                       {"name", "command": null while cases are open elsewhere, "elsewhere": their names}}``, also
-                       with ``"notes"``
+                       "stage": "outline" or "volume", "done", "taken": another page has it, "chosen": false where
+                       another case of the same patient was chosen}]}}``
+``POST round/open``    ``{"case"}``, by default the one after that which is open, of those that are chosen, not done
+                       and can be read: answers as ``GET session``, whose image has ``"round": {"id", "name", "case",
+                       "stage", "axis", "objects": [{"id", "slice": with most of it}], "extents": {ID: {"axis", "first",
+                       "last"}, as they were named}}``, and with ``"notes"``: a sentence for each case that cannot be
+                       read. If none is left, ``{"finished": {"name", "command": null while cases are open elsewhere,
+                       "elsewhere": their names, "others": number of those that were not chosen}}``, also with
+                       ``"notes"``
 ``POST round/done``    ``{"seconds": {ID: seconds of the person}, "extents": {ID: [first, last]}, "empty": true to say
                        that there is no object in the image, in the first stage}``: writes the masks of the case that
                        is open into the round's folder; ``{"left": number of cases}``; refused while a propagation runs
@@ -89,9 +91,9 @@ def router(
         return {case.name for case in cases if case is not None} | {name for name in coming if name is not None}
 
     def next_case(place: Place, unreadable: set[str]) -> QueuedCase | None:
-        """Choose the case after that which is open, of those that are left, the first one after the last; or None."""
+        """Choose the case after that which is open, of those that wait, the first one after the last; or None."""
         elsewhere = taken(place) | unreadable
-        left = [case for case in named().cases() if not case.done and case.name not in elsewhere]
+        left = [case for case in named().cases() if case.waits and case.name not in elsewhere]
         names = [case.name for case in named().cases()]
         here = None if place.page is None or place.page.case is None else place.page.case.name
         passed = names[: names.index(here) + 1] if here in names else []
@@ -110,10 +112,12 @@ def router(
 
     def finished(found: RoundQueue, place: Place) -> dict[str, Any]:
         """Tell that no case is left, and the command that goes on once nobody works on one."""
-        elsewhere = taken(place)
-        waiting = [case.name for case in found.cases() if not case.done and case.name in elsewhere]
+        elsewhere, cases = taken(place), found.cases()
+        waiting = [case.name for case in cases if case.waits and case.name in elsewhere]
+        others = sum(not case.chosen and not case.done for case in cases)
         command = None if waiting else found.command()
-        return {"finished": {"name": found.folder.resolve().name, "command": command, "elsewhere": waiting}}
+        name = found.folder.resolve().name
+        return {"finished": {"name": name, "command": command, "elsewhere": waiting, "others": others}}
 
     @routes.get("/page/round")
     def show(x_page_session: Annotated[str, Header()] = "") -> dict[str, Any]:
@@ -121,7 +125,13 @@ def router(
             return {"round": None}
         elsewhere = taken(places.by_token.get(x_page_session))
         cases = [
-            {"case": case.name, "stage": case.stage, "done": case.done, "taken": case.name in elsewhere}
+            {
+                "case": case.name,
+                "stage": case.stage,
+                "done": case.done,
+                "taken": case.name in elsewhere,
+                "chosen": case.chosen,
+            }
             for case in queue.cases()
         ]
         return {"round": {"name": queue.folder.resolve().name, "cases": cases}}
@@ -167,7 +177,7 @@ def router(
             labels = page.run(page.finished_labels)
             found.finish(case, labels, page.volume, asked.seconds, asked.extents, asked.empty)
             page.finish_case({} if asked.empty else asked.extents)
-        return {"left": sum(not one.done for one in found.cases())}
+        return {"left": sum(one.waits for one in found.cases())}
 
     return routes
 
@@ -176,7 +186,7 @@ def _open(queue: RoundQueue, case: QueuedCase, place: Place, places: Places, lar
     """Open a case in a place, with the masks of its objects as starts; if that fails, the one before stays open."""
     masks_fit = partial(check_masks, case.name, largest=largest)
     image, masks = queue.read(case, partial(places.check_bytes, case.image.name), masks_fit)
-    extents = queue.extents(case) if case.axis is not None else {}
+    extents = queue.extents(case)
     words = queue.made_by.get("window") or ["auto"]
 
     def begin(page: PageSession) -> None:
@@ -188,7 +198,7 @@ def _open(queue: RoundQueue, case: QueuedCase, place: Place, places: Places, lar
             "stage": case.stage,
             "axis": case.axis,
             "objects": [{"id": number, "slice": _largest(masks.get(number), axis)} for number in case.objects],
-            "extents": extents,
+            "extents": {number: dict(zip(("axis", "first", "last"), ends)) for number, ends in extents.items()},
         }
         page.run(partial(page.begin_case, case, shown, masks))
 

@@ -108,9 +108,9 @@ def test_outlines_and_their_ends_are_propagated(outlined, dataset, lively_networ
         ("new_1.nii.gz@3", "1", "2", "5"),
         ("new_1.nii.gz@4", "1", "2", "5"),
     ]
-    assert queue.extents(queue.find("new_1")) == {1: (2, 5)} and queue.extents(queue.find("new_2")) == {}
-    person = {one.place: one.person for one in read_times(outlined.folder)}
-    assert person["new_1", 1, "outline"] == 30.0 and person["new_1", 3, "outline"] == 0.0
+    assert queue.extents(queue.find("new_1")) == {1: (0, 2, 5)} and queue.extents(queue.find("new_2")) == {}
+    person = {one.place: (one.person, one.person_voxels) for one in read_times(outlined.folder)}
+    assert person["new_1", 1, "outline"] == (30.0, 240) and person["new_1", 3, "outline"] == (0.0, 0)
 
     # the second stage takes them, and goes no further than the ends
     words = shlex.split(queue.command())
@@ -127,6 +127,7 @@ def test_outlines_and_their_ends_are_propagated(outlined, dataset, lively_networ
     assert not labels[:2].any() and not labels[6:].any()
     # it is in the second stage now; the other one is still in the first
     assert [(one.name, one.stage) for one in queue.cases()] == [("new_2", "outline"), ("new_1", "volume")]
+    assert queue.extents(queue.find("new_1")) == {1: (0, 2, 5)}
 
 
 def test_mistakes_of_the_first_stage_write_nothing(outlined):
@@ -141,8 +142,8 @@ def test_mistakes_of_the_first_stage_write_nothing(outlined):
     for ends, message in (
         ({1: (4, 6)}, "organ goes from slice 4 to 6, but its mask is on slice 3"),
         ({1: (0, 2)}, "organ goes from slice 0 to 2, but its mask is on slice 3"),
-        ({1: (5, 3)}, "organ goes from slice 5 to 3, but slices are 0 to 6"),
-        ({1: (0, 7)}, "organ goes from slice 0 to 7, but slices are 0 to 6"),
+        ({1: (5, 3)}, "the first slice of organ is 5 and the last 3, but they must be from 0 to 6, the first not"),
+        ({1: (0, 7)}, "the first slice of organ is 0 and the last 7, but they must be from 0 to 6, the first not"),
         ({3: (1, 2)}, "lesion goes from slice 1 to 2, but it has no mask"),
     ):
         with pytest.raises(UserError, match=message):
@@ -158,7 +159,10 @@ def test_those_chosen_of_each_patient_come_first(ranked):
     ranked.save()
     # the table that the command prints has the same order
     expected = ["same", "new_2", "other", "new_1"]
-    assert [case.name for case in RoundQueue(ranked.folder, NAMES).cases()] == expected
+    queue = RoundQueue(ranked.folder, NAMES)
+    assert [case.name for case in queue.cases()] == expected
+    # the other one of the patient does not wait; those without a patient do
+    assert [case.name for case in queue.cases() if case.waits] == ["same", "new_2", "new_1"]
     table = csv.DictReader((ranked.folder / "ranking.csv").read_text("utf-8").splitlines())
     assert list(dict.fromkeys(row["case"] for row in table)) == expected
 
@@ -171,7 +175,7 @@ def test_the_table_as_a_person_left_it(outlined):
     text = table.read_text("utf-8")
     # without the slice, the mask is that on which the object is largest
     table.write_text(text.replace("new_1.nii.gz@3,1,0,,", "new_1.nii.gz,1.0,0,2.0,5"), "utf-8")
-    assert queue.extents(case) == {1: (2, 5)}
+    assert queue.extents(case) == {1: (0, 2, 5)}
     drawn = np.zeros(SHAPE, np.uint8)
     drawn[3, 12:20, 15:30] = 1
     queue.finish(case, drawn, image, {})
@@ -289,6 +293,12 @@ def test_the_next_command_has_the_rounds_settings(outlined, window):
         queue.finish(case, sum(value * mask for value, mask in masks.items()), image, {})
     args = parsed(queue.command())
     assert (args.action, args.model, args.image_size, args.window) == ("rank", "/m.pt", 512, window)
+    assert args.group_by is None
+    grouped = Round.read(outlined.folder)
+    grouped.cases["new_3"] = RankedCase("", "", [], [], "", "", [ObjectScore(1, "organ", 0.1, None, 300)])
+    grouped.group("^(new)_")
+    Round.read(outlined.folder).add()  # by a command without the rule
+    assert parsed(queue.command()).group_by == "^(new)_"
     # the round goes on with what the command makes of them
     again = {**made.made_by, "window": args.window, "image_size": args.image_size, "model": args.model}
     assert Round.begin(args.round_folder, again).id == made.id
@@ -316,8 +326,8 @@ def test_files_that_are_not_those_of_the_round(ranked):
     with pytest.raises(UserError, match=r"voxels of 3, but the labels of Dataset301_Tiny are 1"):
         RoundQueue(ranked.folder, {1: "organ"}).read(case)
     write(case.mask, machine(3))
-    with pytest.raises(UserError, match="is not the file of the round"):
+    with pytest.raises(UserError, match="was changed or removed since the model segmented it: restore the file"):
         queue.read(case)
     case.image.unlink()
-    with pytest.raises(UserError, match=r"new_1_0000.nii.gz is missing"):
+    with pytest.raises(UserError, match=r"new_1_0000.nii.gz was changed or removed"):
         queue.read(case)

@@ -68,6 +68,8 @@ def test_objects_end_where_the_annotator_says(ranking, images, folders):
     labels = read(made.mask("new_1"))
     assert np.flatnonzero((labels == 1).any(axis=(1, 2))).tolist() == [2, 3, 4]
     assert made.cases["new_1"].prompts[0].endswith("slices 2 to 4")
+    (scored,) = made.cases["new_1"].objects
+    assert (scored.axis, scored.first, scored.last) == (0, 2, 4)
     with pytest.raises(UserError, match="with other prompts"):  # other slices are another case
         is_done(Unlabelled("new_1", case.image, (BOX,)), made, None)
 
@@ -107,7 +109,7 @@ def test_another_model_or_other_prompts_need_another_folder(images, folders):
     with pytest.raises(UserError, match="with other prompts"):
         is_done(Unlabelled("new_1", image, (CLICK,)), made, 0)
     assert Round.begin(folders / "round", {**MADE_BY, "model": "elsewhere"}).id == made.id
-    with pytest.raises(UserError, match="holds a round with model_sha256 abc, but now it is def"):
+    with pytest.raises(UserError, match=r"a round with model \(SHA-256\) abc, but now it is def: repeat"):
         Round.begin(folders / "round", {**MADE_BY, "model_sha256": "def"})
     write(image, np.zeros(SHAPE))
     with pytest.raises(UserError, match="with other image"):
@@ -135,14 +137,14 @@ def test_other_contents_and_another_axis_are_other_prompts(images, folders):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[:-40], "is no valid JSON .* rank again"),
-        (lambda text: "[]", "is not what `sam2_3dmed annotate rank` writes"),
-        (lambda text: '{"cases": {"a": {}}}', "is not what `sam2_3dmed annotate rank` writes"),
+        (lambda text: text[:-40], "is no valid JSON .* make the round again"),
+        (lambda text: "[]", "is not what `sam2_3dmed annotate outline` or `rank` writes"),
+        (lambda text: '{"cases": {"a": {}}}', "is not what `sam2_3dmed annotate outline` or `rank` writes"),
         (lambda text: text.replace('"new_1"', '"../new_1"'), "../new_1"),
         (lambda text: text.replace('"new_1"', '".new_1"'), ".new_1"),
         (lambda text: text.replace('"model_sha256"', '"sha256"'), "model_sha256"),
         (lambda text: text.replace('".nii.gz"', '"/../x"'), "/../x"),
-        (lambda text: text.replace("0.1", '"much"'), "is not what `sam2_3dmed annotate rank` writes"),
+        (lambda text: text.replace("0.1", '"much"'), "is not what `sam2_3dmed annotate outline` or `rank` writes"),
     ],
 )
 def test_damaged_and_foreign_rounds(folders, change, message):

@@ -92,6 +92,16 @@ def test_the_last_checkpoint_and_the_rounds_before(tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "MedSAM2_latest.pt").touch()
     assert last() == tmp_path / "weights" / "MedSAM2_latest.pt"
+    # not of this fold or configuration, not promptable, or of a trainer that is gone
+    trained(fold_folder("SAM2_PromptTrainer_corrected", PLANS, "3d_slices8", 1))
+    trained(fold_folder("SAM2_PromptTrainer_corrected", PLANS, "3d_slices6", 0))
+    for name in ("SAM2_3dMedTrainer", "SAM2_PromptTrainer_ofMine"):
+        trained(fold_folder(name, PLANS, "3d_slices8", 0))
+    assert last() == tmp_path / "weights" / "MedSAM2_latest.pt"
+    for name in ("SAM2_PromptTrainer_corrected", "SAM2_PromptTrainer_batch8"):
+        trained(fold_folder(name, PLANS, "3d_slices8", 0))
+    with pytest.raises(UserError, match=r"_batch8__\S+, \S+_corrected__\S+: give the one to start from with --model"):
+        last()
     first = trained(fold_folder("SAM2_PromptTrainer", PLANS, "3d_slices8", 0))
     assert last() == first
 

@@ -45,6 +45,14 @@ def test_sittings_are_added_up_and_the_machines_time_is_the_last(tmp_path):
     assert [one.person for one in read_times(tmp_path)] == [42.5, None, None, 0.0]
 
 
+def test_how_large_a_persons_mask_is_after_the_last_sitting(tmp_path):
+    add_sitting(tmp_path, "a", "volume", {1: 2.0, 3: 4.0}, {1: 70, 3: 8})
+    add_sitting(tmp_path, "a", "volume", {3: 1.0}, {3: 0})
+    add_person_seconds(tmp_path, "a", 1, "volume", 5.0)
+    assert rows(tmp_path)[0]["person_voxels"] == "70" and rows(tmp_path)[1]["person_voxels"] == "0"
+    assert [(one.person, one.person_voxels) for one in read_times(tmp_path)] == [(7.0, 70), (5.0, 0)]
+
+
 def test_a_spreadsheets_table_is_read_and_own_columns_stay(tmp_path):
     (tmp_path / FILE).write_text(
         "sep=;\ncase;object;stage;note;slices;machine_seconds;person_seconds\na;1;manual;hard;;;500\n"

@@ -34,9 +34,46 @@ def test_a_round(made):
     assert by_hand.manual and by_hand.per_lesion.mean == 400 and by_hand.per_lesion.n == 2
     # a took 60 s, b 40 s; the other object of b was not timed in its volume
     assert (round_1.per_lesion.mean, round_1.per_lesion.median, round_1.per_lesion.n) == (50, 50, 2)
-    assert round_1.untimed == 1 and round_1.per_slice == pytest.approx(100 / 10)
+    assert (round_1.unrevised, round_1.erased, round_1.untimed) == (1, 0, 0)
+    assert round_1.per_slice == pytest.approx(100 / 10)
     assert round_1.stages == {"prompt": 5, "outline": 15, "volume": 32.5}
     assert round_1.machine.mean == 5 and round_1.machine.n == 3
+
+
+def test_only_revised_volumes_count_and_the_note_says_what_is_left_out(tmp_path):
+    # a took 30 + 60 s, b 10 + 20 s: 60 s each; the others would bring the mean down to 220 / 8 = 27.5
+    (tmp_path / FILE).write_text(
+        "case,object,stage,slices,machine_seconds,person_seconds,person_voxels\n"
+        "a,1,outline,1,2,30,50\n"
+        "a,1,volume,4,4,60,200\n"
+        "b,1,outline,1,2,10,50\n"
+        "b,1,volume,4,,20,\n"  # by hand: nobody wrote how large it is
+        "b,3,volume,0,4,25,0\n"  # erased, after the model had made a volume
+        "c,1,outline,1,2,40,50\n"  # not ranked yet
+        "d,1,outline,1,2,5,0\n"  # no object in this image
+        "e,1,outline,1,2,6,0\n"  # erased in the first stage, and chosen for a moment in the second
+        "e,1,volume,,,1,0\n"
+        "f,1,outline,1,2,8,50\n"
+        "f,1,volume,4,4,,\n"  # ranked, not revised
+        "g,1,outline,1,2,,\n"  # without a clock
+        "g,1,volume,4,6,15,100\n"
+        "h,1,outline,1,2,7,0\n"  # erased there, and drawn again
+    )
+    (one,) = times_of(tmp_path)
+    assert (one.per_lesion.mean, one.per_lesion.n) == (60, 2)
+    assert (one.unrevised, one.erased, one.untimed, one.left_out) == (2, 4, 1, 7)
+    assert one.stages["outline"] == 20 and one.stages["volume"] == 40
+    # of a, of the erased one of b, of f and of g
+    assert (one.machine.mean, one.machine.n) == ((6 + 4 + 6 + 8) / 4, 4)
+    note = time_table([one, one]).note
+    assert "4 objects whose volume was not revised yet, or not timed, are left out" in note
+    assert "8 objects that a person erased, or did not find, are left out" in note
+    assert "2 objects with another stage that was not timed are left out" in note
+    assert "1 object with another stage that was not timed is left out" in time_table([one]).note
+    with (tmp_path / FILE).open("a") as file:
+        file.write("h,1,volume,4,4,3,90\n")
+    (one,) = times_of(tmp_path)
+    assert (one.per_lesion.mean, one.per_lesion.n, one.erased) == ((90 + 30 + 10) / 3, 3, 3)
 
 
 def test_the_table_marks_what_is_published(made):
@@ -58,7 +95,7 @@ def test_nothing_timed_yet(made, tmp_path):
     (made / FILE).write_text(f"{TIMES.splitlines()[0]}\n{untimed}\n")
     (only,) = times_of(made)
     text = write_times([only], tmp_path / "out")
-    assert only.untimed == 3 and "| with the model" in text and "n/a" in text
+    assert only.unrevised == only.left_out == 3 and "| with the model" in text and "n/a" in text
 
 
 def test_the_command(made, tmp_path, capsys):

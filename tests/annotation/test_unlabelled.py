@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from nnunetv2_sam2_3dmed.annotation.unlabelled import boxes_of, cases_of_predictions, cases_of_table, check_new
+from nnunetv2_sam2_3dmed.annotation.unlabelled import (
+    boxes_of,
+    cases_of_predictions,
+    cases_of_table,
+    check_new,
+    without_taken,
+)
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volumes import read_volume
 from nnunetv2_sam2_3dmed.interactive.prompt_lines import PromptLine
@@ -76,6 +82,19 @@ def test_names_and_formats(dataset, images, folders, name, message):
         check_new(cases, dataset)
     if "expert" in name:
         check_new(cases, dataset, ranked={"expert_01"})  # this round's own, which was taken
+
+
+def test_taken_cases_are_left_out(dataset, images, folders):
+    write(folders / "other" / "expert_01.nii.gz", np.zeros(SHAPE))
+    file = folders / "prompts.csv"
+    file.write_text(f'{HEADER}images/new_1_0000.nii.gz,point,"2,5,5",1\nother/expert_01.nii.gz,point,"2,5,5",1\n')
+    cases = cases_of_table(file, dataset)
+    with pytest.raises(UserError, match="add --skip-taken to leave out all such cases"):
+        check_new(cases, dataset)
+    assert [case.name for case in without_taken(cases, dataset)] == ["new_1"]
+    assert without_taken(cases, dataset, ranked={"expert_01"}) == cases  # this round's own, which was taken
+    with pytest.raises(UserError, match="has training cases of the names of all 1 images"):
+        without_taken(cases[1:], dataset)
 
 
 def test_one_image_by_two_paths(dataset, images, folders):

@@ -106,7 +106,19 @@ def test_rank_and_take(folders, capsys):
     ranked = [line.rsplit(",", 2)[1:] for line in captured.out.splitlines()[-3:]]
     assert ranked == [["patient", "chosen"], ["new", "yes"], ["new", "no"]]
     assert loop(*rank[:-1], 96, "-device", "cpu") == 2
-    assert f"image_size {SIZE}, but now it is 96: give another folder" in capsys.readouterr().err
+    assert f"--image-size {SIZE}, but now it is 96: repeat the command with" in capsys.readouterr().err
+
+    # in a second round, those that were taken are left out
+    second = ("rank", "--prompts", "prompts.csv", "--round", "round_2", "--model", "model.pt")
+    assert loop(*second) == 2 and "add --skip-taken to leave out all such cases" in capsys.readouterr().err
+    assert loop(*second, "--skip-taken") == 2 and "of the names of all 2 images" in capsys.readouterr().err
+    write(folders / "images" / "new_3_0000.nii.gz", read(folders / "images" / "new_1_0000.nii.gz"))
+    with (folders / "prompts.csv").open("a") as file:
+        file.write('images/new_3_0000.nii.gz,point,"3,15,15",3\n')
+    options = ("--image-size", SIZE, "-device", "cpu", "--precision", "float32", "--no-preview", "--skip-taken")
+    assert loop("outline", *second[1:], *options) == 0
+    assert "2 of 3 images are left out: Dataset301_Tiny has training cases" in capsys.readouterr().err
+    assert set(json.loads((folders / "round_2" / "round.json").read_text())["outlines"]) == {"new_3"}
 
 
 @pytest.mark.parametrize(

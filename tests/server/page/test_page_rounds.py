@@ -20,7 +20,7 @@ from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from tests.server.browser import Viewer
 from tests.server.page_client import Client
-from tests.server.page_phantom import DIRECTION, FIRST, SECOND, axial, labels_of, prompts_of, write_image
+from tests.server.page_phantom import DIRECTION, FIRST, SECOND, axial, labels_of, prompts_of, session_of, write_image
 from tests.server.region_engine import RegionEngine
 
 NAMES = {1: "liver", 2: "spleen", 5: "lesion"}
@@ -115,15 +115,15 @@ def test_cases_come_one_by_one(serve, queue, made):
     # another page gets another case
     assert other.ok("POST", "round/open", json={})["image"]["name"] == "b"
     assert cases(client) == [
-        ("a", "outline", False, False),
-        ("b", "outline", False, True),
-        ("c", "volume", False, False),
+        ("a", "outline", False, False, True),
+        ("b", "outline", False, True, True),
+        ("c", "volume", False, False, True),
     ]
     assert "is open in another page" in client.refused("POST", "round/open", json={"case": "b"})
     assert "no case 'd'" in client.refused("POST", "round/open", json={"case": "d"})
     # a mistake writes nothing
     wrong = {"seconds": {"1": 2.5}, "extents": {"1": [30, 40]}}
-    assert "liver goes from slice 30 to 40" in client.refused("POST", "round/done", json=wrong)
+    assert "liver goes from slice 30 to 40, but its mask" in client.refused("POST", "round/done", json=wrong)
     assert "no label" in client.refused("POST", "round/done", json={"seconds": {"7": 1.0}})
     client.refused("POST", "round/done", json={"seconds": {"1": -1.0}})
     assert "that the model has outlined" in client.refused(
@@ -142,7 +142,7 @@ def test_cases_come_one_by_one(serve, queue, made):
     assert client.ok("POST", "round/done", json={"seconds": {"1": 4.0}}) == {"left": 1}
     # while another page has a case, the command would leave it out
     finished = client.ok("POST", "round/open", json={})["finished"]
-    assert finished == {"name": "lesions", "command": None, "elsewhere": ["b"]}
+    assert finished == {"name": "lesions", "command": None, "elsewhere": ["b"], "others": 0}
     assert other.ok("POST", "round/done", json={"seconds": {}}) == {"left": 0}
     finished = client.ok("POST", "round/open", json={})["finished"]
     assert "annotate rank -d Dataset009_Phantom" in finished["command"] and finished["elsewhere"] == []
@@ -171,11 +171,11 @@ def test_what_is_loaded_has_labels_of_the_dataset(serve, queue, tmp_path):
 def test_another_image_than_the_models(serve, queue, tmp_path):
     client = Client(serve(round=queue).url)
     (tmp_path / "a_0000.nii.gz").write_bytes(b"other")
-    assert "is not the file of the round" in client.refused("POST", "round/open", json={"case": "a"})
+    assert "a_0000.nii.gz was changed" in client.refused("POST", "round/open", json={"case": "a"})
     # it does not keep the others from being worked on
     answer = client.ok("POST", "round/open", json={})
     assert answer["image"]["name"] == "b" and len(answer["notes"]) == 1
-    assert answer["notes"][0].startswith("a was left out: ") and "is not the file of the round" in answer["notes"][0]
+    assert answer["notes"][0].startswith("a was left out: ") and "a_0000.nii.gz was changed" in answer["notes"][0]
     client.ok("POST", "round/done", json={"seconds": {}})
     assert client.ok("POST", "round/open", json={})["image"]["name"] == "c"
     client.ok("POST", "round/done", json={"seconds": {}})
@@ -187,7 +187,7 @@ def test_none_can_be_opened(serve, queue, tmp_path):
     for name in "abc":
         (tmp_path / f"{name}_0000.nii.gz").unlink()
     client = Client(serve(round=queue).url)
-    assert "a_0000.nii.gz is missing" in client.refused("POST", "round/open", json={})
+    assert "a_0000.nii.gz was changed or removed" in client.refused("POST", "round/open", json={})
 
 
 def test_it_goes_on_from_the_case_that_is_open(serve, queue):
@@ -233,7 +233,7 @@ def test_a_case_that_cannot_be_opened_leaves_the_one_before(serve, queue, made, 
     client.ok("POST", "round/done", json={"seconds": {"1": 2.0}, "extents": {"1": [10, 30]}})
     np.testing.assert_array_equal(read(made.folder / "revised" / "a.nii.gz")[SLICE], HALF)
     # after a reload, the page has the ends that were written
-    assert client.ok("GET", "session")["image"]["round"]["extents"] == {"1": [10, 30]}
+    assert client.ok("GET", "session")["image"]["round"]["extents"] == {"1": {"axis": 0, "first": 10, "last": 30}}
 
 
 def test_a_case_that_a_command_has_changed_meanwhile(serve, queue, made):
@@ -273,13 +273,101 @@ def test_files_of_another_image_are_deleted(serve, queue, tmp_path):
     assert not list(Path(place._files.name).iterdir())
 
 
+@pytest.fixture
+def grouped(made) -> Round:
+    """Three volumes of a patient, of which the one with the largest disagreement is chosen, and one of none."""
+    for name, disagreement, patient in (("c", 0.2, "p"), ("d", 0.3, "p"), ("e", 0.1, "p"), ("f", 0.05, "")):
+        ranked = made.cases["c"]
+        write_labels(made.mask(name), FIRST * 1)
+        (scored,) = ranked.objects
+        made.cases[name] = replace(
+            ranked,
+            mask_sha256=sha256_of(made.mask(name)),
+            objects=[replace(scored, between_prompts=disagreement)],
+            patient=patient,
+        )
+    made.outlines.clear()
+    made.save()
+    return made
+
+
+def test_only_the_chosen_one_of_a_patient_comes(serve, grouped):
+    client = Client(serve(round=RoundQueue(grouped.folder, NAMES)).url)
+    assert [(one[0], one[-1]) for one in cases(client)] == [("d", True), ("c", False), ("e", False), ("f", True)]
+    assert client.ok("POST", "round/open", json={})["image"]["name"] == "d"
+    assert client.ok("POST", "round/done", json={"seconds": {}}) == {"left": 1}
+    assert client.ok("POST", "round/open", json={})["image"]["name"] == "f"
+    client.ok("POST", "round/done", json={"seconds": {}})
+    finished = client.ok("POST", "round/open", json={})["finished"]
+    assert "annotate take" in finished["command"] and (finished["elsewhere"], finished["others"]) == ([], 2)
+    # another one can be opened by its name, and is finished as any
+    assert client.ok("POST", "round/open", json={"case": "c"})["image"]["name"] == "c"
+    client.ok("POST", "round/done", json={"seconds": {}})
+    assert client.ok("POST", "round/open", json={})["finished"]["others"] == 1
+
+
+def test_all_objects_of_a_volume_are_propagated_between_their_own_slices(serve, network, queue, made, monkeypatch):
+    monkeypatch.setattr(session_module, "Engine", RegionEngine)
+    (scored,) = made.cases["c"].objects
+    objects = [replace(scored, axis=0, first=18, last=23), replace(scored, label=2, name="spleen")]
+    made.cases["c"] = replace(made.cases["c"], objects=objects)
+    made.save()
+    server = serve(model=network, round=queue)
+    client = Client(server.url)
+    image = client.ok("POST", "round/open", json={"case": "c"})["image"]
+    assert image["round"]["extents"] == {"1": {"axis": 0, "first": 18, "last": 23}}
+    session = session_of(server)
+    reached = []
+
+    def propagation(objects, axis, slices, direction, nearest_first):
+        reached.append((list(objects), axis, slices))
+        return iter(())
+
+    monkeypatch.setattr(session, "propagation", propagation)
+    for number in (1, 2):
+        client.prompt("box", [(5, 5), (28, 27)], index=20, number=number)
+    asked = {"objects": None, "axis": 0, "slices": [18, 23]}  # of the first one, which is active
+    client.ok("POST", "propagation", json=asked)
+    assert reached == [([1], 0, (18, 23)), ([2], None, None)]
+    # one that the person has chosen for the first object by itself is its own from now on
+    client.ok("POST", "propagation", json={"objects": [1], "axis": 0, "slices": [10, 30]})
+    client.ok("POST", "propagation", json={"objects": None, "axis": 0, "slices": [5, 40]})
+    assert reached[2:] == [([1], 0, (10, 30)), ([1], 0, (10, 30)), ([2], 0, (5, 40))]
+    client.ok("POST", "propagation", json={"objects": [1]})
+    client.ok("POST", "propagation", json={"objects": None})
+    assert reached[5:] == [([1], None, None), ([1, 2], None, None)]
+
+
+def test_each_part_of_a_propagation_is_run_to_its_end(serve, network, queue, made, monkeypatch):
+    monkeypatch.setattr(session_module, "Engine", RegionEngine)
+    (scored,) = made.cases["c"].objects
+    objects = [
+        replace(scored, axis=0, first=18, last=23),
+        replace(scored, label=2, name="spleen", axis=0, first=20, last=31),
+    ]
+    mask = write_labels(made.mask("c"), FIRST * 0)
+    made.cases["c"] = replace(made.cases["c"], objects=objects, mask_sha256=sha256_of(mask))
+    made.save()
+    server = serve(model=network, round=queue)
+    client = Client(server.url)
+    client.ok("POST", "round/open", json={"case": "c"})
+    # the plane is turned as in the browser: high x at the top
+    client.prompt("box", [(13, 3), (41, 27)], index=22, number=1)
+    client.prompt("box", [(11, 25), (36, 45)], index=25, number=2)
+    client.ok("POST", "propagation", json={"objects": None})
+    progress = client.wait()
+    assert progress["error"] is None and progress["done"] == progress["total"]
+    labels = labels_of(server)
+    assert [np.flatnonzero((labels == k).any(axis=(1, 2)))[[0, -1]].tolist() for k in (1, 2)] == [[18, 23], [20, 31]]
+
+
 def test_an_image_without_an_object_is_left(serve, queue, made):
     client = Client(serve(round=queue).url)
     client.ok("POST", "round/open", json={"case": "a"})
     assert client.ok("POST", "round/done", json={"seconds": {"1": 3.0}, "empty": True}) == {"left": 2}
     assert not read(made.folder / "nothing" / "a.nii.gz").any()
     assert not [row for row in rows(made) if row[0].startswith("a")]
-    assert ("a", "outline", True, False) in cases(client)
+    assert ("a", "outline", True, False, True) in cases(client)
 
 
 def test_two_pages_at_once_get_different_cases(serve, queue, monkeypatch):
@@ -316,8 +404,12 @@ def viewer(browser, server):
     viewer.context.close()
 
 
-def next_case(viewer, name):
+def next_case(viewer, name, asks=False):
     viewer.key("Control+Enter")
+    if asks:  # whether the model shall go through the whole volume
+        viewer.page.wait_for_selector(".message:has-text('are not named')")
+        viewer.settle()
+        viewer.key("Control+Enter")
     viewer.page.wait_for_selector(f"#image-name:text-is('{name}')")
     viewer.page.wait_for_selector("#opener", state="hidden")
     viewer.settle()
@@ -352,7 +444,7 @@ def test_both_stages_from_the_first_case_to_the_command(viewer, server, made):
     viewer.draw(axial(viewer, 25, 36), axial(viewer, 45, 12))
     viewer.key("j", "j")
     assert [viewer.page.locator(f"#{end}").input_value() for end in ("first", "last")] == ["18", "28"]
-    next_case(viewer, "b")
+    next_case(viewer, "b", asks=True)
     revised = read(made.folder / "revised" / "a.nii.gz")
     np.testing.assert_array_equal(revised[SLICE] == 1, FIRST[SLICE])
     np.testing.assert_array_equal(revised[27] == 2, SECOND[27])
@@ -364,7 +456,7 @@ def test_both_stages_from_the_first_case_to_the_command(viewer, server, made):
     assert 0 < person["a", 1, "outline"] < 60 and 0 < person["a", 2, "outline"] < 60
 
     # the second one is as it should be; the third is a volume
-    next_case(viewer, "c")
+    next_case(viewer, "c", asks=True)
     assert viewer.text("#case-count") == "3 of 3" and viewer.page.locator("#propagate").is_visible()
     np.testing.assert_array_equal(labels_of(server), FIRST)
     viewer.key("j")
@@ -376,6 +468,71 @@ def test_both_stages_from_the_first_case_to_the_command(viewer, server, made):
     viewer.page.wait_for_selector("#finished-dialog[open]")
     np.testing.assert_array_equal(read(made.folder / "corrected" / "c.nii.gz"), FIRST + 2 * SECOND)
     assert "annotate rank" in viewer.text("#finished-command")
+
+
+def test_a_volume_keeps_the_slices_that_were_named(viewer, server, queue, made):
+    (scored,) = made.cases["c"].objects
+    objects = [replace(scored, axis=0, first=18, last=23), replace(scored, label=2, name="spleen")]
+    made.cases["c"] = replace(made.cases["c"], objects=objects)
+    made.save()
+    write_labels(made.mask("c"), FIRST * 0)
+    made.cases["c"] = replace(made.cases["c"], mask_sha256=sha256_of(made.mask("c")))
+    made.save()
+    open_case(viewer, "c")
+    assert ends(viewer) == ["18", "23"]
+    viewer.key("j")
+    assert ends(viewer) == ["0", "47"]  # of the second one none were named
+    viewer.key("j", "j")
+    assert ends(viewer) == ["18", "23"]
+    viewer.key("b")
+    assert viewer.text("[data-cell='0'] .slice") == "23 / 47"
+    viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
+    viewer.key("Enter")
+    viewer.page.wait_for_selector("#progress-text:has-text('Done')")
+    through = (labels_of(server) == 1).any(axis=(1, 2))
+    assert np.flatnonzero(through).tolist() == list(range(18, 24))
+    # widened by hand, and kept while another object is active
+    viewer.key("PageUp", "PageUp", "]", "j")
+    assert ends(viewer) == ["0", "47"]
+    viewer.key("j", "j")
+    assert ends(viewer) == ["18", "25"]
+    viewer.key("Enter")
+    viewer.settle()
+    viewer.page.wait_for_selector("#progress-text:has-text('Done')")
+    through = (labels_of(server) == 1).any(axis=(1, 2))
+    assert np.flatnonzero(through).tolist() == list(range(18, 26))
+    # a prompt along another axis has no slice of these
+    viewer.key("Control+z")
+    viewer.settle()
+    viewer.key("2", "p")
+    viewer.draw(viewer.at("coronal", 24, 15, 48, 48), viewer.at("coronal", 24, 15, 48, 48))
+    viewer.settle()
+    assert ends(viewer) == ["0", "47"]
+
+
+def test_the_first_and_last_slice_are_asked_for_once(viewer, made):
+    viewer.key("Control+Enter")
+    viewer.page.wait_for_selector(".message:has-text('last slice of liver are not named')")
+    assert not (made.folder / "revised").exists() and viewer.text("#image-name") == "a"
+    next_case(viewer, "b")
+    assert ("a.nii.gz@20", "1", "", "") in rows(made)
+
+
+def test_the_list_says_which_of_a_patient_are_left_out(browser, serve, network, grouped, monkeypatch):
+    monkeypatch.setattr(session_module, "Engine", RegionEngine)
+    viewer = Viewer(browser, serve(model=network, round=RoundQueue(grouped.folder, NAMES)).url)
+    viewer.page.wait_for_selector("#round", state="visible")
+    viewer.settle()
+    assert viewer.text("#image-name") == "d" and viewer.text("#case-count") == "1 of 2, 2 left out"
+    group = viewer.page.locator("#case optgroup")
+    assert group.get_attribute("label") == "2 of the same patients, left out"
+    assert group.locator("option").all_inner_texts() == ["c", "e"]
+    next_case(viewer, "f")
+    viewer.key("Control+Enter")
+    viewer.page.wait_for_selector("#finished-dialog[open]")
+    assert "(2 of the same patients are left out) are done. Go on with" in viewer.text("#finished-text")
+    assert "annotate take" in viewer.text("#finished-command")
+    viewer.context.close()
 
 
 def test_another_image_and_back_to_the_round(viewer, server, made, file):
@@ -400,6 +557,8 @@ def test_only_active_time_counts(browser, server, made):
     for wait in (10_000, 50_000, 61_000, 5_000, 400_000, 1_000):  # 66 of them are work
         viewer.page.clock.run_for(wait)
         viewer.page.mouse.move(300 + wait / 5000, 310)
+    viewer.page.locator("#done").click()
+    viewer.page.wait_for_selector(".message:has-text('are not named')")
     with viewer.page.expect_response("**/page/round/done") as answer:
         viewer.page.locator("#done").click()
     sent = answer.value.request.post_data_json["seconds"]
@@ -419,8 +578,7 @@ def test_a_reload_keeps_the_case_and_its_time(viewer, server, made):
     viewer.page.wait_for_selector("#round", state="visible")
     viewer.settle()
     assert viewer.text("#image-name") == "b" and prompts_of(server) == []
-    viewer.key("Control+Enter")
-    viewer.page.wait_for_selector("#image-name:text-is('c')")  # the one after it
+    next_case(viewer, "c", asks=True)  # the one after it
     person = {one.place: one.person for one in read_times(made.folder)}
     assert person["b", 1, "outline"] > 1.4
 
@@ -474,6 +632,7 @@ def test_a_number_that_is_being_typed_counts(viewer, made):
 
 
 def test_a_key_that_is_held_finishes_one_case(viewer, made):
+    viewer.key("PageDown", "PageDown", "[")
     viewer.page.keyboard.down("Control")
     for _ in range(40):
         viewer.page.keyboard.down("Enter")  # from the second one on, a repetition
@@ -534,7 +693,7 @@ def test_a_case_that_cannot_be_read_is_left_out_and_all_are_listed(browser, serv
         (tmp_path / f"{name}_0000.nii.gz").rename(tmp_path / f"away_{name}")
     viewer = Viewer(browser, server.url)
     viewer.page.wait_for_selector("#round-cases", state="visible")
-    assert "a_0000.nii.gz is missing" in viewer.message()
+    assert "a_0000.nii.gz was changed or removed" in viewer.message()
     (tmp_path / "away_c").rename(tmp_path / "c_0000.nii.gz")
     listed = viewer.page.locator("#round-cases button")
     assert [text.split("\n")[0] for text in listed.all_inner_texts()] == ["a", "b", "c"]
