@@ -13,6 +13,7 @@ your own:
     image_size: 1024                 # optional; SAM 2's own weights were trained at 1024
     protocols: [clicks, 1_mask]      # those of prompt-benchmark
     clicks: 5                        # optional
+    tolerance: 2                     # of NSD in mm, optional; default: as in compare
     datasets:
       - {dataset: BraTS2020, channel: FLAIR, classes: {whole tumour: all}}
       - {dataset: 9}
@@ -23,7 +24,8 @@ Everything is checked before the model is loaded.
 
 OUT receives a folder per dataset, as prompt-benchmark writes it, NAME.md with means and medians beside the published
 figures of the same datasets and prompts, and NAME_gain.png with the gain in Dice per added point. The same command
-continues an interrupted run, and an experiment of the same datasets, model and protocols takes what OUT has already.
+continues an interrupted run, and an experiment of the same datasets, model, protocols and tolerance takes what OUT has
+already.
 """
 
 from __future__ import annotations
@@ -64,7 +66,10 @@ def run(args: argparse.Namespace) -> None:
         print(f"{experiment.model}, images of {size} pixels, {', '.join(protocol.name for protocol in chosen)}")
         for one in prepared:
             classes = "its own classes" if one.run.classes is None else ", ".join(one.run.classes)
-            print(f"{one.run.dataset}: {len(one.run.cases)} cases, channel {one.run.channel}, {classes}")
+            print(
+                f"{one.run.dataset}: {len(one.run.cases)} cases, channel {one.run.channel}, {classes}, NSD at "
+                f"{one.run.tolerance.mm:g} mm"
+            )
         return
     model_file(experiment.model)
     session = InteractiveSession(experiment.model, args.device, args.precision, experiment.image_size)

@@ -10,8 +10,8 @@
 A prompt is on one slice; from the slices with prompts the masks are propagated in both directions. Coordinates are
 voxels in the order z,y,x, as SimpleITK and nnU-Net count them, or with --unit mm points x,y,z in millimetres, LPS.
 A colon stands between the two corners of a box, between the points of a scribble, and between the ends of RECIST
-diameters: two ends of the longest one, or these and two of the perpendicular one, of which a box is made. Write an =
-where a value begins with a minus.
+diameters: two ends of the longest one, or these and two of the perpendicular one, of which a box is made. An object has
+one box per slice: both diameters go into one --recist. Write an = where a value begins with a minus.
 
 NIfTI, NRRD, MetaImage and DICOM series are read. The result lies on the image's own grid: .nii.gz, .nii, .nrrd, .mha,
 or .dcm for DICOM SEG (pip install 'nnunetv2-sam2-3dmed[dicom]'). A picture of the result goes beside it (.png).
@@ -23,10 +23,11 @@ the slices along the axis, counted from 0, between which the object lies: no oth
 file on the image's grid, such as a prediction of nnU-Net whose label is the object's number; FILE@SLICE names the
 slice, otherwise it is the one where the object is largest.
 
-Videos: mp4, avi, mov and mkv (pip install 'nnunetv2-sam2-3dmed[video]'), multi-frame DICOM, a folder of numbered
-pictures, and with --video NIfTI, NRRD or MetaImage files whose third axis is time. Coordinates are frame,row,column.
-The output is a video with coloured masks (.mp4, .mkv, .mov, .avi), a new folder of indexed PNG masks (a name without
-ending), COCO's run lengths (.json), label maps (.nii.gz and others) or DICOM SEG. A mask can be an indexed PNG.
+Videos: mp4, m4v, avi, mov, mkv and webm (pip install 'nnunetv2-sam2-3dmed[video]'), multi-frame DICOM, a folder of
+numbered pictures, and with --video NIfTI, NRRD or MetaImage files whose third axis is time. Coordinates are
+frame,row,column. The output is a video with coloured masks (.mp4, .mkv, .mov, .avi), a new folder of indexed PNG masks
+(a name without ending), COCO's run lengths (.json), label maps (.nii.gz and others) or DICOM SEG. A mask can be an
+indexed PNG.
 
 An error in a case is reported with its name and does not stop the others; the exit status is then 2. With
 SAM2_3dMed_debug=1 in the environment, unexpected errors are reported with their traceback.
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "negative_scribble": "line outside the object",
                 "mask": "the object on a slice of a segmentation",
             }[kind]
-            + "; can be repeated",
+            + ("; can be repeated, one per slice" if kind in ("box", "recist") else "; can be repeated"),
         )
     parser.add_argument(
         "--unit", choices=("voxel", "mm"), default="voxel", help="of coordinates (default: %(default)s)"

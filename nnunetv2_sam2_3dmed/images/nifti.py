@@ -68,7 +68,7 @@ def nifti_voxels(file: Path) -> StoredVoxels:
     if dtype.itemsize < 1:
         raise UserError(f"{file} has voxels of a type that cannot be read ({header['datatype']}): save it as 8 bit.")
     if not shape or min(shape) < 1:
-        raise UserError(f"{file} has no voxels ({' x '.join(map(str, shape)) or 0}).")
+        raise UserError(f"{file} has no voxels ({' x '.join(map(str, shape)) or 0}): give an image that is not empty.")
     number = dtype if np.issubdtype(dtype, np.number) else None
     length = math.prod(shape) * dtype.itemsize
     return StoredVoxels(file, file, 0, offset, length, GZIP if is_gzip(file) else RAW, number)

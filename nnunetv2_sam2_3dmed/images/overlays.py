@@ -12,6 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nnunetv2_sam2_3dmed.images.masks import dice
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -64,12 +66,7 @@ def intensity_window(image: np.ndarray, is_ct: bool) -> tuple[float, float]:
 
 def mean_foreground_dice(gt: np.ndarray, prediction: np.ndarray, classes: Sequence[int]) -> float:
     """Return the Dice of the whole volume, averaged over ``classes``; a class that is in neither volume counts 1."""
-    scores = []
-    for value in classes:
-        in_gt, in_prediction = gt == value, prediction == value
-        size = int(in_gt.sum() + in_prediction.sum())
-        scores.append(2 * int((in_gt & in_prediction).sum()) / size if size else 1.0)
-    return float(np.mean(scores))
+    return float(np.mean([dice(gt == value, prediction == value) for value in classes]))
 
 
 def choose_slices(gt: np.ndarray, count: int = ROWS) -> list[int]:
@@ -92,8 +89,8 @@ def draw_overlay(case: CaseOverlay) -> Figure:
     classes = list(case.class_names)
     columns: list[tuple[str, np.ndarray | None]] = [("image", None), ("ground truth", case.gt)]
     for method, prediction in case.predictions.items():
-        dice = mean_foreground_dice(case.gt, prediction, classes)
-        columns.append((f"{method}\nmean Dice {dice:.2f}", prediction))
+        mean = mean_foreground_dice(case.gt, prediction, classes)
+        columns.append((f"{method}\nmean Dice {mean:.2f}", prediction))
 
     rows = list(reversed(case.slices))
     _, height, width = case.image.shape

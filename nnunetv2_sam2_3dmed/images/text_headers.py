@@ -63,7 +63,7 @@ def metaimage_voxels(file: Path) -> StoredVoxels | None:
     except (KeyError, ValueError):
         return None
     if not sizes or min(sizes) < 1:
-        raise UserError(f"{file} has no voxels ({' x '.join(map(str, sizes)) or 0}).")
+        raise UserError(f"{file} has no voxels ({' x '.join(map(str, sizes)) or 0}): give an image that is not empty.")
     length = math.prod(sizes) * channels * dtype.itemsize
     if not local and named.split()[0].upper() == "LIST":
         _check_list(file, named, fields, end, length)

@@ -91,7 +91,7 @@ def volume_from_array(
             "channel or one time point."
         )
     if not array.size:
-        raise UserError(f"{name} has no voxels ({by(array.shape)}).")
+        raise UserError(f"{name} has no voxels ({by(array.shape)}): give an image that is not empty.")
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
         raise UserError(f"{name} holds values of type {array.dtype}, but numbers are needed.")
     if np.issubdtype(array.dtype, np.floating):

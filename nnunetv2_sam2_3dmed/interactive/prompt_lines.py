@@ -13,7 +13,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import check_same_grid, read_volume
 from nnunetv2_sam2_3dmed.interactive.extents import Extent
-from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_axis, check_object
+from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_axis, check_object, check_points
 from nnunetv2_sam2_3dmed.interactive.session import InteractiveSession
 
 VOXELS, MILLIMETRES = UNITS = ("voxel", "mm")
@@ -77,7 +77,7 @@ class PromptLine:
         """Add the prompt to ``session``.
 
         Raises:
-            UserError: the prompt is invalid, or invalid for this image.
+            UserError: the prompt is invalid, or invalid for this image; or it would replace the object's box.
         """
         self.check()
         if self.kind == "mask":
@@ -89,9 +89,11 @@ class PromptLine:
         elif self.kind in SCRIBBLES:
             session.add_scribble(voxels.tolist(), SCRIBBLES[self.kind], self.object_id, axis)
         elif self.kind == RECIST:
+            self._check_only_box(session, voxels, axis, "diameter's end")
             ends = voxels.tolist()
             session.add_recist(ends[:2], ends[2:] or None, self.object_id, axis)
         else:
+            self._check_only_box(session, voxels, axis, "corner of a box")
             session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, axis)
 
     def axis_in(self, session: InteractiveSession) -> int:
@@ -132,6 +134,28 @@ class PromptLine:
         places = voxels[:, self.axis_in(session)]
         places[np.abs(places - places[0]) < 0.5] = places[0]
         return voxels
+
+    def _check_only_box(self, session: InteractiveSession, voxels: np.ndarray, axis: int, what: str) -> None:
+        """Check that the object has no box on the slice yet: a second one would replace it.
+
+        Args:
+            session: to which the prompt is to be added.
+            voxels: (N, 3), corners or ends of diameters, z, y, x.
+            axis: along which the slices lie.
+            what: the voxels are, for messages.
+
+        Raises:
+            PromptError: it has one, or the voxels do not lie on one slice of the image.
+        """
+        _, index = check_points(voxels.tolist(), session.image.shape, axis, what)
+        for placed in session.prompts:
+            same = (placed.object_id, placed.axis, placed.index) == (self.object_id, axis, index)
+            if same and placed.prompt.box is not None:
+                raise PromptError(
+                    f"{self} is a second box of object {self.object_id} on slice {index} along axis {axis}, and would "
+                    "replace the first: leave one of them out, or write both RECIST diameters as one prompt, the "
+                    "longest one first, as in z,y,x:z,y,x:z,y,x:z,y,x."
+                )
 
     def _add_mask(self, session: InteractiveSession) -> None:
         """Add the object's mask on one slice of a segmentation: the named one, else the one where it is largest."""
@@ -212,7 +236,9 @@ def read_cases(file: Path, axis: int | None = None, unit: str = VOXELS) -> list[
     for row in read_csv(file, REQUIRED, OPTIONAL):
         empty = [name for name in REQUIRED if not row[name]]
         if empty:
-            raise UserError(f"line {row.number} of {file} has nothing in the column {empty[0]}.")
+            raise UserError(
+                f"line {row.number} of {file} has nothing in the column {empty[0]}: fill it in, or delete the line."
+            )
         image = file.parent / row["image"]
         line = _prompt_of(row, file, axis, unit)
         known = prompts.setdefault(image, [])
@@ -227,10 +253,11 @@ def read_cases(file: Path, axis: int | None = None, unit: str = VOXELS) -> list[
             output = file.parent / row["output"]
             if outputs.setdefault(image, output) != output:
                 raise UserError(
-                    f"line {row.number} of {file} names another output for {row['image']} than a line before."
+                    f"line {row.number} of {file} names another output for {row['image']} than a line before: give "
+                    "one output per image."
                 )
     if not prompts:
-        raise UserError(f"{file} has no prompts.")
+        raise UserError(f"{file} has no prompts: write one line per prompt.")
     return [Case(image, tuple(lines), outputs.get(image)) for image, lines in prompts.items()]
 
 

@@ -41,7 +41,12 @@ class SlicePrompt:
         return cls(np.zeros((0, 2)), np.zeros(0, dtype=np.int64))
 
     def with_points(self, points: np.ndarray, labels: np.ndarray) -> SlicePrompt:
-        """Return the prompt with more points; they replace a mask."""
+        """Return the prompt with more points; they replace a mask.
+
+        Args:
+            points: (N, 2), row and column.
+            labels: (N,), 1 inside the object, 0 outside.
+        """
         all_points = np.concatenate([self.points, points])
         return replace(self, points=all_points, labels=np.concatenate([self.labels, labels]), mask=None)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from nnunetv2_sam2_3dmed.images.masks import dice
 from nnunetv2_sam2_3dmed.interactive.tracks import SliceOutput, join
 
 DIRECTIONS = ("both", "forward", "backward")
@@ -117,9 +118,13 @@ def plan_corrections(
 
 
 def agree(mask: np.ndarray, start: np.ndarray) -> bool:
-    """True if two masks have a Dice of at least :data:`AGREEMENT`, or both are empty."""
-    voxels = int(mask.sum()) + int(start.sum())
-    return voxels == 0 or 2 * int((mask & start).sum()) >= AGREEMENT * voxels
+    """Return True if two masks have a Dice of at least :data:`AGREEMENT`, or both are empty.
+
+    Args:
+        mask: bool, any shape.
+        start: bool, same shape.
+    """
+    return dice(mask, start) >= AGREEMENT
 
 
 def alternate(iterators: Iterable[Iterator[T]]) -> Iterator[T]:

@@ -276,7 +276,11 @@ def _add_to(prompt: SlicePrompt, one: dict[str, Any], slices: Planes, shape: tup
             continue
         voxels, lies_on = checks.check_points(one[name], shape, axis)
         if lies_on != index:
-            raise PromptError(f"{name} on slice {lies_on} along axis {axis} stand among the prompts of slice {index}.")
+            lies = "lies" if name == "box" else "lie"
+            raise PromptError(
+                f"the {name} listed for slice {index} {lies} on slice {lies_on} (axis {axis}): correct the file, or "
+                "save the prompts again."
+            )
         if name == "points":
             prompt = prompt.with_points(slices.points(voxels), checks.check_labels(one["labels"], len(voxels)))
         else:

@@ -108,7 +108,7 @@ class Segmenter:
         return runs
 
     def _visits(self, ways: Sequence[_Way], nearest_first: bool) -> Generator[Progress, None, None]:
-        """Go all ways, those of the same objects one after the other or in turns."""
+        """Propagate along all runs; the two directions of an object one after the other or alternating."""
         done = 0
         for _, of_objects in groupby(ways, key=lambda way: (way.axis, way.run.objects)):
             # no slice is on two of them, so that their order does not change which slices are encoded in a batch

@@ -640,7 +640,7 @@ class InteractiveSession:
 
         Args:
             path: of the file, which appears whole or not at all.
-            labels: the result of :meth:`labels`, where that is known.
+            labels: (z, y, x), unsigned integers: the result of :meth:`labels`, where that is known.
 
         Raises:
             UserError: the ending is none of these; the file cannot be written, or would lie beside one that programs

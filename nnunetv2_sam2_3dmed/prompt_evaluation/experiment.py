@@ -10,7 +10,6 @@ from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.evaluation.published_prompts import task_of
-from nnunetv2_sam2_3dmed.evaluation.tolerance import nsd_tolerance
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.nnunet.dataset_labels import IGNORE, expected_values, foreground_names
 from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_dataset_json
@@ -62,7 +61,7 @@ def prepare(experiment: PromptExperiment, precision: str) -> list[PreparedRun]:
             protocols_of(experiment),
             experiment.model,
             precision,
-            nsd_tolerance(name),
+            experiment.tolerance_of(name),
             ["all"],
             _classes(wanted, name, content),
             channel,

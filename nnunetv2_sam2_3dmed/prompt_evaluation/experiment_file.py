@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.evaluation.tolerance import Tolerance, nsd_tolerance
 from nnunetv2_sam2_3dmed.yaml_files import check_keys, check_name, list_of, read_yaml, refuse_twice
 
-KEYS = ("name", "title", "model", "image_size", "protocols", "clicks", "seed", "datasets")
+KEYS = ("name", "title", "model", "image_size", "protocols", "clicks", "seed", "tolerance", "datasets")
 REQUIRED = ("name", "model", "protocols", "datasets")
 DATASET_KEYS = ("dataset", "channel", "classes")
 ALL_LABELS = "all"
@@ -49,6 +51,7 @@ class PromptExperiment:
         protocols: names of protocols.
         clicks: maximum number of clicks.
         seed: random seed.
+        tolerance_mm: tolerance of NSD on all datasets; None for each dataset's own, see ``nsd_tolerance``.
         datasets: what to measure.
     """
 
@@ -59,7 +62,12 @@ class PromptExperiment:
     protocols: tuple[str, ...]
     clicks: int
     seed: int
+    tolerance_mm: float | None
     datasets: tuple[PromptedDataset, ...]
+
+    def tolerance_of(self, dataset: str) -> Tolerance:
+        """Return the tolerance of NSD on a dataset, given by its full name."""
+        return nsd_tolerance(dataset, self.tolerance_mm)
 
 
 def packaged() -> dict[str, Path]:
@@ -99,6 +107,7 @@ def read_experiment(file_or_name: str) -> PromptExperiment:
         tuple(protocols),
         _number(content, "clicks", 5, 1) or 5,
         _number(content, "seed", 0, 0) or 0,
+        _millimetres(content, "tolerance"),
         tuple(datasets),
     )
 
@@ -136,3 +145,12 @@ def _number(content: dict[str, Any], key: str, default: int | None, least: int) 
     if value is not None and (type(value) is not int or value < least):
         raise UserError(f"{key} is {value!r}, expected a whole number from {least}: correct it.")
     return value
+
+
+def _millimetres(content: dict[str, Any], key: str) -> float | None:
+    value = content.get(key)
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise UserError(f"{key} is {value!r}, expected millimetres from 0, or none for each dataset's own: correct it.")
+    return float(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -22,9 +22,10 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol
 from nnunetv2_sam2_3dmed.prompt_evaluation.results import ClickRow, ScoreRow, click_rows, score_rows
 
 NOTE = (
-    "Dice and NSD in per cent, of this run over all training cases. Published figures are of other software, other "
-    "tolerances of NSD and, on the leaderboard, other cases; a dash is a figure that was not published. Salient: "
-    "slices with more than 256 voxels of the object"
+    "Dice and NSD in per cent, of this run over all training cases; a median has its first and third quartile in "
+    "brackets where they are known. Published figures are of other software, other tolerances of NSD and, on the "
+    "leaderboard, other cases; a dash is a figure that was not published. Salient: slices with more than 256 voxels of "
+    "the object"
 )
 
 
@@ -61,7 +62,7 @@ def score_table(experiment: PromptExperiment, chosen: Sequence[Protocol], measur
             for statistic, figures in ((MEAN, _means), (MEDIAN, _medians)):
                 rows.append([f"this run: {experiment.model}", words, statistic, *(t for r in ours for t in figures(r))])
     columns = ["method", "prompt", "statistic", *(f"{name} {score}" for name in measured for score in ("Dice", "NSD"))]
-    return Table("", columns, text_rows(rows), f"{NOTE}.")
+    return Table("", columns, text_rows(rows), f"{NOTE}. NSD of this run: {_tolerances(experiment, measured)}.")
 
 
 def gain_table(protocol: str, measured: Mapping[str, Measured]) -> Table:
@@ -119,8 +120,19 @@ def _published_row(key: tuple[str, str, str], published: Mapping[str, Sequence[P
     row = list(key)
     for results in published.values():
         result = next((r for r in results if _key(r) == key), None)
-        row += ["–", "–"] if result is None else [result.dice, result.nsd or "–"]
+        row += ["–", "–"] if result is None else [_published_dice(result), result.nsd or "–"]
     return row
+
+
+def _published_dice(result: PublishedResult) -> str:
+    q1, q3 = result.quartiles
+    return f"{result.dice} ({q1} to {q3})" if q1 and q3 else result.dice
+
+
+def _tolerances(experiment: PromptExperiment, datasets: Iterable[str]) -> str:
+    """Return the tolerance of NSD on each dataset, and where it comes from, in words."""
+    found = [(name, experiment.tolerance_of(name)) for name in datasets]
+    return "; ".join(f"{name} at {tolerance.mm:g} mm ({tolerance.source})" for name, tolerance in found)
 
 
 def _means(row: ScoreRow | None) -> list[str]:

@@ -14,6 +14,7 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import (
     diameters,
     error_click,
     extent_of,
+    key_slice,
     middle_slice,
 )
 from nnunetv2_sam2_3dmed.prompt_evaluation.simulated_user import SimulatedUser
@@ -122,11 +123,11 @@ def box_on_the_middle_slice(within: bool = False) -> Interact:
     return interact
 
 
-def recist_on_the_middle_slice(lines: int) -> Interact:
-    """Give the RECIST measurement of the middle slice, and propagate the box that the session makes of it.
+def recist_on_the_key_slice(lines: int) -> Interact:
+    """Give the RECIST measurement of an object, and propagate the box that the session makes of it.
 
-    The slice is that of :func:`box_on_the_middle_slice`, so that the two differ in nothing but the prompt. A lesion's
-    own slice would be that of its longest diameter.
+    RECIST measures a lesion on the slice of its longest diameter, of equal ones on that nearest to the middle slice. It
+    is often not the slice of :func:`box_on_the_middle_slice`, so that the two differ in more than the prompt.
 
     Args:
         lines: 1 for the longest diameter alone, 2 with the perpendicular one.
@@ -134,7 +135,7 @@ def recist_on_the_middle_slice(lines: int) -> Interact:
 
     def interact(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
         gt = user.gt[number]
-        index = middle_slice(gt)
+        index = key_slice(gt, user.plane_spacing)
         ends = diameters(gt[index], user.plane_spacing)[: 2 * lines]
         yield _once(user, number, lambda: [user.recist(number, index, ends)])
 
@@ -220,7 +221,7 @@ def protocols(clicks: int = 5) -> dict[str, Protocol]:
         ),
         Protocol("box", "box on the middle slice", "MedSAM2", box_on_the_middle_slice()),
         Protocol("boxes", "box on every slice", "no memory: each slice alone", box_on_every_slice),
-        Protocol("recist", "both RECIST diameters on the middle slice", "ours", recist_on_the_middle_slice(2)),
+        Protocol("recist", "both RECIST diameters on the slice of the longest", "ours", recist_on_the_key_slice(2)),
         Protocol(
             "1_mask_within",
             "ground truth mask of the middle slice, first and last slice named",
@@ -233,7 +234,7 @@ def protocols(clicks: int = 5) -> dict[str, Protocol]:
             "ours",
             box_on_the_middle_slice(within=True),
         ),
-        Protocol("recist_line", "longest diameter on the middle slice", "ours", recist_on_the_middle_slice(1)),
+        Protocol("recist_line", "longest RECIST diameter on its slice", "ours", recist_on_the_key_slice(1)),
         Protocol(
             "box_corrected",
             f"box on the middle slice, then {CORRECTIONS} clicks on errors of any slice",

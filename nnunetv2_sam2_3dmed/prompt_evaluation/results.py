@@ -112,7 +112,7 @@ def score_rows(measured: Measured) -> list[ScoreRow]:
 
 
 def _row(protocol: str, class_name: str, area: str, scores: pd.DataFrame) -> ScoreRow:
-    """Over cases, each of which counts with the mean of its scores."""
+    """Summarise scores over cases, each case by the mean of its scores."""
     by_case = scores.groupby("case", sort=False)
     means = by_case[["dice", "nsd"]].mean()
     return ScoreRow(

@@ -38,6 +38,25 @@ def middle_slice(mask: np.ndarray) -> int:
     return int(present[len(present) // 2])
 
 
+def key_slice(mask: np.ndarray, spacing: Sequence[float]) -> int:
+    """Return the index of the slice on which a mask has its longest diameter, RECIST's key slice.
+
+    Of several with that diameter, it is the one nearest to the middle slice, and of two as near the first.
+
+    Args:
+        mask: (slices, rows, columns), bool.
+        spacing: millimetres of a row and of a column.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    middle, size = middle_slice(mask), np.asarray(spacing, float)
+    present = np.flatnonzero(mask.any(axis=(1, 2)))
+    lengths = np.array([np.linalg.norm(np.subtract(*_longest_diameter(mask[index], size))) for index in present])
+    longest = present[np.isclose(lengths, lengths.max(), rtol=1e-9)]  # the same shape elsewhere differs by rounding
+    return int(longest[np.abs(longest - middle).argmin()])
+
+
 def extent_of(mask: np.ndarray) -> tuple[int, int]:
     """Return the first and the last slice on which a mask (slices, rows, columns) is not empty.
 
@@ -91,10 +110,7 @@ def diameters(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     if not len(voxels):
         raise ValueError("the mask is empty and has no diameter.")
     size = np.asarray(spacing, float)
-    corners = np.unique(np.concatenate([voxels + step for step in np.ndindex(2, 2)]), axis=0) * size
-    outer = corners[ConvexHull(corners).vertices]
-    apart = np.linalg.norm(outer[:, None] - outer[None], axis=2)
-    start, end = outer[list(np.unravel_index(apart.argmax(), apart.shape))]
+    start, end = _longest_diameter(mask, size)
     along = (end - start) / np.linalg.norm(end - start)
     across = along[::-1] * (-1, 1)
     centres = (voxels + 0.5) * size - start
@@ -106,6 +122,18 @@ def diameters(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     low, high = rows[widest].min() - half, rows[widest].max() + half
     ends = np.array([start, end, *(start + middle * along + place * across for place in (low, high))]) / size
     return np.clip(ends, 0, np.array(mask.shape) - 1)
+
+
+def _longest_diameter(mask: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return both ends (2, 2) in mm of the longest diameter of a mask (rows, columns) that is not empty."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    # the corners of a row's other voxels lie between these
+    edges = np.concatenate([np.stack([rows + step, place], axis=1) for step in (0, 1) for place in (first, last)])
+    corners = np.unique(edges, axis=0) * size
+    outer = corners[ConvexHull(corners).vertices]
+    apart = np.linalg.norm(outer[:, None] - outer[None], axis=2)
+    return outer[list(np.unravel_index(apart.argmax(), apart.shape))]
 
 
 def loose_box(box: Box, shape: tuple[int, int], largest: tuple[float, float], rng: np.random.Generator) -> Box:

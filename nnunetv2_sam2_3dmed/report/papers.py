@@ -19,6 +19,21 @@ from nnunetv2_sam2_3dmed.evaluation.tables import Table, text_rows
 TASKS = ("lung", "spleen", "pancreas")  # of the SAM2-3dMed paper
 HEADER = ("method", "Dice", "IoU", "NSD", "HD95")
 MISSING = "–"
+# title and note of the publications of prompted_papers.csv
+WITH_PROMPTS = {
+    "arXiv 2504.03600": (
+        "MedSAM2, Figure 2",
+        "Medians over the cases of the authors' own test sets, in brackets the first and the third quartile. MedSAM2 "
+        "is fine-tuned from SAM 2.1 tiny; its box is on the middle slice. Scores of videos are means over frames "
+        "first, and their prompt is not stated.",
+    ),
+    "arXiv 2505.16561": (
+        "AutoNNUnet, SAM 2 slice by slice",
+        "Means over cases. SAM 2.0 tiny (sam2_hiera_tiny) is fine-tuned and used without memory: the box of the "
+        "largest slice, widened by 5 pixels, is put on the middle one, other boxes come from the mask of the "
+        "neighbouring slice, and the ground truth says where the object ends.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -33,9 +48,14 @@ def published_tables(dataset_name: str) -> list[PublishedTable]:
     """The published tables for a dataset of nnU-Net, such as Dataset009_Spleen; empty if there are none."""
     task = task_of(dataset_name) if re.fullmatch(r"Dataset\d{3}_\w+", dataset_name) else ""
     tables = [_sam2_3dmed(task)] if task in TASKS else []
-    interactive = [result for result in published_for(task) if result.source.startswith(INTERACTIVE_PAPER)]
+    results = published_for(task)
+    interactive = [result for result in results if result.source.startswith(INTERACTIVE_PAPER)]
     if interactive:
         tables.append(_interactive(interactive))
+    for source in WITH_PROMPTS:
+        prompted = [result for result in results if result.source.startswith(source)]
+        if prompted:
+            tables.append(_prompted(source, prompted))
     per_case = _nnunet_per_case(dataset_name)
     return [*tables, per_case] if per_case else tables
 
@@ -66,6 +86,18 @@ def _interactive(results: Sequence[PublishedResult]) -> PublishedTable:
     return PublishedTable(Table(title, HEADER, text_rows(rows), note), "https://arxiv.org/abs/2408.02635")
 
 
+def _prompted(source: str, results: Sequence[PublishedResult]) -> PublishedTable:
+    title, note = WITH_PROMPTS[source]
+    rows = []
+    for result in results:
+        method = f"{result.method} ({result.prompt_and_area}, {result.statistic})"
+        name, dice, *others = _row(method, result.dice, "", result.nsd, "", scale=0.01)
+        q1, q3 = (_number(text, 3, 0.01) for text in result.quartiles)
+        rows.append((name, dice if MISSING in (q1, q3) else f"{dice} ({q1} to {q3})", *others))
+    address = f"https://arxiv.org/abs/{source.removeprefix('arXiv ')}"
+    return PublishedTable(Table(title, HEADER, text_rows(rows), note), address)
+
+
 def _nnunet_per_case(dataset_name: str) -> PublishedTable | None:
     rows = []
     for network in NETWORKS:
@@ -86,7 +118,8 @@ def _nnunet_per_case(dataset_name: str) -> PublishedTable | None:
 
 
 def _row(name: str, dice: str, iou: str, nsd: str, hd95: str, scale: float = 1.0) -> tuple[str, ...]:
-    def number(text: str, digits: int, factor: float) -> str:
-        return f"{float(text) * factor:.{digits}f}" if text else MISSING
+    return (name, *(_number(text, 3, scale) for text in (dice, iou, nsd)), _number(hd95, 2, 1.0))
 
-    return (name, number(dice, 3, scale), number(iou, 3, scale), number(nsd, 3, scale), number(hd95, 2, 1.0))
+
+def _number(text: str, digits: int, factor: float) -> str:
+    return f"{float(text) * factor:.{digits}f}" if text else MISSING

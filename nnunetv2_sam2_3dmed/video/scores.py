@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from nnunetv2_sam2_3dmed.prompt_evaluation.benchmark import dice
+from nnunetv2_sam2_3dmed.images.masks import dice
 
 TOLERANCE = 0.008  # of the diagonal
 RECALL = 0.5  # DAVIS counts frames with a score above

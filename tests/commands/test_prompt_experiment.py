@@ -130,6 +130,7 @@ def test_published_rows_stand_beside_the_prompt_that_gave_them(folders, capsys):
     # BraTS: the tumour is all of its labels
     per_case = (folders / "out" / "Dataset137_BraTS2020" / "per_case.csv").read_text()
     assert "whole tumour" in per_case
+    assert "NSD of this run: Dataset137_BraTS2020 at 2 mm (the default); Dataset009_Spleen at 3 mm (the Medical" in page
     gains = [line for line in page.splitlines() if re.match(r"\| \d ", line)]
     turns = csv.DictReader((folders / "out" / "Dataset009_Spleen" / "interactions.csv").read_text().splitlines())
     dice = [float(turn["dice"]) for turn in turns if turn["protocol"] == "5_clicks"]
@@ -150,9 +151,9 @@ def test_a_dry_run_measures_nothing(folders, capsys):
     assert run(folders, "sam2_interactive_table1", "--dry-run") == 0
     assert capsys.readouterr().out.splitlines() == [
         "sam2_hiera_large, images of 1024 pixels, 5_clicks, 1_mask",
-        "Dataset137_BraTS2020: 1 cases, channel 3, whole tumour",
-        "Dataset009_Spleen: 1 cases, channel 0, spleen",
-        "Dataset003_Liver: 1 cases, channel 0, liver",
+        "Dataset137_BraTS2020: 1 cases, channel 3, whole tumour, NSD at 2 mm",
+        "Dataset009_Spleen: 1 cases, channel 0, spleen, NSD at 3 mm",
+        "Dataset003_Liver: 1 cases, channel 0, liver, NSD at 7 mm",
     ]
     assert not (folders / "out").exists()
 
@@ -181,6 +182,10 @@ def change(folders: Path, old: str, new: str) -> str:
         ("image_size: 1024", "image_size: large", "image_size is 'large', expected a whole number"),
         ("[clicks, 1_mask]", "[clicks, mask]", "mask is in protocols, expected clicks, 1_mask, box"),
         ("clicks: 5", "clicks: 0", "clicks is 0, expected a whole number from 1"),
+        ("clicks: 5", "tolerance: -1", "tolerance is -1, expected millimetres from 0"),
+        ("clicks: 5", "tolerance: .inf", "tolerance is inf, expected millimetres from 0"),
+        ("clicks: 5", "tolerance: 2 mm", "tolerance is '2 mm', expected millimetres from 0"),
+        ("clicks: 5", "tolerance: true", "tolerance is True, expected millimetres from 0"),
         ("clicks: 5", "click: 5", "the key 'click', expected .*: did you mean clicks"),
         ("model: sam2_hiera_large", "model: sam2_large", "model is 'sam2_large', but must be a file or one of"),
     ],
@@ -196,6 +201,15 @@ def test_mistakes_are_found_before_anything_runs(folders, capsys, monkeypatch, o
         return
     assert run(folders, *words) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_the_tolerance_of_nsd_is_set_and_stated(folders, capsys):
+    file = change(folders, "clicks: 5", "clicks: 1\ntolerance: 0.5")
+    assert run(folders, file) == 0
+    described = json.loads((folders / "out" / "Dataset009_Spleen" / "prompt_benchmark.json").read_text())
+    assert described["tolerance_mm"] == 0.5
+    page = (folders / "out" / "sam2_interactive_table1.md").read_text()
+    assert "NSD of this run: Dataset137_BraTS2020 at 0.5 mm (as asked for); Dataset009_Spleen at 0.5 mm" in page
 
 
 def test_two_datasets_of_a_task_are_not_chosen_between(folders, capsys):

@@ -231,6 +231,25 @@ def test_whatever_a_case_raises_the_others_go_on(run, network, image, tmp_path, 
     assert 'raise IndexError("list index' in said and "Traceback" in said
 
 
+def test_two_diameters_as_two_options_are_refused(run, image, tmp_path, capsys):
+    longest, across = "3,10,20:3,30,20", "3,20,14:3,20,24"
+    assert run("a.nii.gz", "-o", "b.nii.gz", "--recist", longest, "--recist", across) == 2
+    said = capsys.readouterr().err
+    assert f"recist {across} is a second box of object 1 on slice 3 along axis 0" in said
+    assert "both RECIST diameters as one prompt, the longest one first" in said
+    assert not (tmp_path / "b.nii.gz").exists()
+    # in a table, the other images go on
+    sitk.WriteImage(image, str(tmp_path / "c.nii.gz"))
+    (tmp_path / "prompts.csv").write_text(
+        f'image,prompt,where\na.nii.gz,box,"3,10,12:3,30,33"\na.nii.gz,recist,"{longest}"\n'
+        f'c.nii.gz,recist,"{longest}:{across}"\n'
+    )
+    assert run("--batch", "prompts.csv", "-o", "out", "--no-preview", "--slices", 3, 3) == 2
+    said = capsys.readouterr().err
+    assert f"a.nii.gz: recist {longest} is a second box of object 1 on slice 3" in said
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["c.nii.gz"]
+
+
 class RecordingSession:
     """Session that records the arguments of the command and finds nothing."""
 

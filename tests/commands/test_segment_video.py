@@ -78,6 +78,12 @@ def test_png_masks_and_a_picture(run, video, network, capsys):
     assert f"1 objects, on {np.count_nonzero(masks.any(axis=(1, 2)))} of 6 frames" in out
 
 
+def test_a_second_box_on_a_frame_is_refused(run, video, capsys):
+    assert run(video, "-o", "masks", "--box", BOX, "--recist", "2,9,20:2,27,20") == 2
+    assert "recist 2,9,20:2,27,20 is a second box of object 1 on slice 2" in capsys.readouterr().err
+    assert not video.with_name("masks").exists()
+
+
 @pytest.mark.parametrize("name", ["overlay.mp4", "masks.json", "masks.nii.gz"])
 def test_other_kinds_of_results(run, video, network, name):
     assert run(video, "-o", name, "--box", BOX, "--slices", 1, 4, "--no-preview") == 0

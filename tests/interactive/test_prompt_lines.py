@@ -97,6 +97,44 @@ def test_what_makes_no_sense_is_refused(ready, line, message):
     assert not ready.prompts
 
 
+BOX, LONG, SHORT = "3,10,12:3,30,33", "3,10,20:3,30,20", "3,20,14:3,20,24"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("recist", LONG), ("recist", SHORT)),  # two diameters, as if each were an option
+        (("box", BOX), ("recist", LONG)),
+        (("recist", LONG), ("box", BOX)),
+        (("box", BOX), ("box", BOX)),
+    ],
+)
+def test_a_second_box_does_not_replace_the_first_unnoticed(ready, first, second):
+    PromptLine(*first).add_to(ready)
+    box = said(ready).prompt.box
+    kind, where = second
+    words = f"^{kind} {where} is a second box of object 1 on slice 3 along axis 0.*RECIST diameters as one prompt"
+    with pytest.raises(UserError, match=words):
+        PromptLine(*second).add_to(ready)
+    assert said(ready).prompt.box == box
+    # x = 0.5 * 20 - 10, y = 0.8 * 10 + 20 and 0.8 * 30 + 20, z = 3 * 3 - 100: the same slice
+    with pytest.raises(UserError, match="second box of object 1 on slice 3"):
+        PromptLine("recist", "0,28,-91.2:0,44,-91.2", unit="mm").add_to(ready)
+
+
+def test_boxes_of_other_slices_axes_and_objects_stand_beside_it(ready):
+    PromptLine("point", "3,20,20").add_to(ready)
+    for line in (
+        PromptLine("box", BOX),
+        PromptLine("box", BOX, 2),
+        PromptLine("recist", LONG.replace("3,", "4,", 1).replace(":3", ":4")),
+        PromptLine("box", "2,3,12:5,3,33", axis=1),
+    ):
+        line.add_to(ready)
+    boxes = [(p.object_id, p.axis, p.index) for p in ready.prompts if p.prompt.box is not None]
+    assert boxes == [(1, 0, 3), (1, 0, 4), (1, 1, 3), (2, 0, 3)]
+
+
 def test_lines_of_an_image_make_a_case(tmp_path):
     table = tmp_path / "prompts.csv"
     table.write_text(
@@ -120,11 +158,11 @@ def test_lines_of_an_image_make_a_case(tmp_path):
     ("text", "message"),
     [
         ("image,where\n", "lacks the column prompt"),
-        ("image,prompt,where\n", "has no prompts"),
-        ("image,prompt,where\na.nii,,x\n", "line 2 of .* has nothing in the column prompt"),
+        ("image,prompt,where\n", "has no prompts: write one line per prompt"),
+        ("image,prompt,where\na.nii,,x\n", "line 2 of .* has nothing in the column prompt: fill it in, or delete"),
         ("image,prompt,where,object\na.nii,point,x,one\n", "line 2 .* whole numbers"),
         ("image,prompt,where,object\na.nii,point,x,0\n", "line 2 .* the object is 0"),
-        ("image,prompt,where,output\na.nii,point,x,b.mha\na.nii,point,x,c.mha\n", "line 3 .* another output"),
+        ("image,prompt,where,output\na.nii,point,x,b.mha\na.nii,point,x,c.mha\n", "line 3 .* before: give one output"),
     ],
 )
 def test_a_table_that_cannot_be_read_says_where(tmp_path, text, message):

@@ -101,6 +101,7 @@ def test_lines_of_a_table(session):
     session.set_image(phantom(), (3.0, 0.8, 0.5))
     PromptLine("recist", "3,10,20:3,30,20:3,20,14:3,20,24").add_to(session)
     assert session.prompts[0].prompt.box == pytest.approx((10, 14, 30, 24))
+    session.reset()
     # x = 0.5 * 20, y = 0.8 * 10 and 0.8 * 30, z = 3 * 3
     PromptLine("recist", "10,8,9:10,24,9", unit="mm").add_to(session)
     assert session.prompts[0].prompt.box == pytest.approx((10, 4, 30, 36))

@@ -131,7 +131,8 @@ def packed(mask: np.ndarray) -> str:
 POINT = {"axis": 0, "slice": 3, "points": [[3, 20, 30]], "labels": [1]}
 BAD_SLICES = {
     "outside": ({"points": [[3, 40, 30]]}, "the point .3, 40, 30. lies outside"),
-    "another slice": ({"slice": 4}, "points on slice 3 along axis 0 stand among the prompts of slice 4"),
+    "another slice": ({"slice": 4}, "the points listed for slice 4 lie on slice 3 .axis 0.: correct the file, or save"),
+    "box elsewhere": ({"box": [[2, 1, 1], [2, 5, 9]]}, "the box listed for slice 3 lies on slice 2 .axis 0.: correct"),
     "no such slice": ({"slice": 99}, "slice 99 along axis 0 does not exist"),
     "no such axis": ({"axis": 3}, "axis is 3"),
     "no labels": ({"labels": None}, "cannot be"),

@@ -86,6 +86,22 @@ def test_diameters_reach_the_session_where_they_were_measured(session, case):
     assert (boxes["recist"][:2] <= tight[:2]).all() and (boxes["recist"][2:] >= tight[2:]).all()
 
 
+def test_diameters_are_those_of_the_slice_with_the_longest_one(session, case):
+    prompted = SimulatedUser(session, case, CLASSES, None, axis=0)
+    prompted.gt[1][3, 12:34, 16:40] = True  # 22 rows and 24 columns, where slices 1 and 2 have 20 and 22
+    for name in ("recist", "recist_line"):
+        session.reset()
+        (turn,) = protocols()[name].interact(prompted, 1, np.random.default_rng(0))
+        assert (turn.prompts, turn.rejected) == (1, 0)
+        (placed,) = session.prompts
+        assert placed.index == 3
+    radius = np.hypot(22, 24) / 2  # its circle around (23, 28)
+    np.testing.assert_allclose(placed.prompt.box, (23 - radius, 28 - radius, 39, 28 + radius), atol=1e-6)
+    session.reset()
+    next(protocols()["box"].interact(prompted, 1, np.random.default_rng(0)))
+    assert session.prompts[0].index == 2
+
+
 def test_no_voxel_lies_outside_the_slices_that_are_named(session, case):
     prompted = SimulatedUser(session, case, CLASSES, None, axis=0)
     for name, free in (("box_within", "box"), ("1_mask_within", "1_mask")):

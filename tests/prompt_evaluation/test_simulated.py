@@ -10,6 +10,7 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.simulated import (
     diameters,
     error_click,
     extent_of,
+    key_slice,
     loose_box,
     middle_slice,
     random_click,
@@ -68,6 +69,23 @@ def test_the_diameters_of_single_voxels():
     assert np.linalg.norm(line[1] - line[0]) == pytest.approx(10**0.5)  # 1 x 3 voxels from corner to corner
     with pytest.raises(ValueError, match="empty"):
         diameters(drawn("..."), (1, 1))
+
+
+def test_the_key_slice_is_that_of_the_longest_diameter():
+    mask = np.zeros((9, 12, 12), dtype=bool)
+    mask[2:7, 4:6, 4:6] = True  # sqrt(4 + 4) voxels across on slices 2 to 6; the middle one is 4
+    assert key_slice(mask, (1, 1)) == 4
+    mask[2, 4, 4:8] = True  # 2 rows and 4 columns
+    mask[6, 4:9, 4] = True  # 5 rows and 2 columns
+    assert key_slice(mask, (1, 1)) == 6  # sqrt(29) voxels, where slice 2 has sqrt(20)
+    assert key_slice(mask, (0.5, 1)) == 2  # sqrt(1 + 16) mm, where slice 6 has sqrt(2.5^2 + 4)
+    mask[3] = mask[6].T  # the same diameter, as near to the middle slice as slice 5
+    mask[5] = np.roll(mask[6], (2, 3), (0, 1))
+    assert key_slice(mask, (0.3, 0.3)) == 3
+    mask[4] = mask[5]
+    assert key_slice(mask, (0.3, 0.3)) == 4
+    with pytest.raises(ValueError, match="empty"):
+        key_slice(np.zeros((2, 2, 2), dtype=bool), (1, 1))
 
 
 def test_loose_boxes_move_either_way_and_by_no_more_than_asked(rng):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nnunetv2_sam2_3dmed.report.papers import PublishedTable, published_tables
+from nnunetv2_sam2_3dmed.evaluation.published import read_published
+from nnunetv2_sam2_3dmed.report.papers import WITH_PROMPTS, PublishedTable, published_tables
 
 
 def texts(paper: PublishedTable) -> list[tuple[str, ...]]:
@@ -12,11 +13,12 @@ def texts(paper: PublishedTable) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize(
     ("dataset", "tables"),
     [
-        ("Dataset009_Spleen", 3),
-        ("Dataset906_Lung", 2),  # another number: the per-case results are for Dataset006_Lung
-        ("Dataset004_Hippocampus", 1),
+        ("Dataset009_Spleen", 4),
+        ("Dataset906_Lung", 3),  # another number: the per-case results are for Dataset006_Lung
+        ("Dataset004_Hippocampus", 2),
         ("Dataset003_Liver", 1),
         ("Dataset137_BraTS2020", 1),
+        ("Dataset501_CTLesions", 1),
         ("Dataset042_SpleenAndLiver", 0),
         ("an unnamed dataset", 0),
     ],
@@ -26,7 +28,7 @@ def test_tables_are_shown_only_for_their_datasets(dataset, tables):
 
 
 def test_figures_are_those_of_the_papers():
-    paper, interactive, _ = published_tables("Dataset007_Pancreas")
+    paper, interactive, *_ = published_tables("Dataset007_Pancreas")
     # arXiv 2510.08967, Table 1, last row; Dice, IoU, NSD, HD95
     assert texts(paper)[-1] == ("SAM2-3dMed", "0.704", "0.571", "0.620", "14.92")
     assert len(paper.table.rows) == 7
@@ -51,3 +53,25 @@ def test_the_row_of_medsam_2_is_not_taken_for_ours():
     # Table 1, third line of the spleen columns
     assert texts(paper)[1] == ("MedSAM-2", "0.942", "0.892", "0.915", "3.58")
     assert "selfSorting are only inspired by it" in paper.table.note
+
+
+def test_medsam2_s_medians_have_their_quartiles_and_their_name():
+    (lesions,) = published_tables("Dataset501_CT_Lesions")
+    # arXiv 2504.03600, Results: 86.68 (74.32 to 91.14) and 77.95 (69.15 to 84.81) per cent
+    assert texts(lesions) == [
+        ("MedSAM2, from SAM 2.1 tiny (box, median)", "0.867 (0.743 to 0.911)", "–", "–", "–"),
+        ("EfficientMedSAM-Top1 (box, median)", "0.780 (0.692 to 0.848)", "–", "–", "–"),
+    ]
+    assert lesions.address == "https://arxiv.org/abs/2504.03600" and lesions.table.note.startswith("Medians")
+
+
+def test_the_box_slice_by_slice_is_a_mean():
+    slice_by_slice, per_case = published_tables("Dataset004_Hippocampus")
+    name = "SAM 2.0 tiny, fine-tuned, slice by slice as an image model (box, mean)"
+    assert texts(slice_by_slice) == [(name, "0.695", "–", "–", "–")]
+    assert slice_by_slice.address == per_case.address == "https://arxiv.org/abs/2505.16561"
+
+
+def test_no_publication_with_prompts_is_left_out():
+    sources = [row["source"] for row in read_published("prompted_papers.csv")]
+    assert all(source.startswith(tuple(WITH_PROMPTS)) for source in sources)
