@@ -89,11 +89,11 @@ class PromptLine:
         elif self.kind in SCRIBBLES:
             session.add_scribble(voxels.tolist(), SCRIBBLES[self.kind], self.object_id, axis)
         elif self.kind == RECIST:
-            self._check_only_box(session, voxels, axis, "diameter's end")
+            self._check_only_box(session, voxels, axis)
             ends = voxels.tolist()
             session.add_recist(ends[:2], ends[2:] or None, self.object_id, axis)
         else:
-            self._check_only_box(session, voxels, axis, "corner of a box")
+            self._check_only_box(session, voxels, axis)
             session.add_box(voxels[0].tolist(), voxels[1].tolist(), self.object_id, axis)
 
     def axis_in(self, session: InteractiveSession) -> int:
@@ -135,19 +135,21 @@ class PromptLine:
         places[np.abs(places - places[0]) < 0.5] = places[0]
         return voxels
 
-    def _check_only_box(self, session: InteractiveSession, voxels: np.ndarray, axis: int, what: str) -> None:
+    def _check_only_box(self, session: InteractiveSession, voxels: np.ndarray, axis: int) -> None:
         """Check that the object has no box on the slice yet: a second one would replace it.
 
         Args:
             session: to which the prompt is to be added.
             voxels: (N, 3), corners or ends of diameters, z, y, x.
             axis: along which the slices lie.
-            what: the voxels are, for messages.
 
         Raises:
-            PromptError: it has one, or the voxels do not lie on one slice of the image.
+            PromptError: it has one.
         """
-        _, index = check_points(voxels.tolist(), session.image.shape, axis, what)
+        try:
+            _, index = check_points(voxels.tolist(), session.image.shape, axis, "voxel")
+        except PromptError:
+            return  # the session says it in its own words
         for placed in session.prompts:
             same = (placed.object_id, placed.axis, placed.index) == (self.object_id, axis, index)
             if same and placed.prompt.box is not None:
