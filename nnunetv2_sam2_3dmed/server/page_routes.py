@@ -34,7 +34,8 @@ description states (``order`` and ``flips`` of ``images.orientation.View``).
                                    "label": 1 or 0, "points": [[row, column], ...]}``; a lasso adds its region to the
                                    mask of the slice, or takes it away
 ``POST undo``, ``POST redo``       one step
-``POST propagation``               ``{"objects": [ID], "axis", "slices": [first, last], "direction"}``, all optional
+``POST propagation``               ``{"objects": [ID], "axis", "slices": [first, last], "direction", "within": {ID:
+                                   {"axis", "first", "last"}: slices of the object's own}}``, all optional
 ``POST propagation/stop``          after the slice at hand
 ``GET surface/ID``                 numbers of vertices and triangles (uint32), vertices (float32, x, y, z in mm), and
                                    three vertices for each triangle (uint32)
@@ -130,11 +131,18 @@ class PromptRequest(BaseModel):
     points: list[tuple[FiniteFloat, FiniteFloat]] = Field(min_length=1, max_length=_MOST_POINTS)
 
 
+class OwnSlices(BaseModel):
+    axis: Literal[0, 1, 2]
+    first: int
+    last: int
+
+
 class PropagationRequest(BaseModel):
     objects: list[int] | None = None
     axis: Literal[0, 1, 2] | None = None
     slices: tuple[int, int] | None = None
     direction: Literal["both", "forward", "backward"] = "both"
+    within: dict[int, OwnSlices] = {}
 
 
 class FileRequest(BaseModel):
@@ -330,7 +338,8 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/page/propagation")
     def propagate(asked: PropagationRequest, page: PageSession = Opened) -> dict[str, Any]:
-        page.run(lambda: page.propagate(asked.objects, asked.axis, asked.slices, asked.direction))
+        within = {number: (own.axis, (own.first, own.last)) for number, own in asked.within.items()}
+        page.run(lambda: page.propagate(asked.objects, asked.axis, asked.slices, asked.direction, within))
         return page.progress()
 
     @routes.post("/page/propagation/stop")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _OUTLINE_ERROR = 0.05  # pixels
 
 T = TypeVar("T")
+Reach = tuple[int | None, tuple[int, int] | None]  # axis, and first and last slice along it; None for any
 
 
 class PageSession:
@@ -62,7 +63,6 @@ class PageSession:
         self._closed = False
         self.case: QueuedCase | None = None
         self._round: dict[str, Any] | None = None
-        self._ends: dict[int, tuple[int, tuple[int, int]]] = {}  # of a round's objects: axis, first and last slice
 
     def run(self, job: Callable[[], T]) -> T:
         """Run a job that uses the session on the worker's thread; see ``Worker.run``.
@@ -262,17 +262,17 @@ class PageSession:
         axis: int | None = None,
         slices: tuple[int, int] | None = None,
         direction: str = "both",
+        within: Mapping[int, Reach] | None = None,
     ) -> None:
         """Propagate in the background, a slice at a time, until the end, :meth:`stop` or a new prompt.
-
-        All objects of a round's case are propagated each within its own first and last slice, if it has these; they are
-        those that were named, or else those within which it was last propagated by itself.
 
         Args:
             objects: their numbers; default: all that are not locked.
             axis: see ``InteractiveSession.propagate``.
             slices: see ``InteractiveSession.propagate``.
             direction: see ``InteractiveSession.propagate``.
+            within: axis, and first and last slice along it, of objects that have these instead of ``axis`` and
+                ``slices``; those of an object without a prompt along its axis do not count.
 
         Raises:
             PromptError: see ``InteractiveSession.propagation``; or all objects are locked.
@@ -284,44 +284,22 @@ class PageSession:
         unlocked = [number for number in self.session.object_ids if number not in protected]
         if objects is None and self.session.object_ids and not unlocked:
             raise PromptError("all objects are locked: unlock those that are to be propagated.")
-        if objects is None:
-            parts = self._within_ends(unlocked, axis, slices)
-        else:
-            parts = [(objects, axis, slices)]
+        wanted = unlocked if objects is None else objects
+        parts = self._parts(wanted, (axis, slices), within) if within else [(wanted, axis, slices)]
         steps = [self.session.propagation(*part, direction, nearest_first=True) for part in parts]
-        if objects is not None and len(objects) == 1:
-            self._keep_ends(objects[0], axis, slices)
         self._step = None
         self._task = self._worker.start(self._shown(chain.from_iterable(steps)))
 
-    def _within_ends(
-        self, objects: Sequence[int], axis: int | None, slices: tuple[int, int] | None
+    def _parts(
+        self, objects: Sequence[int], whole: Reach, within: Mapping[int, Reach]
     ) -> list[tuple[Sequence[int], int | None, tuple[int, int] | None]]:
-        """Part objects by the slices within which they are propagated: those asked for, or an object's own.
-
-        Returns:
-            Objects, axis and slices of each part.
-        """
-        if not self._ends:
-            return [(objects, axis, slices)]
-        if (axis, slices) in self._ends.values():  # asked for the object that is active, which has ends of its own
-            axis, slices = None, None
-        along = {(found.object_id, found.axis) for found in self.session.prompts}
-        parts: dict[tuple[int | None, tuple[int, int] | None], list[int]] = {}
-        for number in sorted({number for number, _ in along} & set(objects)):
-            ends = self._ends.get(number)
-            own = ends is not None and (number, ends[0]) in along
-            parts.setdefault(ends if ends is not None and own else (axis, slices), []).append(number)
-        return [(numbers, *within) for within, numbers in parts.items()] or [(objects, axis, slices)]
-
-    def _keep_ends(self, number: int, axis: int | None, slices: tuple[int, int] | None) -> None:
-        """Remember within which slices an object of a round's case was propagated by itself; None for any."""
-        if self.case is None:
-            return
-        if axis is None or slices is None:
-            self._ends.pop(number, None)
-        else:
-            self._ends[number] = (axis, slices)
+        """Return objects that are propagated together, with their axis and slices."""
+        along = {(prompt.object_id, prompt.axis) for prompt in self.session.prompts}
+        parts: dict[Reach, list[int]] = {}
+        for number in sorted({number for number, _ in along}.intersection(objects)):
+            own = within.get(number, whole)
+            parts.setdefault(own if (number, own[0]) in along else whole, []).append(number)
+        return [(numbers, *reach) for reach, numbers in parts.items()] or [(objects, *whole)]
 
     def _shown(self, steps: Iterator[Progress]) -> Iterator[None]:
         for step in steps:
@@ -416,9 +394,6 @@ class PageSession:
             self.load_starts(masks)
             self.session.forget_steps()
         self.case, self._round = case, described
-        self._ends = {
-            number: (ends["axis"], (ends["first"], ends["last"])) for number, ends in described["extents"].items()
-        }
 
     def finished_labels(self) -> np.ndarray:
         """Return the label map of a round's case (z, y, x), to be written as the person's.

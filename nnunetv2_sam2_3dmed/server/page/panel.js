@@ -1,6 +1,7 @@
 // The panel at the right: objects, propagation, and the active object's prompts.
 
 import { icon } from "./icons.js";
+import { ownRanges } from "./round.js";
 import { activeObject, promptedAxis, state, unit, update } from "./store.js";
 import { find, make } from "./widgets.js";
 
@@ -26,8 +27,9 @@ export function setUpPanel(actions) {
   find("propagate").addEventListener("click", () => (state.progress.running ? act.stop() : act.propagate()));
 }
 
-/** What the propagation is asked for. */
+/** What the propagation is asked for: all objects of a round's case have ranges of their own, or none. */
 export function wantedPropagation() {
+  if (scopeAll && state.image.round) return { within: ownRanges() };
   const { range } = state;
   return {
     objects: scopeAll ? null : [state.active],

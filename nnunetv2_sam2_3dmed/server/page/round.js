@@ -87,6 +87,12 @@ function takeRange() {
   update({ unsaved: true });
 }
 
+/** First and last slice of each object of the case that has them, by its number. */
+export function ownRanges() {
+  takeRange();
+  return Object.fromEntries([...extents].filter(([, extent]) => extent));
+}
+
 /** Whether first and last slices are not written yet. */
 export const hasChanged = () => changed;
 
@@ -149,9 +155,8 @@ async function list() {
  */
 export function finished() {
   work();
-  takeRange();
+  const named = Object.entries(ownRanges());
   checkExtents();
-  const named = [...extents].filter(([, extent]) => extent);
   const ids = new Set(state.objects.map(({ id }) => id));
   return {
     seconds: Object.fromEntries(Object.entries(seconds).filter(([id]) => ids.has(Number(id)))),

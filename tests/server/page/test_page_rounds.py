@@ -326,16 +326,15 @@ def test_all_objects_of_a_volume_are_propagated_between_their_own_slices(serve, 
     monkeypatch.setattr(session, "propagation", propagation)
     for number in (1, 2):
         client.prompt("box", [(5, 5), (28, 27)], index=20, number=number)
-    asked = {"objects": None, "axis": 0, "slices": [18, 23]}  # of the first one, which is active
-    client.ok("POST", "propagation", json=asked)
+    named = {"axis": 0, "first": 18, "last": 23}
+    client.ok("POST", "propagation", json={"within": {"1": named}})
     assert reached == [([1], 0, (18, 23)), ([2], None, None)]
-    # one that the person has chosen for the first object by itself is its own from now on
-    client.ok("POST", "propagation", json={"objects": [1], "axis": 0, "slices": [10, 30]})
-    client.ok("POST", "propagation", json={"objects": None, "axis": 0, "slices": [5, 40]})
-    assert reached[2:] == [([1], 0, (10, 30)), ([1], 0, (10, 30)), ([2], 0, (5, 40))]
-    client.ok("POST", "propagation", json={"objects": [1]})
-    client.ok("POST", "propagation", json={"objects": None})
-    assert reached[5:] == [([1], None, None), ([1, 2], None, None)]
+    client.ok("POST", "propagation", json={"axis": 0, "slices": [5, 40], "within": {"1": named}})
+    assert reached[2:] == [([1], 0, (18, 23)), ([2], 0, (5, 40))]
+    # objects of the same slices go together; along an axis without a prompt there are none
+    client.ok("POST", "propagation", json={"within": {"1": named, "2": named}})
+    client.ok("POST", "propagation", json={"within": {"1": {**named, "axis": 1}}})
+    assert reached[4:] == [([1, 2], 0, (18, 23)), ([1, 2], None, None)]
 
 
 def test_each_part_of_a_propagation_is_run_to_its_end(serve, network, queue, made, monkeypatch):
@@ -350,11 +349,11 @@ def test_each_part_of_a_propagation_is_run_to_its_end(serve, network, queue, mad
     made.save()
     server = serve(model=network, round=queue)
     client = Client(server.url)
-    client.ok("POST", "round/open", json={"case": "c"})
+    image = client.ok("POST", "round/open", json={"case": "c"})["image"]
     # the plane is turned as in the browser: high x at the top
     client.prompt("box", [(13, 3), (41, 27)], index=22, number=1)
     client.prompt("box", [(11, 25), (36, 45)], index=25, number=2)
-    client.ok("POST", "propagation", json={"objects": None})
+    client.ok("POST", "propagation", json={"within": image["round"]["extents"]})
     progress = client.wait()
     assert progress["error"] is None and progress["done"] == progress["total"]
     labels = labels_of(server)
@@ -494,13 +493,16 @@ def test_a_volume_keeps_the_slices_that_were_named(viewer, server, queue, made):
     # widened by hand, and kept while another object is active
     viewer.key("PageUp", "PageUp", "]", "j")
     assert ends(viewer) == ["0", "47"]
+    viewer.page.locator("#scope-all").click()  # also where another object is active
+    viewer.page.locator("#propagate").click()
+    viewer.page.locator("#propagate").blur()
     viewer.key("j", "j")
-    assert ends(viewer) == ["18", "25"]
-    viewer.key("Enter")
-    viewer.settle()
-    viewer.page.wait_for_selector("#progress-text:has-text('Done')")
+    viewer.page.wait_for_selector("#progress-text:has-text('Done: 8 of 8')")
     through = (labels_of(server) == 1).any(axis=(1, 2))
     assert np.flatnonzero(through).tolist() == list(range(18, 26))
+    assert ends(viewer) == ["18", "25"]
+    viewer.page.locator("#scope-one").click()
+    viewer.page.locator("#scope-one").blur()
     # a prompt along another axis has no slice of these
     viewer.key("Control+z")
     viewer.settle()
