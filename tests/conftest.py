@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 # On patches of these sizes, threads wait for each other longer than they compute (two took three times the processor
@@ -25,10 +25,25 @@ WriteLabels = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def alike() -> None:
-    """Start each test with the same seed, and with one thread, whatever a command before has set in this process."""
+def alike() -> Iterator[None]:
+    """Start each test with the same seed, and with one thread, whatever a command before has set in this process.
+
+    What else torch keeps for the whole process has to be left as it was.
+    """
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    before = _settings()
+    yield
+    assert _settings() == before
+
+
+def _settings() -> dict[str, object]:
+    return {
+        "fused attention": torch.backends.cuda.flash_sdp_enabled(),
+        "gradients": torch.is_grad_enabled(),
+        "dtype": torch.get_default_dtype(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 @pytest.fixture

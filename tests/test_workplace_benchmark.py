@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from threading import Barrier, Event, Timer
+from threading import Barrier, Event
 from types import SimpleNamespace
 
 import pandas as pd
@@ -302,20 +303,26 @@ def test_nobody_else_trains_in_the_folder(work, monkeypatch):
     assert not ran
 
 
-def test_what_waits_is_not_started_after_an_interrupt(work):
+def test_what_waits_is_not_started_after_an_interrupt(work, monkeypatch):
     _, place, _ = work
     begun, go_on, ran = Barrier(3), Event(), []
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def shut_down(pool, *args, **options) -> None:
+        shutdown(pool, *args, **options)
+        go_on.set()  # only now do those that run end
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut_down)
 
     def wait(number: int) -> None:
         ran.append(number)
-        begun.wait(10)
-        go_on.wait(10)
+        begun.wait(60)
+        assert go_on.wait(60)
 
     with pytest.raises(KeyboardInterrupt), place.share_cores() as pool:
         for number in range(5):
             pool.submit(wait, number)
-        begun.wait(10)  # two of five run
-        Timer(0.2, go_on.set).start()
+        begun.wait(60)  # two of five run
         raise KeyboardInterrupt
     assert len(ran) == 2
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from nnunetv2_sam2_3dmed import locks
 from nnunetv2_sam2_3dmed.annotation.outlines import (
     TABLE,
     MaskRow,
@@ -140,7 +141,8 @@ def test_cases_that_another_command_added_meanwhile_stay(outlining, cases, made)
         made.add()
 
 
-def test_two_never_write_the_table_at_once(outlining, cases, made):
+def test_two_never_write_the_table_at_once(outlining, cases, made, monkeypatch):
+    monkeypatch.setattr(locks, "SECONDS_TO_TRY", 60.0)
     assert outlining.run(cases[:1], made) == {}
     made.outlines["new_2"] = made.outlines["new_1"]
     writer = threading.Thread(target=add_to_table, args=(made, "new_2"))
@@ -149,7 +151,7 @@ def test_two_never_write_the_table_at_once(outlining, cases, made):
         writer.join(0.3)
         assert writer.is_alive() and len(rows(made)) == 2
         found[0]["first"], found[0]["last"] = "2", "5"
-    writer.join(20)
+    writer.join(60)
     assert [(row["where"].split("/")[1], row["first"]) for row in rows(made)] == [
         ("new_1.nii.gz@3", "2"),
         ("new_1.nii.gz@4", ""),

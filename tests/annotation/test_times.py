@@ -6,6 +6,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from nnunetv2_sam2_3dmed import locks
 from nnunetv2_sam2_3dmed.annotation.outlines import Outlining
 from nnunetv2_sam2_3dmed.annotation.ranking import Ranking
 from nnunetv2_sam2_3dmed.annotation.rounds import Round
@@ -108,7 +109,8 @@ def add_often(folder, label: int) -> None:
         add_person_seconds(folder, "a", label % 2, "volume", 1)
 
 
-def test_several_processes_write_at_once(tmp_path):
+def test_several_processes_write_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "SECONDS_TO_TRY", 60.0)  # on a slow disk, two of them may need more than usual
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=add_often, args=(tmp_path, number)) for number in range(3)]
     for writer in writers:

@@ -43,10 +43,10 @@ def test_a_server_listens_at_both_ports_and_ends_when_interrupted(tmp_path):
         urls = [line.removeprefix("listening at ") for line in lines[:2]]
         assert urls[1] == f"http://127.0.0.1:{second}" and lines[3].endswith("press Ctrl+C to end")
         assert lines[2] == f"model {weights.name}, images of 64 pixels, cpu"
-        with httpx.Client(headers={"Authorization": "Bearer sesame"}, trust_env=False, timeout=20) as http:
-            assert httpx.get(f"{urls[0]}/capabilities", trust_env=False).status_code == 401
+        with httpx.Client(headers={"Authorization": "Bearer sesame"}, trust_env=False, timeout=60) as http:
+            assert httpx.get(f"{urls[0]}/capabilities", trust_env=False, timeout=60).status_code == 401
             # also without the key, and so without its folder
-            assert httpx.get(f"{urls[0]}/healthz", trust_env=False).json()["model"] == weights.name
+            assert httpx.get(f"{urls[0]}/healthz", trust_env=False, timeout=60).json()["model"] == weights.name
             assert http.post(f"{urls[0]}/claim").json()["max_sessions"] == 1
             # one server behind both ports
             assert http.get(f"{urls[1]}/start_session").status_code == 503

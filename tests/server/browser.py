@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 # in the order in which they are tried; SAM2_3dMed_chromium names another
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 STRIP, MARGIN = 16, 10  # pixels of the page beside and around a slice
-PATIENCE_MS = 30_000
+PATIENCE_MS = 120_000
 
 
 @contextmanager
@@ -55,6 +56,11 @@ class Viewer:
         self.page.on("console", self._note)
         self.page.on("request", self._check_host)
         self.page.on("response", self._check_status)
+        # requests that have no answer yet, other than those that the page sends again and again
+        self.pending: set = set()
+        self.page.on("request", self._note_request)
+        self.page.on("requestfinished", lambda request: self.pending.discard(request))
+        self.page.on("requestfailed", lambda request: self.pending.discard(request))
         self.url = url
         self.page.goto(url)
 
@@ -65,6 +71,10 @@ class Viewer:
     def _check_host(self, request) -> None:
         if not request.url.startswith((self.url, "data:", "blob:")):
             self.errors.append(f"{request.url} is of another host")
+
+    def _note_request(self, request) -> None:
+        if request.resource_type == "fetch" and not request.url.endswith(("/heartbeat", "/progress")):
+            self.pending.add(request)
 
     def _check_status(self, response) -> None:
         if response.status == 404 or response.status >= 500:
@@ -80,9 +90,16 @@ class Viewer:
         """Wait until nothing is being segmented, and what is there is drawn."""
         self.frame()
         self.page.wait_for_selector("#status-busy", state="hidden")
-        self.page.wait_for_load_state("networkidle")
+        self.wait_until(lambda: not self.pending)
         self.frame()
         self.page.wait_for_selector("canvas[aria-busy=true]", state="hidden")
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait until something has happened that is not seen in the page."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while not condition():
+            assert time.monotonic() < deadline
+            self.page.wait_for_timeout(10)
 
     def frame(self) -> None:
         """Wait until the page has drawn what has changed."""

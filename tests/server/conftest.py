@@ -55,7 +55,8 @@ def running(settings: Settings) -> Iterator[Served]:
         yield Served(f"http://127.0.0.1:{found.getsockname()[1]}", app.state.server)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(120)
+        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +108,8 @@ def begin(client, image: np.ndarray, spacing=SPACING, direction=None, dtype=np.u
 
 def raw(server, client) -> httpx.Client:
     """The same lease, with HTTP's own words."""
-    return httpx.Client(base_url=server.url, headers={"X-Lease-Token": client._lease_token}, trust_env=False)
+    headers = {"X-Lease-Token": client._lease_token}
+    return httpx.Client(base_url=server.url, headers=headers, timeout=60, trust_env=False)
 
 
 def meta(answer: httpx.Response) -> dict:
@@ -158,6 +160,8 @@ def file(tmp_path_factory):
 def viewer(browser, server):
     """The page of ``server``, in which no error may have been noted at the end."""
     viewer = Viewer(browser, server.url)
-    yield viewer
-    assert viewer.errors == []
-    viewer.context.close()
+    try:
+        yield viewer
+        assert viewer.errors == []
+    finally:
+        viewer.context.close()

@@ -79,7 +79,7 @@ class Client:
 
     def wait(self, of: Callable[[dict], bool] = lambda progress: not progress["running"]) -> dict:
         """Wait for the propagation."""
-        for _ in range(600):
+        for _ in range(6000):
             progress = self.ok("GET", "progress")
             if of(progress):
                 return progress

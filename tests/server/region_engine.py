@@ -9,6 +9,7 @@ a side, masks are exact.
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import numpy as np
 import torch
@@ -31,9 +32,7 @@ class RegionEngine(Engine):
     def encode(self, images):
         side = self.image_size // 4
         greys = 255 * (images * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None])
-        # what was resized from a quarter of the size is found again exactly
-        larger = torch.nn.functional.interpolate(torch.eye(side)[None], 4 * side, mode="linear")[0].T
-        smaller = torch.linalg.pinv(larger)
+        smaller = _quarter(side)
         small = torch.round(smaller @ greys.mean(dim=1, keepdim=True) @ smaller.T)
         return [LevelFeatures(*[small[k : k + 1]] * 3) for k in range(len(images))]
 
@@ -86,6 +85,13 @@ class RegionEngine(Engine):
         logits = torch.from_numpy(np.where(mask, np.float32(LOGIT), np.float32(-LOGIT)))[None, None]
         quality = torch.tensor([0.9])
         return SliceOutput(logits, torch.tensor([[level]]), torch.tensor([[LOGIT]]), quality, torch.zeros(1, 1, 1, 1))
+
+
+@cache
+def _quarter(side: int) -> torch.Tensor:
+    """(side, 4 * side) by which what was resized from a quarter of the size is found again exactly."""
+    larger = torch.nn.functional.interpolate(torch.eye(side)[None], 4 * side, mode="linear")[0].T
+    return torch.linalg.pinv(larger)
 
 
 def _grown(grey, level, seed):

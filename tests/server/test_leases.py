@@ -117,7 +117,7 @@ def test_release_waits_for_the_running_call(leases):
         releasing.start()
         releasing.join(0.05)
         assert releasing.is_alive() and not held.closed
-    releasing.join(5)
+    releasing.join(60)
     assert held.closed == 1
     with pytest.raises(LeaseGone), leases.use(lease.token):
         pass

@@ -165,7 +165,6 @@ def test_calls_without_a_lease(server, path):
         body = {"json": {"shape": [1, 2, 3], "dtype": "uint8"}}
     method = "GET" if path == "/lease_status" else "POST"
     for headers in ({}, {"X-Lease-Token": "0" * 32}):
-        answer = httpx.request(
-            method, server.url + path, headers=headers, trust_env=False, **({} if method == "GET" else body)
-        )
+        options = {"headers": headers, "trust_env": False, "timeout": 60, **({} if method == "GET" else body)}
+        answer = httpx.request(method, server.url + path, **options)
         assert answer.status_code == 410

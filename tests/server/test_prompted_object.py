@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -231,10 +232,17 @@ def test_a_failure_after_the_answer_is_told_by_the_next_one(session, worker, mon
 def test_an_answer_says_if_more_will_follow(session, worker, monkeypatch):
     one = PromptedObject(session, worker, budget_s=0)
     one.set_buffer(np.dtype(np.uint8))
-    track = session._network.track
-    monkeypatch.setattr(session._network, "track", lambda *args: time.sleep(0.2) or track(*args))
+    track, begun, go_on = session._network.track, [], threading.Event()
+
+    def tracked(*args):
+        begun.append(args)
+        assert len(begun) == 1 or go_on.wait(60)
+        return track(*args)
+
+    monkeypatch.setattr(session._network, "track", tracked)
     assert one.add_box(BOX, True, run=True).unfinished
     assert one.add_point((99, 0, 0), True, run=True).unfinished
+    go_on.set()
     one._budget = 60
     answer = one.predict()
     assert answer.ran and not answer.unfinished and one.buffer.any(axis=(1, 2)).all()

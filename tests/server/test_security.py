@@ -16,7 +16,7 @@ LARGE = str(LARGEST_JSON + 1)
 
 def answer(url: str, method="POST", path="/claim", **headers) -> httpx.Response:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.request(method, url + path, headers=names, trust_env=False)
+    return httpx.request(method, url + path, headers=names, trust_env=False, timeout=60)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_keys(serve):
     ],
 )
 def test_bodies_are_refused_before_they_are_read(server, path, headers, status):
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
     connection.putrequest("POST", path)
     for name, value in headers.items():
         connection.putheader(name, value)
@@ -111,7 +111,9 @@ def test_bodies_are_refused_before_they_are_read(server, path, headers, status):
 def test_large_bodies_of_a_lease_are_read(server, call, named):
     token = server.state.leases.claim().token
     url, body = server.url + call.format(token), b"\0" * (LARGEST_JSON + 1)
-    found = httpx.post(url, content=body, headers={"X-Lease-Token": token} if named else {}, trust_env=False)
+    found = httpx.post(
+        url, content=body, headers={"X-Lease-Token": token} if named else {}, trust_env=False, timeout=60
+    )
     assert found.status_code == 400  # for what is in it
 
 

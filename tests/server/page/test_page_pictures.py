@@ -79,17 +79,20 @@ def test_the_page_with_two_organs(serve, case, tmp_path, monkeypatch, scheme):
             viewer.page.wait_for_selector("#progress-text:has-text('Done')")
         viewer.key("v")
         viewer.draw(viewer.at("axial", *np.add(first, last) / 2, rows, columns))
-        viewer.page.wait_for_timeout(1500)  # the surface follows when masks stay as they are
         viewer.page.mouse.move(1, 1)
         viewer.settle()
         folder = Path(os.environ.get("SAM2_3dMed_pictures", tmp_path)) if scheme == "light" else tmp_path
         picture = folder / "page.png"
-        viewer.page.screenshot(path=picture)
-    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
-    assert pixels.shape == (720, 1280, 3) and viewer.errors == []
-    surface = pixels[480:680, 730:1000]
-    red, green, blue = np.moveaxis(surface, -1, 0)
-    assert ((blue > red + 40) & (blue > green)).sum() > 500 and (red > blue + 60).sum() > 200  # both objects
+
+        def both_have_surfaces() -> bool:
+            viewer.page.screenshot(path=picture)
+            pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+            assert pixels.shape == (720, 1280, 3)
+            red, green, blue = np.moveaxis(pixels[480:680, 730:1000], -1, 0)
+            return ((blue > red + 40) & (blue > green)).sum() > 500 and (red > blue + 60).sum() > 200
+
+        viewer.wait_until(both_have_surfaces)  # they follow when masks stay as they are
+    assert viewer.errors == []
 
 
 FRAMES, ROWS, COLUMNS = 24, 240, 320

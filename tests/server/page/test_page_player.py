@@ -40,7 +40,7 @@ def overlap(found, index) -> float:
 
 
 def test_from_a_video_to_files(viewer, server, video, monkeypatch, tmp_path):
-    monkeypatch.setattr(RegionEngine, "delay", 0.1)
+    monkeypatch.setattr(RegionEngine, "delay", 1.0)
     viewer.open(video)
     assert viewer.text("#image-name") == "ball.mp4" and viewer.text("#image-size") == "64 × 48, 14 frames"
     assert shown(viewer) == "0 / 13" and viewer.text("#time") == "0:00.00 / 0:00.52"
@@ -63,6 +63,7 @@ def test_from_a_video_to_files(viewer, server, video, monkeypatch, tmp_path):
     viewer.key("Escape")
     viewer.page.wait_for_selector("#progress.ended")
     assert viewer.text("#progress-text").startswith("Stopped")
+    monkeypatch.setattr(RegionEngine, "delay", 0.0)
     viewer.key("Enter")
     viewer.page.wait_for_selector("#progress-text:has-text('Done: 14 of 14 frames')")
     labels = labels_of(server)
