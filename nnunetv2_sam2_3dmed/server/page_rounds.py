@@ -11,9 +11,10 @@
                        read. If none is left, ``{"finished": {"name", "command": null while cases are open elsewhere,
                        "elsewhere": their names, "others": number of those that were not chosen}}``, also with
                        ``"notes"``
-``POST round/done``    ``{"seconds": {ID: seconds of the person}, "extents": {ID: [first, last]}, "empty": true to say
-                       that there is no object in the image, in the first stage}``: writes the masks of the case that
-                       is open into the round's folder; ``{"left": number of cases}``; refused while a propagation runs
+``POST round/done``    ``{"case", "stage", "seconds": {ID: seconds of the person}, "extents": {ID: [first, last]},
+                       "empty": true to say that there is no object in the image, in the first stage}``: writes the
+                       masks of the case, which has to be open, into the round's folder; ``{"left": number of cases}``;
+                       refused while a propagation runs
 =====================  ================================================================================================
 
 Paths are below ``/page/``; ``GET round`` needs no place. Objects are the labels of the round's dataset: none is added
@@ -51,6 +52,8 @@ class CaseRequest(BaseModel):
 
 
 class DoneRequest(BaseModel):
+    case: str = Field(max_length=400)
+    stage: str = Field(max_length=20)
     seconds: dict[int, Seconds]
     extents: dict[int, tuple[int, int]] = Field(default_factory=dict)
     empty: bool = False
@@ -170,6 +173,9 @@ def router(
         found, case = named(), page.case
         if case is None:
             raise UserError("what is open is no case of the round: open one.")
+        # after an answer that was lost, or from another tab, the page may show the case before
+        if (asked.case, asked.stage) != (case.name, case.stage):
+            raise UserError(f"{case.name} is open here by now, and {asked.case} was not finished: reload the page.")
         strange = [number for number in (*asked.seconds, *asked.extents) if number not in found.objects]
         if strange:
             raise UserError(f"object {strange[0]} is no label of {found.made_by['dataset']}: send those of the case.")

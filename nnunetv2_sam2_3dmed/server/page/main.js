@@ -83,9 +83,10 @@ async function restore() {
 
 const SAVED = "sam2_3dmed_saved"; // version of the labels that are saved; it outlives a reload
 
-function saved() {
-  sessionStorage.setItem(SAVED, views.slices.version);
-  update({ unsaved: false });
+/** Note which version of the labels was saved; there may be a newer one by now. */
+function saved(version = views.slices.version) {
+  sessionStorage.setItem(SAVED, version);
+  update({ unsaved: version !== views.slices.version });
 }
 
 function opened({ image, state: described }) {
@@ -251,7 +252,8 @@ const actions = {
       // a number or a name that is being typed is taken, and a button does not get the key once more
       const { activeElement } = document;
       if (activeElement?.matches("input, button")) activeElement.blur();
-      const answer = await ask(() => api.finishCase({ ...finished(), empty }));
+      const { case: named, stage } = state.image.round;
+      const answer = await ask(() => api.finishCase({ case: named, stage, ...finished(), empty }));
       if (!answer) return;
       saved();
       written();
@@ -269,16 +271,18 @@ const actions = {
     const what = typeof ending === "string" ? ending : usual; // an event, from the keyboard
     update({ saving: true });
     let held = [];
+    let version;
     const file = await ask(() => {
       // what was asked for before is answered now
       held = state.objects.filter((one) => (what === "prompts" ? one.prompts.length : one.started));
       if (!held.length) throw Error(`No object has a ${what === "prompts" ? "prompt" : "mask"} yet: nothing was saved.`);
+      ({ version } = views.slices);
       return what === "prompts" ? api.prompts() : api.segmentation(what);
     });
     update({ saving: false });
     if (!file) return;
     download(file);
-    if (what !== "prompts") saved();
+    if (what !== "prompts") saved(version);
     const labels = what === "prompts" ? "" : `: ${held.map(({ id, name }) => `${id} ${name}`).join(", ")}`;
     tell(`Saved as ${file.name}${labels}`);
   },
