@@ -321,13 +321,20 @@ def _all_or_none(files: Sequence[tuple[Path, Path]]) -> Iterator[None]:
 
 
 def _write_beside(dataset: RawDataset, taken: Taken) -> list[Path]:
-    """Write the new files of a case into :data:`STAGED`; return their targets, the label last."""
+    """Write the new files of a case into :data:`STAGED`; return their targets, the label last.
+
+    Raises:
+        UserError: the mask is not the one any more of which the record will have the checksum.
+    """
     image, label = dataset.image(taken.case), dataset.label(taken.case)
     targets = [label] if image.exists() else [image, label]
     if not image.exists():
         copy_file(taken.image, _staged(image))
+    labels = labels_of(taken.mask, dataset)
+    if voxels_sha256(labels) != taken.annotation.label_sha256:
+        raise UserError(f"{taken.mask} was changed while the others were read: run the command again.")
     # on the grid of the image, since editors round its numbers
-    write_segmentation(_staged(label), labels_of(taken.mask, dataset), read_volume(taken.image))
+    write_segmentation(_staged(label), labels, read_volume(taken.image))
     return targets
 
 

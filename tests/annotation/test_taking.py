@@ -137,6 +137,17 @@ def killed_after(moves: int) -> SimpleNamespace:
     return SimpleNamespace(replace=lambda *files: os.replace(*files) if next(left, None) is not None else killed())
 
 
+def test_a_mask_that_is_changed_meanwhile_is_not_taken(dataset, done, corrected):
+    chosen = choose(dataset, done, Review(corrected))
+    before = files(dataset.folder)
+    mask = machine(2)
+    mask[0, 0, :2] = 3
+    write(corrected / "new_2.nii.gz", mask)
+    with pytest.raises(UserError, match="new_2.nii.gz was changed while the others were read: run the command again"):
+        take(dataset, chosen)
+    assert files(dataset.folder) == before
+
+
 def test_killed_before_the_record_nothing_is_there(dataset, done, corrected, monkeypatch):
     before = files(dataset.folder)
     chosen = choose(dataset, done, Review(corrected, accept_below=0.05))
