@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.images.quiet import without_warnings
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 _DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR
@@ -91,7 +90,7 @@ def is_deflated(file: Path) -> bool:
     if start[128:] != _MAGIC:
         return start[:2] == _FIRST_GROUPS[0]
     try:
-        with _quiet():
+        with without_warnings:
             return read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     except Exception:  # pydicom raises anything on damaged files, as it will when the file is read
         return False
@@ -108,7 +107,7 @@ def read_dataset(file: Path, pixels: bool = False) -> Dataset:
         UserError: it cannot be read, or breaks off.
     """
     try:
-        with _quiet():
+        with without_warnings:
             if pixels:
                 dataset = pydicom.dcmread(file, force=True, specific_tags=list(_FOR_DECODING))
             else:
@@ -130,7 +129,7 @@ def pixel_data_place(file: Path) -> tuple[int, int] | None:
         UserError: the file cannot be read, breaks off, or has no bytes as pixel data.
     """
     try:
-        with _quiet():
+        with without_warnings:
             dataset = pydicom.dcmread(file, defer_size=1024, force=True)
     except Exception as error:  # pydicom raises anything on damaged files
         raise UserError(f"{file} cannot be read as a DICOM file ({_first_line(error)}): copy it again.") from error
@@ -233,7 +232,7 @@ def _kind(header: Dataset) -> str:
 def text(header: Dataset, keyword: str) -> str:
     """An attribute as text, several values joined by backslashes as in the file; empty if missing or unreadable."""
     try:
-        with _quiet():
+        with without_warnings:
             value = header.get(keyword)
     except Exception:  # pydicom raises anything on malformed elements
         return ""
@@ -260,7 +259,7 @@ def numbers(header: Dataset, keyword: str, where: str, count: int | None = None)
     if keyword not in header:
         return None
     try:
-        with _quiet():
+        with without_warnings:
             value = header[keyword].value
             if value is None or (hasattr(value, "__len__") and not len(value)):
                 return None
@@ -282,7 +281,7 @@ def number(header: Dataset, keyword: str, where: str) -> float | None:
 def items(header: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; an empty list if it is missing."""
     try:
-        with _quiet():
+        with without_warnings:
             return list(header.get(keyword) or [])
     except Exception:  # pydicom raises anything on malformed elements
         return []
@@ -322,11 +321,3 @@ def _malformed(header: Dataset, keyword: str, where: str, count: int | None) -> 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return printable(lines[0].rstrip(".")[:200]) if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet():
-    """Silence pydicom's warnings of invalid values: those that matter are checked here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pydicom.uid import ExplicitVRBigEndian, MultiFrameGrayscaleWordSecondaryCap
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.dicom_headers import PIXEL_DATA, printable, read_dataset, text
 from nnunetv2_sam2_3dmed.images.dicom_slices import DicomSlice
+from nnunetv2_sam2_3dmed.images.quiet import without_warnings
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _INTEGERS = (np.int16, np.uint16, np.int32, np.uint32, np.int64)
@@ -107,8 +107,7 @@ def stored_frames(file: Path) -> np.ndarray:
         raise UserError(f"{file} breaks off before its voxels ({file.stat().st_size} bytes): copy it again.")
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of padding behind the voxels
+        with without_warnings:  # of padding behind the voxels
             decoded = pixel_array(dataset, raw=True)
     except Exception as error:  # decoders raise anything on damaged data
         try:

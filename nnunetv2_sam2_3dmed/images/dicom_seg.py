@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +23,7 @@ from nnunetv2_sam2_3dmed.images.dicom_headers import (
     text,
 )
 from nnunetv2_sam2_3dmed.images.dicom_references import check_referable, described, instances_of, source_images
+from nnunetv2_sam2_3dmed.images.quiet import without_warnings
 from nnunetv2_sam2_3dmed.images.volumes import Volume, is_dicom_series, write_segmentation
 
 PACKAGE = "nnunetv2-sam2-3dmed"
@@ -89,8 +89,7 @@ def write_dicom_seg(path: Path, labels: np.ndarray, volume: Volume, names: Mappi
     sources = source_images(volume)
     if len(sources.datasets) == 1:  # planes in the order of the frames of the file
         pixels = pixels[np.argsort(volume.dicom_frames)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names of one part
+    with without_warnings:  # of names of one part
         segmentation = hd.seg.Segmentation(
             source_images=sources.datasets,
             pixel_array=pixels,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.backends.cuda import enable_flash_sdp, flash_sdp_enabled  # despite its name, for every device
+
+from nnunetv2_sam2_3dmed.shared_context import SharedContext
 
 # tokens of a slice up to which plain matrix products beat the fused kernel on a CPU, training step included:
 # by 11 % at 36 tokens (96 pixels) and 6 % at 64 (128 pixels); their memory grows with the square of it
@@ -25,30 +27,15 @@ def attention_kernels(device: torch.device, tokens: int) -> AbstractContextManag
     return nullcontext()
 
 
-class _PlainProducts(AbstractContextManager):
-    """The fused kernel switched off while any thread is inside.
-
-    torch's switch is one for the whole process. Were it set and restored by each thread for itself, as torch's
-    ``sdpa_kernel`` does, two threads whose contexts overlap would leave it off for good.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._inside = 0
-        self._before = True
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._before = flash_sdp_enabled()
-                enable_flash_sdp(False)
-            self._inside += 1
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                enable_flash_sdp(self._before)
+@contextmanager
+def _without_fused_kernel() -> Iterator[None]:
+    before = flash_sdp_enabled()
+    enable_flash_sdp(False)
+    try:
+        yield
+    finally:
+        enable_flash_sdp(before)
 
 
-_plain_products = _PlainProducts()
+# torch's switch is one for the whole process; its own `sdpa_kernel` is not made for threads that overlap
+_plain_products = SharedContext(_without_fused_kernel)

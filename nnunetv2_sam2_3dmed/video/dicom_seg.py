@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from nnunetv2_sam2_3dmed.files import written_beside
 from nnunetv2_sam2_3dmed.images.dicom_headers import read_dataset, storage_class, text
 from nnunetv2_sam2_3dmed.images.dicom_references import check_referable, described
 from nnunetv2_sam2_3dmed.images.dicom_seg import attributes, check_highdicom, check_replaceable, segment_descriptions
+from nnunetv2_sam2_3dmed.images.quiet import without_warnings
 from nnunetv2_sam2_3dmed.video.video import Video
 
 # by what frames differ: Referenced Segment Number and Temporal Position Index, and the sequences that these are in
@@ -74,8 +74,7 @@ def write_dicom_seg(
     numbers = sorted({number for number, _, _ in masks})
     source = _source(video)
     pixels = np.unpackbits(masks[0][2], count=video.shape[1] * video.shape[2]).reshape(1, *video.shape[1:])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names of one part
+    with without_warnings:  # of names of one part
         made = hd.seg.Segmentation(
             source_images=[source],
             pixel_array=pixels,

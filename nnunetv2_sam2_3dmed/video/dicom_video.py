@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from nnunetv2_sam2_3dmed.images.dicom_headers import (
     storage_class,
     text,
 )
+from nnunetv2_sam2_3dmed.images.quiet import without_warnings
 from nnunetv2_sam2_3dmed.images.windows import Window
 from nnunetv2_sam2_3dmed.video.video import Grid, Video, as_colour
 
@@ -167,8 +167,7 @@ class DicomFrames:
         frames = iter_pixels(self.file, indices=list(indices))
         for place in indices:
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
+                with without_warnings:
                     frame = next(frames)
                 yield place, self._shown(frame)
             except Exception as error:  # decoders raise anything on damaged data
