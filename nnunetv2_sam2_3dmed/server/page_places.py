@@ -128,9 +128,10 @@ class Places:
         Raises:
             LeaseGone: there is none of that token.
         """
-        if token not in self.by_token:
+        place = self.by_token.get(token)
+        if place is None:
             raise LeaseGone("this page has lost its place on the server: open the image again.")
-        return self.by_token[token]
+        return place
 
     def keep(self, token: str) -> None:
         """Keep a place for as long again.
@@ -183,7 +184,11 @@ class Places:
             self.give_back(before)
             before = None
         session = worker.run(lambda: sessions.open(volume, window, key))
-        page = PageSession(session, ShownVolume(session, volume), worker, labels)
+        try:
+            page = PageSession(session, ShownVolume(session, volume), worker, labels)
+        except BaseException:
+            worker.run(lambda: sessions.close(session))
+            raise
         try:
             if begin is not None:
                 begin(page)

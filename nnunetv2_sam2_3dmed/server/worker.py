@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -61,6 +62,7 @@ class Task:
             if ended:
                 self._end()
         except Exception as error:
+            _forget_locals(error)
             self.error = error
             self._end()
         with self._condition:
@@ -71,6 +73,16 @@ class Task:
         with self._condition:
             self._steps = None
             self._condition.notify_all()
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Drop what the functions that an exception passed through had, such as features on the device.
+
+    A task keeps its exception. Where memory had run out, what the exception keeps would be missing ever after.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class Worker:
@@ -87,7 +99,7 @@ class Worker:
         self._condition = threading.Condition()
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._tasks: deque[Task] = deque()
-        self._closed = False
+        self._closed = self._ending = False
         self._thread = threading.Thread(target=self._loop, name="predictions", daemon=True)
         self._thread.start()
 
@@ -114,7 +126,7 @@ class Worker:
         """Advance an iterator on the worker's thread until it ends, a step between jobs; returns at once."""
         task = Task(steps, self._condition)
         with self._condition:
-            if self._closed:
+            if self._ending:
                 task.cancel()
             else:
                 self._tasks.append(task)
@@ -122,8 +134,9 @@ class Worker:
         return task
 
     def cancel(self) -> None:
-        """End all tasks, so that nobody waits for them any more."""
+        """End all tasks, also those that will be started, so that nobody waits for them any more."""
         with self._condition:
+            self._ending = True
             for task in self._tasks:
                 task.cancel()
 

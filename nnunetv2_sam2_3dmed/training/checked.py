@@ -97,7 +97,7 @@ class CheckedTraining(_Trainer):
         Raises:
             UserError: dataset.json or a case has labels that cannot be trained.
         """
-        self.check_data(*self.do_split())
+        self.check_data(*asked_once(self.do_split, self.is_ddp))
         super().on_train_start()
 
     def check_data(self, train: Sequence[str], val: Sequence[str]) -> None:

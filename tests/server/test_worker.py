@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from nnunetv2_sam2_3dmed.server import worker as worker_module
@@ -83,6 +86,33 @@ def test_an_exception_ends_a_task_alone(worker):
     assert task.wait(time.monotonic() + 60)
     assert isinstance(task.error, ValueError)
     assert worker.run(lambda: 1) == 1
+
+
+def test_a_failed_task_keeps_nothing_of_what_it_computed(worker):
+    kept = []
+
+    def compute() -> None:
+        features = np.zeros(3)
+        kept.append(weakref.ref(features))
+        raise MemoryError
+
+    def steps() -> Iterator[None]:
+        try:
+            compute()
+        except MemoryError as error:
+            raise RuntimeError("out of memory") from error
+        yield
+
+    task = worker.start(steps())
+    assert task.wait(time.monotonic() + 60) and isinstance(task.error, RuntimeError)
+    assert task.error.__cause__.__traceback__ is not None, "it can still be printed"
+    gc.collect()
+    assert kept[0]() is None
+
+
+def test_no_task_is_begun_once_all_were_ended(worker):
+    worker.cancel()
+    assert worker.start(iter(range(3))).done and worker.run(lambda: 1) == 1
 
 
 def test_waiting_leaves_time_for_the_longest_step_so_far(worker, monkeypatch):
