@@ -86,7 +86,7 @@ def cases(client) -> list[tuple]:
 
 
 def done(case, stage, seconds=None, extents=None) -> dict:
-    """What the page sends of a case that is done."""
+    """Request of the page for a case that is done."""
     return {"case": case, "stage": stage, "seconds": seconds or {}, "extents": extents or {}}
 
 
