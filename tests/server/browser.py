@@ -90,6 +90,7 @@ class Viewer:
         """Wait until nothing is being segmented, and what is there is drawn."""
         self.frame()
         self.page.wait_for_selector("#status-busy", state="hidden")
+        self.page.wait_for_load_state("networkidle")  # after a load of the page only
         self.wait_until(lambda: not self.pending)
         self.frame()
         self.page.wait_for_selector("canvas[aria-busy=true]", state="hidden")

@@ -205,6 +205,7 @@ def test_prompts_are_for_the_object_that_is_being_added(viewer, server, file):
     viewer.page.mouse.down()
     viewer.page.mouse.move(*axial(viewer, 27, 6))
     viewer.page.mouse.up()
+    viewer.page.wait_for_timeout(300)
     viewer.wait_until(lambda: held)
     ((route, answer),) = held
     route.fulfill(response=answer)

@@ -97,6 +97,7 @@ def test_an_answer_is_not_shown_with_another_image(viewer, server, file, other):
     viewer.page.route("**/page/prompts", lambda route: held.append((route, route.fetch())))
     viewer.page.keyboard.press("p")
     viewer.page.mouse.click(*axial(viewer, 15, 20))
+    viewer.page.wait_for_timeout(300)
     viewer.wait_until(lambda: held)
     viewer.page.locator("#file-input").set_input_files(other)
     viewer.page.wait_for_timeout(1000)  # enough to open it
