@@ -43,6 +43,9 @@ class Viewer:
         browser: see :func:`chromium`.
         url: of the server.
         scheme: "light" or "dark".
+
+    Attributes:
+        began: ``time.monotonic()`` before the page was loaded.
     """
 
     def __init__(self, browser, url: str, scheme: str = "light"):
@@ -62,6 +65,7 @@ class Viewer:
         self.page.on("requestfinished", lambda request: self.pending.discard(request))
         self.page.on("requestfailed", lambda request: self.pending.discard(request))
         self.url = url
+        self.began = time.monotonic()
         self.page.goto(url)
 
     def _note(self, message) -> None:
@@ -79,6 +83,14 @@ class Viewer:
     def _check_status(self, response) -> None:
         if response.status == 404 or response.status >= 500:
             self.errors.append(f"{response.status} {response.url}")
+
+    def hold(self, url: str, handler: Callable) -> None:
+        """Give requests to ``handler`` from now on; loads the page again.
+
+        While the page has requests on their way, Chromium may send further ones past a handler that has just been set.
+        """
+        self.page.route(url, handler)
+        self.page.reload()
 
     def open(self, path) -> None:
         """Choose a file from the machine of the browser."""

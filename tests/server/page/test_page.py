@@ -197,15 +197,14 @@ def test_mouse_wheel_window_and_zoom(viewer, file):
 
 
 def test_prompts_are_for_the_object_that_is_being_added(viewer, server, file):
-    viewer.open(file)
     held = []
-    viewer.page.route("**/page/objects", lambda route: held.append((route, route.fetch())))
+    viewer.hold("**/page/objects", lambda route: held.append((route, route.fetch())))
+    viewer.open(file)
     viewer.page.keyboard.press("n")
     viewer.page.mouse.move(*axial(viewer, 3, 34))
     viewer.page.mouse.down()
     viewer.page.mouse.move(*axial(viewer, 27, 6))
     viewer.page.mouse.up()
-    viewer.page.wait_for_timeout(300)
     viewer.wait_until(lambda: held)
     ((route, answer),) = held
     route.fulfill(response=answer)
@@ -238,9 +237,9 @@ def test_a_drawing_lies_on_the_slice_on_which_it_was_begun(viewer, server, file)
 
 
 def test_no_prompt_is_taken_while_another_slice_is_seen(viewer, server, file):
-    viewer.open(file)  # slice 23
     held = []
-    viewer.page.route("**/page/slices/0/33", lambda route: held.append(route))
+    viewer.hold("**/page/slices/0/33", lambda route: held.append(route))
+    viewer.open(file)  # slice 23
     viewer.key("p", "Shift+PageUp")
     canvas = viewer.page.locator("canvas[data-plane=axial][aria-busy=true]")
     canvas.wait_for()

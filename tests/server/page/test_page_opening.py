@@ -8,6 +8,7 @@ import pytest
 from tests.images.dicom_files import write_series
 from tests.server.browser import Viewer
 from tests.server.page_phantom import FIRST, IMAGE, SIDE, axial, draw_first, drop, labels_of, prompts_of, write_image
+from tests.server.region_engine import RegionEngine
 
 
 @pytest.fixture
@@ -92,12 +93,11 @@ def test_only_prompts_that_are_there_come_back(viewer, server, file, other, sinc
 
 def test_an_answer_is_not_shown_with_another_image(viewer, server, file, other):
     viewer.page.on("dialog", lambda dialog: dialog.accept())
-    viewer.open(file)
     held = []
-    viewer.page.route("**/page/prompts", lambda route: held.append((route, route.fetch())))
+    viewer.hold("**/page/prompts", lambda route: held.append((route, route.fetch())))
+    viewer.open(file)
     viewer.page.keyboard.press("p")
     viewer.page.mouse.click(*axial(viewer, 15, 20))
-    viewer.page.wait_for_timeout(300)
     viewer.wait_until(lambda: held)
     viewer.page.locator("#file-input").set_input_files(other)
     viewer.page.wait_for_timeout(1000)  # enough to open it
@@ -188,7 +188,7 @@ def test_a_failed_upload_ends_the_others_and_leaves_nothing(viewer, server, tmp_
         refusal = {"status": 400, "content_type": "application/json", "body": json.dumps({"detail": "it broke off."})}
         route.fulfill(**refusal) if len(sent) == 6 else route.continue_()
 
-    viewer.page.route("**/page/files?*", send)
+    viewer.hold("**/page/files?*", send)
     viewer.page.locator("#folder-input").set_input_files(tmp_path / "series")
     assert viewer.message() == "It broke off."
     viewer.page.wait_for_timeout(300)
@@ -200,10 +200,9 @@ def test_a_failed_upload_ends_the_others_and_leaves_nothing(viewer, server, tmp_
 
 
 def test_the_place_is_kept_while_a_first_image_is_sent(viewer, server, file):
-    viewer.page.clock.install()
-    viewer.page.reload()
     held, beats = [], []
-    viewer.page.route("**/page/files?*", lambda route: held.append(route))
+    viewer.page.clock.install()
+    viewer.hold("**/page/files?*", lambda route: held.append(route))
     viewer.page.on("request", lambda one: beats.append(one) if one.url.endswith("/heartbeat") else None)
     viewer.page.locator("#file-input").set_input_files(file)
     viewer.page.wait_for_selector("#opening:has-text('Sending')")
@@ -215,6 +214,25 @@ def test_the_place_is_kept_while_a_first_image_is_sent(viewer, server, file):
     with viewer.page.expect_response("**/page/heartbeat"):
         viewer.page.clock.run_for(20_000)
     assert viewer.page.locator(".message").count() == 0
+
+
+def test_what_came_after_a_file_was_made_is_not_saved(viewer, file, other, monkeypatch):
+    asked, held = [], []
+    viewer.page.on("dialog", lambda dialog: asked.append(dialog.message) or dialog.accept())
+    viewer.hold("**/page/segmentation?*", lambda route: held.append((route, route.fetch())))
+    monkeypatch.setattr(RegionEngine, "delay", 0.5)
+    viewer.open(file)
+    draw_first(viewer)
+    viewer.key("Enter")
+    viewer.page.wait_for_selector("#progress-text:has-text('of 48 slices')")
+    viewer.page.keyboard.press("Control+s")
+    viewer.wait_until(lambda: held)
+    monkeypatch.setattr(RegionEngine, "delay", 0.0)
+    viewer.page.wait_for_selector("#progress-text:has-text('Done: 48 of 48')")
+    ((route, answer),) = held
+    viewer.download(lambda: route.fulfill(response=answer))
+    viewer.open(other)
+    assert ["not saved" in message for message in asked] == [True]
 
 
 def test_a_dropped_file_is_opened_and_an_unsaved_one_is_asked_for(viewer, file, other):

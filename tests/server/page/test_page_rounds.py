@@ -2,6 +2,7 @@
 
 import csv
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -404,11 +405,13 @@ def server(serve, network, queue, monkeypatch):
 @pytest.fixture
 def viewer(browser, server):
     viewer = Viewer(browser, server.url)
-    viewer.page.wait_for_selector("#round", state="visible")
-    viewer.settle()
-    yield viewer
-    assert viewer.errors == []
-    viewer.context.close()
+    try:
+        viewer.page.wait_for_selector("#round", state="visible")
+        viewer.settle()
+        yield viewer
+        assert viewer.errors == []
+    finally:
+        viewer.context.close()
 
 
 def next_case(viewer, name, asks=False):
@@ -461,6 +464,7 @@ def test_both_stages_from_the_first_case_to_the_command(viewer, server, made):
     ]
     person = {one.place: one.person for one in read_times(made.folder)}
     assert person["a", 1, "outline"] > 0 and person["a", 2, "outline"] > 0
+    assert person["a", 1, "outline"] + person["a", 2, "outline"] < time.monotonic() - viewer.began
 
     # the second one is as it should be; the third is a volume
     next_case(viewer, "c", asks=True)
