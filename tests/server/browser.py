@@ -43,12 +43,14 @@ class Viewer:
         browser: see :func:`chromium`.
         url: of the server.
         scheme: "light" or "dark".
+        clock: the page's time can be paused from its load on (``page.clock``). A clock that is installed later sets
+            back the time that a loaded page has counted from.
 
     Attributes:
         began: ``time.monotonic()`` before the page was loaded.
     """
 
-    def __init__(self, browser, url: str, scheme: str = "light"):
+    def __init__(self, browser, url: str, scheme: str = "light", clock: bool = False):
         self.context = browser.new_context(
             viewport={"width": 1280, "height": 720}, color_scheme=scheme, accept_downloads=True
         )
@@ -65,6 +67,8 @@ class Viewer:
         self.page.on("requestfinished", lambda request: self.pending.discard(request))
         self.page.on("requestfailed", lambda request: self.pending.discard(request))
         self.url = url
+        if clock:
+            self.page.clock.install(time=0)
         self.began = time.monotonic()
         self.page.goto(url)
 

@@ -561,9 +561,7 @@ def test_another_image_and_back_to_the_round(viewer, server, made, file):
 
 
 def test_only_active_time_counts(browser, server, made):
-    viewer = Viewer(browser, server.url)
-    viewer.page.clock.install(time=0)
-    viewer.page.reload()
+    viewer = Viewer(browser, server.url, clock=True)
     viewer.page.wait_for_selector("#round", state="visible")
     viewer.page.wait_for_selector("#opener", state="hidden")
     # from here on time goes on as the test says, which begins after a pause
