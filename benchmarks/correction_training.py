@@ -7,7 +7,9 @@
 
 All trainings have the same number of minutes, three seeds of each kind, on folds that keep both sides of a subject
 together. Then a simulated user prompts each object of the validation cases with the box on its middle slice, and after
-each propagation clicks on the worst slice, three times (protocol box_corrected of prompt-benchmark).
+each propagation clicks on the worst slice, three times: once with the first and the last slice of the object given
+(protocol box_within_corrected of prompt-benchmark), once without (box_corrected), where many a click is on a slice
+beyond the object.
 
 Runs stock commands in nnU-Net folders under FOLDER, prints each, skips finished ones (an interrupted training continues
 with --c), and writes benchmarks/results/correction_training_MINUTESmin_DEVICE.json, with the Dice of each object, and
@@ -30,29 +32,31 @@ from workplace import Workplace
 
 from nnunetv2_sam2_3dmed.evaluation.tables import Table, as_markdown, number, text_rows
 
-PROTOCOL = "box_corrected"
+PROTOCOLS = {"box_within_corrected": "first and last slice given", "box_corrected": "any slice"}
 PLAIN, CORRECTED = "without", "with"
 CORRECTIONS = range(4)
 
 
-def dice_by_correction(interactions: pd.DataFrame) -> pd.DataFrame:
+def dice_by_correction(interactions: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Return the Dice of each object (rows) after 0, 1, 2 and 3 corrections (columns).
 
     Where an object was whole earlier, its last Dice stays.
 
     Args:
         interactions: content of ``interactions.csv``.
+        protocol: one of :data:`PROTOCOLS`.
     """
-    own = interactions[interactions["protocol"] == PROTOCOL]
+    own = interactions[interactions["protocol"] == protocol]
     table = own.pivot(index=["case", "class"], columns="round", values="dice")
     table.columns = [int(turn) - 1 for turn in table.columns]
     return table.reindex(columns=list(CORRECTIONS)).ffill(axis=1)
 
 
-def gains(by_training: dict[str, list[pd.DataFrame]]) -> Table:
+def gains(title: str, by_training: dict[str, list[pd.DataFrame]]) -> Table:
     """Return the table: Dice of each seed after each correction, and the paired difference.
 
     Args:
+        title: of the table.
         by_training: under both names, what :func:`dice_by_correction` returns for each seed.
     """
     rows = []
@@ -74,14 +78,21 @@ def gains(by_training: dict[str, list[pd.DataFrame]]) -> Table:
         f"{gain_note(cases[PLAIN][0].index)}. It says whether these models differ; whether the next training would "
         "come out the same way, only the seeds tell"
     )
-    title = "Trained with and without corrections of propagated slices"
     return Table(title, [*columns, "difference", "p"], text_rows(rows), note)
 
 
 def summary(report: Report) -> str:
     """Make the table, and say how it was made."""
     runs = in_order(report)
-    text = as_markdown(gains({name: [by_object(run["dice"][name]) for run in runs] for name in (PLAIN, CORRECTED)}))
+    text = "\n\n".join(
+        as_markdown(
+            gains(
+                f"Trained with and without corrections of propagated slices, {named}",
+                {name: [by_object(run["dice"][protocol][name]) for run in runs] for name in (PLAIN, CORRECTED)},
+            )
+        )
+        for protocol, named in PROTOCOLS.items()
+    )
     settings, machines = report["settings"], dict.fromkeys(processor(run["machine"]) for run in runs)
     text += f"\n\n{settings['budget_minutes']} minutes each on {', '.join(machines)}, "
     text += f"{settings['trainings_at_a_time']} trainings at a time. Epochs: "
@@ -118,17 +129,20 @@ def run(work: Workplace, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         for name, trainer in ((PLAIN, args.trainer), (CORRECTED, f"{args.trainer}_corrected"))
     }
     work.train_all(list(trainings.values()), keep=True)
-    outputs = {name: work.fold_folder(training) / PROTOCOL for name, training in trainings.items()}
+    outputs = {name: work.fold_folder(training) / "corrections" for name, training in trainings.items()}
     with work.share_cores() as pool:
-        measured = pool.map(lambda name: measure(work, trainings[name], outputs[name], args, PROTOCOL), trainings)
+        measured = pool.map(lambda name: measure(work, trainings[name], outputs[name], args, *PROTOCOLS), trainings)
         benchmarks = dict(zip(trainings, measured, strict=True))
-    dice = {name: dice_by_correction(pd.read_csv(output / "interactions.csv")) for name, output in outputs.items()}
+    tables = {name: pd.read_csv(output / "interactions.csv") for name, output in outputs.items()}
     return {
         "notes": args.note,
         "machine": machine(args.device),
         "trainings": {name: facts_of(work, training) for name, training in trainings.items()},
         "benchmarks": benchmarks,
-        "dice": {name: by_case(table) for name, table in dice.items()},
+        "dice": {
+            protocol: {name: by_case(dice_by_correction(table, protocol)) for name, table in tables.items()}
+            for protocol in PROTOCOLS
+        },
     }
 
 

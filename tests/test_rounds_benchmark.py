@@ -137,7 +137,7 @@ def test_dice_stays_where_an_object_was_whole_earlier(benchmark):
     rows = [("box_corrected", "a", "x", 1, 0.5), ("box_corrected", "a", "x", 2, 1.0), ("box", "a", "x", 1, 0.1)]
     rows += [("box_corrected", "a", "y", turn, turn / 10) for turn in (1, 2, 3, 4)]
     table = benchmark("correction_training").dice_by_correction(
-        pd.DataFrame(rows, columns=["protocol", "case", "class", "round", "dice"])
+        pd.DataFrame(rows, columns=["protocol", "case", "class", "round", "dice"]), "box_corrected"
     )
     assert table.loc[("a", "x")].tolist() == [0.5, 1.0, 1.0, 1.0]
     assert table.loc[("a", "y")].tolist() == [0.1, 0.2, 0.3, 0.4]
@@ -151,7 +151,8 @@ def test_gains_of_corrections_are_paired_over_the_mean_of_the_seeds(benchmark):
     def dice(last: float) -> pd.DataFrame:
         return pd.DataFrame({0: 0.5, 1: 0.5, 2: 0.5, 3: last}, index=index)
 
-    table = benchmark("correction_training").gains({"without": [dice(0.5), dice(0.6)], "with": [dice(0.6), dice(0.9)]})
+    seeds = {"without": [dice(0.5), dice(0.6)], "with": [dice(0.6), dice(0.9)]}
+    table = benchmark("correction_training").gains("corrected", seeds)
     assert [[cell.text for cell in row] for row in (table.rows[0], table.rows[3])] == [
         ["0", "0.500, 0.500", "0.500", "0.500, 0.500", "0.500", "+0.000 [+0.000, +0.000]", "1.0000"],
         # all eight subjects differ in one direction: p = 2 / 2^8
@@ -162,8 +163,16 @@ def test_gains_of_corrections_are_paired_over_the_mean_of_the_seeds(benchmark):
 
 def test_seeds_of_several_runs_are_one_table_of_corrections(benchmark):
     module = benchmark("correction_training")
-    rows = [("box_corrected", f"case{n}", "x", turn, turn / 10) for n in range(8) for turn in (1, 2, 3, 4)]
-    found = module.dice_by_correction(pd.DataFrame(rows, columns=["protocol", "case", "class", "round", "dice"]))
+    rows = [
+        (protocol, f"case{n}", "x", turn, turn / 10 + more)
+        for protocol, more in (("box_corrected", 0.0), ("box_within_corrected", 0.2))
+        for n in range(8)
+        for turn in (1, 2, 3, 4)
+    ]
+    interactions = pd.DataFrame(rows, columns=["protocol", "case", "class", "round", "dice"])
+    found, within = (
+        module.dice_by_correction(interactions, protocol) for protocol in ("box_corrected", "box_within_corrected")
+    )
     pd.testing.assert_frame_equal(module.by_object(module.by_case(found)), found)
     runs = {}
     for seed in ("1", "0"):
@@ -171,12 +180,19 @@ def test_seeds_of_several_runs_are_one_table_of_corrections(benchmark):
             "notes": ["noise"],
             "machine": {"cpu": "one of two"},
             "trainings": {"without": {"epochs": 3 + int(seed)}, "with": {"epochs": 5}},
-            "dice": {"without": module.by_case(found), "with": module.by_case(found + int(seed) / 10)},
+            "dice": {
+                protocol: {"without": module.by_case(dice), "with": module.by_case(dice + int(seed) / 10)}
+                for protocol, dice in (("box_corrected", found), ("box_within_corrected", within))
+            },
         }
     settings = {"budget_minutes": 2, "trainings_at_a_time": 2}
     text = module.summary(json.loads(json.dumps({"settings": settings, "runs": runs})))
-    (row,) = [line for line in text.splitlines() if line.startswith("| 3 ")]
-    assert [cell.strip() for cell in row.split(" | ")[1:5]] == ["0.400, 0.400", "0.400", "0.400, 0.500", "0.450"]
+    cells = [[cell.strip() for cell in line.split(" | ")[1:5]] for line in text.splitlines() if line.startswith("| 3 ")]
+    assert cells == [
+        ["0.600, 0.600", "0.600", "0.600, 0.700", "0.650"],
+        ["0.400, 0.400", "0.400", "0.400, 0.500", "0.450"],
+    ]
+    assert text.index("first and last slice given") < text.index("any slice")
     assert "2 minutes each on one of two, 2 trainings at a time. Epochs: 3 without corrections (seed 0), 5 with" in text
     assert text.count("noise") == 1
 

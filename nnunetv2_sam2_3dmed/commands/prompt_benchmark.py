@@ -9,9 +9,10 @@ Protocols: clicks (results are named N_clicks, N from --clicks: one click per ro
 slice; after each round, the result of all clicks so far and one propagation), 1_mask (the ground truth mask of the
 middle slice), box (the box around it) and boxes (a box on every slice, without propagation). If named with --protocols
 also recist (both RECIST diameters on the slice of the longest one), recist_line (the longest one alone), 1_mask_within
-and box_within (propagated no further than the first and the last slice with the object), and box_corrected (box, then
+and box_within (propagated no further than the first and the last slice with the object), box_corrected (box, then
 three clicks, each on the largest error of the slice with most wrong voxels after a propagation; interactions.csv has
-the Dice after each). The middle slice is the middle one of the object's slices.
+the Dice after each) and box_within_corrected (both of these). The middle slice is the middle one of the object's
+slices.
 
 OUT receives a folder of masks per protocol, per_case.csv, interactions.csv, prompt_benchmark.json and
 prompt_benchmark.md, which lists published figures beside the results. Rows and masks are written after each case: the

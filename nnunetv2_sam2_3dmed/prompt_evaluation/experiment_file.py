@@ -19,7 +19,7 @@ DATASET_KEYS = ("dataset", "channel", "classes")
 ALL_LABELS = "all"
 PROTOCOLS = (
     *("clicks", "1_mask", "box", "boxes", "recist", "recist_line", "1_mask_within", "box_within"),
-    "box_corrected",
+    *("box_corrected", "box_within_corrected"),
 )
 FIRST_BOX, FIRST_MASK = VIDEO_PROTOCOLS = ("first_box", "first_mask")
 

@@ -142,7 +142,7 @@ def recist_on_the_key_slice(lines: int) -> Interact:
     return interact
 
 
-def box_and_corrections(corrections: int) -> Interact:
+def box_and_corrections(corrections: int, within: bool = False) -> Interact:
     """Give the ground truth box of the middle slice, propagate, and correct what was propagated, one click per turn.
 
     Each click is at the centre of the largest error of the slice with most wrong voxels, wherever it is, and a
@@ -150,12 +150,14 @@ def box_and_corrections(corrections: int) -> Interact:
 
     Args:
         corrections: maximum number of clicks.
+        within: see :func:`mask_of_the_middle_slice`; clicks are then on slices of the object, too.
     """
 
     def interact(user: SimulatedUser, number: int, rng: np.random.Generator) -> Iterator[Turn]:
         gt = user.gt[number]
         index = middle_slice(gt)
-        first = _once(user, number, lambda: [user.box(number, index, bounding_box(gt[index]))])
+        extent = extent_of(gt) if within else None
+        first = _once(user, number, lambda: [user.box(number, index, bounding_box(gt[index]))], extent)
         yield first
         accepted, found = first.prompts, first.found
         clicks: dict[int, list[Click]] = {}
@@ -168,7 +170,7 @@ def box_and_corrections(corrections: int) -> Interact:
             start = time.perf_counter()
             accepted += user.click(number, worst, click)
             before.append(click)
-            user.propagate(number)
+            user.propagate(number, extent)
             found = user.found(number)
             yield Turn(turn, accepted, turn - accepted, time.perf_counter() - start, found)
 
@@ -240,6 +242,12 @@ def protocols(clicks: int = 5) -> dict[str, Protocol]:
             f"box on the middle slice, then {CORRECTIONS} clicks on errors of any slice",
             "ours",
             box_and_corrections(CORRECTIONS),
+        ),
+        Protocol(
+            "box_within_corrected",
+            f"box on the middle slice, first and last slice named, then {CORRECTIONS} clicks on errors between them",
+            "ours",
+            box_and_corrections(CORRECTIONS, within=True),
         ),
     )
     return {protocol.name: protocol for protocol in known}

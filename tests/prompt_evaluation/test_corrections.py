@@ -20,6 +20,7 @@ class Scripted:
     def __init__(self, *masks: np.ndarray, refused: tuple[int, ...] = ()):
         self.gt, self.masks, self.refused = {1: truth()}, list(masks), refused
         self.asked: list = []
+        self.extents: list = []
 
     def box(self, number, index, box):
         self.asked.append(("box", index, box))
@@ -30,14 +31,15 @@ class Scripted:
         return index not in self.refused
 
     def propagate(self, number, extent=None):
+        self.extents.append(extent)
         self.current = self.masks.pop(0)
 
     def found(self, number):
         return self.current
 
 
-def corrected(user: Scripted) -> list:
-    return list(protocols()["box_corrected"].interact(user, 1, np.random.default_rng(0)))
+def corrected(user: Scripted, protocol: str = "box_corrected") -> list:
+    return list(protocols()[protocol].interact(user, 1, np.random.default_rng(0)))
 
 
 def test_each_click_is_on_the_worst_slice_of_the_last_propagation():
@@ -55,6 +57,15 @@ def test_each_click_is_on_the_worst_slice_of_the_last_propagation():
     # the object is whole after two of three clicks
     assert [(turn.number, turn.prompts, turn.rejected) for turn in turns] == [(1, 1, 0), (2, 2, 0), (3, 3, 0)]
     assert [int((turn.found ^ truth()).sum()) for turn in turns] == [30, 9, 0]
+    assert user.extents == [None] * 3
+
+
+def test_with_named_ends_each_propagation_stays_between_them():
+    missed = truth()
+    missed[2] = False
+    user = Scripted(missed, truth())
+    assert len(corrected(user, "box_within_corrected")) == 2
+    assert user.extents == [(0, 2)] * 2 and user.asked[1] == ("click", 2, Click(4, 4, 1))
 
 
 def test_a_click_without_effect_is_not_repeated():
