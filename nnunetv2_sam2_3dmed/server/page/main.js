@@ -17,6 +17,8 @@ import { download, find, menu, say, showTips } from "./widgets.js";
 
 const HEARTBEAT_MS = 20000;
 const PROGRESS_MS = 250;
+const LONGEST_PAUSE_MS = 8000; // between attempts to reach a server that does not answer
+const UNREACHED = [0, 502, 503, 504]; // no answer, or a proxy's
 
 // ---- requests
 
@@ -149,6 +151,24 @@ async function load({ name, file }) {
 
 let watching = false;
 
+const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** Ask until the server answers, ever more rarely: what runs there does not end with the connection. */
+async function untilAnswered(request) {
+  let message = null;
+  for (let wait = 2 * PROGRESS_MS; ; wait = Math.min(2 * wait, LONGEST_PAUSE_MS)) {
+    try {
+      const answer = await request();
+      message?.remove();
+      return answer;
+    } catch (error) {
+      if (!UNREACHED.includes(error.status)) throw error;
+      message = say(error.message, { error: true }); // instead of the one before, which may have gone
+    }
+    await pause(wait);
+  }
+}
+
 /** Show the slices of a running propagation as they come. */
 async function watch() {
   if (watching) return;
@@ -156,15 +176,15 @@ async function watch() {
   try {
     while (state.progress.running) {
       const { image } = state;
-      await new Promise((done) => setTimeout(done, PROGRESS_MS));
-      const progress = await api.progress();
+      await pause(PROGRESS_MS);
+      const progress = await untilAnswered(api.progress);
       if (state.image !== image) continue; // of the one before
       show(progress.version);
       const ended = state.progress.running && !progress.running;
       update({ progress });
       if (progress.error) say(progress.error, { error: true });
       if (!ended) continue;
-      const described = await api.describe();
+      const described = await untilAnswered(api.describe);
       if (state.image === image) take(described.state);
     }
   } catch (error) {

@@ -312,6 +312,34 @@ def test_other_planes_are_filled_while_it_propagates(viewer, file, monkeypatch):
     monkeypatch.setattr(RegionEngine, "delay", 0.0)
 
 
+def test_a_propagation_is_watched_again_after_the_connection_was_lost(viewer, server, file, monkeypatch):
+    monkeypatch.setattr(RegionEngine, "delay", 0.2)
+    lost = []
+
+    def unless_lost(route):
+        if lost:
+            lost.append(route)
+            route.abort()
+        else:
+            route.continue_()
+
+    viewer.hold("**/page/progress", unless_lost)
+    viewer.open(file)
+    draw_first(viewer)
+    viewer.key("Enter")
+    viewer.page.wait_for_selector("#propagate:has-text('Stop')")
+    lost.append(None)
+    viewer.wait_until(lambda: len(lost) > 3)  # asked again and again
+    assert viewer.page.locator(".message").all_inner_texts() == ["The server does not answer. Is it still running?"]
+    lost.clear()
+    viewer.page.wait_for_selector("#progress-text:has-text('Done: 48 of 48')")
+    viewer.page.wait_for_selector(".message", state="detached")
+    np.testing.assert_array_equal(labels_of(server), FIRST)
+    viewer.settle()
+    red, _, blue = viewer.colour(*viewer.at("coronal", SIDE - 1 - 25, 15, SIDE, SIDE))
+    assert blue > red + 30  # of a slice that was propagated meanwhile
+
+
 def test_the_surface_is_drawn(viewer, file):
     viewer.open(file)
     viewer.draw(axial(viewer, 3, 34), axial(viewer, 27, 6))
