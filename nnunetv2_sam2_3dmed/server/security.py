@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nnunetv2_sam2_3dmed.server.leases import LeaseGone
 from nnunetv2_sam2_3dmed.server.settings import is_loopback
 
 BEARER = "Bearer "
 LARGEST_JSON = 2**24  # bytes; its parsed content takes many times as much
+LONGEST_SILENCE = 120.0  # seconds
 # headers that name a lease; ITK-SNAP names it at the end of the path
 _TOKENS = ("x-lease-token", "x-page-session")
 
@@ -51,6 +52,7 @@ class Guard:
         largest_body: in bytes, of ``large_paths``.
         check_lease: raises a ``LeaseGone`` for a token of no lease, which may send no large body.
         at_once: large bodies that are held in memory at a time; further ones wait before they are read.
+        longest_silence: seconds without a byte of such a body after which its sender is taken to be gone.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Guard:
         largest_body: int,
         check_lease: Callable[[str], object],
         at_once: int,
+        longest_silence: float = LONGEST_SILENCE,
     ):
         self._app = app
         self._key = None if key is None else key.encode()
@@ -75,6 +78,7 @@ class Guard:
         self._largest_body = largest_body
         self._check_lease = check_lease
         self._places = asyncio.Semaphore(at_once)
+        self._longest_silence = longest_silence
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let the app do so."""
@@ -88,7 +92,7 @@ class Guard:
                 await _answer(send, refusal)
                 return
             if large and not scope["path"].startswith(self._streamed):
-                held = self._places
+                held, receive = self._places, _not_for_ever(receive, self._longest_silence)
         elif scope["type"] == "websocket":  # no page of ours opens one
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -150,6 +154,24 @@ class Guard:
         except LeaseGone as gone:
             raise Refusal(410, str(gone)) from gone
         return True
+
+
+def _not_for_ever(receive: Receive, longest_silence: float) -> Receive:
+    """Return ``receive`` that takes a client for gone that stops in the middle of its body without a word."""
+    ended = False
+
+    async def impatient() -> Message:
+        nonlocal ended
+        if ended:  # then silence is that of a client that waits for its answer
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), longest_silence)
+        except asyncio.TimeoutError:
+            message = {"type": "http.disconnect"}
+        ended = not message.get("more_body", False)
+        return message
+
+    return impatient
 
 
 async def _answer(send: Send, refusal: Refusal) -> None:

@@ -146,6 +146,52 @@ def test_large_bodies_wait_for_each_other_and_for_nothing_else():
     assert asyncio.run(send_each()) == [2, 6, 6, 6]
 
 
+def test_a_client_that_falls_silent_keeps_no_place_for_large_bodies():
+    heard = []
+
+    async def app(scope, receive, send):
+        while (message := await receive())["type"] == "http.request" and message["more_body"]:
+            pass
+        heard.append((scope["client"], message["type"]))
+
+    def request(client: str, *parts: dict):
+        """What the server has received of a client; then nothing comes any more."""
+        left = list(parts)
+
+        async def receive():
+            return left.pop(0) if left else await asyncio.Future()
+
+        headers = [(b"content-length", str(2**25).encode())]
+        return {"type": "http", "method": "POST", "path": "/set_image", "headers": headers, "client": client}, receive
+
+    part, last = ({"type": "http.request", "body": b"", "more_body": more} for more in (True, False))
+
+    async def send_both():
+        guard = Guard(app, None, False, (), ("/set_image",), ("/page/",), 2**30, lambda _: None, 1, longest_silence=0.1)
+        await asyncio.gather(guard(*request("silent", part), None), guard(*request("other", part, last), None))
+
+    asyncio.run(asyncio.wait_for(send_both(), 60))
+    assert heard == [("silent", "http.disconnect"), ("other", "http.request")]
+
+
+def test_a_client_that_waits_for_its_answer_is_not_gone():
+    async def app(scope, receive, send):
+        assert not (await receive())["more_body"]
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(receive(), 0.3)
+
+    async def receive():
+        return left.pop() if left else await asyncio.Future()
+
+    async def send_one():
+        guard = Guard(app, None, False, (), ("/set_image",), ("/page/",), 2**30, lambda _: None, 1, longest_silence=0.1)
+        headers = [(b"content-length", str(2**25).encode())]
+        await guard({"type": "http", "method": "POST", "path": "/set_image", "headers": headers}, receive, None)
+
+    left = [{"type": "http.request", "body": b"", "more_body": False}]
+    asyncio.run(send_one())
+
+
 def test_a_server_for_others_answers_to_any_name(serve):
     server = serve(host="192.0.2.1", key="sesame")  # the test listens at 127.0.0.1 whatever the settings say
     known = {"Authorization": "Bearer sesame", "Host": "workstation.example:1527"}
