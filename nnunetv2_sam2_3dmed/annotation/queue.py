@@ -118,7 +118,7 @@ class RoundQueue:
             for name, case in into.outlines.items()
             if name not in into.cases
         ]
-        chosen = chosen_cases(into.cases)
+        chosen = chosen_cases(into.cases, into.per_patient)
         ranked = sorted(into.cases.items(), key=lambda item: (item[0] not in chosen, -item[1].disagreement, item[0]))
         return waiting + [
             QueuedCase(
@@ -349,9 +349,9 @@ class RoundQueue:
                 words += ["--image-size", str(self.made_by["image_size"])]
             if self.made_by.get("window"):
                 words += ["--window", *self.made_by["window"]]
-            group_by = Round.read(self.folder).group_by
-            if group_by:
-                words += ["--group-by", group_by]
+            into = Round.read(self.folder)
+            if into.group_by:
+                words += ["--group-by", into.group_by, "--per-patient", str(into.per_patient)]
         else:
             words = ["take", *own, "--corrected", str(self.folder / FOLDERS[VOLUME])]
             same = [case for case in cases if self._is_unchanged(case)]

@@ -184,6 +184,7 @@ class Round:
         id: unique identifier, since folders can have the same name.
         outlines: cases of the first stage by name; empty if there was none.
         group_by: rule for the patient of a case, see ``folds.group_cases``; empty if cases are not grouped.
+        per_patient: number of cases that are chosen of each patient.
     """
 
     folder: Path
@@ -192,6 +193,7 @@ class Round:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     outlines: dict[str, OutlinedCase] = field(default_factory=dict)
     group_by: str = ""
+    per_patient: int = 1
 
     @property
     def name(self) -> str:
@@ -211,17 +213,18 @@ class Round:
     def outline_preview(self, case: str) -> Path:
         return self.folder / "outline_previews" / f"{case}.png"
 
-    def group(self, group_by: str) -> None:
+    def group(self, group_by: str, per_patient: int = 1) -> None:
         """Set the patient of each ranked case, and save.
 
         Args:
             group_by: see ``folds.group_cases``.
+            per_patient: number of cases that are chosen of each patient.
 
         Raises:
             UserError: see ``folds.group_cases``.
         """
         groups = group_cases(list(self.cases), group_by).items()
-        self.group_by = group_by
+        self.group_by, self.per_patient = group_by, per_patient
         self.add({name: replace(self.cases[name], patient=patient) for patient, names in groups for name in names})
 
     def add(
@@ -242,7 +245,8 @@ class Round:
             if (self.folder / FILE).is_file():
                 known = Round.begin(self.folder, self.made_by)
                 self.id, self.cases, self.outlines = known.id, known.cases, known.outlines
-                self.group_by = self.group_by or known.group_by
+                if not self.group_by:
+                    self.group_by, self.per_patient = known.group_by, known.per_patient
             self.cases.update(cases or {})
             self.outlines.update(outlines or {})
             self.save()
@@ -252,13 +256,13 @@ class Round:
         content = {
             "id": self.id,
             **self.made_by,
-            **({"group_by": self.group_by} if self.group_by else {}),
+            **({"group_by": self.group_by, "per_patient": self.per_patient} if self.group_by else {}),
             "outlines": {name: asdict(case) for name, case in self.outlines.items()},
             "cases": {name: asdict(case) for name, case in self.cases.items()},
         }
         write_text(self.folder / FILE, json.dumps(content, indent=2) + "\n")
         if self.cases:
-            write_text(self.folder / RANKING, as_csv(self.cases))
+            write_text(self.folder / RANKING, as_csv(self.cases, self.per_patient))
 
     @classmethod
     def begin(cls, folder: Path, made_by: Mapping[str, Any]) -> Round:
@@ -300,6 +304,9 @@ class Round:
             cases = {name: RankedCase.from_json(case) for name, case in content.pop("cases").items()}
             outlines = {name: OutlinedCase.from_json(case) for name, case in content.pop("outlines", {}).items()}
             own, group_by = content.pop("id"), str(content.pop("group_by", ""))
+            per_patient = int(content.pop("per_patient", 1))
+            if per_patient < 1:
+                raise ValueError(f"per_patient {per_patient}")
             missing = [key for key in ("dataset", "file_ending", "model", "model_sha256") if key not in content]
             strange = [name for name in (*cases, *outlines) if not is_case_name(name)]
             if missing or strange or content["file_ending"] not in WRITABLE:
@@ -309,27 +316,31 @@ class Round:
                 f"{file} is not what `sam2_3dmed annotate outline` or `rank` writes ({error!r}): make the round again "
                 "in another folder."
             ) from error
-        return cls(folder, content, cases, own, outlines, group_by)
+        return cls(folder, content, cases, own, outlines, group_by, per_patient)
 
 
-def chosen_cases(cases: Mapping[str, RankedCase]) -> set[str]:
-    """Return of each patient the case with the largest disagreement; none without patients.
+def chosen_cases(cases: Mapping[str, RankedCase], per_patient: int = 1) -> set[str]:
+    """Return of each patient the cases with the largest disagreement; none without patients.
 
     As MedSAM2's authors chose among the eight MRI scans of a patient (MedSAM2, Methods).
+
+    Args:
+        cases: ranked cases by name.
+        per_patient: number of cases of each patient.
     """
-    hardest: dict[str, str] = {}
+    hardest: dict[str, list[str]] = {}
     for name, case in sorted(cases.items(), key=lambda item: (-item[1].disagreement, item[0])):
         if case.patient:
-            hardest.setdefault(case.patient, name)
-    return set(hardest.values())
+            hardest.setdefault(case.patient, []).append(name)
+    return {name for names in hardest.values() for name in names[:per_patient]}
 
 
-def as_csv(cases: Mapping[str, RankedCase]) -> str:
+def as_csv(cases: Mapping[str, RankedCase], per_patient: int = 1) -> str:
     """Table with a row per object, those of the hardest case first; before all others those chosen of each patient."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    chosen = chosen_cases(cases)
+    chosen = chosen_cases(cases, per_patient)
     for name, case in sorted(cases.items(), key=lambda item: (item[0] not in chosen, -item[1].disagreement, item[0])):
         for scored in case.objects:
             directions, outline = (

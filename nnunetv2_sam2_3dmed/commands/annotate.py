@@ -126,7 +126,14 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-by",
         metavar="pairs|REGEX",
-        help="rule for the patient of a case, as for sam2_3dmed splits: of each patient the hardest case is chosen",
+        help="rule for the patient of a case, as for sam2_3dmed splits: of each patient the hardest cases are chosen "
+        "(default: the rule of the round before, if there was one)",
+    )
+    parser.add_argument(
+        "--per-patient",
+        type=int,
+        metavar="N",
+        help="number of cases to choose of each patient (default: as in the round before, else 1)",
     )
 
 
@@ -201,13 +208,18 @@ def _outline(args: argparse.Namespace) -> None:
 def _rank(args: argparse.Namespace) -> None:
     if args.revised is not None and args.prompts is None:
         raise UserError("--revised replaces masks of --prompts: give both, or leave it out.")
+    if args.per_patient is not None and args.per_patient < 1:
+        raise UserError(f"--per-patient is {args.per_patient}, but must be at least 1.")
     from nnunetv2_sam2_3dmed.nnunet.folds import group_cases
 
     if args.group_by is not None:
         group_cases([], args.group_by)  # checks the expression
     window, cases, into, session, dataset = _begin(args, args.revised)
-    if args.group_by is not None:
-        group_cases([*into.cases, *(case.name for case in cases)], args.group_by)
+    rule = into.group_by if args.group_by is None else args.group_by
+    if rule:
+        group_cases([*into.cases, *(case.name for case in cases)], rule)
+    elif args.per_patient is not None:
+        raise UserError("--per-patient chooses among the cases of a patient: name the patients with --group-by.")
 
     from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
     from nnunetv2_sam2_3dmed.annotation.rounds import RANKING
@@ -216,8 +228,8 @@ def _rank(args: argparse.Namespace) -> None:
     _say_done(cases, left)
     ranking = Ranking(session, dataset.objects, args.axis, window, not args.no_preview)
     failed = ranking.run(left, into, lambda line: print(line, file=sys.stderr))
-    if args.group_by is not None:
-        into.group(args.group_by)
+    if rule:
+        into.group(rule, into.per_patient if args.per_patient is None else args.per_patient)
     if into.cases:
         print((args.round_folder / RANKING).read_text("utf-8"), end="")
     _check_none_failed(failed, left)

@@ -296,9 +296,10 @@ def test_the_next_command_has_the_rounds_settings(outlined, window):
     assert args.group_by is None
     grouped = Round.read(outlined.folder)
     grouped.cases["new_3"] = RankedCase("", "", [], [], "", "", [ObjectScore(1, "organ", 0.1, None, 300)])
-    grouped.group("^(new)_")
+    grouped.group("^(new)_", per_patient=3)
     Round.read(outlined.folder).add()  # by a command without the rule
-    assert parsed(queue.command()).group_by == "^(new)_"
+    grouping = parsed(queue.command())
+    assert (grouping.group_by, grouping.per_patient) == ("^(new)_", 3)
     # the round goes on with what the command makes of them
     again = {**made.made_by, "window": args.window, "image_size": args.image_size, "model": args.model}
     assert Round.begin(args.round_folder, again).id == made.id

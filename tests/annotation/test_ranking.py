@@ -9,7 +9,7 @@ import pytest
 from nnunetv2_sam2_3dmed.annotation import ranking as ranking_module
 from nnunetv2_sam2_3dmed.annotation.disagreement import SegmentedObject, between_directions, between_prompts
 from nnunetv2_sam2_3dmed.annotation.ranking import Ranking, is_done
-from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round, as_csv
+from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round, as_csv, chosen_cases
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
@@ -207,6 +207,7 @@ def test_of_each_patient_the_hardest_case_is_chosen():
         ("a_art", "a", "no"),
         ("b_t2", "b", "no"),
     ]
+    assert chosen_cases({**cases, "a_dwi": ranked(0.35, "a")}, per_patient=2) == {"a_t2", "a_dwi", "b_art", "b_t2"}
 
 
 def test_boxes_on_every_slice_are_the_second_opinion(ranking, lively_network, images, folders):
@@ -238,8 +239,9 @@ def test_patients_are_known_to_a_round_that_is_read_again(folders):
     made = Round(folders / "round", MADE_BY)
     for name in ("p1_art", "p1_t2", "p2_t2"):
         made.cases[name] = RankedCase("i", "", [], [], "", "", [ObjectScore(1, "organ", 0.1, None, 5)])
-    made.group("^(p[0-9]+)_")
-    assert [case.patient for case in Round.read(made.folder).cases.values()] == ["p1", "p1", "p2"]
+    made.group("^(p[0-9]+)_", per_patient=2)
+    again = Round.read(made.folder)
+    assert [case.patient for case in again.cases.values()] == ["p1", "p1", "p2"] and again.per_patient == 2
     with pytest.raises(UserError, match="does not match the case"):
         made.group("^(p1)_")
 

@@ -105,6 +105,11 @@ def test_rank_and_take(folders, capsys):
     assert "2 of 2 cases are done already" in captured.err
     ranked = [line.rsplit(",", 2)[1:] for line in captured.out.splitlines()[-3:]]
     assert ranked == [["patient", "chosen"], ["new", "yes"], ["new", "no"]]
+    # the round keeps its patients, and then how many of each are chosen
+    for more in (("--per-patient", 2), ()):
+        assert loop(*rank, "-device", "cpu", "--precision", "float32", "--no-preview", *more) == 0
+        ranked = [line.rsplit(",", 2)[1:] for line in capsys.readouterr().out.splitlines()[-2:]]
+        assert ranked == [["new", "yes"], ["new", "yes"]]
     assert loop(*rank[:-1], 96, "-device", "cpu") == 2
     assert f"--image-size {SIZE}, but now it is 96: repeat the command with" in capsys.readouterr().err
 
@@ -131,6 +136,7 @@ def test_rank_and_take(folders, capsys):
         (["rank", "--prompts", "none.csv", "--round", "r"], "none.csv cannot be read as CSV"),
         (["rank", "--prompts", "p.csv", "--round", "r", "--window", "40", "wide"], "--window is 40 wide"),
         (["rank", "--prompts", "p.csv", "--round", "r", "--group-by", "(new"], "is not a regular expression"),
+        (["rank", "--prompts", "p.csv", "--round", "r", "--per-patient", "0"], "--per-patient is 0, but must be at"),
         (["take", "--round", "r"], "give the folder of a round"),
         (["take", "--round", "r", "--accept-below", "5"], "--accept-below is 5, but a disagreement is 0 to 1"),
         (["finetune", "-f", "0", "--epochs", "0"], "--epochs is 0, but must be at least 1"),
