@@ -27,11 +27,11 @@ PUBLISHED = "medsam2_annotation_times.csv"
 WITH_MODEL = (PROMPT, OUTLINE, VOLUME)
 _NOTE = (
     "seconds of a person's work; an object counts once a person has revised its volume, if it was not erased and all "
-    "of its stages were timed. A lesion is an object of a case, with the mean and the median over objects; the seconds "
-    "per slice are those of all objects by all slices of the model's volumes. The machine's seconds are those of all "
-    "measured stages of an object of which it made a volume. Rows marked as published are means of MedSAM2's user "
-    "studies (arXiv 2504.03600, Results and Fig. 3), of other images, people and programs; a frame is one of a video, "
-    "and a dash is a figure that was not published"
+    "of its stages were timed. A lesion is an object of a case, with the mean and the median over objects; the "
+    "seconds per slice are those of all objects by all slices of the model's volumes, by hand by the slices in their "
+    "rows. The machine's seconds are those of all measured stages of an object of which it made a volume. Rows marked "
+    "as published are means of MedSAM2's user studies (arXiv 2504.03600, Results and Fig. 3), of other images, people "
+    "and programs; a frame is one of a video, and a dash is a figure that was not published"
 )
 # fields of RoundTimes, and what the note says of their objects
 _REASONS = {
@@ -83,9 +83,13 @@ class RoundTimes:
     @property
     def per_slice(self) -> float:
         """Seconds of a person per slice, of objects whose slices are known; NaN without any slice."""
-        known = [(seconds, slices) for seconds, slices in self.objects if slices is not None]
-        slices = sum(number for _, number in known)
-        return sum(seconds for seconds, _ in known) / slices if slices else math.nan
+        return _per_slice(self.objects)
+
+
+def _per_slice(objects: Sequence[tuple[float, int | None]]) -> float:
+    known = [(seconds, slices) for seconds, slices in objects if slices is not None]
+    slices = sum(number for _, number in known)
+    return sum(seconds for seconds, _ in known) / slices if slices else math.nan
 
 
 def times_of(round_folder: Path) -> list[RoundTimes]:
@@ -99,7 +103,7 @@ def times_of(round_folder: Path) -> list[RoundTimes]:
         raise UserError(
             f"{round_folder} has no times.csv: give the folders of rounds that were made by `sam2_3dmed annotate`."
         )
-    slices = {(one.case, one.label): one.slices for one in times if one.stage == VOLUME}
+    volumes = {(one.case, one.label): one.slices for one in times if one.stage == VOLUME}
     found = []
     for manual in (True, False):
         own: dict[tuple[str, int], dict[str, StageTime]] = defaultdict(dict)
@@ -110,7 +114,10 @@ def times_of(round_folder: Path) -> list[RoundTimes]:
         timed = [(place, list(stages.values())) for place, stages in own.items() if why[place] is None]
         if manual and not timed:
             continue
-        persons = {place: sum(one.person or 0.0 for one in stages) for place, stages in timed}
+        objects = []
+        for place, stages in timed:
+            by_hand = [one.slices for one in stages if one.stage == MANUAL and one.slices is not None]
+            objects.append((sum(one.person or 0.0 for one in stages), by_hand[0] if by_hand else volumes.get(place)))
         by_stage = {
             stage: Statistic.of([one.person or 0.0 for _, stages in timed for one in stages if one.stage == stage]).mean
             for stage in WITH_MODEL
@@ -124,7 +131,7 @@ def times_of(round_folder: Path) -> list[RoundTimes]:
             RoundTimes(
                 round_folder.resolve().name,
                 manual,
-                [(seconds, slices.get(place)) for place, seconds in persons.items()],
+                objects,
                 by_stage,
                 Statistic.of(machines),
                 *(sum(reason == against for reason in why.values()) for against in _REASONS),
@@ -208,13 +215,12 @@ def plot_times(file: Path, rounds: Sequence[RoundTimes], name: str = "these roun
         figure = Figure(figsize=(9.0, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
         with_model = [one for one in rounds if not one.manual]
-        by_hand = [one for one in rounds if one.manual]
+        by_hand = [timed for one in rounds if one.manual for timed in one.objects]
         for axes, unit in zip(figure.subplots(1, 2), ("lesion", "frame"), strict=True):
             figures = [one.per_lesion.mean if unit == "lesion" else one.per_slice for one in with_model]
             points = [(place, value) for place, value in enumerate(figures, start=1) if not math.isnan(value)]
-            hand = [one.per_lesion.mean if unit == "lesion" else one.per_slice for one in by_hand]
-            timed = [value for value in hand if not math.isnan(value)]
-            points = [(0, sum(timed) / len(timed)), *points] if timed else points
+            hand = Statistic.of([seconds for seconds, _ in by_hand]).mean if unit == "lesion" else _per_slice(by_hand)
+            points = points if math.isnan(hand) else [(0, hand), *points]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", color="black", label=name)
             published: dict[str, list[tuple[int, float]]] = defaultdict(list)

@@ -17,7 +17,7 @@ b,1,outline,1,2,10
 b,1,volume,6,3,30
 b,2,outline,1,2,0
 b,2,volume,5,3,
-c,1,manual,,,300
+c,1,manual,20,,300
 d,1,manual,,,500
 """
 
@@ -32,6 +32,7 @@ def made(tmp_path):
 def test_a_round(made):
     by_hand, round_1 = times_of(made)
     assert by_hand.manual and by_hand.per_lesion.mean == 400 and by_hand.per_lesion.n == 2
+    assert by_hand.per_slice == 300 / 20  # nobody wrote on how many slices the other one is
     # a took 60 s, b 40 s; the other object of b was not timed in its volume
     assert (round_1.per_lesion.mean, round_1.per_lesion.median, round_1.per_lesion.n) == (50, 50, 2)
     assert (round_1.unrevised, round_1.erased, round_1.untimed) == (1, 0, 0)
