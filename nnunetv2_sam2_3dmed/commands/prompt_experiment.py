@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2_sam2_3dmed.files import write_text
     from nnunetv2_sam2_3dmed.interactive import InteractiveSession
     from nnunetv2_sam2_3dmed.interactive.model import model_file
-    from nnunetv2_sam2_3dmed.prompt_evaluation.experiment import measure, prepare, protocols_of
+    from nnunetv2_sam2_3dmed.prompt_evaluation.experiment import measure, prepare, protocols_of, warnings_of
     from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_table import as_text, plot_gain
 
     prepared = prepare(experiment, args.precision)
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     model_file(experiment.model)
     session = InteractiveSession(experiment.model, args.device, args.precision, experiment.image_size)
     measured = measure(prepared, session, args.output, lambda line: print(line, file=sys.stderr))
-    text = as_text(experiment, chosen, measured)
+    text = as_text(experiment, chosen, measured, session.image_size, warnings_of(args.output, measured))
     for protocol in chosen:
         if protocol.name.endswith("_clicks"):
             plot_gain(args.output / f"{experiment.name}_gain.png", protocol.name, measured)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from nnunetv2_sam2_3dmed.nnunet.dataset_labels import IGNORE, expected_values, f
 from nnunetv2_sam2_3dmed.nnunet.folders import dataset_name, nnunet_folder, read_dataset_json
 from nnunetv2_sam2_3dmed.prompt_evaluation.dataset_run import DatasetRun
 from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import PromptedDataset, PromptExperiment
-from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import Measured
+from nnunetv2_sam2_3dmed.prompt_evaluation.measurements import SUMMARY, Measured
 from nnunetv2_sam2_3dmed.prompt_evaluation.protocols import Protocol, protocols
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import check_headers, raw_cases, training_files
 
@@ -84,6 +85,11 @@ def measure(
         progress(one.run.dataset)
         measured[one.run.dataset] = one.run.measure(session, output / one.run.dataset, one.warnings, progress)
     return measured
+
+
+def warnings_of(output: Path, datasets: Iterable[str]) -> dict[str, list[str]]:
+    """Return what the runs of :func:`measure` have warned of, by dataset."""
+    return {name: json.loads((output / name / SUMMARY).read_text("utf-8"))["warnings"] for name in datasets}
 
 
 def find_dataset(name: str) -> str:

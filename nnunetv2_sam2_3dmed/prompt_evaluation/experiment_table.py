@@ -29,12 +29,30 @@ NOTE = (
 )
 
 
-def as_text(experiment: PromptExperiment, chosen: Sequence[Protocol], measured: Mapping[str, Measured]) -> str:
-    """Return the experiment's page: the table with published figures, and the gain per added point."""
+def as_text(
+    experiment: PromptExperiment,
+    chosen: Sequence[Protocol],
+    measured: Mapping[str, Measured],
+    image_size: int,
+    warnings: Mapping[str, Sequence[str]],
+) -> str:
+    """Return the experiment's page: the table with published figures, and the gain per added point.
+
+    Args:
+        experiment: content of the file.
+        chosen: protocols.
+        measured: measurements by dataset.
+        image_size: side in pixels to which slices were resized.
+        warnings: of each run, by dataset.
+    """
+    said = dict.fromkeys(warning for of_dataset in warnings.values() for warning in of_dataset)
+    about = {warning: ", ".join(name for name, own in warnings.items() if warning in own) for warning in said}
     cases = "; ".join(f"{name}: {len(one.encoding_seconds)} cases" for name, one in measured.items())
     parts = [
         f"# {experiment.title}",
-        f"Model {experiment.model}. {cases}. Each dataset's folder has all options, scores per case, and what failed.",
+        f"Model {experiment.model}, images of {image_size} pixels. {cases}. Each dataset's folder has all options, "
+        "scores per case, and what failed.",
+        *(f"**Warning** ({names}): {warning}" for warning, names in about.items()),
         as_markdown(score_table(experiment, chosen, measured)),
     ]
     for protocol in chosen:

@@ -54,4 +54,14 @@ def test_published_medians_have_their_quartiles(measured):
     ],
 )
 def test_the_page_states_the_tolerance_of_nsd(measured, stated, words):
-    assert f"NSD of this run: {words}" in as_text(experiment(stated), CHOSEN, measured)
+    assert f"NSD of this run: {words}" in as_text(experiment(stated), CHOSEN, measured, 512, {})
+
+
+def test_the_page_states_the_image_size_and_what_each_run_warned_of(measured):
+    warnings = {"Dataset009_Spleen": ["small.", "seen."], "Dataset501_CT_Lesions": ["small."]}
+    lines = as_text(experiment(None), CHOSEN, measured, 512, warnings).splitlines()
+    assert lines[2].startswith("Model m.pth, images of 512 pixels. Dataset009_Spleen: 1 cases")
+    assert [line for line in lines if line.startswith("**Warning**")] == [
+        "**Warning** (Dataset009_Spleen, Dataset501_CT_Lesions): small.",
+        "**Warning** (Dataset009_Spleen): seen.",
+    ]
