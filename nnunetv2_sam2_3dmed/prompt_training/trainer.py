@@ -58,8 +58,9 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     epochs. An epoch is nnU-Net's 250 batches, so that 70 are 17,500 batches whatever the dataset; MedSAM2 does not say
     what an epoch is.
 
-    Different from MedSAM2 is the batch, that of the plan, 4 over all GPUs (MedSAM2: 8 per GPU, 12 GPUs);
-    ``sam2_3dmed plan --batch-size``. :class:`SAM2_PromptTrainer_batch8` has eight per GPU.
+    Different from MedSAM2 are the batch and the size of images, which are the plan's: 4 stacks over all GPUs (MedSAM2:
+    8 per GPU, 12 GPUs; :class:`SAM2_PromptTrainer_batch8` has eight per GPU), and 128 to 512 pixels after the patch
+    (MedSAM2: 512); ``sam2_3dmed plan --batch-size`` and ``--image-size``.
 
     Cases that are videos (``sam2_3dmed videos``) are drawn as clips of whole frames at their frame rate, half and a
     quarter of it, as MedSAM2's, see :mod:`~nnunetv2_sam2_3dmed.prompt_training.shown_cases`; they are prompted on the
