@@ -8,7 +8,10 @@ import os
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_sam2_3dmed.prompt_training.variants import SAM2_PromptTrainer_noPretrain_tuned
+from nnunetv2_sam2_3dmed.prompt_training.variants import (
+    SAM2_PromptTrainer_noPretrain_tuned,
+    SAM2_PromptTrainer_noPretrain_tuned_corrected,
+)
 from nnunetv2_sam2_3dmed.training.ablations import (
     SAM2_3dMedTrainer_noBD,
     SAM2_3dMedTrainer_noSRPP,
@@ -69,6 +72,18 @@ class KilledTrainer(SAM2_3dMedTrainer_noPretrain_tuned):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch, self.num_epochs = 2, 1, 60
         self.save_every = 1
+
+
+class SteppedPromptTrainer(SAM2_PromptTrainer_noPretrain_tuned):
+    """Stacks of every slice or of every second one: they show more slices beyond an object, and larger changes."""
+
+    slice_steps = (1, 2)
+
+
+class SteppedPromptTrainer_corrected(SteppedPromptTrainer):
+    """The same with corrections of propagated slices."""
+
+    mix = SAM2_PromptTrainer_noPretrain_tuned_corrected.mix
 
 
 class UnfittedPromptTrainer(SAM2_PromptTrainer_noPretrain_tuned):

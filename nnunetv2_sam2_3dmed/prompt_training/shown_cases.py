@@ -34,6 +34,7 @@ class ShownCases:
         black: normalised intensity of volumes that is shown black.
         rates: steps between frames, of which one is drawn each time, but for those that would leave fewer frames than
             the patch has.
+        slice_steps: likewise, between slices of volumes.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ShownCases:
         patch: Sequence[int],
         black: float,
         rates: Sequence[int] = STEPS,
+        slice_steps: Sequence[int] = (1,),
     ):
         self.dataset = dataset
         self.identifiers: list[str] = dataset.identifiers
@@ -50,23 +52,25 @@ class ShownCases:
         self._patch = tuple(int(length) for length in patch)
         self._black = black
         self._rates = tuple(rates)
+        self._slice_steps = tuple(slice_steps)
 
     def load_case(self, identifier: str) -> tuple[Any, Any, Any, Mapping[str, Any]]:
         """Return image, segmentation, None and properties of a case, as nnU-Net's datasets do."""
         data, seg, previous, properties = self.dataset.load_case(identifier)
         corner, whole = _place_of(data.shape[1:], properties)
         size = tuple(min(side, most) for side, most in zip(whole[1:], self._patch[1:], strict=True))
-        moved: Callable[[np.ndarray], np.ndarray]
         if identifier in self._videos:
-            rate, black = self._draw(whole[0]), 0.0
+            rate, black = self._draw(self._rates, whole[0]), 0.0
             # where nnU-Net's loader has the middle of the last patch that lies within the clip
             latest = len(rate.frames(whole[0])) - self._patch[0] + self._patch[0] // 2
-            moved = partial(_in_clip, start=corner[0], rate=rate, latest=latest)
+            start = corner[0]
         else:
             # slices beyond the body are left out: black ones teach nothing
             corner, whole = (0, *corner[1:]), (data.shape[1], *whole[1:])
-            rate, black, moved = Rate(1, 0), self._black, _in_plane
+            rate, black, start = self._draw(self._slice_steps, whole[0]), self._black, 0
+            latest = whole[0]  # a patch may reach beyond the last slice
         taken = rate.frames(whole[0])
+        moved = partial(_in_clip, start=start, rate=rate, latest=latest)
         return (
             WholeSlices(data, corner, whole, (size[0], size[1]), taken, seg, black),
             WholeSlices(seg, corner, whole, (size[0], size[1]), taken),
@@ -74,9 +78,11 @@ class ShownCases:
             {**properties, "class_locations": {key: moved(at) for key, at in properties["class_locations"].items()}},
         )
 
-    def _draw(self, count: int) -> Rate:
-        """Draw a rate at which a video of ``count`` frames fills a patch; numpy's generator, which workers seed."""
-        steps = [step for step in self._rates if step == 1 or (self._patch[0] - 1) * step < count]
+    def _draw(self, rates: Sequence[int], count: int) -> Rate:
+        """Draw a rate at which ``count`` frames or slices fill a patch; numpy's generator, which workers seed."""
+        steps = [step for step in rates if step == 1 or (self._patch[0] - 1) * step < count]
+        if steps == [1]:
+            return Rate(1, 0)
         step = int(np.random.choice(steps))
         starts = min(step, count - (self._patch[0] - 1) * step)  # those that leave as many frames as the patch has
         return Rate(step, int(np.random.randint(max(1, starts))))

@@ -90,6 +90,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     noise_probability = blur_probability = 0.0  # MedSAM2 has neither
     jitter: ClassVar[ColourJitter] = ColourJitter()
     mix: ClassVar[PromptMix] = PromptMix()
+    slice_steps: ClassVar[Sequence[int]] = (1,)  # between the slices of a stack of a volume, drawn for each stack
     images_first: ClassVar[float] = 0.0  # share of the training, from its start, with single slices
     max_epochs: ClassVar[int] = 70  # MedSAM2's
 
@@ -193,7 +194,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     def as_drawn(self, train: Any, val: Any) -> tuple[Any, Any]:
         train, val = super().as_drawn(train, val)
         settings = (self.sources.is_video, self.configuration_manager.patch_size, self.shown_as.low)
-        return ShownCases(train, *settings), ShownCases(val, *settings, rates=(1,))
+        return ShownCases(train, *settings, slice_steps=self.slice_steps), ShownCases(val, *settings, rates=(1,))
 
     def _stacks(self, batch: dict) -> Stacks:
         data = batch["data"].to(self.device, non_blocking=True)

@@ -11,7 +11,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
-from nnunetv2_sam2_3dmed.prompt_training.shown_cases import Rate, ShownCases
+from nnunetv2_sam2_3dmed.prompt_training.shown_cases import STEPS, Rate, ShownCases
 from nnunetv2_sam2_3dmed.prompt_training.whole_slices import WholeSlices
 
 WHOLE = (20, 12, 10)  # frames, rows, columns
@@ -76,16 +76,16 @@ def dataset(frames: int = WHOLE[0]) -> SimpleNamespace:
 def test_places_of_a_class_are_those_of_the_frames_that_are_taken(monkeypatch):
     clips = ShownCases(dataset(), lambda case: case == "video", (4, 6, 10), BLACK)
     for rate, expected in ((Rate(1, 0), 6), (Rate(2, 0), 3), (Rate(4, 2), 1)):
-        monkeypatch.setattr(clips, "_draw", lambda count, rate=rate: rate)
+        monkeypatch.setattr(clips, "_draw", lambda rates, count, rate=rate: rate)
         *_, known = clips.load_case("video")
         assert known["class_locations"][1].tolist() == [[0, expected, 0, 0]]
         assert len(known["class_locations"][2]) == 0
     # of the five frames of this rate four are a patch, whose middle is then at most the fourth
-    monkeypatch.setattr(clips, "_draw", lambda count: Rate(4, 2))
+    monkeypatch.setattr(clips, "_draw", lambda rates, count: Rate(4, 2))
     clips.dataset.load_case("video")[3]["class_locations"][1] = np.array([[0, 16, 0, 0]])  # frame 18
     assert clips.load_case("video")[3]["class_locations"][1][:, 1].tolist() == [3]
     for rate in (Rate(2, 1), Rate(4, 0)):  # frame 6 is not taken
-        monkeypatch.setattr(clips, "_draw", lambda count, rate=rate: rate)
+        monkeypatch.setattr(clips, "_draw", lambda rates, count, rate=rate: rate)
         assert len(clips.load_case("video")[3]["class_locations"][1]) == 0
 
 
@@ -112,6 +112,24 @@ def test_a_volume_is_shown_whole_with_black_around_the_body(scale):
     assert found.min() == 0  # background, so that only the loader's padding is -1
     np.testing.assert_array_equal(np.argwhere(found == 1), np.argwhere(seg == 1) + (0, 0, top, left))
     assert (shown["class_locations"][1][:, 1] == 4).all() and not shown["class_locations"][1][:, 2:].any()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_every_second_slice_of_a_volume(first, monkeypatch):
+    """nnU-Net has cut off two slices, which stay away: object and grey levels are of slices 2 to 17."""
+    data, _ = cropped()
+    shown = ShownCases(dataset(), lambda case: False, (4, 12, 10), BLACK, slice_steps=(2,))
+    monkeypatch.setattr(np.random, "randint", lambda many: first)
+    image, labels, _, known = shown.load_case("ct")
+    assert image.shape == labels.shape == (1, 8, 12, 10)
+    inside = image[:, slice(0, 8), slice(0, 12), slice(0, 10)][0, :, 5, 5]
+    np.testing.assert_array_equal(inside, np.arange(2, 18)[first::2])
+    marked = np.argwhere(labels[:, slice(0, 8), slice(0, 12), slice(0, 10)] == 1)
+    places = known["class_locations"][1]
+    if first == 0:  # slice 4 of those that are kept is the second one of every second
+        assert marked.tolist() == [[0, 2, 8, 7]] and places[:, 1].tolist() == [2]
+    else:
+        assert not len(marked) and not len(places)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -142,7 +160,7 @@ def test_the_frame_of_a_volume_in_training_is_that_in_use(tmp_path):
 def test_rates_that_leave_eight_frames(count, steps):
     np.random.seed(0)
     clips = ShownCases(dataset(), lambda case: True, (8, 12, 10), BLACK)
-    drawn = [clips._draw(count) for _ in range(200)]
+    drawn = [clips._draw(STEPS, count) for _ in range(200)]
     assert {rate.step for rate in drawn} == steps
     assert all(len(rate.frames(count)) >= min(8, count) for rate in drawn)
     if count == 40:
