@@ -127,13 +127,13 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
         "--group-by",
         metavar="pairs|REGEX",
         help="rule for the patient of a case, as for sam2_3dmed splits: of each patient the hardest cases are chosen "
-        "(default: the rule of the round before, if there was one)",
+        "(default: the rule that the round has, if any)",
     )
     parser.add_argument(
         "--per-patient",
         type=int,
         metavar="N",
-        help="number of cases to choose of each patient (default: as in the round before, else 1)",
+        help="number of cases to choose of each patient (default: as the round has it, else 1)",
     )
 
 
