@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.shared_context import SharedContext
 
 
 def _allowed() -> list[Any]:
@@ -29,6 +30,10 @@ def _allowed() -> list[Any]:
     return [*names, np.dtype, np.ndarray, *dtypes]
 
 
+# torch has one list of such classes for all threads
+_with_allowed = SharedContext(lambda: torch.serialization.safe_globals(_allowed()))
+
+
 def load_safely(file: Path, expected: str, mmap: bool = False) -> Any:
     """Load a file of ``torch.save``, on the CPU: tensors, plain values, and numbers of numpy.
 
@@ -41,7 +46,7 @@ def load_safely(file: Path, expected: str, mmap: bool = False) -> Any:
         UserError: the file is damaged, holds objects of other classes, or is something else.
     """
     try:
-        with torch.serialization.safe_globals(_allowed()):
+        with _with_allowed:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # of a damaged file, the unpickler raises whatever its bytes happen to lead to
         # torch maps only files of its present format into memory
