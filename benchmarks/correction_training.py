@@ -13,7 +13,8 @@ beyond the object.
 
 Runs stock commands in nnU-Net folders under FOLDER, prints each, skips finished ones (an interrupted training continues
 with --c), and writes benchmarks/results/correction_training_MINUTESmin_DEVICE.json, with the Dice of each object, and
-.md after each seed, to which other runs can add theirs (``--seeds 2``).
+.md after each seed, to which other runs can add theirs (``--seeds 2``). Results of another --trainer than the default
+have its name; TRAINER_corrected has to exist, as of SteppedPromptTrainer in benchmarks/trainers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import pandas as pd
 from case_groups import gain_note, gain_texts
 from equal_time import machine
-from prompted_runs import add_options, facts_of, measure, plan_options, prepare, training_of, write
+from prompted_runs import RANDOM_WEIGHTS, add_options, facts_of, measure, plan_options, prepare, training_of, write
 from reports import Report, begin_report, in_order, numbers, processor
 from workplace import Workplace
 
@@ -151,7 +152,8 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    file = args.results / f"correction_training_{args.minutes}min_{args.device}.json"
+    trainer = "" if args.trainer == RANDOM_WEIGHTS else f"{args.trainer}_"
+    file = args.results / f"correction_training_{trainer}{args.minutes}min_{args.device}.json"
     settings = {
         "budget_minutes": args.minutes,
         "trainings_at_a_time": args.jobs,
