@@ -155,7 +155,7 @@ def test_a_client_that_falls_silent_keeps_no_place_for_large_bodies():
         heard.append((scope["client"], message["type"]))
 
     def request(client: str, *parts: dict):
-        """What the server has received of a client; then nothing comes any more."""
+        """Return the scope of a client, and its parts; then nothing comes any more."""
         left = list(parts)
 
         async def receive():

@@ -10,7 +10,6 @@ import pytest
 import SimpleITK as sitk
 
 from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
-from nnunetv2_sam2_3dmed.annotation.rounds import Round
 from nnunetv2_sam2_3dmed.annotation.times import read_times
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.interactive import session as session_module
@@ -217,24 +216,6 @@ def test_files_of_another_image_are_deleted(serve, queue, tmp_path):
     assert list(Path(place._files.name).iterdir())
     client.ok("POST", "round/open", json={})
     assert not list(Path(place._files.name).iterdir())
-
-
-@pytest.fixture
-def grouped(made) -> Round:
-    """Three volumes of a patient, of which the one with the largest disagreement is chosen, and one of none."""
-    for name, disagreement, patient in (("c", 0.2, "p"), ("d", 0.3, "p"), ("e", 0.1, "p"), ("f", 0.05, "")):
-        ranked = made.cases["c"]
-        write_labels(made.mask(name), FIRST * 1)
-        (scored,) = ranked.objects
-        made.cases[name] = replace(
-            ranked,
-            mask_sha256=sha256_of(made.mask(name)),
-            objects=[replace(scored, between_prompts=disagreement)],
-            patient=patient,
-        )
-    made.outlines.clear()
-    made.save()
-    return made
 
 
 def test_only_the_chosen_one_of_a_patient_comes(serve, grouped):
