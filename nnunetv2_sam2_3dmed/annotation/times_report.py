@@ -116,8 +116,8 @@ def times_of(round_folder: Path) -> list[RoundTimes]:
             continue
         objects = []
         for place, stages in timed:
-            by_hand = [one.slices for one in stages if one.stage == MANUAL and one.slices is not None]
-            objects.append((sum(one.person or 0.0 for one in stages), by_hand[0] if by_hand else volumes.get(place)))
+            drawn = stages[0].slices if manual else None  # by hand there is one stage
+            objects.append((sum(one.person or 0.0 for one in stages), volumes.get(place) if drawn is None else drawn))
         by_stage = {
             stage: Statistic.of([one.person or 0.0 for _, stages in timed for one in stages if one.stage == stage]).mean
             for stage in WITH_MODEL
