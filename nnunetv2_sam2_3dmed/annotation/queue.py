@@ -241,6 +241,7 @@ class RoundQueue:
         seconds: Mapping[int, float],
         extents: Mapping[int, tuple[int, int]] | None = None,
         empty: bool = False,
+        machine: Mapping[int, float] | None = None,
     ) -> Path:
         """Write what a person has made of a case, and add the time.
 
@@ -252,6 +253,7 @@ class RoundQueue:
             extents: first and last slice by label, in the first stage.
             empty: in the first stage, the person finds no object in the image, whatever ``labels`` has: an empty mask
                 is written into ``nothing/``, and the table has no row of the case.
+            machine: seconds of the machine while the person worked, by label; added to those of the commands.
 
         Returns:
             The file.
@@ -274,10 +276,12 @@ class RoundQueue:
         write_segmentation(file, labels, image)
         if other is not None:
             other.unlink(missing_ok=True)
-        worked_on = sorted({*case.objects, *(int(value) for value in np.unique(labels) if value), *seconds})
+        answered = {} if machine is None else machine
+        worked_on = sorted({*case.objects, *(int(value) for value in np.unique(labels) if value), *seconds, *answered})
         drawn = {label: int((labels == label).sum()) for label in worked_on}
         # all at once and last: what failed is sent again, and seconds are added up
-        add_sitting(self.folder, case.name, case.stage, {label: seconds.get(label, 0.0) for label in worked_on}, drawn)
+        sat = {label: seconds.get(label, 0.0) for label in worked_on}
+        add_sitting(self.folder, case.name, case.stage, sat, drawn, answered)
         return file
 
     def _write_table(

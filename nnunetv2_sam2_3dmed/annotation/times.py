@@ -98,7 +98,12 @@ def add_person_seconds(round_folder: Path, case: str, label: int, stage: str, se
 
 
 def add_sitting(
-    round_folder: Path, case: str, stage: str, seconds: Mapping[int, float], voxels: Mapping[int, int] | None = None
+    round_folder: Path,
+    case: str,
+    stage: str,
+    seconds: Mapping[int, float],
+    voxels: Mapping[int, int] | None = None,
+    machine: Mapping[int, float] | None = None,
 ) -> None:
     """Add a person's work on the objects of a case to the times of a round, all of it or none.
 
@@ -108,18 +113,24 @@ def add_sitting(
         stage: one of :data:`STAGES`.
         seconds: of this sitting, by label; added to those of earlier ones.
         voxels: size of the person's mask after it, by label, where that is known.
+        machine: seconds in which the machine answered this person, by label, where any; added to its earlier ones.
 
     Raises:
         UserError: as of :func:`add_person_seconds`.
     """
-    for one in seconds.values():
+    answered = {} if machine is None else machine
+    for one in (*seconds.values(), *answered.values()):
         _check(f"the time of {case}", case, stage, one)
     with _changing(round_folder) as times:
         for label, one in seconds.items():
             place = (case, int(label), stage)
             before = times.get(place, StageTime(*place))
             drawn = before.person_voxels if voxels is None else voxels.get(label)
-            times[place] = replace(before, person=(before.person or 0.0) + float(one), person_voxels=drawn)
+            spent = before.machine
+            if label in answered:
+                spent = (spent or 0.0) + float(answered[label])
+            person = (before.person or 0.0) + float(one)
+            times[place] = replace(before, person=person, person_voxels=drawn, machine=spent)
 
 
 def set_machine_seconds(round_folder: Path, case: str, stage: str, seconds: float, slices: Mapping[int, int]) -> None:

@@ -11,10 +11,11 @@
                        read. If none is left, ``{"finished": {"name", "command": null while cases are open elsewhere,
                        "elsewhere": their names, "others": number of those that were not chosen}}``, also with
                        ``"notes"``
-``POST round/done``    ``{"case", "stage", "seconds": {ID: seconds of the person}, "extents": {ID: [first, last]},
-                       "empty": true to say that there is no object in the image, in the first stage}``: writes the
-                       masks of the case, which has to be open, into the round's folder; ``{"left": number of cases}``;
-                       refused while a propagation runs
+``POST round/done``    ``{"case", "stage", "seconds": {ID: seconds of the person}, "sitting": number, "extents": {ID:
+                       [first, last]}, "empty": true to say that there is no object in the image, in the first
+                       stage}``: writes the masks of the case, which has to be open, into the round's folder;
+                       ``{"left": number of cases}``; refused while a propagation runs. Seconds of a sitting that is
+                       sent again are not counted again
 =====================  ================================================================================================
 
 Paths are below ``/page/``; ``GET round`` needs no place. Objects are the labels of the round's dataset: none is added
@@ -55,6 +56,7 @@ class DoneRequest(BaseModel):
     case: str = Field(max_length=400)
     stage: str = Field(max_length=20)
     seconds: dict[int, Seconds]
+    sitting: int | None = None
     extents: dict[int, tuple[int, int]] = Field(default_factory=dict)
     empty: bool = False
 
@@ -181,8 +183,10 @@ def router(
             raise UserError(f"object {strange[0]} is no label of {found.made_by['dataset']}: send those of the case.")
         with state.leases.use(place.token):
             labels = page.run(page.finished_labels)
-            found.finish(case, labels, page.volume, asked.seconds, asked.extents, asked.empty)
-            page.finish_case({} if asked.empty else asked.extents)
+            seconds = page.uncounted(asked.sitting, asked.seconds)
+            machine = dict(page.machine_seconds)
+            found.finish(case, labels, page.volume, seconds, asked.extents, asked.empty, machine)
+            page.finish_case({} if asked.empty else asked.extents, asked.sitting, asked.seconds)
         return {"left": sum(one.waits for one in found.cases())}
 
     return routes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -43,6 +44,8 @@ class PageSession:
 
     Attributes:
         case: of a round; None for another image.
+        machine_seconds: of prompts and propagations by object, since the image was opened or its case finished; those
+            of several objects that are propagated together in equal parts.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class PageSession:
         self._step: Progress | None = None
         self._closed = False
         self.case: QueuedCase | None = None
+        self.machine_seconds: Counter[int] = Counter()
+        self._counted: tuple[int, Mapping[int, float]] | None = None  # sitting that was written, with its seconds
         self._round: dict[str, Any] | None = None
 
     def run(self, job: Callable[[], T]) -> T:
@@ -212,6 +217,7 @@ class PageSession:
                 session.add_scribble(voxels, label, number, axis)
             else:
                 session.add_points(voxels, label, number, axis)
+        began = time.perf_counter()
         try:
             quality = session.predict_slice(number, axis, index).quality
         except PromptError:  # taken back by the session
@@ -219,9 +225,15 @@ class PageSession:
         except Exception:
             session.undo(forget=True)
             raise
+        self._count([number], began)
         self.labels.refresh_slice(session, axis, index)
         self._refresh_mixed()
         return quality
+
+    def _count(self, numbers: Sequence[int], began: float) -> None:
+        """Count the time since ``began`` as the machine's for objects."""
+        share = (time.perf_counter() - began) / len(numbers)
+        self.machine_seconds.update(dict.fromkeys(numbers, share))
 
     def _with_region(self, number: int, axis: int, index: int, label: int, outline: np.ndarray) -> np.ndarray:
         """Return the object's mask on a slice with a region added or taken away, in the array's order."""
@@ -286,9 +298,9 @@ class PageSession:
             raise PromptError("all objects are locked: unlock those that are to be propagated.")
         wanted = unlocked if objects is None else objects
         parts = self._parts(wanted, (axis, slices), within) if within else [(wanted, axis, slices)]
-        steps = [self.session.propagation(*part, direction, nearest_first=True) for part in parts]
+        steps = [(part[0], self.session.propagation(*part, direction, nearest_first=True)) for part in parts]
         self._step = None
-        self._task = self._worker.start(self._shown(chain.from_iterable(steps)))
+        self._task = self._worker.start(self._shown(steps))
 
     def _parts(
         self, objects: Sequence[int], whole: Reach, within: Mapping[int, Reach]
@@ -301,11 +313,16 @@ class PageSession:
             parts.setdefault(own if (number, own[0]) in along else whole, []).append(number)
         return [(numbers, *reach) for reach, numbers in parts.items()] or [(objects, *whole)]
 
-    def _shown(self, steps: Iterator[Progress]) -> Iterator[None]:
-        for step in steps:
-            self.labels.refresh_slice(self.session, step.axis, step.index)
-            self._step = step
-            yield
+    def _shown(self, parts: Sequence[tuple[Sequence[int], Iterator[Progress]]]) -> Iterator[None]:
+        """Take the steps of propagations, each with its objects, one propagation after the other."""
+        for numbers, steps in parts:
+            began = time.perf_counter()
+            for step in steps:
+                self.labels.refresh_slice(self.session, step.axis, step.index)  # waits for the device
+                self._count(numbers, began)
+                self._step = step
+                yield
+                began = time.perf_counter()
         self._refresh_mixed()
 
     def _refresh_mixed(self) -> None:
@@ -405,8 +422,30 @@ class PageSession:
             raise PromptError("the masks are still being propagated: wait for the end, or stop it.")
         return self.session.labels()
 
-    def finish_case(self, extents: Mapping[int, tuple[int, int]]) -> None:
-        """Let the page be told first and last slice of each object as they were written."""
+    def uncounted(self, sitting: int | None, seconds: Mapping[int, float]) -> dict[int, float]:
+        """Return the seconds of a person, by object, that are not in the round's table yet.
+
+        The page sends a sitting again, with the time since then, if the answer was lost.
+
+        Args:
+            sitting: number that the page gave the sitting; None if it gave none.
+            seconds: of the sitting.
+        """
+        before = self._counted[1] if self._counted is not None and self._counted[0] == sitting else {}
+        return {number: max(0.0, one - before.get(number, 0.0)) for number, one in seconds.items()}
+
+    def finish_case(
+        self, extents: Mapping[int, tuple[int, int]], sitting: int | None, seconds: Mapping[int, float]
+    ) -> None:
+        """Note that the case was written.
+
+        Args:
+            extents: first and last slice of each object as they were written, which the page is told.
+            sitting: see :meth:`uncounted`.
+            seconds: of the sitting.
+        """
+        self.machine_seconds.clear()
+        self._counted = None if sitting is None else (sitting, dict(seconds))
         if self._round is not None and self._round["axis"] is not None:
             axis = self._round["axis"]
             named = {number: {"axis": axis, "first": first, "last": last} for number, (first, last) in extents.items()}

@@ -54,6 +54,17 @@ def test_how_large_a_persons_mask_is_after_the_last_sitting(tmp_path):
     assert [(one.person, one.person_voxels) for one in read_times(tmp_path)] == [(7.0, 70), (5.0, 0)]
 
 
+def test_the_machines_answers_to_a_person_are_added_to_the_commands_time(tmp_path):
+    set_machine_seconds(tmp_path, "a", "volume", 6.0, {1: 3, 2: 1})
+    add_sitting(tmp_path, "a", "volume", {1: 9.0, 2: 0.0, 5: 1.0}, machine={1: 1.5, 5: 0.25})
+    add_sitting(tmp_path, "a", "volume", {1: 2.0}, machine={1: 0.5})
+    found = {one.label: (one.person, one.machine) for one in read_times(tmp_path)}
+    assert found == {1: (11.0, 5.0), 2: (0.0, 3.0), 5: (1.0, 0.25)}
+    with pytest.raises(UserError, match="has -1 seconds"):
+        add_sitting(tmp_path, "a", "volume", {1: 1.0}, machine={1: -1.0})
+    assert {one.label: one.person for one in read_times(tmp_path)}[1] == 11.0
+
+
 def test_a_spreadsheets_table_is_read_and_own_columns_stay(tmp_path):
     (tmp_path / FILE).write_text(
         "sep=;\ncase;object;stage;note;slices;machine_seconds;person_seconds\na;1;manual;hard;;;500\n"

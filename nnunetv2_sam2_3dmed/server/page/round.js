@@ -14,6 +14,7 @@ let act = {};
 let extents = new Map(); // object -> {axis, first, last}, or null for any slice
 let edited = null; // object whose extent the panel shows
 let seconds = {}; // by object, of the case that is open
+let sitting = 0; // number of those seconds, so that the server counts them once if they are sent again
 let changed = false; // the extents, since they were written
 let asked = false; // whether the user knows of objects without an extent, in the case that is open
 let latest = null; // time of the latest activity in ms
@@ -73,7 +74,7 @@ function keep() {
 
 function store() {
   if (!working) return;
-  sessionStorage.setItem(KEPT + working, JSON.stringify({ seconds, extents: changed ? [...extents] : null }));
+  sessionStorage.setItem(KEPT + working, JSON.stringify({ seconds, sitting, extents: changed ? [...extents] : null }));
 }
 
 /** Take the range in the panel as first and last slice of the object that it is shown for. */
@@ -109,7 +110,7 @@ export function beginCase(round) {
   if (!round) return null;
   latest = performance.now();
   const kept = JSON.parse(sessionStorage.getItem(KEPT + working) ?? "{}");
-  seconds = kept.seconds ?? {};
+  sit(kept);
   changed = Boolean(kept.extents);
   for (const [id, { axis, first, last }] of Object.entries(round.extents)) {
     extents.set(Number(id), { axis, first, last }); // in the order of a range in the panel, with which it is compared
@@ -119,6 +120,12 @@ export function beginCase(round) {
   const [{ id, slice }] = round.objects;
   const axis = round.axis ?? state.image.learned_axis;
   return { id, axis, index: slice ?? state.cursor[axis] };
+}
+
+/** Begin a sitting, or go on with one that was kept. */
+function sit(kept = {}) {
+  seconds = kept.seconds ?? {};
+  sitting = kept.sitting ?? Math.max(Date.now(), sitting + 1);
 }
 
 /** Show all cases and which of them are done. */
@@ -160,6 +167,7 @@ export function finished() {
   const ids = new Set(state.objects.map(({ id }) => id));
   return {
     seconds: Object.fromEntries(Object.entries(seconds).filter(([id]) => ids.has(Number(id)))),
+    sitting,
     extents: Object.fromEntries(named.map(([id, { first, last }]) => [id, [first, last]])),
   };
 }
@@ -180,7 +188,7 @@ function checkExtents() {
 export function written() {
   sessionStorage.removeItem(KEPT + working);
   working = null;
-  seconds = {};
+  sit();
   changed = false;
 }
 
@@ -212,7 +220,8 @@ function drawRound(drawn) {
 /** No case is left for this page: tell what comes next. */
 export function showFinished({ name, command, elsewhere, others }) {
   if (state.image?.round && !working) {
-    [working, seconds] = [caseOf(state.image.round), {}]; // it is still open, and may be corrected
+    working = caseOf(state.image.round); // it is still open, and may be corrected
+    sit();
     list();
   }
   const cases = others ? `The chosen cases of ${name} (${others} of the same patients are left out)` : `The cases of ${name}`;

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ import SimpleITK as sitk
 from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
 from nnunetv2_sam2_3dmed.annotation.times import read_times
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
 from nnunetv2_sam2_3dmed.interactive import session as session_module
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
+from nnunetv2_sam2_3dmed.server import page_sessions
+from nnunetv2_sam2_3dmed.server.page_labels import LabelMap
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from tests.server.page.round_of_phantoms import HALF, NAMES, SLICE, read, rows, write_labels
 from tests.server.page_client import Client
@@ -25,9 +29,9 @@ def cases(client) -> list[tuple]:
     return [tuple(one.values()) for one in client.ok("GET", "round")["round"]["cases"]]
 
 
-def done(case, stage, seconds=None, extents=None) -> dict:
+def done(case, stage, seconds=None, extents=None, sitting=None) -> dict:
     """Request of the page for a case that is done."""
-    return {"case": case, "stage": stage, "seconds": seconds or {}, "extents": extents or {}}
+    return {"case": case, "stage": stage, "seconds": seconds or {}, "extents": extents or {}, "sitting": sitting}
 
 
 def test_without_a_round(serve):
@@ -94,6 +98,48 @@ def test_cases_come_one_by_one(serve, queue, made):
     person = {one.place: one.person for one in read_times(made.folder)}
     assert person["a", 1, "outline"] == 2.5 and person["c", 1, "volume"] == 4.0
     assert "is no case of the round" in done_after_another(client, made)
+
+
+def test_seconds_of_a_sitting_that_is_sent_again_count_once(serve, queue, made):
+    client = Client(serve(round=queue).url)
+    client.ok("POST", "round/open", json={"case": "c"})
+    # the first answer was lost, and the person went on until it was sent again; then there is another sitting
+    for sitting, seconds in ((7, {"1": 4.0}), (7, {"1": 5.5, "2": 1.0}), (8, {"1": 3.0}), (None, {"1": 0.5})):
+        client.ok("POST", "round/done", json=done("c", "volume", seconds, sitting=sitting))
+    person = {one.label: one.person for one in read_times(made.folder)}
+    assert person == {1: 5.5 + 3.0 + 0.5, 2: 1.0}
+
+
+def test_the_machines_time_is_that_of_prompts_and_of_propagations(serve, network, queue, made, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(page_sessions, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(session_module, "Engine", RegionEngine)
+    predict = InteractiveSession.predict_slice
+
+    def slow_predict(*given):
+        now[0] += 2.0
+        return predict(*given)
+
+    def slow_propagation(self, *_, **__):
+        for done in range(1, 5):
+            now[0] += 0.5
+            yield Progress(done, 4, 0, SLICE, (1, 2))
+
+    monkeypatch.setattr(InteractiveSession, "predict_slice", slow_predict)
+    monkeypatch.setattr(InteractiveSession, "propagation", slow_propagation)
+    monkeypatch.setattr(LabelMap, "refresh_slice", lambda *_: None)  # would ask for slices again
+    client = Client(serve(model=network, round=queue).url)
+    client.ok("POST", "round/open", json={"case": "c"})
+    client.prompt("box", [(13, 3), (41, 27)], index=22, number=1)
+    client.prompt("box", [(11, 25), (36, 45)], index=25, number=2)
+    client.ok("POST", "propagation", json={"objects": [1, 2]})
+    client.wait()
+    assert now[0] == 2 * 2.0 + 4 * 0.5
+    client.ok("POST", "round/done", json=done("c", "volume", {"1": 9.0}))
+    machine = {one.label: one.machine for one in read_times(made.folder)}
+    assert machine == {1: 3.0, 2: 3.0}
+    client.ok("POST", "round/done", json=done("c", "volume", {"1": 1.0}))
+    assert {one.label: one.machine for one in read_times(made.folder)} == machine
 
 
 def done_after_another(client, made) -> str:

@@ -218,6 +218,25 @@ def test_a_reload_keeps_the_case_and_its_time(viewer, server, made):
     assert person["b", 1, "outline"] > 1.4
 
 
+def test_seconds_count_once_when_the_answer_was_lost(viewer, made):
+    def lose(route):
+        route.fetch()
+        route.abort()
+
+    viewer.page.route("**/page/round/done", lose)
+    viewer.key("PageDown", "[", "Control+Enter")
+    viewer.page.wait_for_selector(".message:has-text('does not answer')")
+    viewer.page.unroute("**/page/round/done")
+    viewer.errors.clear()  # of the lost answer
+    (before,) = [one.person for one in read_times(made.folder) if one.place == ("a", 1, "outline")]
+    viewer.page.wait_for_timeout(1000)
+    with viewer.page.expect_request("**/page/round/done") as again:
+        next_case(viewer, "b")
+    (person,) = [one.person for one in read_times(made.folder) if one.place == ("a", 1, "outline")]
+    assert person == pytest.approx(again.value.post_data_json["seconds"]["1"], abs=0.01)
+    assert person >= before + 1
+
+
 def open_case(viewer, name):
     viewer.page.locator("#case").select_option(name)
     viewer.page.wait_for_selector(f"#image-name:text-is('{name}')")
