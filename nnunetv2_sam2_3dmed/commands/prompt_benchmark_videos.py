@@ -12,7 +12,7 @@ from nnunetv2_sam2_3dmed.interactive.model import model_file
 from nnunetv2_sam2_3dmed.network.checkpoints import sha256_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import VIDEO_PROTOCOLS
 from nnunetv2_sam2_3dmed.video import VideoSession
-from nnunetv2_sam2_3dmed.video.benchmark import Measured, run_benchmark
+from nnunetv2_sam2_3dmed.video.benchmark import MeasuredVideos, run_benchmark
 from nnunetv2_sam2_3dmed.video.benchmark_results import write_results
 from nnunetv2_sam2_3dmed.video.cases import labels_of, video_cases
 
@@ -53,7 +53,7 @@ def run_videos(args: argparse.Namespace) -> None:
         "software_and_machine": software_and_machine(),
     }
 
-    def keep(measured: Measured) -> None:
+    def keep(measured: MeasuredVideos) -> None:
         write_results(output, measured, list(classes), used)
 
     measured = run_benchmark(

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
+from nnunetv2_sam2_3dmed.experiments.runs import RunState, TrainingRun
 from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.nnunet.folders import load_dataset_json, nnunet_folder
 
@@ -32,11 +32,11 @@ def check_begun(run: TrainingRun, results: Path) -> None:
         UserError: its plans or held-out cases are others.
     """
     state = run.state(results)
-    if state is State.WAITING:
+    if state is RunState.WAITING:
         return
     _check_plans(run, results)
     note = run.folder(results) / HELD_OUT
-    if state is State.DONE:
+    if state is RunState.DONE:
         _check_cases(run, results, _validated(run, results))
     elif note.is_file():  # not where the training was begun by hand
         _check_cases(run, results, read_json(note))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_sam2_3dmed.experiments.one_run import resolve_command
-from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
+from nnunetv2_sam2_3dmed.experiments.runs import RunState, TrainingRun
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 
 COMMAND = "report"  # it takes the options of `sam2_3dmed compare`, writes the same files, and report.html
@@ -55,7 +55,7 @@ def coverage(dataset: str, runs: Sequence[TrainingRun], results: Path) -> Covera
     here = [run for run in runs if run.dataset == dataset]
     done: dict[Method, set[int]] = {}
     for run in here:
-        if run.state(results) is State.DONE:
+        if run.state(results) is RunState.DONE:
             done.setdefault(run.method, set()).add(run.fold)
     methods = tuple(method for method in dict.fromkeys(run.method for run in here) if method in done)
     folds = tuple(sorted(set.intersection(*done.values()))) if done else ()

@@ -26,7 +26,7 @@ from nnunetv2_sam2_3dmed.experiments.display import Display
 from nnunetv2_sam2_3dmed.experiments.local import LocalRunner
 from nnunetv2_sam2_3dmed.experiments.progress import Watcher
 from nnunetv2_sam2_3dmed.experiments.records import log_file, log_tail, read_record
-from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun, list_runs
+from nnunetv2_sam2_3dmed.experiments.runs import RunState, TrainingRun, list_runs
 from nnunetv2_sam2_3dmed.experiments.seeds import seed_scores, write_seeds
 from nnunetv2_sam2_3dmed.experiments.specification import Specification
 from nnunetv2_sam2_3dmed.files import read_json, write_text
@@ -58,7 +58,7 @@ class Experiment:
     @property
     def unfinished(self) -> list[TrainingRun]:
         """Runs that are not done."""
-        return [run for run in self.runs if run.state(self.results) is not State.DONE]
+        return [run for run in self.runs if run.state(self.results) is not RunState.DONE]
 
     def plan(self, device: str) -> str:
         """Return all commands, as a user would type them."""
@@ -90,7 +90,7 @@ def prepare(specification: Specification, output: Path | None) -> Experiment:
         for method in specification.methods:
             repetitions = [method.seeded(seed) for seed in specification.seeds or (None,)]
             own = [run for run in runs if run.dataset == dataset and run.method in repetitions]
-            trained = all(run.state(results) is not State.WAITING for run in own)
+            trained = all(run.state(results) is not RunState.WAITING for run in own)
             check_network(dataset, method, found[method.trainer], trained)
     for run in runs:
         check_begun(run, results)

@@ -10,7 +10,7 @@ from time import sleep
 
 from nnunetv2_sam2_3dmed.experiments.devices import Device
 from nnunetv2_sam2_3dmed.experiments.one_run import Outcome, start
-from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
+from nnunetv2_sam2_3dmed.experiments.runs import RunState, TrainingRun
 from nnunetv2_sam2_3dmed.locks import is_held
 
 POLL_SECONDS = 2.0
@@ -44,7 +44,7 @@ class LocalRunner:
         self.devices = list(devices)
         self.environment = environment
         self.failed: list[str] = []
-        self._pending = [run for run in runs if run.state(results) is not State.DONE]
+        self._pending = [run for run in runs if run.state(results) is not RunState.DONE]
         self._processes: dict[str, tuple[TrainingRun, subprocess.Popen]] = {}  # by device
 
     @property
@@ -82,7 +82,7 @@ class LocalRunner:
             if is_held(run.lock(self.results)):
                 continue
             self._pending.remove(run)
-            if run.state(self.results) is not State.DONE:  # somebody else may have finished it
+            if run.state(self.results) is not RunState.DONE:  # somebody else may have finished it
                 return run
         return None
 
@@ -99,7 +99,7 @@ class LocalRunner:
                 process.stdin.close()
             if status == Outcome.ELSEWHERE:
                 self._pending.append(run)
-            elif status != Outcome.DONE and run.state(self.results) is not State.DONE:
+            elif status != Outcome.DONE and run.state(self.results) is not RunState.DONE:
                 self.failed.append(run.path)
                 failed.append(run)
         return failed

@@ -27,7 +27,7 @@ from typing import TextIO
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments.begun import note_held_out
 from nnunetv2_sam2_3dmed.experiments.records import ATTEMPT, log_file, read_record, write_record
-from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun, set_torn_aside
+from nnunetv2_sam2_3dmed.experiments.runs import RunState, TrainingRun, set_torn_aside
 from nnunetv2_sam2_3dmed.locks import held
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
 
@@ -65,10 +65,10 @@ def train_one(run: TrainingRun, output: Path, device: str, stop: Callable[[], bo
         if lock is None:
             return Outcome.ELSEWHERE
         state = run.state(results)
-        if state is State.DONE:
+        if state is RunState.DONE:
             return Outcome.DONE
         torn = set_torn_aside(run.folder(results))
-        if state is State.WAITING:
+        if state is RunState.WAITING:
             note_held_out(run, results)
         argv = run.command(device, state)
         log = log_file(output, run.path)
@@ -85,7 +85,7 @@ def train_one(run: TrainingRun, output: Path, device: str, stop: Callable[[], bo
                 status = run_command(argv, printed, stop, (lock,))
                 if status != 0:
                     failure = f"exit status {status}"
-                elif run.state(results) is not State.DONE:
+                elif run.state(results) is not RunState.DONE:
                     failure = f"ended without a validation of {run.folder(results) / 'checkpoint_final.pth'}"
             finally:
                 record = read_record(output, run.path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from nnunetv2_sam2_3dmed.experiments.records import read_record
-from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
+from nnunetv2_sam2_3dmed.experiments.runs import RunState, TrainingRun
 from nnunetv2_sam2_3dmed.locks import is_held
 
 DONE, RUNNING, FAILED, WAITING = "done", "running", "failed", "waiting"
@@ -103,7 +103,7 @@ class Watcher:
         folder = run.folder(self.results)
         if device is not None:
             return training_progress(folder, device)
-        if run.state(self.results) is State.DONE:
+        if run.state(self.results) is RunState.DONE:
             self._done[run.path] = RunProgress(DONE, _validation_dice(folder), 1.0, seconds)
             return self._done[run.path]
         if failed:

@@ -16,7 +16,7 @@ from nnunetv2_sam2_3dmed.experiments.specification import Method, Specification
 LOCK = ".sam2_3dmed.lock"
 
 
-class State(Enum):
+class RunState(Enum):
     """State of a run."""
 
     WAITING = "waiting"  # nothing to go on from
@@ -60,17 +60,19 @@ class TrainingRun:
         """Return the lock that the process that trains it holds."""
         return self.folder(results) / LOCK
 
-    def state(self, results: Path) -> State:
+    def state(self, results: Path) -> RunState:
         """Return the run's state."""
         folder = self.folder(results)
         final = folder / "checkpoint_final.pth"
         if is_whole(final):
-            return State.DONE if _validated_since(folder / "validation" / "summary.json", final) else State.TRAINED
+            return (
+                RunState.DONE if _validated_since(folder / "validation" / "summary.json", final) else RunState.TRAINED
+            )
         if any(is_whole(folder / f"checkpoint_{name}.pth") for name in ("latest", "best")):
-            return State.STARTED
-        return State.WAITING
+            return RunState.STARTED
+        return RunState.WAITING
 
-    def command(self, device: str, state: State = State.WAITING) -> list[str]:
+    def command(self, device: str, state: RunState = RunState.WAITING) -> list[str]:
         """Return nnU-Net's command that takes the run from ``state`` to its end.
 
         Args:
@@ -82,7 +84,7 @@ class TrainingRun:
         return [
             *("nnUNetv2_train", number, self.method.configuration, str(self.fold)),
             *("-tr", self.method.trainer, "-p", self.method.plans, "-device", device),
-            *{State.STARTED: ("--c",), State.TRAINED: ("--val",)}.get(state, ()),
+            *{RunState.STARTED: ("--c",), RunState.TRAINED: ("--val",)}.get(state, ()),
         ]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
-from nnunetv2_sam2_3dmed.interactive.tracks import Key, Place, Track
+from nnunetv2_sam2_3dmed.interactive.tracks import Key, PromptPlace, Track
 
 HISTORY = 32  # steps that can be undone
 HISTORY_BYTES = 2**30  # of start masks that these may hold; the latest step stays in any case
@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
     tracks: dict[Key, Track | None]
     starts: dict[int, np.ndarray | None]
-    latest: Place | None
+    latest: PromptPlace | None
 
     @property
     def object_ids(self) -> list[int]:
@@ -54,7 +54,7 @@ class Objects:
     def __init__(self) -> None:
         self.tracks: dict[Key, Track] = {}
         self.starts: dict[int, np.ndarray] = {}
-        self.latest: Place | None = None
+        self.latest: PromptPlace | None = None
         self.versions: Counter[int] = Counter()
         self._past: list[Step] = []
         self._future: list[Step] = []
@@ -113,7 +113,7 @@ class Objects:
         """True if an object is known from another slice along the axis than ``index``, or from a start."""
         return key.object_id in self.starts or self.track(key).has_prompts_elsewhere(index)
 
-    def add_prompt(self, place: Place, prompt: SlicePrompt) -> None:
+    def add_prompt(self, place: PromptPlace, prompt: SlicePrompt) -> None:
         """Set the prompt of a slice."""
         self.change({place.key: self.track(place.key).prompted(place.index, prompt)}, {}, place)
 
@@ -132,7 +132,7 @@ class Objects:
         self.change(dict.fromkeys(self.keys(object_id)), starts, self.latest)
 
     def change(
-        self, tracks: Mapping[Key, Track | None], starts: Mapping[int, np.ndarray | None], latest: Place | None
+        self, tracks: Mapping[Key, Track | None], starts: Mapping[int, np.ndarray | None], latest: PromptPlace | None
     ) -> None:
         """Replace tracks and starts in one step; None removes them."""
         self._future.clear()
@@ -170,7 +170,7 @@ class Objects:
         self._past.append(self._swap(step))
         return step.object_ids
 
-    def take_back(self, place: Place) -> None:
+    def take_back(self, place: PromptPlace) -> None:
         """Remove the prompts on a slice that were not answered yet, and only these, from present and history."""
         before: Track | None = None
         for step in reversed([step for step in self._past if place.key in step.tracks]):

@@ -32,7 +32,7 @@ from nnunetv2_sam2_3dmed.interactive.objects import Objects
 from nnunetv2_sam2_3dmed.interactive.planes import Planes
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, SlicePrompt
 from nnunetv2_sam2_3dmed.interactive.results import SavedObject
-from nnunetv2_sam2_3dmed.interactive.tracks import Key, Place, Track
+from nnunetv2_sam2_3dmed.interactive.tracks import Key, PromptPlace, Track
 
 FORMAT, VERSION = "sam2_3dmed prompts", 1
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -108,7 +108,7 @@ class Loaded:
     objects: list[SavedObject] = field(default_factory=list)
     tracks: dict[Key, Track | None] = field(default_factory=dict)
     starts: dict[int, np.ndarray | None] = field(default_factory=dict)
-    latest: Place | None = None
+    latest: PromptPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _load_object(
         track = tracks.get(key, Track())
         prompt = _add_to(track.prompts.get(seen, SlicePrompt.empty()), one, slices, shape)
         tracks[key] = track.prompted(seen, prompt)
-        loaded.tracks[key], loaded.latest = tracks[key], Place(key, seen)
+        loaded.tracks[key], loaded.latest = tracks[key], PromptPlace(key, seen)
     for key, track in tracks.items():
         for seen, prompt in track.prompts.items():
             empty = prompt.mask is not None and not prompt.mask.any()

@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.interactive.planes import Planes
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError
 from nnunetv2_sam2_3dmed.interactive.results import Progress
 from nnunetv2_sam2_3dmed.interactive.runs import Run, agree, alternate, plan_corrections, plan_runs
-from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, HOST, KeptOutput, Key, Place, SliceOutput
+from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, HOST, KeptOutput, Key, PromptPlace, SliceOutput
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 
 
@@ -222,7 +222,7 @@ class Segmenter:
                 },
             )
             if not bool((output.logits > 0).any()) and not self.objects.known_elsewhere(key, place):
-                self.objects.take_back(Place(key, place))
+                self.objects.take_back(PromptPlace(key, place))
                 raise PromptError(
                     f"SAM 2 sees no object at the prompts of object {key.object_id} on slice "
                     f"{slices.turned(place)} along axis {key.axis}: they were taken back, try a box or other points."

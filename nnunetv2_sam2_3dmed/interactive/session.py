@@ -35,7 +35,7 @@ from nnunetv2_sam2_3dmed.interactive.results import Progress, PromptedSlice, Sav
 from nnunetv2_sam2_3dmed.interactive.saved_prompts import SavedPrompts
 from nnunetv2_sam2_3dmed.interactive.segmenter import Segmenter
 from nnunetv2_sam2_3dmed.interactive.slices import AxisSlices, ShownImage, show
-from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, Key, Place
+from nnunetv2_sam2_3dmed.interactive.tracks import DRAWN, Key, PromptPlace
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.network.slice_cache import bound_on
 
@@ -683,7 +683,7 @@ class InteractiveSession:
         with self._network.running():
             return self._segmenter.logits(object_id, self.image.shape)
 
-    def _prompt(self, slices: Planes, object_id: int, index: int) -> tuple[SlicePrompt, Place]:
+    def _prompt(self, slices: Planes, object_id: int, index: int) -> tuple[SlicePrompt, PromptPlace]:
         """Return the prompt of an object on slice ``index`` of the array, and its place.
 
         Raises:
@@ -692,4 +692,4 @@ class InteractiveSession:
         seen = slices.turned(index)
         slices.check_shows(seen)
         key = Key(object_id, slices.axis)
-        return self._objects.track(key).prompts.get(seen, SlicePrompt.empty()), Place(key, seen)
+        return self._objects.track(key).prompts.get(seen, SlicePrompt.empty()), PromptPlace(key, seen)

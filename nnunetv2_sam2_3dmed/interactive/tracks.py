@@ -164,7 +164,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
+class PromptPlace:
     """A slice of an object."""
 
     key: Key

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-class SliceMemory(nn.Module):
+class SRPPMemory(nn.Module):
     """Memory attention between slice descriptors (the paper's Table 9, appendix E.3).
 
     Built as SAM 2's memory: a projection to fewer channels stores each descriptor, and a residual cross attention
@@ -55,7 +55,7 @@ class SliceRelativePositionPredictor(nn.Module):
         channels: C of the encoder's features.
         num_layers: transformer layers.
         num_heads: attention heads.
-        memory: put a :class:`SliceMemory` between encoder and predictor (Table 9; the paper's final model has none).
+        memory: put a :class:`SRPPMemory` between encoder and predictor (Table 9; the paper's final model has none).
     """
 
     def __init__(self, channels: int = 256, num_layers: int = 2, num_heads: int = 8, memory: bool = False):
@@ -64,7 +64,7 @@ class SliceRelativePositionPredictor(nn.Module):
             channels, num_heads, dim_feedforward=2 * channels, dropout=0.0, batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, num_layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False)
-        self.memory = SliceMemory(channels, num_heads) if memory else nn.Identity()
+        self.memory = SRPPMemory(channels, num_heads) if memory else nn.Identity()
         self.first = nn.Linear(channels, channels)
         self.second = nn.Linear(channels, channels)
         self.head = nn.Sequential(nn.GELU(), nn.Linear(channels, channels), nn.GELU(), nn.Linear(channels, 1))

@@ -18,7 +18,7 @@ from nnunetv2_sam2_3dmed.server import itksnap, nninteractive, page_routes
 from nnunetv2_sam2_3dmed.server.leases import AtCapacity, LeaseGone
 from nnunetv2_sam2_3dmed.server.security import Guard
 from nnunetv2_sam2_3dmed.server.settings import Settings, is_loopback
-from nnunetv2_sam2_3dmed.server.state import State, make_state
+from nnunetv2_sam2_3dmed.server.state import ServerState, make_state
 from nnunetv2_sam2_3dmed.server.wire import TooLarge
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _PAGE_FILES = "/page/files"  # which the page sends, and which are written as th
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build the application and load its model. ``app.state.server`` is its :class:`~.state.State`.
+    """Build the application and load its model. ``app.state.server`` is its :class:`~.state.ServerState`.
 
     Raises:
         UserError: there is no such model or device.
@@ -84,7 +84,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def _sweep(state: State, stopped: threading.Event) -> None:
+def _sweep(state: ServerState, stopped: threading.Event) -> None:
     while not stopped.wait(min(SWEEP_S, state.leases.alive_s or SWEEP_S)):
         try:
             state.leases.sweep()

@@ -23,9 +23,9 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.volume import Volume, volume_from_array
 from nnunetv2_sam2_3dmed.server.leases import Lease, LeaseGone
 from nnunetv2_sam2_3dmed.server.opened import open_image, opened
-from nnunetv2_sam2_3dmed.server.prompted_object import Answer, PromptedObject
+from nnunetv2_sam2_3dmed.server.prompted_object import CallAnswer, PromptedObject
 from nnunetv2_sam2_3dmed.server.sessions import content_key
-from nnunetv2_sam2_3dmed.server.state import State
+from nnunetv2_sam2_3dmed.server.state import ServerState
 from nnunetv2_sam2_3dmed.server.wire import TooLarge, gunzip
 
 # ITK-SNAP compares it with the oldest release of its own server that it can use
@@ -110,7 +110,7 @@ def read_image(upload: Upload, max_bytes: int) -> Volume:
     return volume_from_array(array, stated.spacing[::-1], stated.origin, stated.direction)
 
 
-def result(one: PromptedObject, answer: Answer) -> dict[str, Any]:
+def result(one: PromptedObject, answer: CallAnswer) -> dict[str, Any]:
     """Encode the whole mask."""
     assert one.buffer is not None
     content = gzip.compress(one.buffer.tobytes(), compresslevel=1)
@@ -118,7 +118,7 @@ def result(one: PromptedObject, answer: Answer) -> dict[str, Any]:
     return {"status": "success", "result": base64.b64encode(content).decode(), **said}
 
 
-def router(state: State) -> APIRouter:
+def router(state: ServerState) -> APIRouter:
     """Make the routes of ITK-SNAP's protocol."""
     routes, leases, largest = APIRouter(), state.leases, state.settings.largest_image_bytes
 

@@ -25,9 +25,9 @@ from nnunetv2_sam2_3dmed.images.volume import by, volume_from_array
 from nnunetv2_sam2_3dmed.server import wire
 from nnunetv2_sam2_3dmed.server.interactions import Box, check_inside
 from nnunetv2_sam2_3dmed.server.opened import open_image, opened
-from nnunetv2_sam2_3dmed.server.prompted_object import Answer
+from nnunetv2_sam2_3dmed.server.prompted_object import CallAnswer
 from nnunetv2_sam2_3dmed.server.sessions import content_key
-from nnunetv2_sam2_3dmed.server.state import State
+from nnunetv2_sam2_3dmed.server.state import ServerState
 
 # side in voxels of the brush that is advertised; strokes are thinned to lines
 BRUSH = 2
@@ -141,7 +141,7 @@ def read_drawing(body: bytes, given: DrawingInteraction, shape: tuple[int, ...])
     return drawn, check_inside(given.interaction_bbox or whole, shape, drawn.shape)
 
 
-def answered(answer: Answer) -> Response:
+def answered(answer: CallAnswer) -> Response:
     """Encode an answer: the new content of a part of the target buffer."""
     said: dict[str, Any] = {"ran_prediction": answer.ran, "bbox": answer.box}
     if answer.message is not None:
@@ -162,7 +162,7 @@ Started = Annotated[StartInteraction, Depends(meta(StartInteraction))]
 Described = Annotated[ImageMeta, Depends(meta(ImageMeta))]
 
 
-def capabilities(state: State) -> dict[str, Any]:
+def capabilities(state: ServerState) -> dict[str, Any]:
     """Describe what this server can do."""
     return {
         "supported_interactions": {"points": True, "bbox2d": True, "bbox3d": False, "scribble": True, "lasso": True},
@@ -180,7 +180,7 @@ def capabilities(state: State) -> dict[str, Any]:
     }
 
 
-def router(state: State) -> APIRouter:
+def router(state: ServerState) -> APIRouter:
     """Make the routes of nnInteractive's protocol."""
     routes, settings, leases = APIRouter(), state.settings, state.leases
 

@@ -8,7 +8,7 @@ from nnunetv2_sam2_3dmed.images.windows import AUTO
 from nnunetv2_sam2_3dmed.server.leases import Lease
 from nnunetv2_sam2_3dmed.server.prompted_object import PromptedObject
 from nnunetv2_sam2_3dmed.server.sessions import PooledSession
-from nnunetv2_sam2_3dmed.server.state import State
+from nnunetv2_sam2_3dmed.server.state import ServerState
 
 
 class Opened:
@@ -23,7 +23,7 @@ class Opened:
         object: the one that is segmented.
     """
 
-    def __init__(self, session: PooledSession, state: State, budget_s: float):
+    def __init__(self, session: PooledSession, state: ServerState, budget_s: float):
         self.object = PromptedObject(session, state.worker, budget_s)
         self._state = state
 
@@ -33,7 +33,7 @@ class Opened:
         self._state.close_session(self.object.session)
 
 
-def open_image(state: State, lease: Lease, volume: Volume, key: str, budget_s: float) -> None:
+def open_image(state: ServerState, lease: Lease, volume: Volume, key: str, budget_s: float) -> None:
     """Open an image for a lease in use, instead of the one before with its prompts and buffer.
 
     Args:

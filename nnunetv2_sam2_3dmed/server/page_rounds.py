@@ -39,7 +39,7 @@ from nnunetv2_sam2_3dmed.images.windows import window_of
 from nnunetv2_sam2_3dmed.server.page_loading import check_masks
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
-from nnunetv2_sam2_3dmed.server.state import State
+from nnunetv2_sam2_3dmed.server.state import ServerState
 
 if TYPE_CHECKING:
     from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase, RoundQueue
@@ -62,7 +62,7 @@ class DoneRequest(BaseModel):
 
 
 def router(
-    state: State,
+    state: ServerState,
     places: Places,
     find_place: Callable[..., Place],
     find_page: Callable[..., PageSession],

@@ -93,7 +93,7 @@ from nnunetv2_sam2_3dmed.server.page_surface import surface
 from nnunetv2_sam2_3dmed.server.page_uploads import client_names
 from nnunetv2_sam2_3dmed.server.page_videos import FrameLabels
 from nnunetv2_sam2_3dmed.server.page_volumes import packed
-from nnunetv2_sam2_3dmed.server.state import State
+from nnunetv2_sam2_3dmed.server.state import ServerState
 from nnunetv2_sam2_3dmed.video.opening import name_of
 from nnunetv2_sam2_3dmed.video.untrusted import is_untrusted_video
 
@@ -150,7 +150,7 @@ class FileRequest(BaseModel):
     name: str = Field(max_length=4096)
 
 
-def router(state: State) -> APIRouter:
+def router(state: ServerState) -> APIRouter:
     """Make the routes of the page.
 
     Args:

@@ -30,10 +30,10 @@ from nnunetv2_sam2_3dmed.server.worker import Task, Worker
 _LOG = logging.getLogger(__name__)
 
 OBJECT = 1  # its number in the session
-Place = tuple[int, int]  # axis and slice index
+SliceKey = tuple[int, int]  # axis and slice index
 
 
-class Answer(NamedTuple):
+class CallAnswer(NamedTuple):
     """Answer to a call.
 
     Attributes:
@@ -62,7 +62,7 @@ class _Memo:
     """
 
     axis: int | None = None
-    queued: frozenset[Place] = frozenset()
+    queued: frozenset[SliceKey] = frozenset()
     started: bool = False
 
 
@@ -96,7 +96,7 @@ class PromptedObject:
     def _forget(self) -> None:
         self._memo = _Memo()
         self._task: Task | None = None
-        self._changed: set[Place] = set()  # slices segmented since the latest answer
+        self._changed: set[SliceKey] = set()  # slices segmented since the latest answer
         self._stale = False  # all of the buffer may differ from the mask
         self._unsent: Box | None = None  # part of the buffer that changed since the latest answer
         # what was before the latest interaction, which is one step of the session, and that a propagation ran then
@@ -114,7 +114,7 @@ class PromptedObject:
 
     # ---- prompts; each method raises a UserError where the client is at fault, and the object is as before
 
-    def add_point(self, point: Sequence[float], positive: bool, run: bool) -> Answer:
+    def add_point(self, point: Sequence[float], positive: bool, run: bool) -> CallAnswer:
         """Add a point, in voxels, to the prompts of its slice."""
         self._buffer()
         axis = self._preferred()
@@ -125,7 +125,7 @@ class PromptedObject:
         place = (axis, voxel[axis])
         return self._add(place, positive, run, lambda: self.session.add_points([voxel], int(positive), OBJECT, axis))
 
-    def add_box(self, box: Sequence[tuple[float, float]], positive: bool, run: bool) -> Answer:
+    def add_box(self, box: Sequence[tuple[float, float]], positive: bool, run: bool) -> CallAnswer:
         """Set the box of its slice, half-open; a negative one stands for points outside the object."""
         self._buffer()
         try:
@@ -141,7 +141,7 @@ class PromptedObject:
 
         return self._add((found.axis, found.first[found.axis]), positive, run, add)
 
-    def add_scribble(self, drawn: np.ndarray, box: Box, positive: bool, run: bool) -> Answer:
+    def add_scribble(self, drawn: np.ndarray, box: Box, positive: bool, run: bool) -> CallAnswer:
         """Add points along the middle of a stroke.
 
         Args:
@@ -160,7 +160,7 @@ class PromptedObject:
             place, positive, run, lambda: self.session.add_points(points, int(positive), OBJECT, drawing.axis)
         )
 
-    def add_lasso(self, drawn: np.ndarray, box: Box, positive: bool, run: bool) -> Answer:
+    def add_lasso(self, drawn: np.ndarray, box: Box, positive: bool, run: bool) -> CallAnswer:
         """Set the mask of a slice: the present one joined with a region, or without it.
 
         Args:
@@ -180,7 +180,7 @@ class PromptedObject:
         mask = present | region if positive else present & ~region
         return self._add((axis, index), positive, run, lambda: self.session.add_mask(mask, index, OBJECT, axis))
 
-    def start(self, mask: np.ndarray, run: bool) -> Answer:
+    def start(self, mask: np.ndarray, run: bool) -> CallAnswer:
         """Take a mask of the whole image instead of all prompts; it stays as it is until a prompt changes it.
 
         Args:
@@ -209,21 +209,21 @@ class PromptedObject:
         self._changed.clear()
         self._stale, self._unsent = False, None
         buffer[...] = inside
-        return Answer(run)
+        return CallAnswer(run)
 
     # ---- other calls
 
-    def predict(self) -> Answer:
+    def predict(self) -> CallAnswer:
         """Answer queued prompts, or bring what the background has segmented since the latest answer."""
         began, memo = time.monotonic(), self._memo
         self._buffer()
         failed_meanwhile = self._task is not None and self._task.error is not None
         if not (memo.queued or self._changed or self._stale or self._unsent or self._unfinished() or failed_meanwhile):
-            return Answer(False)
-        failed: dict[Place, str] = {}
+            return CallAnswer(False)
+        failed: dict[SliceKey, str] = {}
         if memo.queued:
 
-            def job() -> dict[Place, str]:
+            def job() -> dict[SliceKey, str]:
                 failed = self._answer(memo.queued)
                 self._propagate()
                 return failed
@@ -234,11 +234,11 @@ class PromptedObject:
                 self._undo = None  # the interaction that could have been undone may have been taken back
         return self._finish(began + self._budget, next(iter(failed.values()), None))
 
-    def undo(self) -> Answer:
+    def undo(self) -> CallAnswer:
         """Take back the latest interaction; only one can be."""
         self._buffer()
         if self._undo is None:
-            return Answer(False)
+            return CallAnswer(False)
         memo, unfinished = self._undo
         self._worker.run(lambda: self._take_back(unfinished))
         self._memo, self._undo = memo, None
@@ -279,7 +279,7 @@ class PromptedObject:
         if self._task is not None:
             self._task.cancel()
 
-    def _add(self, place: Place, positive: bool, run: bool, add: Callable[[], None]) -> Answer:
+    def _add(self, place: SliceKey, positive: bool, run: bool, add: Callable[[], None]) -> CallAnswer:
         """Add a prompt to the session, and predict."""
         until, memo, unfinished = time.monotonic() + self._budget, self._memo, self._unfinished()
         axis, index = place
@@ -313,12 +313,12 @@ class PromptedObject:
             self._undo = (memo, unfinished)
         return self._finish(until, message) if run else self._slip(False, message)
 
-    def _finish(self, until: float, message: str | None = None) -> Answer:
+    def _finish(self, until: float, message: str | None = None) -> CallAnswer:
         """Wait for the propagation, and answer with what has changed.
 
         Args:
             until: ``time.monotonic()`` at which to answer with what there is.
-            message: see :class:`Answer`.
+            message: see :class:`CallAnswer`.
         """
         task = self._task
         if message is None and task is not None:
@@ -331,11 +331,11 @@ class PromptedObject:
             _LOG.error("a propagation failed", exc_info=task.error)
             message = f"not all slices could be segmented: {in_one_sentence(task.error)}"
         box, self._unsent = self._unsent, None
-        return Answer(True, box, None if box is None else self._buffer()[as_slices(box)], message, unfinished)
+        return CallAnswer(True, box, None if box is None else self._buffer()[as_slices(box)], message, unfinished)
 
-    def _slip(self, run: bool, message: str | None) -> Answer:
+    def _slip(self, run: bool, message: str | None) -> CallAnswer:
         """Answer that nothing has changed."""
-        return Answer(run, message=message, unfinished=self._unfinished())
+        return CallAnswer(run, message=message, unfinished=self._unfinished())
 
     def _update(self) -> None:
         """Bring the buffer up to date."""
@@ -347,7 +347,7 @@ class PromptedObject:
         drawn = self._worker.run(lambda: self._drawn(axis, index))
         return self._buffer().take(index, axis=axis) != 0 if drawn is None else drawn
 
-    def _write(self, masks: dict[Place, np.ndarray] | np.ndarray) -> Box | None:
+    def _write(self, masks: dict[SliceKey, np.ndarray] | np.ndarray) -> Box | None:
         """Write masks into the buffer, and return the box of what changed."""
         buffer = self._buffer()
         if isinstance(masks, np.ndarray):
@@ -375,7 +375,7 @@ class PromptedObject:
                 return self._volume.view(axis).plane_back(found.prompt.mask)
         return None
 
-    def _answer(self, places: Iterable[Place]) -> dict[Place, str]:
+    def _answer(self, places: Iterable[SliceKey]) -> dict[SliceKey, str]:
         """Answer prompts on their slices; return the slices where the network sees nothing, with a sentence."""
         failed = {}
         for axis, index in sorted(places):
@@ -405,14 +405,14 @@ class PromptedObject:
         if unfinished:
             self._propagate()
 
-    def _collect(self) -> dict[Place, np.ndarray] | np.ndarray:
+    def _collect(self) -> dict[SliceKey, np.ndarray] | np.ndarray:
         """Masks that may differ from the buffer: of slices, or of the whole image where slices do not tell.
 
         Prompts that wait for a prediction stay as they are.
         """
         changed, stale = self._changed - self._memo.queued, self._stale
         axes = {prompt.axis for prompt in self.session.prompts if prompt.object_id == OBJECT}
-        masks: dict[Place, np.ndarray] | np.ndarray = {}
+        masks: dict[SliceKey, np.ndarray] | np.ndarray = {}
         if stale or (changed and (len(axes) != 1 or self._memo.started)):
             known = OBJECT in self.session.object_ids
             masks = self.session.mask_so_far(OBJECT) if known else np.zeros(self.shape, dtype=bool)

@@ -16,7 +16,7 @@ from nnunetv2_sam2_3dmed.server.worker import Worker
 
 
 @dataclass(frozen=True)
-class State:
+class ServerState:
     """Parts of a running server.
 
     Attributes:
@@ -47,7 +47,7 @@ class State:
         self.worker.run(lambda: self.sessions.close(session))
 
 
-def make_state(settings: Settings) -> State:
+def make_state(settings: Settings) -> ServerState:
     """Load the model and start the worker.
 
     Raises:
@@ -60,4 +60,4 @@ def make_state(settings: Settings) -> State:
         network, name = load_model(settings.model, settings.image_size), Path(settings.model).name
     pool = SessionPool(network.to(device), device, settings.precision, settings.memory_bytes, settings.sessions)
     leases = Leases(settings.sessions, settings.idle_timeout_s, settings.liveness_timeout_s)
-    return State(settings, Worker(pool.trim), pool, leases, name)
+    return ServerState(settings, Worker(pool.trim), pool, leases, name)

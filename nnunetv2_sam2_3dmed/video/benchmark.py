@@ -47,7 +47,7 @@ class VideoResult(NamedTuple):
 
 
 @dataclass
-class Measured:
+class MeasuredVideos:
     """Measurements so far.
 
     Attributes:
@@ -71,8 +71,8 @@ def run_benchmark(
     folder: Path,
     ignore: int | None = None,
     progress: Callable[[str], None] = lambda line: None,
-    keep: Callable[[Measured], None] = lambda measured: None,
-) -> Measured:
+    keep: Callable[[MeasuredVideos], None] = lambda measured: None,
+) -> MeasuredVideos:
     """Prompt all objects of all videos, and score each alone, whatever other objects were found in its pixels.
 
     Args:
@@ -88,7 +88,7 @@ def run_benchmark(
     Raises:
         UserError: no video can be measured.
     """
-    measured = Measured()
+    measured = MeasuredVideos()
     for number, case in enumerate(cases, start=1):
         progress(f"{number}/{len(cases)} {case.name}")
         results: list[VideoResult] = []

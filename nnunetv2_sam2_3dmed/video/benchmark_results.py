@@ -17,7 +17,7 @@ from nnunetv2_sam2_3dmed.evaluation.statistics import Statistic
 from nnunetv2_sam2_3dmed.evaluation.tables import Table, text_rows, without_nan
 from nnunetv2_sam2_3dmed.evaluation.tables import as_markdown as table_as_markdown
 from nnunetv2_sam2_3dmed.files import write_text
-from nnunetv2_sam2_3dmed.video.benchmark import TITLES, Measured, VideoResult
+from nnunetv2_sam2_3dmed.video.benchmark import TITLES, MeasuredVideos, VideoResult
 
 ALL = "all classes"
 # column -> the score of an object
@@ -47,7 +47,7 @@ EXPLANATION = (
 )
 
 
-def per_video_csv(measured: Measured) -> str:
+def per_video_csv(measured: MeasuredVideos) -> str:
     """One row per protocol, video and object."""
     columns = ["protocol", "video", "class", "frames", *SCORES, *DAVIS, "rejected"]
     rows = []
@@ -59,7 +59,7 @@ def per_video_csv(measured: Measured) -> str:
     return _csv(columns, rows)
 
 
-def per_frame_csv(measured: Measured) -> str:
+def per_frame_csv(measured: MeasuredVideos) -> str:
     """One row per protocol, video, object and frame with ground truth."""
     columns = ["protocol", "video", "class", "frame", "prompt", "Dice", "J", "F", "gt pixels", "pixels", "excess"]
     rows = [
@@ -108,7 +108,7 @@ def summary(results: Sequence[VideoResult], classes: Sequence[str]) -> list[tupl
     return rows
 
 
-def as_json(measured: Measured, classes: Sequence[str], used: Mapping[str, Any]) -> str:
+def as_json(measured: MeasuredVideos, classes: Sequence[str], used: Mapping[str, Any]) -> str:
     """Settings and all summaries as JSON."""
     return json.dumps(
         without_nan(
@@ -135,7 +135,7 @@ def as_json(measured: Measured, classes: Sequence[str], used: Mapping[str, Any])
     )
 
 
-def as_markdown(measured: Measured, classes: Sequence[str], used: Mapping[str, Any]) -> str:
+def as_markdown(measured: MeasuredVideos, classes: Sequence[str], used: Mapping[str, Any]) -> str:
     """All tables, with published results beside them."""
     rows = summary(measured.results, classes)
     protocols = list(dict.fromkeys(row[0] for row in rows))
@@ -185,7 +185,7 @@ def published_table() -> str:
     )
 
 
-def write_results(folder: Path, measured: Measured, classes: Sequence[str], used: Mapping[str, Any]) -> str:
+def write_results(folder: Path, measured: MeasuredVideos, classes: Sequence[str], used: Mapping[str, Any]) -> str:
     """Write all tables into ``folder``, and return the Markdown page.
 
     Raises:
@@ -199,7 +199,7 @@ def write_results(folder: Path, measured: Measured, classes: Sequence[str], used
     return page
 
 
-def _seconds(measured: Measured, protocol: str) -> float:
+def _seconds(measured: MeasuredVideos, protocol: str) -> float:
     known = [seconds for (name, _), seconds in measured.seconds_per_frame.items() if name == protocol]
     return float(np.median(known)) if known else float("nan")
 

@@ -24,7 +24,7 @@ from nnunetv2_sam2_3dmed.images.dicom_headers import (
 )
 from nnunetv2_sam2_3dmed.images.quiet import without_warnings
 from nnunetv2_sam2_3dmed.images.windows import Window
-from nnunetv2_sam2_3dmed.video.video import Grid, Video, as_colour
+from nnunetv2_sam2_3dmed.video.video import FrameGrid, Video, as_colour
 
 # storage classes whose frames follow each other in time
 _CLASSES = (
@@ -78,7 +78,7 @@ def read_dicom_video(file: Path) -> Video:
     rows, columns = first.shape[:2]
     notes: list[str] = []
     times = _times(header, count, str(file), notes)
-    grid = Grid((1.0, *_pixel_lengths(header, rows, columns, notes)))
+    grid = FrameGrid((1.0, *_pixel_lengths(header, rows, columns, notes)))
     return Video(file.name, file, (count, rows, columns), source, times, grid, is_dicom=True, notes=tuple(notes))
 
 

@@ -16,7 +16,7 @@ from nnunetv2_sam2_3dmed.images.nifti import is_nifti
 from nnunetv2_sam2_3dmed.images.volume import by
 from nnunetv2_sam2_3dmed.images.volumes import READABLE
 from nnunetv2_sam2_3dmed.images.windows import PERCENTILE, Window, choose_window
-from nnunetv2_sam2_3dmed.video.video import Grid, Video, as_colour
+from nnunetv2_sam2_3dmed.video.video import FrameGrid, Video, as_colour
 
 DARKEST_PEAK = 127  # of grey levels of 8 bits in a wider type; [0, 1] and other narrow ranges would be black
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's units of time in xyzt_units
@@ -42,7 +42,7 @@ def read_sequence(path: Path) -> Video:
     array, spacing, origin, direction = _frames(image, path)
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise UserError(f"{path} has values that are NaN or infinite: replace them.")
-    grid = Grid(
+    grid = FrameGrid(
         (float(spacing[2]), float(spacing[1]), float(spacing[0])),
         (float(origin[0]), float(origin[1]), float(origin[2])),
         direction,

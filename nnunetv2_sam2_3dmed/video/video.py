@@ -29,7 +29,7 @@ class FrameSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Grid:
+class FrameGrid:
     """Geometry of a sequence that was stored as a volume, whose first array axis is time.
 
     Attributes:
@@ -69,7 +69,7 @@ class Video:
         shape: tuple[int, int, int],
         source: FrameSource,
         times: np.ndarray | None = None,
-        grid: Grid | None = None,
+        grid: FrameGrid | None = None,
         is_dicom: bool = False,
         notes: tuple[str, ...] = (),
     ):
@@ -79,7 +79,7 @@ class Video:
         self.path = path
         self.shape = shape
         self.times = times
-        self.grid = Grid() if grid is None else grid
+        self.grid = FrameGrid() if grid is None else grid
         self.is_dicom = is_dicom
         self.notes = notes
         self._source = source
@@ -91,7 +91,7 @@ class Video:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distances between frames, rows and columns; see :class:`Grid`."""
+        """Distances between frames, rows and columns; see :class:`FrameGrid`."""
         return self.grid.spacing
 
     @property

@@ -11,7 +11,7 @@ import pytest
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments.begun import check_begun
 from nnunetv2_sam2_3dmed.experiments.one_run import Outcome, train_one
-from nnunetv2_sam2_3dmed.experiments.runs import State
+from nnunetv2_sam2_3dmed.experiments.runs import RunState
 from tests.experiments.conftest import write_checkpoint, write_summary
 
 SPLITS = [{"train": ["c", "d"], "val": ["a", "b"]}, {"train": ["a"], "val": ["d"]}, {"train": ["a"], "val": ["b", "c"]}]
@@ -44,7 +44,7 @@ def dataset(results, run, tmp_path) -> Path:
 def finish(run, results, cases) -> None:
     write_checkpoint(run.folder(results) / "checkpoint_final.pth")
     write_summary(run.folder(results), cases=cases)
-    assert run.state(results) is State.DONE
+    assert run.state(results) is RunState.DONE
 
 
 def test_what_fits(dataset, run, results):
@@ -88,7 +88,7 @@ def test_a_training_that_was_interrupted_on_other_cases(dataset, run, results, t
     monkeypatch.setenv("FAKE_DATASETS", run.dataset)
     assert train_one(run, tmp_path / "out", "cpu") is Outcome.DONE
     (run.folder(results) / "validation" / "summary.json").unlink()
-    assert run.state(results) is State.TRAINED
+    assert run.state(results) is RunState.TRAINED
     check_begun(run, results)
     write(dataset / "splits_final.json", SPLITS[::-1])
     with pytest.raises(UserError, match="held out 2 cases, expected the 2 .*; 2 are in only one .* such as a: "):

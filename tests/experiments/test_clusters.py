@@ -15,7 +15,7 @@ import pytest
 from nnunetv2_sam2_3dmed import locks
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments import one_run, slurm
-from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun
+from nnunetv2_sam2_3dmed.experiments.runs import RunState, TrainingRun
 from nnunetv2_sam2_3dmed.experiments.slurm import ClusterOptions, check_partition, parse_extra, parse_minutes
 from nnunetv2_sam2_3dmed.experiments.specification import Method
 from nnunetv2_sam2_3dmed.locks import held, is_held
@@ -46,7 +46,7 @@ def test_a_job_that_is_taken_off_its_machine_goes_on_in_the_queue(results, tmp_p
     assert [line for line in lines if line.startswith("epoch")] == [f"epoch {number}" for number in range(4)]
     starts = [line for line in lines if line.startswith("start")]
     assert len(starts) == 2 and starts[1].endswith("--c")
-    assert RUNS[0].state(results) is State.DONE
+    assert RUNS[0].state(results) is RunState.DONE
 
 
 @pytest.fixture

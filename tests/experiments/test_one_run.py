@@ -15,7 +15,7 @@ from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.experiments import one_run
 from nnunetv2_sam2_3dmed.experiments.one_run import Outcome, run_command, stopped_by_signals, train_one
 from nnunetv2_sam2_3dmed.experiments.records import log_file, log_tail, read_record
-from nnunetv2_sam2_3dmed.experiments.runs import State
+from nnunetv2_sam2_3dmed.experiments.runs import RunState
 from nnunetv2_sam2_3dmed.locks import held, is_held
 from tests.experiments.conftest import write_checkpoint
 
@@ -94,7 +94,7 @@ def test_a_failure_is_recorded_with_the_end_of_its_own_log(run, results, tmp_pat
 def test_a_run_that_somebody_else_has_in_hand_is_left_alone(run, results, tmp_path):
     with held(run.lock(results)):
         assert train_one(run, tmp_path, "cpu") is Outcome.ELSEWHERE
-    assert run.state(results) is State.WAITING
+    assert run.state(results) is RunState.WAITING
     assert not log_file(tmp_path, run.path).exists()
 
 

@@ -8,20 +8,20 @@ import shlex
 import pytest
 
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.experiments.runs import State, TrainingRun, list_runs, set_torn_aside
+from nnunetv2_sam2_3dmed.experiments.runs import RunState, TrainingRun, list_runs, set_torn_aside
 from nnunetv2_sam2_3dmed.experiments.specification import Method, Specification
 from tests.experiments.conftest import write_checkpoint, write_summary
 
 
 def test_from_nothing_to_done(run, results):
     fold = results / "Dataset009_Spleen" / "SAM2_3dMedTrainer__nnUNetPlans__3d" / "fold_2"
-    assert run.state(results) is State.WAITING
+    assert run.state(results) is RunState.WAITING
     write_checkpoint(fold / "checkpoint_best.pth")
-    assert run.state(results) is State.STARTED
+    assert run.state(results) is RunState.STARTED
     write_checkpoint(fold / "checkpoint_final.pth")
-    assert run.state(results) is State.TRAINED
+    assert run.state(results) is RunState.TRAINED
     write_summary(fold)
-    assert run.state(results) is State.DONE
+    assert run.state(results) is RunState.DONE
 
 
 def test_a_summary_cut_short_or_of_an_earlier_training_is_none(run, results):
@@ -31,19 +31,19 @@ def test_a_summary_cut_short_or_of_an_earlier_training_is_none(run, results):
     summary = fold / "validation" / "summary.json"
     text = summary.read_text()
     summary.write_text(text[:10])
-    assert run.state(results) is State.TRAINED
+    assert run.state(results) is RunState.TRAINED
     summary.write_text(text)
     os.utime(summary, (1e9, 1e9))
-    assert run.state(results) is State.TRAINED
+    assert run.state(results) is RunState.TRAINED
 
 
 def test_torn_checkpoints_are_set_aside(run, results):
     fold = run.folder(results)
     write_checkpoint(fold / "checkpoint_final.pth", whole=False)
     write_checkpoint(fold / "checkpoint_latest.pth", whole=False)
-    assert run.state(results) is State.WAITING
+    assert run.state(results) is RunState.WAITING
     write_checkpoint(fold / "checkpoint_best.pth")
-    assert run.state(results) is State.STARTED
+    assert run.state(results) is RunState.STARTED
     assert set_torn_aside(fold) == ["checkpoint_final.pth", "checkpoint_latest.pth"]
     assert sorted(path.name for path in fold.iterdir()) == [
         "checkpoint_best.pth",
@@ -52,7 +52,9 @@ def test_torn_checkpoints_are_set_aside(run, results):
     ]
 
 
-@pytest.mark.parametrize(("state", "ending"), [(State.WAITING, ""), (State.STARTED, " --c"), (State.TRAINED, " --val")])
+@pytest.mark.parametrize(
+    ("state", "ending"), [(RunState.WAITING, ""), (RunState.STARTED, " --c"), (RunState.TRAINED, " --val")]
+)
 def test_commands(run, state, ending):
     command = "nnUNetv2_train 9 3d 2 -tr SAM2_3dMedTrainer -p nnUNetPlans -device cuda" + ending
     assert run.command("cuda", state) == shlex.split(command)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunetv2_sam2_3dmed.network.srpp import SliceMemory, SliceRelativePositionPredictor
+from nnunetv2_sam2_3dmed.network.srpp import SliceRelativePositionPredictor, SRPPMemory
 from nnunetv2_sam2_3dmed.training.losses import srpp_loss
 
 
@@ -132,7 +132,7 @@ def test_it_learns_the_order_of_slices_that_differ():
 
 def test_a_slice_reads_the_memories_of_all_others_but_not_its_own():
     """A change of one slice's memory reaches every other slice and not itself."""
-    memory = SliceMemory(32, 8)
+    memory = SRPPMemory(32, 8)
     descriptors = torch.randn(1, 5, 32)
     stored = memory.memory_encoder(descriptors)
     changed = stored.clone()
@@ -146,12 +146,12 @@ def test_a_slice_reads_the_memories_of_all_others_but_not_its_own():
 
 def test_memories_have_a_quarter_of_the_channels():
     """As in SAM 2, whose memories have 64 of 256."""
-    assert SliceMemory(256, 8).memory_encoder(torch.randn(1, 2, 256)).shape == (1, 2, 64)
+    assert SRPPMemory(256, 8).memory_encoder(torch.randn(1, 2, 256)).shape == (1, 2, 64)
 
 
 def test_slice_memory_against_the_written_out_layers():
     """Residual attention and residual perceptron with normalised inputs, as in SAM 2's layer; here of two slices."""
-    memory = SliceMemory(16, 4).double()
+    memory = SRPPMemory(16, 4).double()
     descriptors = torch.randn(1, 2, 16, dtype=torch.float64)
     # of two slices, each reads the other's memory alone: its attention weight is 1
     other = memory.memory_encoder(descriptors).flip(1)

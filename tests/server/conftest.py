@@ -18,7 +18,7 @@ from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.network.sam2_modules import SAM2Base
 from nnunetv2_sam2_3dmed.server.app import create_app, make_server
 from nnunetv2_sam2_3dmed.server.settings import Settings
-from nnunetv2_sam2_3dmed.server.state import State
+from nnunetv2_sam2_3dmed.server.state import ServerState
 from tests.interactive.reference import build, phantom, random_weights
 from tests.server.browser import Viewer, chromium
 from tests.server.page_phantom import SIDE, write_image
@@ -36,7 +36,7 @@ class Served:
         state: its parts.
     """
 
-    def __init__(self, url: str, state: State):
+    def __init__(self, url: str, state: ServerState):
         self.url = url
         self.state = state
 

@@ -16,7 +16,7 @@ from nnunetv2_sam2_3dmed.commands.main import main
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.prompt_evaluation.experiment_file import FIRST_BOX, FIRST_MASK
 from nnunetv2_sam2_3dmed.video import VideoSession, benchmark, open_video
-from nnunetv2_sam2_3dmed.video.benchmark import Measured, VideoResult, run_benchmark
+from nnunetv2_sam2_3dmed.video.benchmark import MeasuredVideos, VideoResult, run_benchmark
 from nnunetv2_sam2_3dmed.video.benchmark_results import ALL, as_markdown, summary
 from nnunetv2_sam2_3dmed.video.cases import labels_of, video_cases
 from nnunetv2_sam2_3dmed.video.png_masks import read_png_mask, write_png_masks
@@ -258,7 +258,9 @@ def test_davis_scores_are_means_over_objects():
     *_, (_, name, scores, _) = summary(results, ["disc", "both"])
     assert name == ALL and scores["J&F"].mean == scores["F"].mean == pytest.approx(0.5)
     assert scores["Dice"].median == pytest.approx((0.75 + 0.0) / 2)
-    page = as_markdown(Measured(results), ["disc", "both"], dict.fromkeys(("dataset", "model", "image_size", "device")))
+    page = as_markdown(
+        MeasuredVideos(results), ["disc", "both"], dict.fromkeys(("dataset", "model", "image_size", "device"))
+    )
     row = next(line for line in page.splitlines() if line.startswith(f"| {ALL}"))
     assert [cell.strip() for cell in row.split("|")[6:9]] == ["0.500"] * 3
 
