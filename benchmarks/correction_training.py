@@ -14,7 +14,7 @@ beyond the object.
 Runs stock commands in nnU-Net folders under FOLDER, prints each, skips finished ones (an interrupted training continues
 with --c), and writes benchmarks/results/correction_training_MINUTESmin_DEVICE.json, with the Dice of each object, and
 .md after each seed, to which other runs can add theirs (``--seeds 2``). Results of another --trainer than the default
-have its name; TRAINER_corrected has to exist, as of SteppedPromptTrainer in benchmarks/trainers.
+have its name; TRAINER_corrected has to exist, as of EverySlicePromptTrainer in benchmarks/trainers.
 """
 
 from __future__ import annotations

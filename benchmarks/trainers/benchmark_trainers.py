@@ -74,13 +74,13 @@ class KilledTrainer(SAM2_3dMedTrainer_noPretrain_tuned):
         self.save_every = 1
 
 
-class SteppedPromptTrainer(SAM2_PromptTrainer_noPretrain_tuned):
-    """Stacks of every slice or of every second one: they show more slices beyond an object, and larger changes."""
+class EverySlicePromptTrainer(SAM2_PromptTrainer_noPretrain_tuned):
+    """Stacks of every slice alone, as they were before ``slice_steps``; for ``correction_training.py --trainer``."""
 
-    slice_steps = (1, 2)
+    slice_steps = (1,)
 
 
-class SteppedPromptTrainer_corrected(SteppedPromptTrainer):
+class EverySlicePromptTrainer_corrected(EverySlicePromptTrainer):
     """The same with corrections of propagated slices."""
 
     mix = SAM2_PromptTrainer_noPretrain_tuned_corrected.mix

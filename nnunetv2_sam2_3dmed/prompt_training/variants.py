@@ -26,6 +26,9 @@ class SAM2_PromptTrainer_noPretrain_tuned(SAM2_PromptTrainer):
     videos: prompts are then learned from every slice instead of one in eight. Afterwards so is every other batch, and
     two of five prompts of stacks are masks, from which the memory learns most directly.
 
+    Half of the stacks of volumes are of every second slice: they show more of what lies beyond the ends of an object,
+    where a model that has only seen neighbouring slices goes on to segment, and larger changes between slices.
+
     Stacks are rotated and sheared with probability 0.3 instead of always, as there. The training takes up to 500 epochs
     instead of the 70 with which MedSAM2 fine-tuned pretrained weights.
     """
@@ -42,6 +45,7 @@ class SAM2_PromptTrainer_noPretrain_tuned(SAM2_PromptTrainer):
     warmup_share = 0.02
     affine_probability = 0.3
     mix = PromptMix(box=0.4, click=0.2, images=0.5)
+    slice_steps = (1, 2)
     images_first = 0.4
     max_epochs = 500
 
@@ -94,12 +98,13 @@ class SAM2_PromptTrainer_noPretrain_tuned_corrected(SAM2_PromptTrainer_noPretrai
 class SAM2_PromptTrainer_finetune_tuned(SAM2_PromptTrainer_finetune):
     """Fine-tuning of models from random weights: as ``SAM2_PromptTrainer_noPretrain_tuned`` trained them.
 
-    Prompts, loss, rotation and warm-up are those of that trainer, without its first part on single slices.
+    Prompts, stacks, loss, rotation and warm-up are those of that trainer, without its first part on single slices.
     """
 
     warmup_share = SAM2_PromptTrainer_noPretrain_tuned.warmup_share
     affine_probability = SAM2_PromptTrainer_noPretrain_tuned.affine_probability
     mix = SAM2_PromptTrainer_noPretrain_tuned.mix
+    slice_steps = SAM2_PromptTrainer_noPretrain_tuned.slice_steps
 
     def _build_loss(self) -> PromptLoss:  # type: ignore[override]
         return PromptLoss(bce_loss, 1.0)

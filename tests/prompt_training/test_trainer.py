@@ -105,7 +105,7 @@ def test_corrected_trainers_differ_in_nothing_else():
 
 def test_a_model_from_random_weights_is_fine_tuned_as_it_was_trained():
     tuned, fresh = (getattr(found_by_nnunet, f"SAM2_PromptTrainer_{name}_tuned") for name in ("finetune", "noPretrain"))
-    for name in ("mix", "affine_probability", "warmup_share", "noise_probability", "jitter"):
+    for name in ("mix", "slice_steps", "affine_probability", "warmup_share", "noise_probability", "jitter"):
         assert getattr(tuned, name) == getattr(fresh, name)
     assert tuned.mix_at(0.0) == tuned.mix  # no single slices first: it is no beginner
     losses = [trainer._build_loss(None) for trainer in (tuned, fresh)]

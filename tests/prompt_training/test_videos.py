@@ -144,6 +144,7 @@ def test_the_trainer_draws_by_rate_and_makes_clips_of_videos(tmp_path, monkeypat
     )
     dataset = {**DATASET, KEY: sources.noted()}
     add_configurations(plans, dataset, PlanOptions(image_size=64, patch_size=(24, 20)))
+    monkeypatch.setattr(SAM2_PromptTrainer, "slice_steps", (1, 2))
     trainer = SAM2_PromptTrainer(plans, "3d_slices8", 0, dataset, torch.device("cpu"))
     assert trainer.shown_as.pictures
     train, val = (CasesOnly("", cases) for cases in (["ct_1", "echo_1"], ["ct_2", "echo_2"]))
@@ -151,6 +152,7 @@ def test_the_trainer_draws_by_rate_and_makes_clips_of_videos(tmp_path, monkeypat
     assert trained.identifiers == ["ct_1", *["echo_1"] * 40] and validated.identifiers == ["ct_2", "echo_2"]
     assert isinstance(trained, ShownCases) and isinstance(validated, ShownCases)
     assert (trained._rates, validated._rates) == ((1, 2, 4), (1,))
+    assert (trained._slice_steps, validated._slice_steps) == ((1, 2), (1,))
 
 
 # ---- the final validation
