@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -298,9 +299,9 @@ class PageSession:
             raise PromptError("all objects are locked: unlock those that are to be propagated.")
         wanted = unlocked if objects is None else objects
         parts = self._parts(wanted, (axis, slices), within) if within else [(wanted, axis, slices)]
-        steps = [(part[0], self.session.propagation(*part, direction, nearest_first=True)) for part in parts]
+        steps = [self.session.propagation(*part, direction, nearest_first=True) for part in parts]
         self._step = None
-        self._task = self._worker.start(self._shown(steps))
+        self._task = self._worker.start(self._shown(chain.from_iterable(steps)))
 
     def _parts(
         self, objects: Sequence[int], whole: Reach, within: Mapping[int, Reach]
@@ -313,16 +314,14 @@ class PageSession:
             parts.setdefault(own if (number, own[0]) in along else whole, []).append(number)
         return [(numbers, *reach) for reach, numbers in parts.items()] or [(objects, *whole)]
 
-    def _shown(self, parts: Sequence[tuple[Sequence[int], Iterator[Progress]]]) -> Iterator[None]:
-        """Take the steps of propagations, each with its objects, one propagation after the other."""
-        for numbers, steps in parts:
+    def _shown(self, steps: Iterator[Progress]) -> Iterator[None]:
+        began = time.perf_counter()
+        for step in steps:
+            self.labels.refresh_slice(self.session, step.axis, step.index)  # waits for the device
+            self._count(step.object_ids, began)
+            self._step = step
+            yield
             began = time.perf_counter()
-            for step in steps:
-                self.labels.refresh_slice(self.session, step.axis, step.index)  # waits for the device
-                self._count(numbers, began)
-                self._step = step
-                yield
-                began = time.perf_counter()
         self._refresh_mixed()
 
     def _refresh_mixed(self) -> None:
