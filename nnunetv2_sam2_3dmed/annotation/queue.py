@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from nnunetv2_sam2_3dmed.annotation.outlines import TABLE, MaskRow, changing_table, table_rows
 from nnunetv2_sam2_3dmed.annotation.rounds import Round, chosen_cases
-from nnunetv2_sam2_3dmed.annotation.times import OUTLINE, VOLUME, add_sitting, read_times
+from nnunetv2_sam2_3dmed.annotation.times import OUTLINE, VOLUME, Sitting, add_sitting, read_times
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.label_maps import label_map
 from nnunetv2_sam2_3dmed.images.volumes import Volume, check_same_grid, read_volume, write_segmentation
@@ -76,6 +76,8 @@ class QueuedCase:
 class RoundQueue:
     """The cases of a round; read anew for each call, as commands add to it meanwhile.
 
+    Which sittings were counted is kept as long as the queue, for clients that send one again.
+
     Args:
         folder: folder of the round.
         objects: names of all labels that a mask may have.
@@ -92,6 +94,7 @@ class RoundQueue:
         self.objects = dict(objects)
         made = Round.read(folder)
         self.id, self.made_by = made.id, made.made_by
+        self._counted: dict[tuple[str, str, int | None], Mapping[int, float]] = {}  # person's seconds of a sitting
 
     def cases(self) -> list[QueuedCase]:
         """Return the cases of the first stage, then those of the second in the order of ``ranking.csv``.
@@ -238,10 +241,9 @@ class RoundQueue:
         case: QueuedCase,
         labels: np.ndarray,
         image: Volume,
-        seconds: Mapping[int, float],
+        sitting: Sitting,
         extents: Mapping[int, tuple[int, int]] | None = None,
         empty: bool = False,
-        machine: Mapping[int, float] | None = None,
     ) -> Path:
         """Write what a person has made of a case, and add the time.
 
@@ -249,11 +251,11 @@ class RoundQueue:
             case: the case.
             labels: label map (z, y, x).
             image: image of the case.
-            seconds: of the person, by label; added to those of earlier sittings.
+            sitting: its seconds are added to those of earlier ones; if a sitting of its number was counted, as when
+                the answer was lost, what the person spent since then.
             extents: first and last slice by label, in the first stage.
             empty: in the first stage, the person finds no object in the image, whatever ``labels`` has: an empty mask
                 is written into ``nothing/``, and the table has no row of the case.
-            machine: seconds of the machine while the person worked, by label; added to those of the commands.
 
         Returns:
             The file.
@@ -276,12 +278,16 @@ class RoundQueue:
         write_segmentation(file, labels, image)
         if other is not None:
             other.unlink(missing_ok=True)
-        answered = {} if machine is None else machine
-        worked_on = sorted({*case.objects, *(int(value) for value in np.unique(labels) if value), *seconds, *answered})
+        present = (int(value) for value in np.unique(labels) if value)
+        worked_on = sorted({*case.objects, *present, *sitting.person, *sitting.machine})
         drawn = {label: int((labels == label).sum()) for label in worked_on}
+        known = (case.name, case.stage, sitting.number)
+        counted = self._counted.get(known, {})
+        new = {label: max(0.0, sitting.person.get(label, 0.0) - counted.get(label, 0.0)) for label in worked_on}
         # all at once and last: what failed is sent again, and seconds are added up
-        sat = {label: seconds.get(label, 0.0) for label in worked_on}
-        add_sitting(self.folder, case.name, case.stage, sat, drawn, answered)
+        add_sitting(self.folder, case.name, case.stage, replace(sitting, person=new), drawn)
+        if sitting.number is not None:
+            self._counted[known] = sitting.person
         return file
 
     def _write_table(

@@ -60,6 +60,21 @@ class StageTime:
         return self.case, self.label, self.stage
 
 
+@dataclass(frozen=True)
+class Sitting:
+    """A person's work on a case at one go.
+
+    Attributes:
+        person: seconds of the person, by label.
+        machine: seconds in which the machine answered, by label, where any.
+        number: tells sittings at a case apart, for a client that may send one again; None if it has no number.
+    """
+
+    person: Mapping[int, float]
+    machine: Mapping[int, float] = field(default_factory=dict)
+    number: int | None = None
+
+
 def read_times(round_folder: Path) -> list[StageTime]:
     """Read the times of a round; empty if there are none.
 
@@ -94,16 +109,15 @@ def add_person_seconds(round_folder: Path, case: str, label: int, stage: str, se
     Raises:
         UserError: a value is not valid, the table cannot be read or written, or another process holds it for long.
     """
-    add_sitting(round_folder, case, stage, {label: seconds})
+    add_sitting(round_folder, case, stage, Sitting({label: seconds}))
 
 
 def add_sitting(
     round_folder: Path,
     case: str,
     stage: str,
-    seconds: Mapping[int, float],
+    sitting: Sitting,
     voxels: Mapping[int, int] | None = None,
-    machine: Mapping[int, float] | None = None,
 ) -> None:
     """Add a person's work on the objects of a case to the times of a round, all of it or none.
 
@@ -111,24 +125,22 @@ def add_sitting(
         round_folder: folder of the round.
         case: case identifier.
         stage: one of :data:`STAGES`.
-        seconds: of this sitting, by label; added to those of earlier ones.
+        sitting: its seconds are added to those of earlier ones. The machine's are for labels that have the person's.
         voxels: size of the person's mask after it, by label, where that is known.
-        machine: seconds in which the machine answered this person, by label, where any; added to its earlier ones.
 
     Raises:
         UserError: as of :func:`add_person_seconds`.
     """
-    answered = {} if machine is None else machine
-    for one in (*seconds.values(), *answered.values()):
+    for one in (*sitting.person.values(), *sitting.machine.values()):
         _check(f"the time of {case}", case, stage, one)
     with _changing(round_folder) as times:
-        for label, one in seconds.items():
+        for label, one in sitting.person.items():
             place = (case, int(label), stage)
             before = times.get(place, StageTime(*place))
             drawn = before.person_voxels if voxels is None else voxels.get(label)
             spent = before.machine
-            if label in answered:
-                spent = (spent or 0.0) + float(answered[label])
+            if label in sitting.machine:
+                spent = (spent or 0.0) + float(sitting.machine[label])
             person = (before.person or 0.0) + float(one)
             times[place] = replace(before, person=person, person_voxels=drawn, machine=spent)
 

@@ -34,8 +34,10 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field
 
+from nnunetv2_sam2_3dmed.annotation.times import Sitting
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.images.windows import window_of
+from nnunetv2_sam2_3dmed.server.page_cases import OpenCase
 from nnunetv2_sam2_3dmed.server.page_loading import check_masks
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
@@ -92,15 +94,15 @@ def router(
         others = [other for other in list(places.by_token.values()) if other is not place]
         coming = [opening.get(other.token) for other in others]
         pages = [other.page for other in others]  # afterwards: what was coming may be open by now
-        cases = [page.case for page in pages if page is not None]
-        return {case.name for case in cases if case is not None} | {name for name in coming if name is not None}
+        opened = [page.case for page in pages if page is not None]
+        return {one.queued.name for one in opened if one is not None} | {name for name in coming if name is not None}
 
     def next_case(place: Place, unreadable: set[str]) -> QueuedCase | None:
         """Choose the case after that which is open, of those that wait, the first one after the last; or None."""
         elsewhere = taken(place) | unreadable
         left = [case for case in named().cases() if case.waits and case.name not in elsewhere]
         names = [case.name for case in named().cases()]
-        here = None if place.page is None or place.page.case is None else place.page.case.name
+        here = None if place.page is None or place.page.case is None else place.page.case.queued.name
         passed = names[: names.index(here) + 1] if here in names else []
         return next((case for case in left if case.name not in passed), left[0] if left else None)
 
@@ -172,9 +174,10 @@ def router(
     def finish(
         asked: DoneRequest, place: Place = Depends(find_place), page: PageSession = Depends(find_page)
     ) -> dict[str, Any]:
-        found, case = named(), page.case
-        if case is None:
+        found, opened = named(), page.case
+        if opened is None:
             raise UserError("what is open is no case of the round: open one.")
+        case = opened.queued
         # after an answer that was lost, or from another tab, the page may show the case before
         if (asked.case, asked.stage) != (case.name, case.stage):
             raise UserError(f"{case.name} is open here by now, and {asked.case} was not finished: reload the page.")
@@ -183,10 +186,9 @@ def router(
             raise UserError(f"object {strange[0]} is no label of {found.made_by['dataset']}: send those of the case.")
         with state.leases.use(place.token):
             labels = page.run(page.finished_labels)
-            seconds = page.uncounted(asked.sitting, asked.seconds)
-            machine = dict(page.machine_seconds)
-            found.finish(case, labels, page.volume, seconds, asked.extents, asked.empty, machine)
-            page.finish_case({} if asked.empty else asked.extents, asked.sitting, asked.seconds)
+            sitting = Sitting(asked.seconds, dict(opened.machine_seconds), asked.sitting)
+            found.finish(case, labels, page.volume, sitting, asked.extents, asked.empty)
+            opened.written({} if asked.empty else asked.extents)
         return {"left": sum(one.waits for one in found.cases())}
 
     return routes
@@ -210,7 +212,7 @@ def _open(queue: RoundQueue, case: QueuedCase, place: Place, places: Places, lar
             "objects": [{"id": number, "slice": _largest(masks.get(number), axis)} for number in case.objects],
             "extents": {number: dict(zip(("axis", "first", "last"), ends)) for number, ends in extents.items()},
         }
-        page.run(partial(page.begin_case, case, shown, masks))
+        page.run(partial(page.begin_case, OpenCase(case, shown), masks))
 
     places.open(place, replace(image, name=case.name), window_of(list(words)), queue.objects, begin)
 

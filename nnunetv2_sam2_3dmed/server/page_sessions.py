@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from skimage.draw import polygon2mask
@@ -17,13 +16,11 @@ from nnunetv2_sam2_3dmed.errors import in_one_sentence
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession, Progress
 from nnunetv2_sam2_3dmed.interactive.prompts import PromptError, check_slice
 from nnunetv2_sam2_3dmed.interactive.saved_prompts import SavedPrompts
+from nnunetv2_sam2_3dmed.server.page_cases import OpenCase
 from nnunetv2_sam2_3dmed.server.page_objects import PageObject, PageObjects
 from nnunetv2_sam2_3dmed.server.page_videos import ShownVideo
 from nnunetv2_sam2_3dmed.server.page_volumes import ShownVolume
 from nnunetv2_sam2_3dmed.server.worker import Task, Worker
-
-if TYPE_CHECKING:
-    from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase
 
 _OUTLINE_ERROR = 0.05  # pixels
 
@@ -45,8 +42,6 @@ class PageSession:
 
     Attributes:
         case: of a round; None for another image.
-        machine_seconds: of prompts and propagations by object, since the image was opened or its case finished; those
-            of several objects that are propagated together in equal parts.
     """
 
     def __init__(
@@ -65,10 +60,7 @@ class PageSession:
         self._task: Task | None = None
         self._step: Progress | None = None
         self._closed = False
-        self.case: QueuedCase | None = None
-        self.machine_seconds: Counter[int] = Counter()
-        self._counted: tuple[int, Mapping[int, float]] | None = None  # sitting that was written, with its seconds
-        self._round: dict[str, Any] | None = None
+        self.case: OpenCase | None = None
 
     def run(self, job: Callable[[], T]) -> T:
         """Run a job that uses the session on the worker's thread; see ``Worker.run``.
@@ -94,7 +86,7 @@ class PageSession:
 
     def info(self) -> dict[str, Any]:
         """Describe the image: what does not change while it is open."""
-        return {**self.shown.info(), "round": self._round}
+        return {**self.shown.info(), "round": None if self.case is None else self.case.described}
 
     def state(self) -> dict[str, Any]:
         """Describe the objects with their prompts; called where the session may be used."""
@@ -203,8 +195,8 @@ class PageSession:
         session, shape = self.session, self.volume.shape
         self._check_unlocked(number)
         check_slice(index, shape, axis)
-        if self.case is not None and self.case.axis not in (None, axis):
-            raise PromptError("in this stage, masks are revised on the slices that the model has outlined: draw there.")
+        if self.case is not None:
+            self.case.check_axis(axis)
         self.stop()
         if kind == "lasso":
             session.add_mask(self._with_region(number, axis, index, label, drawn), index, number, axis)
@@ -232,9 +224,9 @@ class PageSession:
         return quality
 
     def _count(self, numbers: Sequence[int], began: float) -> None:
-        """Count the time since ``began`` as the machine's for objects."""
-        share = (time.perf_counter() - began) / len(numbers)
-        self.machine_seconds.update(dict.fromkeys(numbers, share))
+        """Count the time since ``began`` as the machine's for objects of a round's case."""
+        if self.case is not None:
+            self.case.count(numbers, time.perf_counter() - began)
 
     def _with_region(self, number: int, axis: int, index: int, label: int, outline: np.ndarray) -> np.ndarray:
         """Return the object's mask on a slice with a region added or taken away, in the array's order."""
@@ -398,18 +390,12 @@ class PageSession:
             self.objects.listed(number)
         self.labels.refresh(self.session, list(masks))
 
-    def begin_case(self, case: QueuedCase, described: dict[str, Any], masks: Mapping[int, np.ndarray]) -> None:
-        """Let the masks of a round's case be the starts of its objects, which cannot be undone.
-
-        Args:
-            case: that is open.
-            described: the case, for the page.
-            masks: bool (z, y, x), by label.
-        """
+    def begin_case(self, opened: OpenCase, masks: Mapping[int, np.ndarray]) -> None:
+        """Let the masks of a round's case, bool (z, y, x) by label, be its objects' starts; that cannot be undone."""
         if masks:
             self.load_starts(masks)
             self.session.forget_steps()
-        self.case, self._round = case, described
+        self.case = opened
 
     def finished_labels(self) -> np.ndarray:
         """Return the label map of a round's case (z, y, x), to be written as the person's.
@@ -420,32 +406,3 @@ class PageSession:
         if self.progress()["running"]:
             raise PromptError("the masks are still being propagated: wait for the end, or stop it.")
         return self.session.labels()
-
-    def uncounted(self, sitting: int | None, seconds: Mapping[int, float]) -> dict[int, float]:
-        """Return the seconds of a person, by object, that are not in the round's table yet.
-
-        The page sends a sitting again, with the time since then, if the answer was lost.
-
-        Args:
-            sitting: number that the page gave the sitting; None if it gave none.
-            seconds: of the sitting.
-        """
-        before = self._counted[1] if self._counted is not None and self._counted[0] == sitting else {}
-        return {number: max(0.0, one - before.get(number, 0.0)) for number, one in seconds.items()}
-
-    def finish_case(
-        self, extents: Mapping[int, tuple[int, int]], sitting: int | None, seconds: Mapping[int, float]
-    ) -> None:
-        """Note that the case was written.
-
-        Args:
-            extents: first and last slice of each object as they were written, which the page is told.
-            sitting: see :meth:`uncounted`.
-            seconds: of the sitting.
-        """
-        self.machine_seconds.clear()
-        self._counted = None if sitting is None else (sitting, dict(seconds))
-        if self._round is not None and self._round["axis"] is not None:
-            axis = self._round["axis"]
-            named = {number: {"axis": axis, "first": first, "last": last} for number, (first, last) in extents.items()}
-            self._round = {**self._round, "extents": named}

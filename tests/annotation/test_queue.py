@@ -14,7 +14,7 @@ from nnunetv2_sam2_3dmed.annotation.queue import RoundQueue
 from nnunetv2_sam2_3dmed.annotation.ranking import Ranking
 from nnunetv2_sam2_3dmed.annotation.rounds import ObjectScore, RankedCase, Round
 from nnunetv2_sam2_3dmed.annotation.taking import Review, choose
-from nnunetv2_sam2_3dmed.annotation.times import LOCK, read_times
+from nnunetv2_sam2_3dmed.annotation.times import LOCK, Sitting, read_times
 from nnunetv2_sam2_3dmed.annotation.unlabelled import Unlabelled, cases_of_table
 from nnunetv2_sam2_3dmed.commands.main import build_parser
 from nnunetv2_sam2_3dmed.errors import UserError
@@ -69,14 +69,14 @@ def test_volumes_come_with_the_hardest_first_and_are_taken(ranked, dataset):
     np.testing.assert_array_equal(sum(value * mask for value, mask in masks.items()), machine(2))
     corrected = machine(2)
     corrected[0, 0, 0] = 3
-    queue.finish(hard, corrected, image, {1: 12.5})
-    queue.finish(easy, machine(1), queue.read(easy)[0], {})
+    queue.finish(hard, corrected, image, Sitting({1: 12.5}))
+    queue.finish(easy, machine(1), queue.read(easy)[0], Sitting({}))
     assert [case.done for case in queue.cases()] == [True, True]
     np.testing.assert_array_equal(read(ranked.folder / "corrected" / "new_2.nii.gz"), corrected)
     # a case that is opened again shows what the person had made of it, and the time adds up
     again, masks = queue.read(queue.find("new_2"))
     assert masks[3][0, 0, 0]
-    queue.finish(queue.find("new_2"), corrected, again, {1: 2.0, 3: 4.0})
+    queue.finish(queue.find("new_2"), corrected, again, Sitting({1: 2.0, 3: 4.0}))
     assert {one.place: one.person for one in read_times(ranked.folder)} == {
         ("new_2", 1, "volume"): 14.5,
         ("new_2", 3, "volume"): 4.0,
@@ -101,7 +101,7 @@ def test_outlines_and_their_ends_are_propagated(outlined, dataset, lively_networ
     # the person draws the organ on two slices, and erases the lesion
     drawn = np.zeros(SHAPE, np.uint8)
     drawn[3:5, 12:20, 15:30] = 1
-    queue.finish(case, drawn, image, {1: 30.0}, {1: (2, 5)})
+    queue.finish(case, drawn, image, Sitting({1: 30.0}), {1: (2, 5)})
     assert rows(outlined) == [
         ("new_2.nii.gz@3", "1", "", ""),
         ("new_2.nii.gz@4", "3", "", ""),
@@ -137,7 +137,7 @@ def test_mistakes_of_the_first_stage_write_nothing(outlined):
     before = rows(outlined)
     drawn = np.zeros(SHAPE, np.uint8)
     with pytest.raises(UserError, match="nothing is outlined in new_1"):
-        queue.finish(case, drawn, image, {})
+        queue.finish(case, drawn, image, Sitting({}))
     drawn[3, 5:9, 5:9] = 1
     for ends, message in (
         ({1: (4, 6)}, "organ goes from slice 4 to 6, but its mask is on slice 3"),
@@ -147,7 +147,7 @@ def test_mistakes_of_the_first_stage_write_nothing(outlined):
         ({3: (1, 2)}, "lesion goes from slice 1 to 2, but it has no mask"),
     ):
         with pytest.raises(UserError, match=message):
-            queue.finish(case, drawn, image, {}, ends)
+            queue.finish(case, drawn, image, Sitting({}), ends)
     assert rows(outlined) == before and not queue.find("new_1").done
 
 
@@ -178,11 +178,11 @@ def test_the_table_as_a_person_left_it(outlined):
     assert queue.extents(case) == {1: (0, 2, 5)}
     drawn = np.zeros(SHAPE, np.uint8)
     drawn[3, 12:20, 15:30] = 1
-    queue.finish(case, drawn, image, {})
+    queue.finish(case, drawn, image, Sitting({}))
     assert [row for row in rows(outlined) if row[0].startswith("new_1")] == [("new_1.nii.gz@3", "1", "", "")]
     damaged = table.read_text("utf-8").replace("new_1.nii.gz@3,1", "new_1.nii.gz@3,organ")
     table.write_text(damaged, "utf-8")
-    for job in (lambda: queue.extents(case), lambda: queue.finish(case, drawn, image, {})):
+    for job in (lambda: queue.extents(case), lambda: queue.finish(case, drawn, image, Sitting({}))):
         with pytest.raises(UserError, match="has the object 'organ' in the row of outlines/new_1.nii.gz@3"):
             job()
     assert table.read_text("utf-8") == damaged
@@ -218,12 +218,12 @@ def test_a_case_that_changed_since_it_was_opened_is_not_written(outlined, ranked
         change(made)
         made.save()
         with pytest.raises(UserError, match="new_1 was segmented again since it was opened"):
-            queue.finish(case, drawn, image, {1: 3.0})
+            queue.finish(case, drawn, image, Sitting({1: 3.0}))
     made.cases.pop("new_1", None)
     del made.outlines["new_1"]
     made.save()
     with pytest.raises(UserError, match="no case 'new_1'"):
-        queue.finish(case, drawn, image, {1: 3.0})
+        queue.finish(case, drawn, image, Sitting({1: 3.0}))
     assert rows(outlined) == before and not case.done
     assert all(one.person is None for one in read_times(outlined.folder))
 
@@ -234,15 +234,33 @@ def test_seconds_count_once_after_an_error(ranked, monkeypatch):
     image, _ = queue.read(case)
     (ranked.folder / "times.csv").write_text("case,object,stage,slices,machine_seconds,person_seconds\nnew_1,1,x,,,\n")
     with pytest.raises(UserError, match="has the stage 'x'"):
-        queue.finish(case, machine(1), image, {1: 5.0, 3: 2.0})
+        queue.finish(case, machine(1), image, Sitting({1: 5.0, 3: 2.0}))
     assert not case.done  # a table that cannot be read is found first
     (ranked.folder / "times.csv").unlink()
     with monkeypatch.context() as busy, held(ranked.folder / LOCK):
         busy.setattr(locks, "SECONDS_TO_TRY", 0.0)
         with pytest.raises(UserError, match="another process is writing"):
-            queue.finish(case, machine(1), image, {1: 5.0, 3: 2.0})
-    queue.finish(case, machine(1), image, {1: 5.0, 3: 2.0})
+            queue.finish(case, machine(1), image, Sitting({1: 5.0, 3: 2.0}))
+    queue.finish(case, machine(1), image, Sitting({1: 5.0, 3: 2.0}))
     assert {one.label: one.person for one in read_times(ranked.folder)} == {1: 5.0, 3: 2.0}
+
+
+def test_a_sitting_that_is_sent_again_counts_once(ranked):
+    queue = RoundQueue(ranked.folder, NAMES)
+    hard, easy = queue.cases()
+    image, other = queue.read(hard)[0], queue.read(easy)[0]
+    queue.finish(hard, machine(2), image, Sitting({1: 5.0, 3: 2.0}, {1: 1.0}, number=8))
+    queue.finish(easy, machine(1), other, Sitting({1: 3.0}, number=8))  # another case's
+    queue.finish(hard, machine(2), image, Sitting({1: 6.5}, {1: 0.25}, number=8))
+    queue.finish(hard, machine(2), image, Sitting({3: 4.0}, number=9))
+    for _ in range(2):  # of a client that sends none again
+        queue.finish(easy, machine(1), other, Sitting({3: 1.0}))
+    assert {one.place[:2]: (one.person, one.machine) for one in read_times(ranked.folder)} == {
+        ("new_2", 1): (6.5, 1.25),
+        ("new_2", 3): (6.0, None),
+        ("new_1", 1): (3.0, None),
+        ("new_1", 3): (2.0, None),
+    }
 
 
 def test_an_image_without_an_object(outlined, dataset):
@@ -251,20 +269,20 @@ def test_an_image_without_an_object(outlined, dataset):
     image, masks = queue.read(first)
     labels = sum(value * mask for value, mask in masks.items())
     assert labels.any()
-    queue.finish(first, labels, image, {1: 4.0}, {1: (2, 5)}, empty=True)
+    queue.finish(first, labels, image, Sitting({1: 4.0}), {1: (2, 5)}, empty=True)
     assert queue.find("new_1").done and queue.read(first)[1] == {} and queue.command() is None
     assert not [row for row in rows(outlined) if row[0].startswith("new_1")]
-    queue.finish(second, labels, queue.read(second)[0], {})
+    queue.finish(second, labels, queue.read(second)[0], Sitting({}))
     # the next command takes the other one alone
     args = parsed(queue.command())
     (found,) = cases_of_table(args.prompts, dataset, args.revised)
     assert found.name == "new_2"
     # the person was wrong
-    queue.finish(first, labels, image, {1: 2.0})
+    queue.finish(first, labels, image, Sitting({1: 2.0}))
     assert queue.read(first)[1].keys() == masks.keys() and not first.nothing.exists()
     args = parsed(queue.command())
     assert len(cases_of_table(args.prompts, dataset, args.revised)) == 2
-    queue.finish(first, labels, image, {}, empty=True)
+    queue.finish(first, labels, image, Sitting({}), empty=True)
     assert queue.read(first)[1] == {} and not first.result.exists()
 
 
@@ -272,7 +290,7 @@ def test_a_volume_is_not_said_to_be_empty(ranked):
     queue = RoundQueue(ranked.folder, NAMES)
     case = queue.find("new_1")
     with pytest.raises(UserError, match="new_1 is a volume"):
-        queue.finish(case, machine(1), queue.read(case)[0], {}, empty=True)
+        queue.finish(case, machine(1), queue.read(case)[0], Sitting({}), empty=True)
     assert not case.done
 
 
@@ -290,7 +308,7 @@ def test_the_next_command_has_the_rounds_settings(outlined, window):
     queue = RoundQueue(outlined.folder, NAMES)
     for case in queue.cases():
         image, masks = queue.read(case)
-        queue.finish(case, sum(value * mask for value, mask in masks.items()), image, {})
+        queue.finish(case, sum(value * mask for value, mask in masks.items()), image, Sitting({}))
     args = parsed(queue.command())
     assert (args.action, args.model, args.image_size, args.window) == ("rank", "/m.pt", 512, window)
     assert args.group_by is None
@@ -312,7 +330,7 @@ def test_volumes_that_stay_as_they_are_are_taken_though_labels_had_no_prompt(ran
     made.save()
     queue = RoundQueue(ranked.folder, NAMES)
     for case in queue.cases():
-        queue.finish(case, machine(int(case.name[-1])), queue.read(case)[0], {})
+        queue.finish(case, machine(int(case.name[-1])), queue.read(case)[0], Sitting({}))
     args = parsed(queue.command())
     assert args.confirmed == ["new_2", "new_1"] and args.partial
     review = Review(args.corrected, args.confirmed, args.accept_below, args.annotator, args.partial, args.replace)

@@ -12,6 +12,7 @@ from nnunetv2_sam2_3dmed.annotation.ranking import Ranking
 from nnunetv2_sam2_3dmed.annotation.rounds import Round
 from nnunetv2_sam2_3dmed.annotation.times import (
     FILE,
+    Sitting,
     add_person_seconds,
     add_sitting,
     read_times,
@@ -47,8 +48,8 @@ def test_sittings_are_added_up_and_the_machines_time_is_the_last(tmp_path):
 
 
 def test_how_large_a_persons_mask_is_after_the_last_sitting(tmp_path):
-    add_sitting(tmp_path, "a", "volume", {1: 2.0, 3: 4.0}, {1: 70, 3: 8})
-    add_sitting(tmp_path, "a", "volume", {3: 1.0}, {3: 0})
+    add_sitting(tmp_path, "a", "volume", Sitting({1: 2.0, 3: 4.0}), {1: 70, 3: 8})
+    add_sitting(tmp_path, "a", "volume", Sitting({3: 1.0}), {3: 0})
     add_person_seconds(tmp_path, "a", 1, "volume", 5.0)
     assert rows(tmp_path)[0]["person_voxels"] == "70" and rows(tmp_path)[1]["person_voxels"] == "0"
     assert [(one.person, one.person_voxels) for one in read_times(tmp_path)] == [(7.0, 70), (5.0, 0)]
@@ -56,12 +57,12 @@ def test_how_large_a_persons_mask_is_after_the_last_sitting(tmp_path):
 
 def test_the_machines_answers_to_a_person_are_added_to_the_commands_time(tmp_path):
     set_machine_seconds(tmp_path, "a", "volume", 6.0, {1: 3, 2: 1})
-    add_sitting(tmp_path, "a", "volume", {1: 9.0, 2: 0.0, 5: 1.0}, machine={1: 1.5, 5: 0.25})
-    add_sitting(tmp_path, "a", "volume", {1: 2.0}, machine={1: 0.5})
+    add_sitting(tmp_path, "a", "volume", Sitting({1: 9.0, 2: 0.0, 5: 1.0}, {1: 1.5, 5: 0.25}))
+    add_sitting(tmp_path, "a", "volume", Sitting({1: 2.0}, {1: 0.5}))
     found = {one.label: (one.person, one.machine) for one in read_times(tmp_path)}
     assert found == {1: (11.0, 5.0), 2: (0.0, 3.0), 5: (1.0, 0.25)}
     with pytest.raises(UserError, match="has -1 seconds"):
-        add_sitting(tmp_path, "a", "volume", {1: 1.0}, machine={1: -1.0})
+        add_sitting(tmp_path, "a", "volume", Sitting({1: 1.0}, {1: -1.0}))
     assert {one.label: one.person for one in read_times(tmp_path)}[1] == 11.0
 
 
@@ -108,10 +109,10 @@ def test_a_client_cannot_write_nonsense(tmp_path):
 
 
 def test_a_sitting_is_added_as_a_whole_or_not_at_all(tmp_path):
-    add_sitting(tmp_path, "a", "volume", {1: 2.0, 3: 0.0})
+    add_sitting(tmp_path, "a", "volume", Sitting({1: 2.0, 3: 0.0}))
     with pytest.raises(UserError, match="-1 seconds"):
-        add_sitting(tmp_path, "a", "volume", {1: 5.0, 3: -1.0})
-    add_sitting(tmp_path, "a", "volume", {1: 0.5, 2: 4.0})
+        add_sitting(tmp_path, "a", "volume", Sitting({1: 5.0, 3: -1.0}))
+    add_sitting(tmp_path, "a", "volume", Sitting({1: 0.5, 2: 4.0}))
     assert {one.label: one.person for one in read_times(tmp_path)} == {1: 2.5, 3: 0.0, 2: 4.0}
 
 

@@ -83,7 +83,10 @@ def test_cases_come_one_by_one(serve, queue, made):
     assert ("a.nii.gz@20", "1", "10", "30") in rows(made)
     # the spleen, of which nothing is outlined, is no row any more
     assert not any(row[:2] == ("a.nii.gz@20", "2") for row in rows(made))
-    assert client.ok("POST", "round/open", json={})["image"]["name"] == "c"
+    opened = client.ok("POST", "round/open", json={})["image"]
+    largest = int(FIRST.sum(axis=(1, 2)).argmax())
+    assert opened["name"] == "c" and opened["round"]["objects"] == [{"id": 1, "slice": largest}]
+    assert largest != np.flatnonzero(FIRST.any(axis=(1, 2)))[0]
     # its answer may have been lost: what the page still shows is not what is open
     for shown in (done("a", "outline"), done("c", "outline")):
         assert "c is open here by now" in client.refused("POST", "round/done", json=shown)
@@ -101,13 +104,22 @@ def test_cases_come_one_by_one(serve, queue, made):
 
 
 def test_seconds_of_a_sitting_that_is_sent_again_count_once(serve, queue, made):
-    client = Client(serve(round=queue).url)
+    server = serve(round=queue)
+    client, other = Client(server.url), Client(server.url)
     client.ok("POST", "round/open", json={"case": "c"})
     # the first answer was lost, and the person went on until it was sent again; then there is another sitting
     for sitting, seconds in ((7, {"1": 4.0}), (7, {"1": 5.5, "2": 1.0}), (8, {"1": 3.0}), (None, {"1": 0.5})):
         client.ok("POST", "round/done", json=done("c", "volume", seconds, sitting=sitting))
+    # another one was lost, after which the person, or another page, had other cases open
+    client.ok("POST", "round/done", json=done("c", "volume", {"1": 2.0}, sitting=9))
+    client.ok("POST", "round/open", json={"case": "a"})
+    other.ok("POST", "round/open", json={"case": "c"})
+    other.ok("POST", "round/done", json=done("c", "volume", {"1": 7.0}, sitting=10))
+    other.ok("POST", "round/open", json={"case": "b"})
+    client.ok("POST", "round/open", json={"case": "c"})
+    client.ok("POST", "round/done", json=done("c", "volume", {"1": 2.25}, sitting=9))
     person = {one.label: one.person for one in read_times(made.folder)}
-    assert person == {1: 5.5 + 3.0 + 0.5, 2: 1.0}
+    assert person == {1: 5.5 + 3.0 + 0.5 + 7.0 + 2.25, 2: 1.0}
 
 
 def test_the_machines_time_is_that_of_prompts_and_of_propagations(serve, network, queue, made, monkeypatch):
@@ -136,6 +148,7 @@ def test_the_machines_time_is_that_of_prompts_and_of_propagations(serve, network
     client.wait()
     assert now[0] == 2 * 2.0 + 4 * 0.5
     client.ok("POST", "round/done", json=done("c", "volume", {"1": 9.0}))
+    client.ok("POST", "round/done", json=done("c", "volume", {"1": 1.0}))  # nothing was asked of the model since then
     machine = {one.label: one.machine for one in read_times(made.folder)}
     assert machine == {1: 3.0, 2: 3.0}
     client.ok("POST", "round/done", json=done("c", "volume", {"1": 1.0}))
