@@ -18,8 +18,8 @@ def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *
     return sdpa_flop_count(query, key, value)
 
 
-# older versions of torch count this kernel as nothing
-_KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+# for FlopCounterMode: older versions of torch count this kernel as nothing
+KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def count_operations(network: nn.Module, shape: Sequence[int]) -> Operations:
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
         mode,
-        FlopCounterMode(display=False, custom_mapping=_KERNELS) as counter,
+        FlopCounterMode(display=False, custom_mapping=KERNELS) as counter,
     ):
         encoding = _CountedEncoding(counter)
         try:
