@@ -146,5 +146,6 @@ class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
         rates = f"{self.initial_lr:g}" if self.trunk_lr is None else f"{self.trunk_lr:g} and {self.initial_lr:g}"
         self.print_to_log_file(
             f"all weights from {checkpoint} ({self.wanted.trained_by}), SHA-256 {self.wanted.sha256}; learning rate "
-            f"{rates}, {self.num_epochs} epochs"
+            f"{rates}, {self.num_epochs} epochs; the training cases are those of the fold and {len(self.wanted.cases)} "
+            "from rounds"
         )
