@@ -24,27 +24,18 @@ or removed.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field
 
 from nnunetv2_sam2_3dmed.annotation.times import Sitting
 from nnunetv2_sam2_3dmed.errors import UserError
-from nnunetv2_sam2_3dmed.images.windows import window_of
-from nnunetv2_sam2_3dmed.server.page_cases import OpenCase
-from nnunetv2_sam2_3dmed.server.page_loading import check_masks
 from nnunetv2_sam2_3dmed.server.page_places import Place, Places
+from nnunetv2_sam2_3dmed.server.page_queue import SharedQueue
 from nnunetv2_sam2_3dmed.server.page_sessions import PageSession
 from nnunetv2_sam2_3dmed.server.state import ServerState
-
-if TYPE_CHECKING:
-    from nnunetv2_sam2_3dmed.annotation.queue import QueuedCase, RoundQueue
 
 _DAY_S = 86400.0
 Seconds = Annotated[float, Field(ge=0, le=_DAY_S)]
@@ -81,92 +72,24 @@ def router(
     """
     routes = APIRouter()
     queue = state.settings.round
-    opening: dict[str, str] = {}  # cases that are being opened, by the token of their place
-    choosing = threading.Lock()
+    shared = None if queue is None else SharedQueue(queue, places, state.settings.largest_image_bytes)
 
-    def named() -> RoundQueue:
-        if queue is None:
+    def named() -> SharedQueue:
+        if shared is None:
             raise UserError("this server was started without --round: start it with one.")
-        return queue
-
-    def taken(place: Place | None = None) -> set[str]:
-        """Cases that other places have open."""
-        others = [other for other in list(places.by_token.values()) if other is not place]
-        coming = [opening.get(other.token) for other in others]
-        pages = [other.page for other in others]  # afterwards: what was coming may be open by now
-        opened = [page.case for page in pages if page is not None]
-        return {one.queued.name for one in opened if one is not None} | {name for name in coming if name is not None}
-
-    def next_case(place: Place, unreadable: set[str]) -> QueuedCase | None:
-        """Choose the case after that which is open, of those that wait, the first one after the last; or None."""
-        elsewhere = taken(place) | unreadable
-        left = [case for case in named().cases() if case.waits and case.name not in elsewhere]
-        names = [case.name for case in named().cases()]
-        here = None if place.page is None or place.page.case is None else place.page.case.queued.name
-        passed = names[: names.index(here) + 1] if here in names else []
-        return next((case for case in left if case.name not in passed), left[0] if left else None)
-
-    def named_case(asked: str, place: Place) -> QueuedCase:
-        """Return the case of a name for a place.
-
-        Raises:
-            UserError: there is none, or another place has it.
-        """
-        case = named().find(asked)
-        if case.name in taken(place):
-            raise UserError(f"{case.name} is open in another page: choose another case.")
-        return case
-
-    def finished(found: RoundQueue, place: Place) -> dict[str, Any]:
-        """Tell that no case is left, and the command that goes on once nobody works on one."""
-        elsewhere, cases = taken(place), found.cases()
-        waiting = [case.name for case in cases if case.waits and case.name in elsewhere]
-        others = sum(not case.chosen and not case.done for case in cases)
-        command = None if waiting else found.command()
-        name = found.folder.resolve().name
-        return {"finished": {"name": name, "command": command, "elsewhere": waiting, "others": others}}
+        return shared
 
     @routes.get("/page/round")
     def show(x_page_session: Annotated[str, Header()] = "") -> dict[str, Any]:
-        if queue is None:
-            return {"round": None}
-        elsewhere = taken(places.by_token.get(x_page_session))
-        cases = [
-            {
-                "case": case.name,
-                "stage": case.stage,
-                "done": case.done,
-                "taken": case.name in elsewhere,
-                "chosen": case.chosen,
-            }
-            for case in queue.cases()
-        ]
-        return {"round": {"name": queue.folder.resolve().name, "cases": cases}}
+        return {"round": None if shared is None else shared.describe(x_page_session)}
 
     @routes.post("/page/round/open")
     def open_case(asked: CaseRequest, place: Place = Depends(find_place)) -> dict[str, Any]:
         found = named()
-        unreadable: dict[str, str] = {}  # why, by case
         with state.leases.use(place.token):
-            while True:
-                with choosing:  # two pages at once
-                    case = next_case(place, set(unreadable)) if asked.case is None else named_case(asked.case, place)
-                    if case is not None:
-                        opening[place.token] = case.name
-                notes = [f"{name} was left out: {why}" for name, why in unreadable.items()]
-                if case is None:
-                    if unreadable and not any(one.done for one in found.cases()):
-                        raise UserError(next(iter(unreadable.values())))
-                    return {**finished(found, place), "notes": notes}
-                try:
-                    _open(found, case, place, places, state.settings.largest_image_bytes)
-                    break
-                except UserError as error:
-                    if asked.case is not None:
-                        raise
-                    unreadable[case.name] = str(error)
-                finally:
-                    del opening[place.token]
+            opened, notes = found.open(place, asked.case)
+            if not opened:
+                return {"finished": found.finished(place), "notes": notes}
             place.keep(None)  # the files of an image that was open before
             return {**describe(place), "notes": notes}
 
@@ -174,7 +97,7 @@ def router(
     def finish(
         asked: DoneRequest, place: Place = Depends(find_place), page: PageSession = Depends(find_page)
     ) -> dict[str, Any]:
-        found, opened = named(), page.case
+        found, opened = named().queue, page.case
         if opened is None:
             raise UserError("what is open is no case of the round: open one.")
         case = opened.queued
@@ -192,33 +115,3 @@ def router(
         return {"left": sum(one.waits for one in found.cases())}
 
     return routes
-
-
-def _open(queue: RoundQueue, case: QueuedCase, place: Place, places: Places, largest: int) -> None:
-    """Open a case in a place, with the masks of its objects as starts; if that fails, the one before stays open."""
-    masks_fit = partial(check_masks, case.name, largest=largest)
-    image, masks = queue.read(case, partial(places.check_bytes, case.image.name), masks_fit)
-    extents = queue.extents(case)
-    words = queue.made_by.get("window") or ["auto"]
-
-    def begin(page: PageSession) -> None:
-        axis = page.session.learned_axis if case.axis is None else case.axis
-        shown = {
-            "id": queue.id,
-            "name": queue.folder.resolve().name,
-            "case": case.name,
-            "stage": case.stage,
-            "axis": case.axis,
-            "objects": [{"id": number, "slice": _largest(masks.get(number), axis)} for number in case.objects],
-            "extents": {number: dict(zip(("axis", "first", "last"), ends)) for number, ends in extents.items()},
-        }
-        page.run(partial(page.begin_case, OpenCase(case, shown), masks))
-
-    places.open(place, replace(image, name=case.name), window_of(list(words)), queue.objects, begin)
-
-
-def _largest(mask: np.ndarray | None, axis: int) -> int | None:
-    """Return the slice with most voxels of a mask; None if there is none."""
-    if mask is None:
-        return None
-    return int(mask.sum(axis=tuple(k for k in range(3) if k != axis)).argmax())
