@@ -117,6 +117,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         # stored beside the weights, for sessions
         self._described = {"network": _network_arguments(architecture), "shown_as": self.shown_as.for_checkpoint()}
         self.my_init_kwargs[PROMPTED] = self._described
+        self._other_weights = False  # than those that the trainer has put into the network itself
         self._mix = self.mix_at(0.0)
         self._directions: dict[str, np.ndarray] = {}
 
@@ -138,6 +139,12 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         super().initialize()
         if self.grad_scaler is not None:  # what the network adds to gradients is scaled as they are
             getattr(self.network, "module", self.network).scale_gradient = self.grad_scaler.scale
+        own = getattr(self.network, "module", self.network)
+        getattr(own, "_orig_mod", own).register_load_state_dict_post_hook(self._note_weights)
+
+    def _note_weights(self, *_: object) -> None:
+        """Remember that weights came from elsewhere, as with ``nnUNetv2_train -pretrained_weights``."""
+        self._other_weights = True
 
     def loss_terms(self) -> list[str]:
         return ["pixels", "dice", "iou", "presence"]
@@ -153,6 +160,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         super().load_checkpoint(filename_or_checkpoint)
+        self._other_weights = False
         # nnU-Net restores the checkpoint's values; training goes on with those of the plan, which may have changed
         self.my_init_kwargs[PROMPTED] = self._described
         if TRAINED_ON not in self.my_init_kwargs:  # of an older version, which did not note what it started from
@@ -217,6 +225,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     def on_train_start(self) -> None:
         """Start as nnU-Net does; checkpoints name the training cases, of this training and of those before it."""
         super().on_train_start()
+        if self._other_weights:
+            self.my_init_kwargs[UNKNOWN_START] = True
         train, _ = self.do_split()
         before = self.my_init_kwargs.get(TRAINED_ON, {})
         self.my_init_kwargs[TRAINED_ON] = with_cases(before, self.plans_manager.dataset_name, train, self.sources)

@@ -1,23 +1,27 @@
 """The recipe, and what of the plan the network is built from."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import nnunetv2_sam2_3dmed.trainers.sam2_3dmed_trainers as found_by_nnunet
 import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import UNKNOWN_START
 from nnunetv2_sam2_3dmed.prompt_training import trainer as trainer_module
 from nnunetv2_sam2_3dmed.prompt_training.losses import bce_loss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import objects_to_validate
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer, hits_of
 from nnunetv2_sam2_3dmed.training.checks import check_slices
+from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from tests.plans.test_planner import DATASET, make_plans
 
 
@@ -72,6 +76,35 @@ def test_prompts_are_drawn_from_what_was_seeded_last(complete_plans):
         torch.manual_seed(seed)
         drawn.append(trainer.rng.random())
     assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_start_from_weights_that_nnunet_was_given_is_unknown(compiled, complete_plans, tmp_path, monkeypatch):
+    monkeypatch.setattr(SAM2_3dMedTrainer, "on_train_start", lambda self: None)
+    monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda self: compiled)
+    monkeypatch.setattr(SAM2_PromptTrainer, "do_split", lambda self: (["a"], ["b"]))
+
+    def start(given: bool, resumed: bool = False) -> bool:
+        trainer = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned(
+            deepcopy(complete_plans), "3d_slices8", 0, DATASET, torch.device("cpu")
+        )
+        case = Path(trainer.preprocessed_dataset_folder) / "a.b2nd"
+        case.parent.mkdir(parents=True, exist_ok=True)
+        case.touch()  # by which nnU-Net knows the format
+        trainer.initialize()
+        if given:
+            load_pretrained_weights(trainer.network, file)
+        if resumed:
+            trainer.load_checkpoint(file)
+        trainer.on_train_start()
+        trainer.save_checkpoint(file)
+        return torch.load(file, weights_only=False)["init_args"].get(UNKNOWN_START, False)
+
+    file = str(tmp_path / "given.pth")
+    assert not start(given=False)
+    assert not start(given=False, resumed=True)
+    assert start(given=True)
+    assert start(given=False, resumed=True)  # once it is unknown, it stays so
 
 
 @pytest.mark.parametrize("gpus", [1, 12])
