@@ -172,12 +172,7 @@ class VideoSession(InteractiveSession):
         """
         self._slices(0).check_index(index)
         self._answer([object_id])
-        found = self._above_0(object_id, index)
-        for other in self.protected_ids:
-            if other == object_id:
-                break
-            found &= ~self._above_0(other, index)
-        return found
+        return self._protection.mask(object_id, self.object_ids, lambda number: self._frame_logits(number, index))
 
     def frame_labels(self, index: int) -> np.ndarray:
         """Return the label map of all objects on a frame, uint8 or uint16 (rows, columns).
@@ -188,19 +183,11 @@ class VideoSession(InteractiveSession):
             PromptError: there is no such frame.
         """
         self._slices(0).check_index(index)
-        known, protected = self.object_ids, self.protected_ids
+        known = self.object_ids
         self._answer(known)
-        labels = np.zeros(self.image.shape[1:], dtype=np.uint8 if max(known, default=0) < 256 else np.uint16)
-        for object_id in reversed(protected):
-            labels[self._above_0(object_id, index)] = object_id
-        best = np.where(labels > 0, np.float32(np.inf), np.float32(0))
-        for object_id in known:
-            logits = None if object_id in protected else self._frame_logits(object_id, index)
-            if logits is not None:
-                higher = logits > best
-                labels[higher] = object_id
-                best[higher] = logits[higher]
-        return labels
+        return self._protection.labels(
+            self.image.shape[1:], known, lambda number: self._frame_logits(number, index), np.float32
+        )
 
     def label_frames(self) -> Iterator[np.ndarray]:
         """Yield :meth:`frame_labels` of all frames in their order."""
@@ -274,15 +261,11 @@ class VideoSession(InteractiveSession):
                 for key in pending:
                     self._segmenter.answer(key)
 
-    def _frame_logits(self, object_id: int, index: int) -> np.ndarray | None:
-        """Return the logits (rows, columns) of an object on a frame; None if it has neither a mask nor a start."""
+    def _frame_logits(self, object_id: int, index: int) -> np.ndarray:
+        """Return the logits (rows, columns) of an object on a frame; -inf if it has neither a mask nor a start."""
         key = Key(object_id, 0)
         found = self._objects.track(key).masks(self._axes[0].shape, [index])
         start = None if found else self._segmenter.start(key, index)
         if start is not None:
             return np.where(start, np.float32(DRAWN), np.float32(-DRAWN))
-        return found.get(index)
-
-    def _above_0(self, object_id: int, index: int) -> np.ndarray:
-        logits = self._frame_logits(object_id, index)
-        return np.zeros(self.image.shape[1:], dtype=bool) if logits is None else logits > 0
+        return found[index] if index in found else np.full(self.image.shape[1:], -np.inf, dtype=np.float32)
