@@ -20,7 +20,7 @@ from nnunetv2_sam2_3dmed.files import write_text
 from nnunetv2_sam2_3dmed.network.sam2_modules import STRIDE, build_sam2_base
 from nnunetv2_sam2_3dmed.report.operations import KERNELS
 
-BACKBONES = tuple(f"sam2.1_hiera_{size}" for size in ("tiny", "small", "base_plus", "large"))
+TRUNKS = tuple(f"sam2.1_hiera_{size}" for size in ("tiny", "small", "base_plus", "large"))
 IMAGE_SIZES = (256, 512, 1024)
 MEMORIES = 7  # slices that SAM 2 looks back to, by default
 PARTS = {
@@ -35,7 +35,7 @@ def count_parts(backbone: str, image_size: int, slices: int = MEMORIES) -> dict[
     """Count the operations of each part for one slice and one object; a multiplication and an addition are two.
 
     Args:
-        backbone: of ``BACKBONES``.
+        backbone: of ``TRUNKS``.
         image_size: side of the image in pixels.
         slices: that memory attention looks back to, at the memory and the object pointer of each.
     """
@@ -83,7 +83,7 @@ def _giga(flop: int) -> str:
 
 
 def main() -> None:
-    counted = {backbone: {str(size): count_parts(backbone, size) for size in IMAGE_SIZES} for backbone in BACKBONES}
+    counted = {backbone: {str(size): count_parts(backbone, size) for size in IMAGE_SIZES} for backbone in TRUNKS}
     write_text(RESULTS / "part_costs.json", json.dumps(counted, indent=1) + "\n")
     write_text(RESULTS / "part_costs.md", table(counted))
     print(table(counted))

@@ -105,7 +105,14 @@ class FinetuningRun:
                 if model is None
                 else model_file(model)
             ).resolve()
-            start = starting_point(chosen, epochs, sorted(record))
+            # folds that were drawn with these cases leave out of a fold those of subjects that it validates
+            left_out = sorted({case for other in folds for case in other["train"]} & set(record) - set(fold["train"]))
+            if left_out:
+                progress(
+                    f"{len(left_out)} cases from rounds, such as {left_out[0]}, are not trained on: {FOLDS} leaves "
+                    f"them out of fold {self.fold}"
+                )
+            start = starting_point(chosen, epochs, sorted(set(record) - set(left_out)))
             sources = sources_of(content)
             warnings = leakage_warnings(chosen, start.sha256, self.dataset.name, fold["val"], folds, sources)
             if PUBLIC_WEIGHTS in warnings:

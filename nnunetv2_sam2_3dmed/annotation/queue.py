@@ -251,8 +251,8 @@ class RoundQueue:
             case: the case.
             labels: label map (z, y, x).
             image: image of the case.
-            sitting: its seconds are added to those of earlier ones; if a sitting of its number was counted, as when
-                the answer was lost, what the person spent since then.
+            sitting: its seconds are added to those of earlier ones. If the person's seconds of a sitting of its number
+                were counted, as when the answer was lost, only what is more than these is added.
             extents: first and last slice by label, in the first stage.
             empty: in the first stage, the person finds no object in the image, whatever ``labels`` has: an empty mask
                 is written into ``nothing/``, and the table has no row of the case.
@@ -287,7 +287,7 @@ class RoundQueue:
         # all at once and last: what failed is sent again, and seconds are added up
         add_sitting(self.folder, case.name, case.stage, replace(sitting, person=new), drawn)
         if sitting.number is not None:
-            self._counted[known] = sitting.person
+            self._counted[known] = {label: counted.get(label, 0.0) + one for label, one in new.items()}
         return file
 
     def _write_table(

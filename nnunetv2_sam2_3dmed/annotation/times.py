@@ -67,7 +67,7 @@ class Sitting:
     Attributes:
         person: seconds of the person, by label.
         machine: seconds in which the machine answered, by label, where any.
-        number: tells sittings at a case apart, for a client that may send one again; None if it has no number.
+        number: that no other sitting at the case has, for a client that may send one again; None if it has no number.
     """
 
     person: Mapping[int, float]
@@ -125,7 +125,7 @@ def add_sitting(
         round_folder: folder of the round.
         case: case identifier.
         stage: one of :data:`STAGES`.
-        sitting: its seconds are added to those of earlier ones. The machine's are for labels that have the person's.
+        sitting: its seconds are added to those of earlier ones.
         voxels: size of the person's mask after it, by label, where that is known.
 
     Raises:
@@ -134,15 +134,20 @@ def add_sitting(
     for one in (*sitting.person.values(), *sitting.machine.values()):
         _check(f"the time of {case}", case, stage, one)
     with _changing(round_folder) as times:
-        for label, one in sitting.person.items():
+        for label in dict.fromkeys((*sitting.person, *sitting.machine)):
             place = (case, int(label), stage)
             before = times.get(place, StageTime(*place))
-            drawn = before.person_voxels if voxels is None else voxels.get(label)
-            spent = before.machine
-            if label in sitting.machine:
-                spent = (spent or 0.0) + float(sitting.machine[label])
-            person = (before.person or 0.0) + float(one)
-            times[place] = replace(before, person=person, person_voxels=drawn, machine=spent)
+            times[place] = replace(
+                before,
+                person=_sum(before.person, sitting.person.get(label)),
+                machine=_sum(before.machine, sitting.machine.get(label)),
+                person_voxels=before.person_voxels if voxels is None else voxels.get(label),
+            )
+
+
+def _sum(before: float | None, more: float | None) -> float | None:
+    """Add seconds; None if neither was measured."""
+    return before if more is None else (before or 0.0) + float(more)
 
 
 def set_machine_seconds(round_folder: Path, case: str, stage: str, seconds: float, slices: Mapping[int, int]) -> None:

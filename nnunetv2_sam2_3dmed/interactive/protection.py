@@ -48,7 +48,7 @@ class Protection:
         shape: tuple[int, ...],
         known: Collection[int],
         logits: Callable[[int], np.ndarray],
-        precision: type[np.floating] = np.float16,
+        dtype: type[np.floating],
     ) -> np.ndarray:
         """Return the label map, uint8 or uint16: protected objects, and where none is, the object of highest logit.
 
@@ -56,13 +56,13 @@ class Protection:
             shape: of the image.
             known: all objects.
             logits: gives those of an object.
-            precision: of the logits.
+            dtype: of the logits.
         """
         labels = np.zeros(shape, dtype=np.uint8 if max(known, default=0) < 256 else np.uint16)
         protected = self.among(known)
         for object_id in reversed(protected):
             labels[logits(object_id) > 0] = object_id
-        best = np.where(labels > 0, precision(np.inf), precision(0))
+        best = np.where(labels > 0, dtype(np.inf), dtype(0))
         for object_id in known:
             if object_id not in protected:
                 own = logits(object_id)

@@ -633,7 +633,7 @@ class InteractiveSession:
 
         In overlaps, a protected object counts, else the higher logit.
         """
-        return self._protection.labels(self.image.shape, self.object_ids, self._logits)
+        return self._protection.labels(self.image.shape, self.object_ids, self._logits, np.float16)
 
     def save(self, path: str | Path, labels: np.ndarray | None = None) -> Path:
         """Write all objects as NIfTI, NRRD or MetaImage, or (``.dcm``) as DICOM SEG.

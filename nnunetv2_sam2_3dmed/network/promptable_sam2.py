@@ -126,11 +126,13 @@ class PromptableSAM2(SAM2Base):
         steady_features: see :func:`build_promptable_sam2`.
         scale_gradient: scales a gradient as the losses are scaled, for float16; see ``fresh_trunk.keep_steady``.
         activation_checkpointing: see :func:`build_promptable_sam2`.
+        weights_given: weights were loaded that did not come from the trainer, which sees to this.
         shown_as: how a trained model expects images, where that is known (see ``intensities``).
     """
 
     precision: str = "auto"
     steady_features: bool = False
+    weights_given: bool = False
     scale_gradient: Callable[[torch.Tensor], torch.Tensor] | None = None
     activation_checkpointing: bool = False
     shown_as: Any = None

@@ -13,11 +13,18 @@ from nnunetv2_sam2_3dmed.nnunet.sources import Sources, sources_of
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import listed
 
 # keys in a checkpoint's ``init_args``: settings of a fine-tuning; training cases by the dataset that they come from;
-# and True if nothing is known of the cases that the start of the training was trained on
+# True if nothing is known of the cases that the start of the training was trained on; and True if that start was
+# given to nnU-Net, which does not tell the trainer which file it was
 FINETUNED, TRAINED_ON, UNKNOWN_START = "finetuned", "trained_on", "unknown_start"
+GIVEN_WEIGHTS = "given_weights"
 PUBLIC_WEIGHTS = (
     "the model, or what it was fine-tuned from, may have been trained on these cases: published weights such as "
     "MedSAM2's come from public datasets, which the MedSAM2 paper lists only in a supplement."
+)
+
+_GIVEN = (
+    "the model, or what it was fine-tuned from, started from weights that were given with -pretrained_weights, whose "
+    "training cases are not known: these cases may be among them."
 )
 
 
@@ -32,7 +39,8 @@ def leakage_warnings(
     """Return the reasons why a model may have been trained on cases of a dataset; empty if there are none.
 
     A checkpoint of ``SAM2_PromptTrainer`` names its training cases, and those of what it was fine-tuned from if that
-    did; of older ones, nnU-Net's dataset and fold tell. SAM 2's own weights come from natural images. Nothing is known
+    did, but not those of weights that were given with nnU-Net's ``-pretrained_weights``; of older ones, nnU-Net's
+    dataset and fold tell. SAM 2's own weights come from natural images. Nothing is known
     of other weights.
 
     Args:
@@ -57,6 +65,8 @@ def leakage_warnings(
         reasons.append(_of_cases(arguments[TRAINED_ON], dataset, cases, trained if dataset == own else sources))
         if arguments.get(UNKNOWN_START):
             reasons.append(PUBLIC_WEIGHTS)
+        if arguments.get(GIVEN_WEIGHTS):
+            reasons.append(_GIVEN)
     elif of_dataset:
         reasons.append(_of_fold(arguments.get("fold"), dataset, cases, folds))
     if of_dataset and (TRAINED_ON not in arguments or arguments.get(UNKNOWN_START)):

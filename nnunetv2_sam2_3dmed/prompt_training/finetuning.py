@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,13 @@ from nnunetv2_sam2_3dmed.files import read_json, write_text
 from nnunetv2_sam2_3dmed.interactive.model import fill, nnunet_checkpoint
 from nnunetv2_sam2_3dmed.network.checkpoints import read_checkpoint, sha256_of
 from nnunetv2_sam2_3dmed.nnunet.folders import nnunet_folder
-from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import FINETUNED, TRAINED_ON, UNKNOWN_START, is_official
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import (
+    FINETUNED,
+    GIVEN_WEIGHTS,
+    TRAINED_ON,
+    UNKNOWN_START,
+    is_official,
+)
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
 
 FILE = "finetune.json"  # beside the checkpoints
@@ -126,6 +133,11 @@ class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
             )
         return [*train, *(case for case in self.wanted.cases if case not in train)], val
 
+    def check_data(self, train: Sequence[str], val: Sequence[str]) -> None:
+        super().check_data(train, val)
+        added = len(set(train) & set(self.wanted.cases))
+        self.print_to_log_file(f"{len(train)} training cases, {added} of them from rounds")
+
     def _find_checkpoint(self) -> Path:
         checkpoint = Path(self.wanted.checkpoint)
         if not checkpoint.is_file() or sha256_of(checkpoint) != self.wanted.sha256:
@@ -142,10 +154,10 @@ class SAM2_PromptTrainer_finetune(SAM2_PromptTrainer):
             self.my_init_kwargs[UNKNOWN_START] = not is_official(self.wanted.sha256)
         else:
             self.my_init_kwargs[UNKNOWN_START] = before.get(UNKNOWN_START, TRAINED_ON not in before)
+            self.my_init_kwargs[GIVEN_WEIGHTS] = before.get(GIVEN_WEIGHTS, False)
             self.my_init_kwargs[TRAINED_ON] = before.get(TRAINED_ON, {})
         rates = f"{self.initial_lr:g}" if self.trunk_lr is None else f"{self.trunk_lr:g} and {self.initial_lr:g}"
         self.print_to_log_file(
             f"all weights from {checkpoint} ({self.wanted.trained_by}), SHA-256 {self.wanted.sha256}; learning rate "
-            f"{rates}, {self.num_epochs} epochs; the training cases are those of the fold and {len(self.wanted.cases)} "
-            "from rounds"
+            f"{rates}, {self.num_epochs} epochs"
         )

@@ -28,7 +28,13 @@ from nnunetv2_sam2_3dmed.network.checkpoints import identify_backbone, read_chec
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer, PromptableSAM2, build_promptable_sam2, copy_to
 from nnunetv2_sam2_3dmed.network.resizing import logits_at
 from nnunetv2_sam2_3dmed.nnunet.stored_direction import direction_of
-from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import TRAINED_ON, UNKNOWN_START, is_official, with_cases
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import (
+    GIVEN_WEIGHTS,
+    TRAINED_ON,
+    UNKNOWN_START,
+    is_official,
+    with_cases,
+)
 from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, raw_cases
 from nnunetv2_sam2_3dmed.prompt_training.framing import FramedAffineTransform
 from nnunetv2_sam2_3dmed.prompt_training.jitter import ColourJitter
@@ -117,7 +123,6 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         # stored beside the weights, for sessions
         self._described = {"network": _network_arguments(architecture), "shown_as": self.shown_as.for_checkpoint()}
         self.my_init_kwargs[PROMPTED] = self._described
-        self._other_weights = False  # than those that the trainer has put into the network itself
         self._mix = self.mix_at(0.0)
         self._directions: dict[str, np.ndarray] = {}
 
@@ -138,13 +143,15 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     def initialize(self) -> None:
         super().initialize()
         if self.grad_scaler is not None:  # what the network adds to gradients is scaled as they are
-            getattr(self.network, "module", self.network).scale_gradient = self.grad_scaler.scale
-        own = getattr(self.network, "module", self.network)
-        getattr(own, "_orig_mod", own).register_load_state_dict_post_hook(self._note_weights)
+            self._own_network.scale_gradient = self.grad_scaler.scale
+        own = self._own_network
+        own.weights_given = False
+        own.register_load_state_dict_post_hook(_note_given_weights)
 
-    def _note_weights(self, *_: object) -> None:
-        """Remember that weights came from elsewhere, as with ``nnUNetv2_train -pretrained_weights``."""
-        self._other_weights = True
+    @property
+    def _own_network(self) -> PromptableSAM2:
+        """The network without what training on several GPUs wraps around it."""
+        return getattr(self.network, "module", self.network)
 
     def loss_terms(self) -> list[str]:
         return ["pixels", "dice", "iou", "presence"]
@@ -160,7 +167,7 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         super().load_checkpoint(filename_or_checkpoint)
-        self._other_weights = False
+        self._own_network.weights_given = False
         # nnU-Net restores the checkpoint's values; training goes on with those of the plan, which may have changed
         self.my_init_kwargs[PROMPTED] = self._described
         if TRAINED_ON not in self.my_init_kwargs:  # of an older version, which did not note what it started from
@@ -225,8 +232,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
     def on_train_start(self) -> None:
         """Start as nnU-Net does; checkpoints name the training cases, of this training and of those before it."""
         super().on_train_start()
-        if self._other_weights:
-            self.my_init_kwargs[UNKNOWN_START] = True
+        if self._own_network.weights_given:
+            self.my_init_kwargs[GIVEN_WEIGHTS] = True
         train, _ = self.do_split()
         before = self.my_init_kwargs.get(TRAINED_ON, {})
         self.my_init_kwargs[TRAINED_ON] = with_cases(before, self.plans_manager.dataset_name, train, self.sources)
@@ -360,3 +367,8 @@ def hits_of(answers: Sequence[Answer], objects: TrainingPrompts, count: int) -> 
         sums = torch.stack([found & gt, found & ~gt, gt & ~found]).flatten(2).sum(dim=2)
         totals.index_add_(1, classes[answer.objects], sums)
     return totals.cpu().numpy()
+
+
+def _note_given_weights(network: PromptableSAM2, _: object) -> None:
+    """Note that weights were loaded which the trainer does not know, as by ``nnUNetv2_train -pretrained_weights``."""
+    network.weights_given = True

@@ -18,18 +18,15 @@ class OpenCase:
     Args:
         queued: the case.
         described: the case, for the page.
-
-    Attributes:
-        machine_seconds: of prompts and propagations by object, since the case was opened or written; those of several
-            objects that are propagated together in equal parts.
     """
 
     def __init__(self, queued: QueuedCase, described: Mapping[str, Any]):
         self.queued = queued
         self.described = dict(described)
-        self.machine_seconds: Counter[int] = Counter()
+        self._machine_seconds: Counter[int] = Counter()  # by object; counted and read on the worker's thread
+        self._written_seconds: Counter[int] = Counter()  # those of them that are in the round's table
 
-    def check_axis(self, axis: int) -> None:
+    def check_drawn_along(self, axis: int) -> None:
         """Check that a prompt may be drawn on slices along an axis.
 
         Raises:
@@ -39,12 +36,21 @@ class OpenCase:
             raise PromptError("in this stage, masks are revised on the slices that the model has outlined: draw there.")
 
     def count(self, objects: Sequence[int], seconds: float) -> None:
-        """Count time of the machine for objects."""
-        self.machine_seconds.update(dict.fromkeys(objects, seconds / len(objects)))
+        """Count the seconds of a prompt, or of a step of a propagation, in equal parts for its objects."""
+        self._machine_seconds.update(dict.fromkeys(objects, seconds / len(objects)))
 
-    def written(self, extents: Mapping[int, tuple[int, int]]) -> None:
-        """Note that the case was written, with first and last slice of each object in the first stage."""
-        self.machine_seconds.clear()
+    def unwritten_seconds(self) -> dict[int, float]:
+        """Return the machine's seconds by object since the case was opened or written."""
+        return {number: one - self._written_seconds[number] for number, one in self._machine_seconds.items()}
+
+    def written(self, extents: Mapping[int, tuple[int, int]], machine: Mapping[int, float]) -> None:
+        """Note that the case was written.
+
+        Args:
+            extents: first and last slice of each object, in the first stage.
+            machine: the seconds of :meth:`unwritten_seconds` that were written with it.
+        """
+        self._written_seconds.update(machine)
         axis = self.queued.axis
         if axis is not None:
             named = {number: {"axis": axis, "first": first, "last": last} for number, (first, last) in extents.items()}

@@ -55,10 +55,12 @@ class SharedQueue:
         """Open a case in a place: that of a name, or the next one that can be read.
 
         Returns:
-            False if none is left, and a sentence for each case that cannot be read.
+            True if a case is open, False if none is left; and a sentence for each case that was left out because it
+            cannot be read.
 
         Raises:
-            UserError: there is no case of that name, another place has it, or it cannot be read; or none can be read.
+            UserError: there is no case of that name, another place has it, or it cannot be read; or, without a name,
+                no case is done, and of those that no other place has, none can be read.
         """
         unreadable: dict[str, str] = {}  # why, by case
         while True:
@@ -81,7 +83,7 @@ class SharedQueue:
                 del self._opening[place.token]
         return case is not None, [f"{name} was left out: {why}" for name, why in unreadable.items()]
 
-    def finished(self, place: Place) -> dict[str, Any]:
+    def none_left(self, place: Place) -> dict[str, Any]:
         """Tell a place that no case is left, and the command that goes on once nobody works on one."""
         elsewhere, cases = self._taken(place), self.queue.cases()
         waiting = [case.name for case in cases if case.waits and case.name in elsewhere]

@@ -14,8 +14,9 @@
 ``POST round/done``    ``{"case", "stage", "seconds": {ID: seconds of the person}, "sitting": number, "extents": {ID:
                        [first, last]}, "empty": true to say that there is no object in the image, in the first
                        stage}``: writes the masks of the case, which has to be open, into the round's folder;
-                       ``{"left": number of cases}``; refused while a propagation runs. Seconds of a sitting that is
-                       sent again are not counted again
+                       ``{"left": number of cases}``; refused while a propagation runs. Seconds that were counted for
+                       a sitting of the same number are not counted again: it is one that no other sitting at the case
+                       has, such as the time in ms, and is remembered until the server ends
 =====================  ================================================================================================
 
 Paths are below ``/page/``; ``GET round`` needs no place. Objects are the labels of the round's dataset: none is added
@@ -74,7 +75,7 @@ def router(
     queue = state.settings.round
     shared = None if queue is None else SharedQueue(queue, places, state.settings.largest_image_bytes)
 
-    def named() -> SharedQueue:
+    def the_round() -> SharedQueue:
         if shared is None:
             raise UserError("this server was started without --round: start it with one.")
         return shared
@@ -85,11 +86,11 @@ def router(
 
     @routes.post("/page/round/open")
     def open_case(asked: CaseRequest, place: Place = Depends(find_place)) -> dict[str, Any]:
-        found = named()
+        cases = the_round()
         with state.leases.use(place.token):
-            opened, notes = found.open(place, asked.case)
-            if not opened:
-                return {"finished": found.finished(place), "notes": notes}
+            is_open, notes = cases.open(place, asked.case)
+            if not is_open:
+                return {"finished": cases.none_left(place), "notes": notes}
             place.keep(None)  # the files of an image that was open before
             return {**describe(place), "notes": notes}
 
@@ -97,21 +98,22 @@ def router(
     def finish(
         asked: DoneRequest, place: Place = Depends(find_place), page: PageSession = Depends(find_page)
     ) -> dict[str, Any]:
-        found, opened = named().queue, page.case
+        cases, opened = the_round().queue, page.case
         if opened is None:
             raise UserError("what is open is no case of the round: open one.")
         case = opened.queued
         # after an answer that was lost, or from another tab, the page may show the case before
         if (asked.case, asked.stage) != (case.name, case.stage):
             raise UserError(f"{case.name} is open here by now, and {asked.case} was not finished: reload the page.")
-        strange = [number for number in (*asked.seconds, *asked.extents) if number not in found.objects]
+        strange = [number for number in (*asked.seconds, *asked.extents) if number not in cases.objects]
         if strange:
-            raise UserError(f"object {strange[0]} is no label of {found.made_by['dataset']}: send those of the case.")
+            raise UserError(f"object {strange[0]} is no label of {cases.made_by['dataset']}: send those of the case.")
         with state.leases.use(place.token):
-            labels = page.run(page.finished_labels)
-            sitting = Sitting(asked.seconds, dict(opened.machine_seconds), asked.sitting)
-            found.finish(case, labels, page.volume, sitting, asked.extents, asked.empty)
-            opened.written({} if asked.empty else asked.extents)
-        return {"left": sum(one.waits for one in found.cases())}
+            # at once: a prompt that is answered later counts for the next sitting
+            labels, machine = page.run(lambda: (page.finished_labels(), opened.unwritten_seconds()))
+            sitting = Sitting(asked.seconds, machine, asked.sitting)
+            cases.finish(case, labels, page.volume, sitting, asked.extents, asked.empty)
+            opened.written({} if asked.empty else asked.extents, machine)
+        return {"left": sum(one.waits for one in cases.cases())}
 
     return routes

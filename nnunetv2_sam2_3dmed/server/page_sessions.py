@@ -196,7 +196,7 @@ class PageSession:
         self._check_unlocked(number)
         check_slice(index, shape, axis)
         if self.case is not None:
-            self.case.check_axis(axis)
+            self.case.check_drawn_along(axis)
         self.stop()
         if kind == "lasso":
             session.add_mask(self._with_region(number, axis, index, label, drawn), index, number, axis)

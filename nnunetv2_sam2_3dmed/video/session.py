@@ -268,4 +268,4 @@ class VideoSession(InteractiveSession):
         start = None if found else self._segmenter.start(key, index)
         if start is not None:
             return np.where(start, np.float32(DRAWN), np.float32(-DRAWN))
-        return found[index] if index in found else np.full(self.image.shape[1:], -np.inf, dtype=np.float32)
+        return found[index] if index in found else np.broadcast_to(np.float32(-np.inf), self.image.shape[1:])

@@ -125,6 +125,21 @@ def test_made_ready(run, dataset, folders):
         run.prepare(None, 15)
 
 
+def test_a_case_of_a_subject_that_the_fold_validates_is_left_out(run, folders):
+    """As `sam2_3dmed splits --group-by` draws folds after a round."""
+    file = folders / "nnUNet_preprocessed" / DATASET / "splits_final.json"
+    folds = json.loads(file.read_text())
+    folds[1 - run.fold]["train"].append("new_1")
+    file.write_text(json.dumps(folds))
+    said = []
+    assert run.prepare(str(folders / "model.pth"), 6, progress=said.append).cases == []
+    assert "1 cases from rounds, such as new_1, are not trained on: splits_final.json leaves them out of fold 0" in said
+    shutil.rmtree(folders / "nnUNet_results")
+    folds[run.fold]["train"].append("new_1")
+    file.write_text(json.dumps(folds))
+    assert run.prepare(str(folders / "model.pth"), 6).cases == ["new_1"]
+
+
 def test_only_another_label_is_preprocessed_again(run, dataset, folders):
     model, said = str(folders / "model.pth"), []
     into = folders / "nnUNet_preprocessed" / DATASET / CASES

@@ -252,6 +252,7 @@ def test_a_sitting_that_is_sent_again_counts_once(ranked):
     queue.finish(hard, machine(2), image, Sitting({1: 5.0, 3: 2.0}, {1: 1.0}, number=8))
     queue.finish(easy, machine(1), other, Sitting({1: 3.0}, number=8))  # another case's
     queue.finish(hard, machine(2), image, Sitting({1: 6.5}, {1: 0.25}, number=8))
+    queue.finish(hard, machine(2), image, Sitting({1: 6.5, 3: 2.0}, number=8))
     queue.finish(hard, machine(2), image, Sitting({3: 4.0}, number=9))
     for _ in range(2):  # of a client that sends none again
         queue.finish(easy, machine(1), other, Sitting({3: 1.0}))

@@ -58,9 +58,9 @@ def test_how_large_a_persons_mask_is_after_the_last_sitting(tmp_path):
 def test_the_machines_answers_to_a_person_are_added_to_the_commands_time(tmp_path):
     set_machine_seconds(tmp_path, "a", "volume", 6.0, {1: 3, 2: 1})
     add_sitting(tmp_path, "a", "volume", Sitting({1: 9.0, 2: 0.0, 5: 1.0}, {1: 1.5, 5: 0.25}))
-    add_sitting(tmp_path, "a", "volume", Sitting({1: 2.0}, {1: 0.5}))
+    add_sitting(tmp_path, "a", "volume", Sitting({1: 2.0}, {1: 0.5, 2: 1.0, 6: 4.0}))
     found = {one.label: (one.person, one.machine) for one in read_times(tmp_path)}
-    assert found == {1: (11.0, 5.0), 2: (0.0, 3.0), 5: (1.0, 0.25)}
+    assert found == {1: (11.0, 5.0), 2: (0.0, 4.0), 5: (1.0, 0.25), 6: (None, 4.0)}
     with pytest.raises(UserError, match="has -1 seconds"):
         add_sitting(tmp_path, "a", "volume", Sitting({1: 1.0}, {1: -1.0}))
     assert {one.label: one.person for one in read_times(tmp_path)}[1] == 11.0

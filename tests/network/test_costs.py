@@ -34,7 +34,7 @@ def at_512():
 
 
 def test_a_slice_costs_what_the_parts_of_sam2_cost(at_512):
-    """The table in the docs, counted on modules of sam2 alone; there are eight object pointers, one more than in it."""
+    """The table in the docs; the ninth slice attends to eight object pointers, in the table to seven."""
     parts = json.loads(PARTS.read_text())["sam2.1_hiera_tiny"]["512"]
     assert at_512[8].encoding == 8 * parts.pop("trunk")
     one_more = at_512[9].patch - at_512[8].patch - at_512[8].encoding / 8

@@ -106,6 +106,8 @@ def test_an_unknown_start_stays_unknown_and_an_earlier_reason_ends_where_cases_a
 
     assert of(["a"]) == []
     assert of(["a"], unknown_start=True) == [PUBLIC_WEIGHTS, "it had seen b."]
+    (reason,) = of(["a"], given_weights=True)
+    assert "given with -pretrained_weights" in reason and reason_for_leakage(file, [reason], True) == reason
     assert of(["c"], unknown_start=False)[0].startswith("the model was trained on 1 of these 1 cases (c)")
 
 

@@ -71,6 +71,7 @@ def test_rates_epochs_and_all_weights(plans, begun):
     trainer.network = trainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, 3)
     trainer._load_pretrained(trainer._find_checkpoint())
     assert trainer.my_init_kwargs["unknown_start"]  # the start does not name its training cases
+    assert not trainer.my_init_kwargs["given_weights"]
     for name, value in trainer.network.state_dict().items():
         assert torch.equal(value, content["network_weights"][name])
     optimizer, schedule = trainer.configure_optimizers()

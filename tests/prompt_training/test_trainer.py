@@ -15,13 +15,14 @@ from nnunetv2_sam2_3dmed.plans.planner import PlanOptions, add_configurations
 
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.network.promptable_sam2 import Answer
-from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import UNKNOWN_START
+from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import GIVEN_WEIGHTS, UNKNOWN_START
 from nnunetv2_sam2_3dmed.prompt_training import trainer as trainer_module
 from nnunetv2_sam2_3dmed.prompt_training.losses import bce_loss
 from nnunetv2_sam2_3dmed.prompt_training.stacks import objects_to_validate
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer, hits_of
 from nnunetv2_sam2_3dmed.training.checks import check_slices
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
+from tests.interactive.reference import random_weights
 from tests.plans.test_planner import DATASET, make_plans
 
 
@@ -78,14 +79,15 @@ def test_prompts_are_drawn_from_what_was_seeded_last(complete_plans):
     assert drawn[0] != drawn[1]
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_start_from_weights_that_nnunet_was_given_is_unknown(compiled, complete_plans, tmp_path, monkeypatch):
+def test_checkpoints_know_of_weights_that_nnunet_was_given(complete_plans, tmp_path, monkeypatch):
     monkeypatch.setattr(SAM2_3dMedTrainer, "on_train_start", lambda self: None)
-    monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda self: compiled)
     monkeypatch.setattr(SAM2_PromptTrainer, "do_split", lambda self: (["a"], ["b"]))
+    monkeypatch.setattr(SAM2_PromptTrainer, "_find_checkpoint", lambda self: tmp_path / "official.pt")
+    monkeypatch.setattr(trainer_module, "is_official", lambda sha256: True)
+    torch.save({"model": random_weights()}, tmp_path / "official.pt")
 
-    def start(given: bool, resumed: bool = False) -> bool:
-        trainer = found_by_nnunet.SAM2_PromptTrainer_noPretrain_tuned(
+    def start(given: bool = False, resumed: bool = False, trainer: str = "SAM2_PromptTrainer") -> bool:
+        trainer = getattr(found_by_nnunet, trainer)(
             deepcopy(complete_plans), "3d_slices8", 0, DATASET, torch.device("cpu")
         )
         case = Path(trainer.preprocessed_dataset_folder) / "a.b2nd"
@@ -98,13 +100,16 @@ def test_a_start_from_weights_that_nnunet_was_given_is_unknown(compiled, complet
             trainer.load_checkpoint(file)
         trainer.on_train_start()
         trainer.save_checkpoint(file)
-        return torch.load(file, weights_only=False)["init_args"].get(UNKNOWN_START, False)
+        noted = torch.load(file, weights_only=False)["init_args"]
+        assert not noted.get(UNKNOWN_START, False)
+        return noted.get(GIVEN_WEIGHTS, False)
 
     file = str(tmp_path / "given.pth")
-    assert not start(given=False)
-    assert not start(given=False, resumed=True)
+    assert not start(trainer="SAM2_PromptTrainer_noPretrain_tuned")
+    assert not start()  # with the trainer's own weights
+    assert not start(resumed=True)
     assert start(given=True)
-    assert start(given=False, resumed=True)  # once it is unknown, it stays so
+    assert start(resumed=True)  # what was given stays noted
 
 
 @pytest.mark.parametrize("gpus", [1, 12])
