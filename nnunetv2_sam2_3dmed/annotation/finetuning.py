@@ -31,7 +31,7 @@ from nnunetv2_sam2_3dmed.prompt_evaluation.leakage import (
     leakage_warnings,
     reason_for_leakage,
 )
-from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers
+from nnunetv2_sam2_3dmed.prompt_evaluation.raw_cases import RawCase, check_headers, listed
 from nnunetv2_sam2_3dmed.prompt_training.finetuning import Finetuning, SAM2_PromptTrainer_finetune, fold_folder
 from nnunetv2_sam2_3dmed.prompt_training.trainer import SAM2_PromptTrainer
 from nnunetv2_sam2_3dmed.training.budget import WallClockBudget
@@ -109,8 +109,8 @@ class FinetuningRun:
             left_out = sorted({case for other in folds for case in other["train"]} & set(record) - set(fold["train"]))
             if left_out:
                 progress(
-                    f"{len(left_out)} cases from rounds, such as {left_out[0]}, are not trained on: {FOLDS} leaves "
-                    f"them out of fold {self.fold}"
+                    f"cases from rounds that {FOLDS} leaves out of fold {self.fold} are not trained on: "
+                    f"{listed(left_out)}"
                 )
             start = starting_point(chosen, epochs, sorted(set(record) - set(left_out)))
             sources = sources_of(content)

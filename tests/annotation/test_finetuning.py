@@ -133,7 +133,7 @@ def test_a_case_of_a_subject_that_the_fold_validates_is_left_out(run, folders):
     file.write_text(json.dumps(folds))
     said = []
     assert run.prepare(str(folders / "model.pth"), 6, progress=said.append).cases == []
-    assert "1 cases from rounds, such as new_1, are not trained on: splits_final.json leaves them out of fold 0" in said
+    assert "cases from rounds that splits_final.json leaves out of fold 0 are not trained on: new_1" in said
     shutil.rmtree(folders / "nnUNet_results")
     folds[run.fold]["train"].append("new_1")
     file.write_text(json.dumps(folds))
