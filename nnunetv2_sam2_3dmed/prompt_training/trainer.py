@@ -293,7 +293,8 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         objects, batch = self._with_objects(batch, self.dataloader_train, self._drawn)
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.loss(self.network(objects.prompts), objects)
-        self._descend(terms.total)
+        self._backward(terms.total)
+        self._descend()
         return self.with_finite_loss(self.numbers_of(terms), batch)
 
     def _drawn(self, stacks: Stacks) -> TrainingPrompts | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -204,7 +205,9 @@ class SAM2_3dMedLoss:
         groups = [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
         pairs = zip(groups, masks.split(at_once, dim), strict=True)
         again = torch.is_grad_enabled()
-        parts = [checkpoint(part, *pair, use_reentrant=False) if again else part(*pair) for pair in pairs]
+        # without random numbers, whose state a CUDA graph could not set
+        recomputed = partial(checkpoint, part, use_reentrant=False, preserve_rng_state=False)
+        parts = [(recomputed if again else part)(*pair) for pair in pairs]
         return torch.stack(parts).sum(dim=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,16 +33,19 @@ from nnunetv2_sam2_3dmed.nnunet.sources import sources_of
 from nnunetv2_sam2_3dmed.training.augmentation import InPlaneAffineTransform, paper_transforms, patch_size_to_load
 from nnunetv2_sam2_3dmed.training.checked import CheckedTraining
 from nnunetv2_sam2_3dmed.training.checks import check_configuration, check_slices
+from nnunetv2_sam2_3dmed.training.cuda_graph import GraphedStep
 from nnunetv2_sam2_3dmed.training.distributed import check_shares, device_of_this_process
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 from nnunetv2_sam2_3dmed.training.loss_logger import LossTermsLogger
-from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, SAM2_3dMedLoss, SegmentationLoss, bce_loss
+from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, LossTerms, SAM2_3dMedLoss, SegmentationLoss, bce_loss
 from nnunetv2_sam2_3dmed.training.memory import out_of_memory_explained
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule, EarlyStopping
 from nnunetv2_sam2_3dmed.training.targets import PADDING_LABEL, TargetMaker
 from nnunetv2_sam2_3dmed.training.whole_files import WholeFilesTrainer
 
 LEFT_RIGHT = 2  # the last axis of a slice
+# environment variables: ours, 0 to launch each operation of a step by itself, and nnU-Net's
+CUDA_GRAPHS, COMPILE = "SAM2_3dMed_cuda_graphs", "nnUNet_compile"
 
 
 class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
@@ -58,6 +62,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
 
     is_ddp: bool  # nnU-Net's
     network: Any
+    graphed_step: GraphedStep | None = None
 
     pretrained: ClassVar[bool] = True
     checkpoint: ClassVar[str | None] = None  # a key of CHECKPOINTS; None: the one of the plan's backbone
@@ -293,22 +298,48 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         """Forward, backward and the optimizer's step; the losses as numbers."""
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms = self.loss.terms(self.network(data), target)
-        self._descend(terms.total)
+        if self.graphed_step is None and self.can_be_graphed():
+            self.graphed_step = GraphedStep(self._gradients, self.network.parameters(), self._not_graphed)
+        terms = (self._gradients if self.graphed_step is None else self.graphed_step)(data, target)
+        self._descend()
         return self.with_finite_loss(self.numbers_of(terms), batch)
 
-    def _descend(self, total: torch.Tensor) -> None:
-        """The optimizer's step down the gradient of a loss, clipped; scaled in between where float16 needs it."""
-        parameters = self.network.parameters()
+    def can_be_graphed(self) -> bool:
+        """Return True if all steps can be replays of a CUDA graph: on one GPU, without activation checkpointing."""
+        together = dist.is_available() and dist.is_initialized()  # is_ddp is changed while the network is built
+        if self.device.type != "cuda" or together or os.environ.get(CUDA_GRAPHS, "1") == "0":
+            return False
+        # computing again what was not kept sets the state of the random numbers, which no graph can
+        return not self.architecture_of(self.configuration_manager).get("activation_checkpointing", False)
+
+    def _do_i_compile(self) -> bool:
+        """Compile as nnU-Net does, but not unasked where steps are CUDA graphs, which are recorded in seconds."""
+        if COMPILE not in os.environ and self.can_be_graphed():
+            return False
+        return super()._do_i_compile()
+
+    def _not_graphed(self, error: Exception) -> None:
+        self.print_to_log_file(f"Steps are not launched as a CUDA graph, which makes them slower: {error}")
+
+    def _gradients(self, data: torch.Tensor, target: torch.Tensor) -> LossTerms:
+        """Gradients of a batch, in the parameters' ``grad``; the terms of its loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self.loss.terms(self.network(data), target)
+        self._backward(terms.total)
+        return terms
+
+    def _backward(self, total: torch.Tensor) -> None:
+        """Gradients of a loss, scaled where float16 needs it."""
+        (total if self.grad_scaler is None else self.grad_scaler.scale(total)).backward()
+
+    def _descend(self) -> None:
+        """The optimizer's step down the gradients, clipped."""
+        if self.grad_scaler is not None:
+            self.grad_scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         if self.grad_scaler is None:
-            total.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
             self.optimizer.step()
             return
-        self.grad_scaler.scale(total).backward()
-        self.grad_scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
@@ -318,6 +349,10 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         # one wait for the device for all
         numbers = torch.stack([value.detach() for value in values.values()]).cpu().numpy()
         return dict(zip(values, numbers, strict=True))
+
+    def on_train_end(self) -> None:
+        self.graphed_step = None  # the validation needs its memory
+        super().on_train_end()
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)

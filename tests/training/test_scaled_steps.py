@@ -24,7 +24,8 @@ def test_a_scaled_step_is_the_plain_one():
     x = torch.tensor([[1.0, -2.0, 0.5]])
     plain, scaled = Stepping(None), Stepping(torch.amp.GradScaler("cpu", init_scale=2.0**12))
     for trainer in (plain, scaled):
-        trainer._descend(trainer.network(x).square().sum() * 100)  # beyond the largest norm: clipped
+        trainer._backward(trainer.network(x).square().sum() * 100)  # beyond the largest norm: clipped
+        trainer._descend()
     torch.testing.assert_close(plain.weights(), scaled.weights())
     norms = [nn.utils.get_total_norm([p.grad for p in t.network.parameters()]).item() for t in (plain, scaled)]
     assert norms == pytest.approx([12.0, 12.0], rel=1e-4)
@@ -33,6 +34,7 @@ def test_a_scaled_step_is_the_plain_one():
 def test_a_step_that_overflows_changes_nothing_but_the_scale():
     trainer = Stepping(torch.amp.GradScaler("cpu", init_scale=2.0**12))
     before = trainer.weights()
-    trainer._descend(trainer.network(torch.full((1, 3), float("inf"))).sum())
+    trainer._backward(trainer.network(torch.full((1, 3), float("inf"))).sum())
+    trainer._descend()
     assert torch.equal(trainer.weights(), before)
     assert trainer.grad_scaler.get_scale() == 2.0**11
