@@ -25,13 +25,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_sam2_3dmed.network.precision import has_native_bfloat16
+from nnunetv2_sam2_3dmed.training import cuda_graph
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from speed_parts.plans import FULLRES, OURS, dataset_json, make_plans
 from speed_parts.record import Run
 from speed_parts.timing import PeakMemory, synchronize
 
 NNUNET = "nnunet_3d_fullres"
-WARM_UP = 2
+WARM_UP = cuda_graph.WARM_UP + 1  # on a GPU; the last of them is the recording
 CLASSES = 1  # spleen
 
 
@@ -39,6 +40,13 @@ class SAM2_3dMedTrainer_withoutFile(SAM2_3dMedTrainer):
     """Random weights in a frozen trunk: a step costs what it does with SAM 2's."""
 
     pretrained = False
+
+
+class SAM2_3dMedTrainer_withoutGraph(SAM2_3dMedTrainer_withoutFile):
+    """Each operation of a step is launched by itself, or what torch.compile makes of them."""
+
+    def can_be_graphed(self) -> bool:
+        return False
 
 
 class SAM2_3dMedTrainer_lowMemoryWithoutFile(SAM2_3dMedTrainer_withoutFile):
@@ -59,6 +67,8 @@ def measure_training(run: Run) -> Iterator[dict[str, Any]]:
         contenders.insert(1, ("ours_low_memory", SAM2_3dMedTrainer_lowMemoryWithoutFile, OURS, None))
     if device.type == "cuda":  # nnU-Net compiles its network there unless it is told not to
         contenders.append((f"{NNUNET}_not_compiled", nnUNetTrainer, FULLRES, "f"))
+        contenders.append(("ours_compiled", SAM2_3dMedTrainer_withoutGraph, OURS, "t"))
+        contenders.append(("ours_not_compiled", SAM2_3dMedTrainer_withoutGraph, OURS, "f"))
     trainers: dict[str, Any] = {}
     batches, result, seconds = {}, {}, {}
     for name, trainer_class, configuration, compiled in contenders:
