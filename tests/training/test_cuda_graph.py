@@ -37,7 +37,7 @@ class Work:
 
 
 class Recorder:
-    """Stands for CUDA graphs of a layer: what is replayed changes the tensors that were there at the recording."""
+    """Stand-in for CUDA graphs of a layer: a replay changes the tensors that were there at the recording."""
 
     def __init__(self, layer: nn.Module):
         self.layer = layer
