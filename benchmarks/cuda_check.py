@@ -9,8 +9,9 @@
 - windows: SAM2_3dMedPredictor's batches of windows against nnU-Net's predictor, which takes one at a time.
 - waits: lines of this package in whose calls a training step (forward, losses, backward) waits for the device.
 - steps: seconds of a training step of the networks of ``SAM2_3dMedTrainer_noPretrain_tuned`` and ``SAM2_3dMedTrainer``,
-  with each operation launched by itself, and as a CUDA graph; seconds of the recording; ||difference|| / ||reference||
-  of the gradients of both, and of two computations without a graph (no dropout); peak memory.
+  with each operation launched by itself, and as a CUDA graph; seconds of the first steps and the recording;
+  ||difference|| / ||reference|| of the gradients of both, and of two computations without a graph (no dropout); peak
+  of allocated memory, and what torch has reserved, which a graph keeps.
 - compiled: the same with torch.compile, which takes minutes.
 
 Each part is written when it is there, to benchmarks/results/cuda_check.json; a part that fails is recorded so, and the
@@ -41,7 +42,7 @@ from nnunetv2_sam2_3dmed.inference.predictor import SAM2_3dMedPredictor
 from nnunetv2_sam2_3dmed.interactive import InteractiveSession
 from nnunetv2_sam2_3dmed.network.sam2_3dmed import SAM2_3dMed
 from nnunetv2_sam2_3dmed.report.measure import device_name
-from nnunetv2_sam2_3dmed.training.cuda_graph import WARM_UP, GraphedStep
+from nnunetv2_sam2_3dmed.training.cuda_graph import STEPS_UNTIL_REPLAYED, GraphedStep
 from nnunetv2_sam2_3dmed.training.losses import DiceBCELoss, LossTerms, SAM2_3dMedLoss
 from nnunetv2_sam2_3dmed.training.targets import TargetMaker
 from tests.inference.test_predictor import predictor_for
@@ -217,18 +218,23 @@ def steps(device: torch.device, compiled: bool = False) -> dict[str, Any]:
             seconds = timed(work, None)
             facts = {"seconds": seconds, "peak GiB": peak(device)}
             if cuda:
-                expected = work.gradients()
                 failures: list[Exception] = []
                 graphed = GraphedStep(work.compute, work.original.parameters(), failures.append)
                 begun = perf_counter()
-                for _ in range(WARM_UP + 1):
-                    graphed(work.patches, work.target)
-                torch.cuda.synchronize()
-                facts["seconds until it is recorded"] = round(perf_counter() - begun, 2)
-                facts["gradients"] = difference(work.gradients_now(), expected)
+                for _ in range(STEPS_UNTIL_REPLAYED):
+                    work.step(graphed)
+                facts["seconds of the first steps"] = round(perf_counter() - begun, 2)
+                # with weights and a batch that are not those of the recording
+                work.patches = torch.randn_like(work.patches)
+                graphed(work.patches, work.target)
+                replayed = work.gradients_now()
+                expected = work.gradients()
+                facts["gradients"] = difference(replayed, expected)
                 facts["gradients, twice without a graph"] = difference(work.gradients(), expected)
+                torch.cuda.reset_peak_memory_stats()
                 facts["seconds, graph"] = timed(work, graphed)
                 facts["peak GiB, graph"] = peak(device)
+                facts["reserved GiB, graph"] = round(torch.cuda.memory_reserved() / 2**30, 2)
                 facts["failures"] = [str(failure)[:300] for failure in failures]
                 del graphed
             found[f"{trainer.__name__}: {size} pixels, {slices} slices, batch {batch}"] = facts

@@ -25,14 +25,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_sam2_3dmed.network.precision import has_native_bfloat16
-from nnunetv2_sam2_3dmed.training import cuda_graph
+from nnunetv2_sam2_3dmed.training.cuda_graph import STEPS_UNTIL_REPLAYED
 from nnunetv2_sam2_3dmed.training.trainer import SAM2_3dMedTrainer
 from speed_parts.plans import FULLRES, OURS, dataset_json, make_plans
 from speed_parts.record import Run
 from speed_parts.timing import PeakMemory, synchronize
 
 NNUNET = "nnunet_3d_fullres"
-WARM_UP = cuda_graph.WARM_UP + 1  # on a GPU; the last of them is the recording
 CLASSES = 1  # spleen
 
 
@@ -76,7 +75,7 @@ def measure_training(run: Run) -> Iterator[dict[str, Any]]:
             with PeakMemory(device) as peak:
                 trainer = start(trainer_class, plans, configuration, device, compiled)
                 batch = random_batch(trainer)
-                for _ in range(WARM_UP if device.type == "cuda" else 1):
+                for _ in range(STEPS_UNTIL_REPLAYED if device.type == "cuda" else 1):
                     trainer.train_step(batch)
         except Exception as error:  # too little memory for one is no reason to leave out the other
             result[name] = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}

@@ -17,7 +17,7 @@ RECOMPUTED_PIXELS = 4 * 512 * 512
 Result = TypeVar("Result")
 
 
-def recomputed(function: Callable[[], Result], tensor: torch.Tensor, tokens: int) -> Result:
+def recomputed(function: Callable[[], Result], tensor: torch.Tensor, tokens: int, draws: bool = True) -> Result:
     """Run ``function()`` under activation checkpointing: backward runs it a second time.
 
     Args:
@@ -25,11 +25,13 @@ def recomputed(function: Callable[[], Result], tensor: torch.Tensor, tokens: int
         tensor: any of them: torch repeats the random numbers, dropout's, of the devices on which it sees arguments.
         tokens: stride-16 features of a slice, by which ``attention_kernels`` chooses; the second time must choose as
             the first.
+        draws: it draws random numbers, whose state is set back for the second time.
     """
     return checkpoint(
         lambda _: function(),
         tensor,
         use_reentrant=False,
+        preserve_rng_state=draws,
         context_fn=lambda: (nullcontext(), attention_kernels(tensor.device, tokens)),
     )
 

@@ -236,7 +236,8 @@ class MaskPropagation(nn.Module):
         parts = []
         for some in zip(*(each.split(at_once) for each in slices), strict=True):
             refine = partial(refinement, *some)
-            parts.append(recomputed(refine, some[-1], (self.image_size // STRIDE) ** 2) if checkpointing else refine())
+            tokens = (self.image_size // STRIDE) ** 2
+            parts.append(recomputed(refine, some[-1], tokens, draws=False) if checkpointing else refine())
         return torch.cat(parts).unflatten(0, masks.shape[:2])
 
     def _step(

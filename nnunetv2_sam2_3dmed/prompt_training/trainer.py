@@ -285,6 +285,10 @@ class SAM2_PromptTrainer(SAM2_3dMedTrainer):
         super().on_train_epoch_start()
         self._mix = self.mix_at(self.share_done())
 
+    def can_be_graphed(self) -> bool:
+        """Return False: the number of objects differs between batches."""
+        return False
+
     def _do_i_compile(self) -> bool:
         """Return False: SAM 2's steps take dictionaries, whose entries differ between objects."""
         return False

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.training.cuda_graph import STEPS_UNTIL_REPLAYED
 from nnunetv2_sam2_3dmed.training.epoch import run_epoch
 
 if TYPE_CHECKING:
@@ -25,11 +26,14 @@ else:
     _Trainer = object
 
 
-def compile_now(trainer: _Trainer) -> None:
-    """Trigger torch.compile before the clock starts, by a training and a validation step that change nothing.
+def compile_now(trainer: _Trainer, steps: int = 1) -> None:
+    """Compile and record before the clock starts, by training steps and a validation step that change nothing.
 
-    Weights, the optimizer's and the scaler's state, and torch's random numbers are what they were before. Two batches
-    are taken from the loaders.
+    Weights, the optimizer's and the scaler's state, and torch's random numbers are what they were before.
+
+    Args:
+        trainer: with its data loaders.
+        steps: of the training; the loaders give a batch for each, and one for the validation.
     """
     scaler = trainer.grad_scaler
     weights = {name: value.detach().cpu().clone() for name, value in trainer.network.state_dict().items()}
@@ -37,7 +41,8 @@ def compile_now(trainer: _Trainer) -> None:
     devices = [trainer.device] if trainer.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         trainer.network.train()
-        trainer.train_step(next(trainer.dataloader_train))
+        for _ in range(steps):
+            trainer.train_step(next(trainer.dataloader_train))
         trainer.network.eval()
         with torch.no_grad():
             trainer.validation_step(next(trainer.dataloader_val))
@@ -113,11 +118,11 @@ class WallClockBudget(_Trainer):
 
     The time counted is the wall clock from the start of the first epoch, with everything that a trainer does
     between epochs. What an interrupted training used is read from its log, so that ``--c`` gets the rest.
-    Start-up, compilation and the final validation are not counted. Epochs are short, so that the last one ends near the
-    budget: training stops when another epoch, as long as the last, would end more than half an epoch late. An epoch
-    that takes longer than expected ends when the budget does: its iterations stop, at least one having been done, and
-    those of its validation within another tenth of the budget. The learning rate follows the clock within epochs too:
-    in a training of a few minutes an epoch is a large share of it.
+    Start-up, compilation, the recording of a CUDA graph and the final validation are not counted. Epochs are short, so
+    that the last one ends near the budget: training stops when another epoch, as long as the last, would end more than
+    half an epoch late. An epoch that takes longer than expected ends when the budget does: its iterations stop, at
+    least one having been done, and those of its validation within another tenth of the budget. The learning rate
+    follows the clock within epochs too: in a training of a few minutes an epoch is a large share of it.
     """
 
     minutes: float
@@ -185,8 +190,10 @@ class WallClockBudget(_Trainer):
         logged = self._logged_epochs()
         self._seconds_before = sum(logged)
         epoch_seconds = logged[-1] if logged else 0.0
-        if self._do_i_compile() and not self.budget_is_used_up(epoch_seconds):
-            compile_now(self)
+        graphed = getattr(self, "can_be_graphed", bool)()  # of our trainers
+        steps = STEPS_UNTIL_REPLAYED if graphed else int(self._do_i_compile())
+        if steps and not self.budget_is_used_up(epoch_seconds):
+            compile_now(self, steps)
         budget = 60 * self.minutes
         self._started = time()
         while not self.budget_is_used_up(epoch_seconds):

@@ -6,44 +6,80 @@ the processor needs to launch it. A recorded step is launched as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 # steps before the recording, in which libraries choose their kernels and torch.compile compiles
 WARM_UP = 3
+# until steps are replayed: one records, and one checks the recording
+STEPS_UNTIL_REPLAYED = WARM_UP + 2
+# ||difference|| / ||gradients|| of a replay and of the same step without a graph; in bfloat16 it is 0.002 at most
+# (benchmarks/results/cuda_check.json), as that of the same step computed twice
+TOLERATED = 0.1
+
+Gradients = Callable[[torch.Tensor, torch.Tensor], Any]
+
+
+@dataclass
+class _Recording:
+    """A recorded step.
+
+    Attributes:
+        replay: computes it again.
+        inputs: images and target, which it reads.
+        terms: of the loss, which it overwrites.
+        gradients: of each parameter, which it overwrites; None of those that have none.
+        state: of what it was recorded with.
+        checked: a replay was seen to be right.
+    """
+
+    replay: Callable[[], None]
+    inputs: tuple[torch.Tensor, torch.Tensor]
+    terms: Any
+    gradients: list[torch.Tensor | None]
+    state: object
+    checked: bool = False
+
+    def fits(self, *given: torch.Tensor) -> bool:
+        pairs = zip(self.inputs, given, strict=True)
+        return all(static.shape == tensor.shape and static.dtype == tensor.dtype for static, tensor in pairs)
 
 
 class GraphedStep:
-    """Gradients of one batch after the other, of which the first ones are computed as usual.
+    """Gradients of batches: of the first few computed as usual, then by replaying a recording.
 
-    A graph repeats the same operations on the same memory: shapes, the loss's weights and the choice of kernels are
-    those of the recording. Random numbers are new in each replay. A batch of another shape is computed as usual, and so
-    is everything where recording fails.
+    A graph repeats the same operations on the same memory. Random numbers are new in each replay. A batch of another
+    shape is computed as usual. So is every batch from then on where recording fails, where the first replay gives
+    other gradients than the step without a graph, or where what was recorded no longer holds: parameters begin or cease
+    to train or are replaced, or the settings change.
 
     Args:
         gradients: computes the terms of the loss, a named tuple of tensors and None, of images and target on the
             device, and leaves the gradients of the parameters in ``grad``, which it sets to None first. It must not
             wait for the device, and must do the same with each batch of the same shape.
         parameters: those of the network.
-        failed: told the error when the step cannot be recorded.
+        failed: told why steps are not replayed, or no longer.
+        settings: gives the numbers that ``gradients`` takes from elsewhere, such as the loss's weights.
     """
 
     def __init__(
         self,
-        gradients: Callable[[torch.Tensor, torch.Tensor], Any],
+        gradients: Gradients,
         parameters: Iterable[torch.nn.Parameter],
         failed: Callable[[Exception], None],
+        settings: Callable[[], object] = lambda: None,
     ):
         self._compute = gradients
         self._parameters = list(parameters)
         self._failed = failed
-        self._steps_before = WARM_UP
-        self._replay: Callable[[], None] | None = None
-        self._inputs: tuple[torch.Tensor, torch.Tensor]
-        self._terms: Any
-        self._gradients: list[torch.Tensor | None]
+        self._settings = settings
+        self._steps_before = WARM_UP  # the recording; below 0, never again
+        self._recording: _Recording | None = None
 
     def __call__(self, data: torch.Tensor, target: torch.Tensor) -> Any:
         """Compute the gradients of a batch on the device.
@@ -55,41 +91,85 @@ class GraphedStep:
         Returns:
             The terms of the loss; those of a replay are overwritten by the next.
         """
-        if self._replay is None and self._steps_before == 0:
-            self._record(data, target)
-        if self._replay is None or not self._fits(data, target):
+        recording = self._recording
+        if recording is not None and recording.state != self._state():
+            self._give_up(RuntimeError("the parameters that train, or the loss's settings, have changed"))
+            recording = None
+        if recording is None or not recording.fits(data, target):
+            if self._steps_before == 0:
+                self._record(data, target)
             self._steps_before -= 1
             return self._compute(data, target)
-        for static, given in zip(self._inputs, (data, target), strict=True):
-            static.copy_(given)
-        # something between two steps may have taken them away
-        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = gradient
-        self._replay()
-        return self._terms
+        return self._replayed(recording, data, target) if recording.checked else self._check(recording, data, target)
 
-    def _fits(self, data: torch.Tensor, target: torch.Tensor) -> bool:
-        pairs = zip(self._inputs, (data, target), strict=True)
-        return all(static.shape == given.shape and static.dtype == given.dtype for static, given in pairs)
+    def _state(self) -> object:
+        return [(parameter.requires_grad, parameter.data_ptr()) for parameter in self._parameters], self._settings()
 
     def _record(self, data: torch.Tensor, target: torch.Tensor) -> None:
-        self._inputs = data.clone(), target.clone()
+        inputs, problem = (data.clone(), target.clone()), None
         try:
-            terms, self._replay = record(lambda: self._compute(*self._inputs), data.device)
+            terms, replay = record(lambda: self._compute(*inputs), self._forget_gradients, data.device)
         except RuntimeError as error:  # an operation that cannot be recorded, or too little memory
+            # of a capture, the cause is in the context; the words alone, since an exception keeps tensors alive
+            problem = str(error.__context__ or error)
+        if problem is not None:
+            self._give_up(RuntimeError(problem))
+            return
+        # detached, so that the autograd graph is freed
+        terms = terms._make(term if term is None else term.detach() for term in terms)
+        gradients = [parameter.grad for parameter in self._parameters]
+        self._recording = _Recording(replay, inputs, terms, gradients, self._state())
+
+    def _forget_gradients(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def _replayed(self, recording: _Recording, *given: torch.Tensor) -> Any:
+        for static, tensor in zip(recording.inputs, given, strict=True):
+            static.copy_(tensor)
+        # something between two steps may have taken them away
+        for parameter, gradient in zip(self._parameters, recording.gradients, strict=True):
+            parameter.grad = gradient
+        recording.replay()
+        return recording.terms
+
+    def _check(self, recording: _Recording, data: torch.Tensor, target: torch.Tensor) -> Any:
+        """Replay a step and compute it as usual, with the same random numbers; one that does not fit is not checked."""
+        recording.checked = True
+        try:
+            with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):
+                terms = self._compute(data, target)
+        except torch.OutOfMemoryError:
+            self._forget_gradients()
             torch.cuda.empty_cache()
-            self._failed(error)
-            return  # and never again: the count of steps before it goes below 0
-        # without the way back to the parameters
-        self._terms = terms._make(term if term is None else term.detach() for term in terms)
-        self._gradients = [parameter.grad for parameter in self._parameters]
+            return self._replayed(recording, data, target)
+        expected = [parameter.grad for parameter in self._parameters]
+        replayed = self._replayed(recording, data, target)
+        pairs = [(g, e) for g, e in zip(recording.gradients, expected, strict=True) if g is not None and e is not None]
+        norm = torch.nn.utils.get_total_norm([e for _, e in pairs])
+        difference = float(torch.nn.utils.get_total_norm([g - e for g, e in pairs]) / norm)
+        if difference <= TOLERATED:
+            return replayed
+        self._give_up(RuntimeError(f"a replay's gradients differ by {difference:.2g} of their norm"))
+        for parameter, gradient in zip(self._parameters, expected, strict=True):
+            parameter.grad = gradient
+        return terms
+
+    def _give_up(self, error: Exception) -> None:
+        self._recording, self._steps_before = None, -1
+        self._forget_gradients()
+        torch.cuda.empty_cache()
+        self._failed(error)
 
 
-def record(function: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[], None]]:
-    """Record what ``function`` does on a GPU; it is run once before that, which counts for nothing.
+def record(
+    function: Callable[[], Any], before_capture: Callable[[], None], device: torch.device
+) -> tuple[Any, Callable[[], None]]:
+    """Record what ``function`` does on a GPU; before that it is run once, whose result is dropped.
 
     Args:
         function: without arguments; it works on tensors that stay where they are.
+        before_capture: called between that run and the recording.
         device: the GPU.
 
     Returns:
@@ -98,12 +178,32 @@ def record(function: Callable[[], Any], device: torch.device) -> tuple[Any, Call
     Raises:
         RuntimeError: it waits for the device, or the memory runs out.
     """
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
+    graph, stream, current = torch.cuda.CUDAGraph(), torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(current)
+    # what waits for the device is found here: in a capture it would leave torch in a state that some versions do not
+    # recover from
+    with torch.cuda.stream(stream), no_waiting():
         function()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    # other threads may pin memory for the next batches meanwhile
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+    current.wait_stream(stream)
+    before_capture()
+    # the outer context sets the stream back should the capture fail; other threads may pin memory for the next batches
+    # meanwhile
+    with (
+        torch.cuda.stream(current),
+        torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+    ):
         result = function()
     return result, graph.replay
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """A context in which operations that wait for the GPU raise a RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode does not find all of them
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -205,7 +205,7 @@ class SAM2_3dMedLoss:
         groups = [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
         pairs = zip(groups, masks.split(at_once, dim), strict=True)
         again = torch.is_grad_enabled()
-        # without random numbers, whose state a CUDA graph could not set
+        # losses draw no random numbers, whose state a CUDA graph cannot set in all versions
         recomputed = partial(checkpoint, part, use_reentrant=False, preserve_rng_state=False)
         parts = [(recomputed if again else part)(*pair) for pair in pairs]
         return torch.stack(parts).sum(dim=0)

@@ -18,7 +18,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunetv2_sam2_3dmed.errors import UserError
+from nnunetv2_sam2_3dmed.errors import UserError, in_one_line
 from nnunetv2_sam2_3dmed.network.checkpoints import (
     CHECKPOINTS,
     installed_checkpoint,
@@ -48,6 +48,11 @@ LEFT_RIGHT = 2  # the last axis of a slice
 CUDA_GRAPHS, COMPILE = "SAM2_3dMed_cuda_graphs", "nnUNet_compile"
 
 
+def numbers_in(loss: Any) -> dict[str, float]:
+    """Return the weights and other numbers among the attributes of a loss."""
+    return {name: value for name, value in vars(loss).items() if isinstance(value, (int, float))}
+
+
 class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
     """SAM2-3dMed with pretrained weights, a frozen trunk, and the paper's recipe (appendix B).
 
@@ -63,6 +68,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
     is_ddp: bool  # nnU-Net's
     network: Any
     graphed_step: GraphedStep | None = None
+    graphs_wanted = True
 
     pretrained: ClassVar[bool] = True
     checkpoint: ClassVar[str | None] = None  # a key of CHECKPOINTS; None: the one of the plan's backbone
@@ -291,7 +297,14 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
             return self._optimize(batch)
 
     def validation_step(self, batch: dict) -> dict:
+        """One step of the validation; if the memory is not enough beside a recorded training step's, without that."""
         with out_of_memory_explained(self, lambda: self.architecture_of(self.configuration_manager)):
+            try:
+                return super().validation_step(batch)
+            except torch.OutOfMemoryError:
+                if not self._drop_graph():
+                    raise
+            self._not_graphed(RuntimeError("the validation needs the memory"))
             return super().validation_step(batch)
 
     def _optimize(self, batch: dict) -> dict:
@@ -299,17 +312,24 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
         if self.graphed_step is None and self.can_be_graphed():
-            self.graphed_step = GraphedStep(self._gradients, self.network.parameters(), self._not_graphed)
+            self.graphed_step = GraphedStep(
+                self._gradients, self.network.parameters(), self._not_graphed, lambda: numbers_in(self.loss)
+            )
         terms = (self._gradients if self.graphed_step is None else self.graphed_step)(data, target)
         self._descend()
         return self.with_finite_loss(self.numbers_of(terms), batch)
 
     def can_be_graphed(self) -> bool:
-        """Return True if all steps can be replays of a CUDA graph: on one GPU, without activation checkpointing."""
+        """Return True if all steps can be replays of a CUDA graph: on one NVIDIA GPU, without activation checkpointing.
+
+        Override it with False where a step does something else in some iterations than in others.
+        """
         together = dist.is_available() and dist.is_initialized()  # is_ddp is changed while the network is built
-        if self.device.type != "cuda" or together or os.environ.get(CUDA_GRAPHS, "1") == "0":
+        if self.device.type != "cuda" or torch.version.hip is not None or together:
             return False
-        # computing again what was not kept sets the state of the random numbers, which no graph can
+        if not self.graphs_wanted or os.environ.get(CUDA_GRAPHS, "1").lower() in ("0", "false", "f"):
+            return False
+        # computing again what was not kept sets the state of the random numbers, which a graph cannot in all versions
         return not self.architecture_of(self.configuration_manager).get("activation_checkpointing", False)
 
     def _do_i_compile(self) -> bool:
@@ -319,7 +339,19 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         return super()._do_i_compile()
 
     def _not_graphed(self, error: Exception) -> None:
-        self.print_to_log_file(f"Steps are not launched as a CUDA graph, which makes them slower: {error}")
+        self.print_to_log_file(
+            f"From now on steps are launched operation by operation, not as a CUDA graph: {in_one_line(error)}. If the "
+            f"training breaks off, start it with {CUDA_GRAPHS}=0."
+        )
+
+    def _drop_graph(self) -> bool:
+        """Free the memory of the recorded step and record none again; False if there was none."""
+        if self.graphed_step is None:
+            return False
+        self.graphed_step, self.graphs_wanted = None, False
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        return True
 
     def _gradients(self, data: torch.Tensor, target: torch.Tensor) -> LossTerms:
         """Gradients of a batch, in the parameters' ``grad``; the terms of its loss."""
@@ -351,7 +383,7 @@ class SAM2_3dMedTrainer(CheckedTraining, WholeFilesTrainer):
         return dict(zip(values, numbers, strict=True))
 
     def on_train_end(self) -> None:
-        self.graphed_step = None  # the validation needs its memory
+        self._drop_graph()  # the validation needs its memory
         super().on_train_end()
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:

@@ -6,6 +6,7 @@ import torch
 from nnunetv2_sam2_3dmed.errors import UserError
 from nnunetv2_sam2_3dmed.training import budget
 from nnunetv2_sam2_3dmed.training.budget import TimeLimit, WallClockBudget
+from nnunetv2_sam2_3dmed.training.cuda_graph import STEPS_UNTIL_REPLAYED
 from nnunetv2_sam2_3dmed.training.schedule import CosineSchedule
 
 
@@ -121,19 +122,27 @@ def test_compiling_does_not_count(trainer, monkeypatch):
     """An hour of it, of a budget of ten minutes."""
     seen = []
 
-    def an_hour(compiled):
-        seen.append((compiled, compiled.seconds_used(), compiled.iterations))
+    def an_hour(compiled, steps):
+        seen.append((compiled, steps, compiled.seconds_used(), compiled.iterations))
         Clock.now += 3600
 
     monkeypatch.setattr(budget, "compile_now", an_hour)
     monkeypatch.setattr(trainer, "_do_i_compile", lambda: True)
     trainer.run_training()
-    assert seen == [(trainer, 0.0, 0)]  # once, before the first step
+    assert seen == [(trainer, 1, 0.0, 0)]  # once, before the first step
     assert trainer.current_epoch == 9 and trainer.seconds_used() == pytest.approx(594)
 
 
+def test_a_step_is_recorded_before_the_clock_starts(trainer, monkeypatch):
+    seen = []
+    monkeypatch.setattr(budget, "compile_now", lambda *given: seen.append(given))
+    trainer.can_be_graphed = lambda: True
+    trainer.run_training()
+    assert seen == [(trainer, STEPS_UNTIL_REPLAYED)]
+
+
 def test_nothing_is_compiled_where_nnunet_does_not(trainer, monkeypatch):
-    monkeypatch.setattr(budget, "compile_now", lambda _: pytest.fail("compiled"))
+    monkeypatch.setattr(budget, "compile_now", lambda *_: pytest.fail("compiled"))
     trainer.run_training()
     assert trainer.current_epoch == 9
 

@@ -42,16 +42,17 @@ class SmallTrainer:
         self.network(batch)
 
 
+@pytest.mark.parametrize("steps", [1, 5], ids=["compiled", "recorded"])
 @pytest.mark.parametrize("steps_before", [0, 3], ids=["at the start", "continued"])
-def test_compiling_before_the_clock_starts_changes_nothing(steps_before):
+def test_preparing_before_the_clock_starts_changes_nothing(steps_before, steps):
     trainer = SmallTrainer()
     for _ in range(steps_before):
         trainer.train_step(next(trainer.dataloader_train))
     trainer.steps.clear()
     weights, state = deepcopy(trainer.network.state_dict()), deepcopy(trainer.optimizer.state_dict())
     stream = torch.get_rng_state()
-    compile_now(trainer)
-    assert trainer.steps == [("train", True, True), ("validate", False, False)]
+    compile_now(trainer, steps)
+    assert trainer.steps == [("train", True, True)] * steps + [("validate", False, False)]
     assert torch.equal(torch.get_rng_state(), stream)
     after = trainer.network.state_dict()
     assert weights.keys() == after.keys() and all(torch.equal(weights[name], after[name]) for name in weights)
