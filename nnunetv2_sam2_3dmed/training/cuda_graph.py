@@ -16,7 +16,7 @@ import torch
 
 # steps before the recording, in which libraries choose their kernels and torch.compile compiles
 WARM_UP = 3
-# until steps are replayed: one records, and one checks the recording
+# until all steps are replays: the last two record, and check the recording with another batch
 STEPS_UNTIL_REPLAYED = WARM_UP + 2
 # ||difference|| / ||gradients|| of a replay and of the same step without a graph; in bfloat16 it is 0.002 at most
 # (benchmarks/results/cuda_check.json), as that of the same step computed twice
@@ -95,9 +95,11 @@ class GraphedStep:
         if recording is not None and recording.state != self._state():
             self._give_up(RuntimeError("the parameters that train, or the loss's settings, have changed"))
             recording = None
+        if recording is None and self._steps_before == 0:
+            recording = self._record(data, target)
+            if recording is not None:  # to compute this batch as usual could need the memory that is reserved now
+                return self._replayed(recording, data, target)
         if recording is None or not recording.fits(data, target):
-            if self._steps_before == 0:
-                self._record(data, target)
             self._steps_before -= 1
             return self._compute(data, target)
         return self._replayed(recording, data, target) if recording.checked else self._check(recording, data, target)
@@ -105,7 +107,7 @@ class GraphedStep:
     def _state(self) -> object:
         return [(parameter.requires_grad, parameter.data_ptr()) for parameter in self._parameters], self._settings()
 
-    def _record(self, data: torch.Tensor, target: torch.Tensor) -> None:
+    def _record(self, data: torch.Tensor, target: torch.Tensor) -> _Recording | None:
         inputs, problem = (data.clone(), target.clone()), None
         try:
             terms, replay = record(lambda: self._compute(*inputs), self._forget_gradients, data.device)
@@ -114,11 +116,12 @@ class GraphedStep:
             problem = str(error.__context__ or error)
         if problem is not None:
             self._give_up(RuntimeError(problem))
-            return
+            return None
         # detached, so that the autograd graph is freed
         terms = terms._make(term if term is None else term.detach() for term in terms)
         gradients = [parameter.grad for parameter in self._parameters]
         self._recording = _Recording(replay, inputs, terms, gradients, self._state())
+        return self._recording
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
