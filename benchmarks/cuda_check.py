@@ -164,7 +164,7 @@ def prompts(device: torch.device) -> dict[str, Any]:
 def windows(device: torch.device) -> dict[str, Any]:
     torch.manual_seed(0)
     network = SAM2_3dMed(1, 3, image_size=64, num_slices=4, precision="float32").to(device).eval()
-    volume = torch.randn(1, 9, 40, 30)
+    volume = torch.randn(1, 6, 40, 24)
     logits = [
         predictor_for(network, kind, mirroring=(2,), device=device)
         .predict_sliding_window_return_logits(volume)

@@ -137,7 +137,11 @@ class GraphedStep:
         return recording.terms
 
     def _check(self, recording: _Recording, data: torch.Tensor, target: torch.Tensor) -> Any:
-        """Replay a step and compute it as usual, with the same random numbers; one that does not fit is not checked."""
+        """Replay a step and compute it as usual, with the same random numbers.
+
+        Where the memory is not enough for both, nothing is checked. Where gradients overflow, as float16's do until
+        their scale has come down, the next batch is checked instead.
+        """
         recording.checked = True
         try:
             with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):
@@ -153,7 +157,10 @@ class GraphedStep:
         difference = float(torch.nn.utils.get_total_norm([g - e for g, e in pairs]) / norm)
         if difference <= TOLERATED:
             return replayed
-        self._give_up(RuntimeError(f"a replay's gradients differ by {difference:.2g} of their norm"))
+        if norm.isfinite():
+            self._give_up(RuntimeError(f"a replay's gradients differ by {difference:.2g} of their norm"))
+        else:
+            recording.checked = False
         for parameter, gradient in zip(self._parameters, expected, strict=True):
             parameter.grad = gradient
         return terms

@@ -184,6 +184,19 @@ def test_a_replay_with_other_gradients_is_not_used(work):
     assert len(work.failures) == 1 and "a replay's gradients differ by" in str(work.failures[0])
 
 
+def test_gradients_that_overflow_are_checked_later(work):
+    given = batches(WARM_UP + 4)
+    for batch in given[: WARM_UP + 1]:
+        check(work, *batch)
+    for _ in range(2):
+        terms = work.step(given[0][0] * 1e30, given[0][1])
+        assert torch.isinf(terms.total) and not work.layer.weight.grad.isfinite().all()
+        assert not work.step._recording.checked
+    for batch in given[WARM_UP + 1 :]:
+        check(work, *batch)
+    assert work.step._recording.checked and not work.failures
+
+
 def test_the_check_compares_with_the_same_random_numbers(monkeypatch):
     work, plain = Work(dropout=0.5), Work(dropout=0.5)
     recorder = Recorder(work.layer)
