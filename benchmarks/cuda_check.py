@@ -218,29 +218,37 @@ def steps(device: torch.device, compiled: bool = False) -> dict[str, Any]:
             seconds = timed(work, None)
             facts = {"seconds": seconds, "peak GiB": peak(device)}
             if cuda:
-                failures: list[Exception] = []
-                graphed = GraphedStep(work.compute, work.original.parameters(), failures.append)
-                begun = perf_counter()
-                for _ in range(STEPS_UNTIL_REPLAYED):
-                    work.step(graphed)
-                facts["seconds of the first steps"] = round(perf_counter() - begun, 2)
-                # with weights and a batch that are not those of the recording
-                work.patches = torch.randn_like(work.patches)
-                graphed(work.patches, work.target)
-                replayed = work.gradients_now()
-                expected = work.gradients()
-                facts["gradients"] = difference(replayed, expected)
-                facts["gradients, twice without a graph"] = difference(work.gradients(), expected)
-                torch.cuda.reset_peak_memory_stats()
-                facts["seconds, graph"] = timed(work, graphed)
-                facts["peak GiB, graph"] = peak(device)
-                facts["reserved GiB, graph"] = round(torch.cuda.memory_reserved() / 2**30, 2)
-                facts["failures"] = [str(failure)[:300] for failure in failures]
-                del graphed
+                facts |= as_a_graph(work)
             found[f"{trainer.__name__}: {size} pixels, {slices} slices, batch {batch}"] = facts
             print(json.dumps(facts), flush=True)
             del work
     return found
+
+
+def as_a_graph(work: Work) -> dict[str, Any]:
+    """Facts of the same step, recorded."""
+    failures: list[Exception] = []
+    graphed = GraphedStep(work.compute, work.original.parameters(), failures.append)
+    begun = perf_counter()
+    for _ in range(STEPS_UNTIL_REPLAYED):
+        work.step(graphed)
+    seconds = perf_counter() - begun
+    # with weights and a batch that are not those of the recording
+    work.patches = torch.randn_like(work.patches)
+    graphed(work.patches, work.target)
+    replayed = work.gradients_now()
+    expected = work.gradients()
+    again = work.gradients()
+    torch.cuda.reset_peak_memory_stats()
+    return {
+        "seconds of the first steps": round(seconds, 2),
+        "gradients": difference(replayed, expected),
+        "gradients, twice without a graph": difference(again, expected),
+        "seconds, graph": timed(work, graphed),
+        "peak GiB, graph": peak(work.patches.device),
+        "reserved GiB, graph": round(torch.cuda.memory_reserved() / 2**30, 2),
+        "failures": [str(failure)[:300] for failure in failures],
+    }
 
 
 def timed(work: Work, compute: Callable[[torch.Tensor, torch.Tensor], LossTerms] | None) -> float:

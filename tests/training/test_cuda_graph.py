@@ -32,10 +32,7 @@ class Work:
         self.computed = 0
         self.weight = 1.0
         self.failures: list[Exception] = []
-        self.step = self.graphed()
-
-    def graphed(self) -> GraphedStep:
-        return GraphedStep(self.gradients, self.layer.parameters(), self.failures.append, lambda: self.weight)
+        self.step = GraphedStep(self.gradients, self.layer.parameters(), self.failures.append, lambda: self.weight)
 
     def gradients(self, data: torch.Tensor, target: torch.Tensor) -> Terms:
         self.computed += 1
@@ -46,16 +43,11 @@ class Work:
 
 
 class Recorder:
-    """Stand-in for CUDA graphs of a layer: a replay changes the tensors that were there at the recording.
+    """Stand-in for CUDA graphs of a layer: a replay changes the tensors that were there at the recording."""
 
-    Args:
-        layer: whose gradients are recorded.
-        wrong: what a replay adds to them.
-    """
-
-    def __init__(self, layer: nn.Module, wrong: float = 0.0):
+    def __init__(self, layer: nn.Module):
         self.layer = layer
-        self.wrong = wrong
+        self.wrong = 0.0  # what a replay adds to the gradients
         self.recorded = self.replayed = 0
 
     def __call__(
